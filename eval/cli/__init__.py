@@ -1,0 +1,109 @@
+"""The command line `jaxalign`: one frozen dataclass for each command, whose fields are its options."""
+
+import contextlib
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import tyro
+
+from .catalogue import Datasets, Models
+from .demo import Demo
+
+COMMANDS: dict[str, type] = {"demo": Demo, "models": Models, "datasets": Datasets}
+ABOUT = """Measure and improve, without training, the intra-modal similarities of CLIP-like models.
+
+Examples:
+  jaxalign demo
+  jaxalign models
+  jaxalign demo --help
+  jaxalign --version"""
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Command(Protocol):
+    def run(self) -> None: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 (failed), 2 (bad usage) or 130 (interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments in (["--version"], ["-V"]):
+        print(f"jaxalign {version('jaxalign')}")
+        return 0
+    try:
+        status = run_command(parse(arguments))
+        sys.stdout.flush()  # here, where a closed pipe is still caught
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+        return FAILED
+    except SystemExit as stop:  # of tyro: 0 after --help, 2 after an error
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return fail("interrupted", INTERRUPTED)
+    return status
+
+
+def run_command(command: Command) -> int:
+    """Run a command; bad input and failures of the system become one line on standard error."""
+    try:
+        command.run()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return fail(f"{error.strerror or error}{where}", FAILED)
+    except ValueError as error:
+        from jaxalign.errors import JaxalignError  # here: importing it for `--help` would import jax
+
+        if not isinstance(error, JaxalignError):
+            raise
+        return fail(str(error), FAILED)
+    return 0
+
+
+def fail(message: str, status: int) -> int:
+    print(f"jaxalign: error: {message}", file=sys.stderr)
+    return status
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that `arguments` spell; exits with status 2 and one line where they spell none."""
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        from jaxalign.errors import unknown_name
+
+        error = unknown_name("command", arguments[0], COMMANDS, "see `jaxalign --help`")
+        sys.exit(fail(str(error), BAD_USAGE))
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return parse_with_tyro(arguments)
+    except SystemExit as stop:
+        if stop.code == BAD_USAGE:
+            name = f"jaxalign {arguments[0]}" if arguments and arguments[0] in COMMANDS else "jaxalign"
+            fail(f"{usage_error(said.getvalue())}; see `{name} --help`", BAD_USAGE)
+        raise
+
+
+def parse_with_tyro(arguments: Sequence[str]) -> Any:
+    if arguments and arguments[0] in COMMANDS:
+        command = COMMANDS[arguments[0]]
+        about = inspect.getdoc(command)  # tyro would drop the examples
+        return tyro.cli(command, prog=f"jaxalign {arguments[0]}", description=about, args=arguments[1:])
+    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="jaxalign", description=ABOUT, args=arguments)
+
+
+def usage_error(boxed: str) -> str:
+    """One line out of tyro's box: what is wrong, and the options that it offers instead."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", boxed).splitlines()]
+    head, *sections = "\n".join(lines).split("\n\n")
+    title, _, text = head.partition("\n")
+    message = " ".join(text.split()).rstrip(".") or title
+    offers = "\n".join(section for section in sections if section.startswith("Perhaps you meant"))
+    near = " or ".join(dict.fromkeys(re.findall(r"^--[\w-]+", offers, re.MULTILINE)))
+    return message[:1].lower() + message[1:] + (f" (did you mean {near}?)" if near else "")

@@ -1,0 +1,25 @@
+"""The options of the commands: types with their help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+OutFolder = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder for metrics.json and report.html.")]
+ModelNames = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(metavar="NAME [NAME ...]", help="Models to compare; `jaxalign models` lists them."),
+]
+Seed = Annotated[int, tyro.conf.arg(help="Seed of everything that is drawn at random.")]
+DataDir = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder of prepared data sets.",
+        help_behavior_hint="(default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+    ),
+]
+JsonFile = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE", help="File for the results as JSON.", help_behavior_hint="(default: none)"),
+]

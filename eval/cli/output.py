@@ -1,0 +1,51 @@
+"""Where results go: checked before the work starts, written whole or not at all."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jaxalign.errors import JaxalignError
+
+
+def check_folder(folder: Path) -> None:
+    """Raise JaxalignError unless files can be written in `folder`, which need not exist yet."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise JaxalignError(
+            f"cannot write to the folder {folder} ({error.strerror}); choose another one"
+        ) from error
+
+
+def check_file(file: Path | None) -> None:
+    """Raise JaxalignError unless `file` can be written; None, for a result that nobody asked for, can."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise JaxalignError(f"cannot write the file {file}: it is a folder; add a file name")
+    if not file.absolute().parent.is_dir():
+        raise JaxalignError(f"cannot write the file {file}: there is no folder {file.parent}; make it first")
+    if not file.exists() or file.is_file():
+        check_folder(file.absolute().parent)
+
+
+def write_json(file: Path | None, content: Any) -> None:
+    """Write `content` to `file`, by way of a temporary file beside it; does nothing for None."""
+    if file is None:
+        return
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if file.exists() and not file.is_file():  # /dev/stdout: to be written to, not to be replaced
+        file.write_text(text, encoding="utf-8")
+        return
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""Features of all pictures and texts under one model, before and after the projector."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxalign as ja
+
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Float32 `pre` [n, D], the pre-projection features, and `embeddings` [n, d], not normalised."""
+
+    pre: np.ndarray
+    embeddings: np.ndarray
+
+    def __getitem__(self, rows: Any) -> "Features":
+        return Features(self.pre[rows], self.embeddings[rows])
+
+
+class Encoder:
+    """A model that gives both features in one pass: traced together, the two outputs share it."""
+
+    def __init__(self, model: ja.DualEncoder):
+        self.model = model
+        self._pictures = jax.jit(
+            lambda p, x: tuple(model.apply_image(p, x, projected=z) for z in (False, True))
+        )
+        self._texts = jax.jit(lambda p, x: tuple(model.apply_text(p, x, projected=z) for z in (False, True)))
+
+    def pictures(self, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> Features:
+        """Features of uint8 `images` [n, h, w, 3]; `advance` is told of each batch that is done."""
+        return self._encode(self._pictures, self.model.image_processor, images, advance)
+
+    def texts(self, texts: Sequence[str]) -> Features:
+        """Features of `texts`."""
+        tokens = self.model.require_tokenizer()(texts)
+        return self._encode(self._texts, lambda rows: rows, tokens, lambda count: None)
+
+    def _encode(
+        self,
+        both: Callable[..., tuple[jax.Array, ...]],
+        preprocess: Callable[[np.ndarray], np.ndarray],
+        inputs: np.ndarray,
+        advance: Callable[[int], None],
+    ) -> Features:
+        parts: list[list[np.ndarray]] = [[], []]
+        for start in range(0, len(inputs), BATCH):
+            rows = inputs[start : start + BATCH]
+            padded = np.concatenate(
+                [rows, np.repeat(rows[:1], BATCH - len(rows), axis=0)]
+            )  # one compiled shape
+            for part, output in zip(parts, both(self.model.params, preprocess(padded)), strict=True):
+                part.append(np.asarray(output, np.float32)[: len(rows)])
+            advance(len(rows))
+        return Features(*(np.concatenate(part) for part in parts))

@@ -1,0 +1,73 @@
+"""Scores of one method: metrics on each task, and how sure its difference to a baseline is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+import jaxalign as ja
+from eval.report.tables import TASKS
+
+METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """An entry of `metrics.json` and, by task, the average precision of each query, percent [q]."""
+
+    entry: dict[str, Any]
+    precision: dict[str, np.ndarray]
+
+
+def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
+    """Mean difference to the baseline of per-query `scores` [q], and its standard error; NaN are left out."""
+    difference = scores - baseline
+    difference = difference[~np.isnan(difference)]
+    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
+    return {"gain": float(difference.mean()), "gain_error": float(error)}
+
+
+def measure_task(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    query_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    positions: np.ndarray | None,
+    baseline: np.ndarray | None = None,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Scores of one ranking, and the average precision of each query in percent [q].
+
+    Args:
+      positions: of the queries in the gallery, which they leave; None where they are not in it.
+      baseline: the baseline's average precisions, for the difference to it.
+    """
+    exclude = False if positions is None else positions
+    metrics = ja.retrieval_metrics(query, gallery, query_labels, gallery_labels, exclude_self=exclude)
+    relevant = query_labels[:, None] == gallery_labels
+    precision = 100 * np.asarray(ja.average_precision(query, gallery, relevant, exclude_self=exclude))
+    scores: dict[str, Any] = {name: metrics[name] for name in METRICS}
+    if baseline is not None:
+        scores |= paired_gain(precision, baseline)
+    return scores, precision
+
+
+def measure_tasks(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    query_labels: Mapping[str, np.ndarray],
+    gallery_labels: Mapping[str, np.ndarray],
+    positions: np.ndarray | None,
+    baseline: Measured | None = None,
+    tasks: Sequence[str] = tuple(TASKS),
+) -> Measured:
+    """Scores on all `tasks`: the first one's are the entry's own, the others stand under `tasks`."""
+    scores, precision = {}, {}
+    for task in tasks:
+        before = baseline.precision[task] if baseline else None
+        scores[task], precision[task] = measure_task(
+            query, gallery, query_labels[task], gallery_labels[task], positions, before
+        )
+    main, *others = tasks
+    return Measured(scores[main] | {"tasks": {task: scores[task] for task in others}}, precision)

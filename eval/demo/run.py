@@ -1,0 +1,79 @@
+"""The command `jaxalign demo`: measure, print, write."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import jaxalign as ja
+from eval.datasets import DATASETS
+from eval.demo.data import PLAIN, SCENES, load_data
+from eval.demo.evaluate import evaluate
+from eval.demo.output import staged_folder
+from eval.demo.settings import DemoSettings
+from eval.demo.stages import Stages
+from eval.demo.terminal import print_results
+from eval.report import build_report
+from jaxalign.errors import JaxalignError
+
+EMBEDDED = ("emoji-clip", "emoji-siglip")
+
+
+def run(
+    out: str | os.PathLike,
+    models: Sequence[str] = EMBEDDED,
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+    *,
+    settings: DemoSettings | None = None,
+) -> dict[str, Any]:
+    """Measure every method on the embedded data, print tables, write `metrics.json` and `report.html` to `out`.
+
+    Args:
+      out: a folder, new or existing; both files appear in it at the end, or none does.
+      models: names, or whatever else `jaxalign.load` takes; the first one is the top level of `metrics.json`.
+      data_dir: where the data sets are prepared, by default TFDS's folder.
+      seed: of the inversions and of the training names that bands are chosen on.
+
+    Returns:
+      What `metrics.json` holds.
+
+    Raises:
+      JaxalignError: an unknown model, or a folder that cannot be written, before any work.
+    """
+    if isinstance(models, str) or not models:
+        raise JaxalignError(f"models is {models!r}; expected one or more names, such as {EMBEDDED}")
+    settings = settings or DemoSettings()
+    stages = Stages()
+    with staged_folder(out) as stage:
+        with stages.stage("load", "Loading the models"):
+            loaded = [ja.load(model) for model in models]
+        data = load_data(data_dir, stages)
+        shared = {key: stages.seconds[key] for key in stages.seconds}
+        entries, arrays = [], {}
+        for model in loaded:
+            stages.seconds = dict(shared)
+            results, arrays[model.name] = evaluate(model, data, settings, seed, stages)
+            entries.append(results | _provenance(seed) | {"seconds": stages.seconds})
+        for entry in entries:
+            entry["seconds"]["total"] = stages.total
+        results = entries[0] | {"other_models": entries[1:]}
+        (stage / "report.html").write_text(build_report(results, arrays), encoding="utf-8")
+        text = json.dumps(results, indent=1, allow_nan=False, default=float)
+        (stage / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    print_results(results, out, stages.total)
+    return results
+
+
+def _provenance(seed: int) -> dict[str, Any]:
+    """What the numbers depend on beside model and method."""
+    packages = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {
+        "split": "test",
+        "data_versions": {name: DATASETS[name].version for name in (PLAIN, SCENES)},
+        "seed": seed,
+        "versions": {"python": platform.python_version()} | versions,
+    }

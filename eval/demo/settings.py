@@ -1,0 +1,37 @@
+"""How much the demo measures."""
+
+from dataclasses import dataclass
+
+from jaxalign.errors import JaxalignError
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """The defaults are what fits into a minute and a half on two cores.
+
+    Attributes:
+      queries: at most so many held-out emoji are queries, with one picture each; None for all of them.
+      band_names: so many training names, with all their pictures, on which bands and ranks are chosen.
+      band_grid: the values of `k_top` and of `k_bottom` that are tried.
+      ranks: the ranks of the text subspace that are tried.
+      oti_steps: optimisation steps of the inversion to text.
+      oti_batch: queries that are inverted at a time.
+      examples: queries that the report shows with their results.
+    """
+
+    queries: int | None = None
+    band_names: int = 500
+    band_grid: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64)
+    ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
+    oti_steps: int = 150
+    oti_batch: int = 96
+    examples: int = 8
+
+    def __post_init__(self):
+        for name in ("band_names", "oti_steps", "oti_batch"):
+            if getattr(self, name) < 1:
+                raise JaxalignError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.queries is not None and self.queries < 2:
+            raise JaxalignError(f"queries is {self.queries}; expected 2 or more, or None for all")
+        if self.examples < 0:
+            raise JaxalignError(f"examples is {self.examples}; expected 0 or more")

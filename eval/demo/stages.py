@@ -1,0 +1,44 @@
+"""Time the stages of a run and show how far each one is."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Stages:
+    """Stages of one run; `seconds` is how long each has taken, added up where a name comes again."""
+
+    def __init__(self):
+        self.console = Console(stderr=True)
+        self.seconds: dict[str, float] = {}
+        self.start = time.perf_counter()
+
+    @property
+    def total(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.start
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a stage that shows its own progress, or is over in a moment."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def stage(self, name: str, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Run a stage under a progress bar; yields a function to call with the number of items done.
+
+        Where standard error is no terminal, one line tells that the stage begins.
+        """
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        terminal = self.console.is_terminal
+        if not terminal:
+            self.console.print(title, highlight=False)
+        progress = Progress(*columns, console=self.console, transient=True, disable=not terminal)
+        with self.timed(name), progress:
+            task = progress.add_task(title, total=total)
+            yield lambda count: progress.advance(task, count)

@@ -1,0 +1,72 @@
+"""The demo's tables on the terminal."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from eval.report import findings
+from eval.report.tables import TASKS, Cell, Row, classification_table, image_table, text_table
+
+COLOURS = {"up": "green", "down": "red", "same": "dim"}
+
+
+def print_results(results: Mapping[str, Any], out: str | os.PathLike, seconds: float) -> None:
+    """One table for each model with its small ones beside it, what they say, and where the files are."""
+    console = Console(highlight=False)
+    for entry in (results, *results["other_models"]):
+        print_model(console, entry)
+    console.print(
+        "* best of its column; in brackets the difference to the baseline, coloured where it exceeds twice its"
+        " standard error; below the mAP: R-precision, recall@1. text-image is the reference: names find pictures.",
+        style="dim",
+    )
+    folder = escape(os.fspath(Path(out)))
+    console.print(
+        f"\nWrote {folder}/report.html and {folder}/metrics.json ({seconds:.0f} s).", soft_wrap=True
+    )
+
+
+def print_model(console: Console, entry: Mapping[str, Any]) -> None:
+    """The tables and findings of one model."""
+    band, auto = entry["band"], entry["auto_band"]
+    title = f"{entry['model']} on {entry['dataset']}, {entry['queries']} queries, mAP in %"
+    console.print(score_table(title, list(TASKS.values()), image_table(entry)))
+    console.print(score_table("Captions of the same emoji", ["text to text"], text_table(entry)))
+    console.print(score_table("Unicode group of a picture", ["accuracy"], classification_table(entry)))
+    console.print(
+        f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom, chosen"
+        f" on the training names; isoclip-auto {auto['k_top']} and {auto['k_bottom']}, chosen from the spectrum"
+        " alone.",
+        style="dim",
+    )
+    for sentence in findings(entry):
+        console.print(f"- {escape(sentence)}")
+    console.print()
+
+
+def score_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
+    """Methods by columns; a cell has its details on a second line."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for column in columns:
+        table.add_column(escape(column), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(escape(row.method), *(_cell(cell) for cell in row.cells))
+    return table
+
+
+def _cell(cell: Cell | None) -> Text:
+    if cell is None:
+        return Text("-", style="dim")
+    text = Text(f"{cell.score:.1f}", style="bold" if cell.best else "")
+    text.append("*" if cell.best else " ")
+    text.append(f" ({cell.gain:+.1f})" if cell.gain is not None else " " * 8, style=COLOURS[cell.verdict])
+    if cell.details:
+        text.append("\n" + ", ".join(f"{value:.1f}" for value in cell.details), style="dim not bold")
+    return text

@@ -1,0 +1,89 @@
+"""Tables out of `metrics.json`: what is best in a column, how far from the baseline, and how surely."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TASKS = {
+    "emoji": "same emoji",
+    "group": "Unicode group",
+    "background": "background colour",
+    "style": "drawing style",
+}
+CONTEXT_TASKS = ("background", "style")
+BASELINES = {"image_retrieval": "image-image", "text_retrieval": "text-text", "classification": "ncm"}
+SMALLEST_GAIN = 0.05  # percentage points: what rounds to 0.0 is no difference, however sure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The numbers of one method on one task, in percent; None where the task does not exist for the method.
+
+    Attributes:
+      score: mAP, or accuracy for a classifier.
+      details: R-precision and recall@1 for retrieval.
+      gain: difference to the baseline; None for the baseline itself and for references.
+      error: standard error of that difference, paired over the queries.
+    """
+
+    score: float
+    details: tuple[float, ...]
+    gain: float | None
+    error: float | None
+    best: bool
+
+    @property
+    def verdict(self) -> str:
+        """`up` or `down` where the gain exceeds twice its error, `same` otherwise."""
+        if self.gain is None or abs(self.gain) < max(SMALLEST_GAIN, 2 * (self.error or 0.0)):
+            return "same"
+        return "up" if self.gain > 0 else "down"
+
+
+@dataclass(frozen=True)
+class Row:
+    method: str
+    cells: list[Cell | None]
+
+
+def task_scores(entry: Mapping[str, Any], task: str) -> Mapping[str, Any] | None:
+    """The scores of a method's `entry` on `task`: its own for the main task, else those under `tasks`."""
+    return entry if task == "emoji" else entry["tasks"].get(task)
+
+
+def image_table(results: Mapping[str, Any]) -> list[Row]:
+    """Methods by tasks, in the order of `TASKS`; text-to-image comes last, as a reference and never best."""
+    methods = results["image_retrieval"]
+    rows = _rank([(m, [task_scores(entry, t) for t in TASKS]) for m, entry in methods.items()], "mAP")
+    reference = results.get("inter_modal", {}).get(results["dataset"])
+    if reference:
+        cells = [_cell(task_scores(reference, t), "mAP", best=False) for t in TASKS]
+        rows.append(Row("text-image", cells))
+    return rows
+
+
+def text_table(results: Mapping[str, Any]) -> list[Row]:
+    """Methods by the one task of finding the other captions of an emoji."""
+    return _rank([(method, [entry]) for method, entry in results.get("text_retrieval", {}).items()], "mAP")
+
+
+def classification_table(results: Mapping[str, Any]) -> list[Row]:
+    """Classifiers by accuracy on the Unicode groups."""
+    return _rank([(m, [entry]) for m, entry in results.get("classification", {}).items()], "accuracy")
+
+
+def _rank(entries: list[tuple[str, list[Mapping[str, Any] | None]]], key: str) -> list[Row]:
+    columns = zip(*(scores for _, scores in entries), strict=True)
+    best = [max((round(s[key], 1) for s in column if s), default=None) for column in columns]
+    rows = []
+    for method, scores in entries:
+        is_best = [bool(s) and round(s[key], 1) == b for s, b in zip(scores, best, strict=True)]
+        rows.append(Row(method, [_cell(s, key, b) for s, b in zip(scores, is_best, strict=True)]))
+    return rows
+
+
+def _cell(scores: Mapping[str, Any] | None, key: str, best: bool) -> Cell | None:
+    if not scores:
+        return None
+    details = tuple(scores[k] for k in ("precision_at_R", "recall_at_1") if k in scores)
+    return Cell(scores[key], details, scores.get("gain"), scores.get("gain_error"), best)

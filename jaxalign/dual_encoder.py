@@ -1,0 +1,260 @@
+"""A model in use: pictures and texts in, features and embeddings out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxalign.errors import JaxalignError
+from jaxalign.image_processing import ImageProcessor
+from jaxalign.linearize import linearize_mlp_head
+from jaxalign.models import ImageTower, ImageTowerConfig, TextTower, TextTowerConfig, TwoTowersConfig
+from jaxalign.projectors import Projector, Projectors
+from jaxalign.specs import ModelSpec
+from jaxalign.tokenization import Tokenizer
+
+Params = Mapping[str, Any]
+_COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class DualEncoder:
+    """What `load` returns.
+
+    Attributes:
+      spec: every fact about the checkpoint.
+      params: the parameters of `jaxalign.models.TwoTowers`: `img`, `txt`, `t` (log of the logit scale) and,
+        for the sigmoid loss, `b`.
+      tokenizer: None for a checkpoint without tokenizer files; `apply_text` still works.
+      dtype: the towers compute in it; parameters, features and embeddings stay float32.
+    """
+
+    spec: ModelSpec
+    params: Params = field(repr=False)
+    tokenizer: Tokenizer | None = None
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if jnp.dtype(self.dtype).name not in _COMPUTE_DTYPES:
+            raise JaxalignError(
+                f"dtype is {jnp.dtype(self.dtype).name}; expected one to compute in:"
+                f" {', '.join(_COMPUTE_DTYPES)}"
+            )
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def config(self) -> TwoTowersConfig:
+        """Sizes and options of both towers."""
+        return self.spec.towers
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        s = self.spec
+        return ImageProcessor(self.config.image.image_size, s.resize, s.interpolation, s.mean, s.std)
+
+    @property
+    def projectors(self) -> Projectors:
+        """The heads of both towers, float32; for an MLP image head, its linearisation."""
+        image, text = self.params["img"], self.params["txt"]
+        if self.config.image.projection is not None:
+            image_projector = Projector(jnp.asarray(image["head"]["kernel"]))
+        elif self.config.image.pooling == "map":
+            image_projector = linearize_mlp_head(image["MAPHead_0"])
+        else:  # the class token is the embedding
+            image_projector = Projector(jnp.eye(self.config.image.width))
+        bias = jnp.asarray(text["head"]["bias"]) if self.config.text.projection_bias else None
+        return Projectors(image=image_projector, text=Projector(jnp.asarray(text["head"]["kernel"]), bias))
+
+    def apply_image(self, params: Params, pixels: ArrayLike, projected: bool = True) -> jax.Array:
+        """Embed preprocessed `pixels` float `[n, h, w, 3]` with `params`; pure, for `jit`, `grad` and
+        training loops.
+
+        Returns:
+          Embeddings `[n, d]`, not normalised, or with `projected=False` pre-projection features `[n,
+          d_image]`, in the model's dtype.
+
+        Raises:
+          JaxalignError: pixels of another shape or an integer dtype.
+        """
+        pixels = jnp.asarray(pixels)
+        _check_pixels(pixels, self.config.image.image_size)
+        both = _apply_image_tower(self.config.image, self.dtype, params["img"], pixels)
+        return both[0 if projected else 1]
+
+    def apply_text(self, params: Params, tokens: ArrayLike, projected: bool = True) -> jax.Array:
+        """Embed `tokens` int `[n, context]` with `params`; pure, for `jit`, `grad` and training loops.
+
+        Returns:
+          Embeddings `[n, d]`, not normalised, or with `projected=False` pre-projection features `[n,
+          d_text]`, in the model's dtype.
+
+        Raises:
+          JaxalignError: tokens of another shape or a dtype that is no integer.
+        """
+        tokens = jnp.asarray(tokens)
+        context = self.config.text.context
+        if tokens.ndim != 2 or tokens.shape[1] != context or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise JaxalignError(
+                f"tokens have shape {tokens.shape} and dtype {tokens.dtype}; expected int32 [n, {context}]"
+            )
+        both = _apply_text_tower(self.config.text, self.dtype, params["txt"], tokens)
+        return both[0 if projected else 1]
+
+    def encode_image(
+        self, images: Sequence[Any] | ArrayLike, projected: bool = True, *, batch_size: int = 64
+    ) -> jax.Array:
+        """Preprocess and embed pictures.
+
+        Args:
+          images: PIL images, paths or uint8 arrays `[h, w, 3]` in a list (sizes may differ), one uint8 array
+            `[n, h, w, 3]`, or one float array `[n, h, w, 3]` that is preprocessed already.
+          projected: False for the pre-projection features.
+          batch_size: pictures computed at once; the last batch is padded, so that a call compiles one shape.
+
+        Returns:
+          Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_image]`; float32.
+
+        Raises:
+          JaxalignError: no pictures, one that is unreadable (named), or an array of a wrong shape.
+        """
+        images = _image_list(images, self.config.image.image_size)
+        tower = partial(_jitted_image_tower, self.config.image, self.dtype, self.params["img"])
+        return _encode(
+            self._pixel_batches(images, _checked(batch_size)), len(images), tower, projected, batch_size
+        )
+
+    def encode_text(self, texts: Sequence[str], projected: bool = True, *, batch_size: int = 64) -> jax.Array:
+        """Tokenize and embed texts; longer ones than the context are cut.
+
+        Args:
+          texts: a list of strings.
+          projected: False for the pre-projection features.
+          batch_size: texts computed at once; the last batch is padded, so that a call compiles one shape.
+
+        Returns:
+          Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_text]`; float32.
+
+        Raises:
+          JaxalignError: no texts, something that is no string, or a model without tokenizer.
+        """
+        tokens = self.require_tokenizer()(texts)
+        if not len(tokens):
+            raise JaxalignError("texts is empty; expected at least one string")
+        tower = partial(_jitted_text_tower, self.config.text, self.dtype, self.params["txt"])
+        step = _checked(batch_size)
+        batches = (tokens[i : i + step] for i in range(0, len(tokens), step))
+        return _encode(batches, len(tokens), tower, projected, batch_size)
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer; raises JaxalignError where the checkpoint came without one."""
+        if self.tokenizer is None:
+            raise JaxalignError(
+                f"model {self.name!r} came without tokenizer.json; put it into the model's folder and load"
+                " again, or pass token ids to apply_text"
+            )
+        return self.tokenizer
+
+    def _pixel_batches(self, images: Any, batch_size: int) -> Iterator[np.ndarray]:
+        """Float32 [<= batch_size, h, w, 3], one after the other."""
+        ready = isinstance(images, np.ndarray) and images.dtype != np.uint8
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
+            if not ready:
+                yield self.image_processor(chunk, start=start)
+                continue
+            chunk = chunk.astype(np.float32)
+            bad = np.flatnonzero(~np.isfinite(chunk).all((1, 2, 3)))
+            if bad.size:
+                raise JaxalignError(
+                    f"image {start + bad[0]} has NaN or infinite pixels; leave it out or make it again"
+                )
+            yield chunk
+
+
+def _apply_image_tower(
+    config: ImageTowerConfig, dtype: Any, params: Params, pixels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    z, out = ImageTower(config, dtype).bind({"params": params})(pixels)
+    return z, out["pre_logits"]
+
+
+def _apply_text_tower(
+    config: TextTowerConfig, dtype: Any, params: Params, tokens: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    z, out = TextTower(config, dtype).bind({"params": params})(tokens)
+    return z, out["pre_logits"]
+
+
+# jitted by configuration, not by model object: a model that is loaded twice compiles once
+_jitted_image_tower = jax.jit(_apply_image_tower, static_argnums=(0, 1))
+_jitted_text_tower = jax.jit(_apply_text_tower, static_argnums=(0, 1))
+
+
+def _encode(
+    batches: Iterator[np.ndarray], count: int, tower: Callable, projected: bool, batch_size: int
+) -> jax.Array:
+    """Features float32 [count, D] of all batches, each padded to the shape of the first.
+
+    JAX computes while the next batch is prepared; results are fetched one batch late so that at most two
+    wait.
+    """
+    size = min(batch_size, 1 << (count - 1).bit_length())  # few examples: the next power of two
+    done: list[np.ndarray] = []
+    waiting: list[tuple[jax.Array, int]] = []
+
+    def fetch() -> None:
+        features, kept = waiting.pop(0)
+        done.append(np.asarray(features.astype(jnp.float32))[:kept])
+
+    for batch in batches:
+        padded = np.pad(batch, ((0, size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
+        waiting.append((tower(padded)[0 if projected else 1], len(batch)))
+        if len(waiting) > 1:
+            fetch()
+    fetch()
+    return jnp.asarray(np.concatenate(done))
+
+
+def _image_list(images: Any, size: int) -> Any:
+    """`images` as a NumPy array or a list; raises for anything else, an empty one and wrong shapes."""
+    if isinstance(images, np.ndarray | jax.Array):
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            _check_pixels(images, size)
+        elif images.ndim != 4 or images.shape[-1] != 3:
+            raise JaxalignError(f"images has shape {images.shape}; expected uint8 [n, h, w, 3]")
+    elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
+        images = list(images)
+    else:
+        raise JaxalignError(f"images is a {type(images).__name__}; expected a list, or an array [n, h, w, 3]")
+    if not len(images):
+        raise JaxalignError("images is empty; expected at least one picture")
+    return images
+
+
+def _check_pixels(pixels: Any, size: int) -> None:
+    if not jnp.issubdtype(pixels.dtype, jnp.floating):
+        raise JaxalignError(
+            f"pixels are {pixels.dtype}; expected floats as `model.image_processor` gives"
+            " (encode_image takes uint8 too)"
+        )
+    if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+        raise JaxalignError(
+            f"preprocessed images have shape {pixels.shape}; expected [n, {size}, {size}, 3]"
+            " (encode_image resizes uint8 arrays and PIL images)"
+        )
+
+
+def _checked(batch_size: int) -> int:
+    if batch_size < 1:
+        raise JaxalignError(f"batch_size is {batch_size}; expected 1 or more")
+    return batch_size

@@ -1,0 +1,129 @@
+"""The indicators of intra-modal misalignment in the papers: similarity histograms, the modality gap.
+
+Sources: IsoCLIP, figure 4; Reevaluating, figures 2, 5 and 8.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.typing import ArrayLike
+
+from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.ranking import as_features, cosine_rows, normalize
+from jaxalign.retrieval import check_pair, relevance_from_labels
+
+_KINDS = ("overlap", "iou")
+
+
+@struct.dataclass
+class SimilarityHistograms:
+    """How many pairs have their cosine in each bin."""
+
+    edges: np.ndarray  # [bins + 1], over [-1, 1]
+    same: np.ndarray  # int64 [bins], pairs of one class
+    different: np.ndarray  # int64 [bins], pairs of two classes
+
+
+def similarity_histograms(
+    features: ArrayLike,
+    labels: Any,
+    other: ArrayLike | None = None,
+    other_labels: Any = None,
+    *,
+    bins: int = 100,
+    block_size: int = 256,
+) -> SimilarityHistograms:
+    """Cosine histograms of same-class and different-class pairs, in blocks of `block_size` rows.
+
+    Args:
+      features: `[n, d]`, any scale.
+      labels: `[n]`, integers or strings.
+      other: features `[m, d]` to pair them with, such as text embeddings: all n m pairs are counted. By
+        default the n (n - 1) / 2 pairs of different rows of `features`.
+      other_labels: `[m]`, required with `other`.
+      bins: number of equal bins over [-1, 1]; the last one includes 1.
+      block_size: rows scored at a time; the counts do not depend on it.
+
+    Runs on the host, for the sake of exact counts: not for use under `jit`.
+
+    Raises:
+      JaxalignError: shapes, widths or lengths that do not fit, features that are empty, NaN or infinite,
+        labels of different kinds, or bins or block_size below 1.
+    """
+    if bins < 1 or block_size < 1:
+        raise JaxalignError(f"bins is {bins} and block_size {block_size}; expected 1 or more of each")
+    if (other is None) != (other_labels is None):
+        raise JaxalignError("other and other_labels belong together; pass both or neither")
+    within = other is None
+    rows, columns = check_pair(features, features if within else other)
+    relevance = relevance_from_labels(rows, columns, labels, labels if within else other_labels, False)
+    n, m = rows.shape[0], columns.shape[0]
+    rows, columns = normalize(rows), normalize(columns)
+    size = min(block_size, n)
+    counts = np.zeros(2 * bins, np.int64)
+    for start in range(0, n, size):
+        first = min(start, n - size)
+        scores = np.asarray(cosine_rows(rows, columns, first, size=size))[start - first :]
+        bin_of = np.clip((scores + 1) * (bins / 2), 0, bins - 1).astype(np.int64)
+        same, _ = relevance.rows(slice(start, start + len(scores)), m)
+        bin_of += bins * same
+        if within:  # row i with the rows after it
+            bin_of = bin_of[np.arange(m) > np.arange(start, start + len(scores))[:, None]]
+        counts += np.bincount(bin_of.ravel(), minlength=2 * bins)
+    return SimilarityHistograms(
+        edges=np.linspace(-1, 1, bins + 1), same=counts[bins:], different=counts[:bins]
+    )
+
+
+def histogram_overlap(histograms: SimilarityHistograms, *, kind: str = "overlap") -> float:
+    """How much the two histograms, each scaled to sum to one, share: 0 for none, 1 for all.
+
+    "overlap" is the sum of the bin-wise minima; "iou" divides it by the sum of the maxima (IsoCLIP, figure
+    4). Both depend on the bins. Raises JaxalignError when a histogram is empty, or on another kind.
+    """
+    if kind not in _KINDS:
+        raise unknown_name("kind", kind, _KINDS)
+    shares = []
+    for name in ("same", "different"):
+        count = np.asarray(getattr(histograms, name), np.float64)
+        if count.sum() == 0:
+            raise JaxalignError(
+                f"there is no pair in the histogram {name!r};"
+                " expected two classes or more, and one with two examples"
+            )
+        shares.append(count / count.sum())
+    shared = np.minimum(*shares).sum()
+    return float(shared if kind == "overlap" else shared / np.maximum(*shares).sum())
+
+
+def modality_gap(image_embeddings: ArrayLike, text_embeddings: ArrayLike) -> jax.Array:
+    """Distance between the centroids of the normalised embeddings `[n, d]` and `[m, d]`, in [0, 2].
+
+    Raises JaxalignError for widths that differ and for features that are empty, NaN or infinite.
+    """
+    image = as_features("image_embeddings", image_embeddings)
+    text = as_features("text_embeddings", text_embeddings)
+    if image.shape[1] != text.shape[1]:
+        raise JaxalignError(
+            f"image embeddings are {image.shape[1]} wide, text embeddings {text.shape[1]};"
+            " expected projected embeddings of one model"
+        )
+    return _centroid_distance(image, text)
+
+
+@jax.jit
+def effective_rank(singular_values: ArrayLike) -> jax.Array:
+    """exp of the entropy of the singular values `[r]` scaled to sum to one: r when all are equal, 1 for one.
+
+    Roy and Vetterli, "The effective rank", 2007. A float32 scalar; NaN when all are zero.
+    """
+    s = jnp.asarray(singular_values, jnp.float32)
+    return jnp.exp(jax.scipy.special.entr(s / s.sum()).sum())
+
+
+@jax.jit
+def _centroid_distance(image: jax.Array, text: jax.Array) -> jax.Array:
+    return jnp.linalg.norm(normalize(image).mean(0) - normalize(text).mean(0))

@@ -1,0 +1,209 @@
+"""The projection heads of a two-tower model, the inter-modal operator between them, and what is done to it.
+
+Row vectors, as in Flax: `z = x @ kernel + bias`, so the paper's W is `kernel.T`. A head with a bias is
+handled in homogeneous coordinates: its features get a trailing 1 and its kernel one more row, the bias. Every
+function below works on those homogeneous kernels, so Psi has one more row (image) or column (text) for each
+biased head.
+
+Source: IsoCLIP, sections 3 and 4.
+"""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxalign.errors import JaxalignError
+
+
+@struct.dataclass
+class Projector:
+    """An affine map from pre-projection features to embeddings: `kernel [d_in, d]`, `bias [d]` or None."""
+
+    kernel: jax.Array
+    bias: jax.Array | None = None
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Embeddings `[..., d]`, not normalised, of features `[..., d_in]`; raises on another width."""
+        x = jnp.asarray(x)
+        if x.shape[-1:] != self.kernel.shape[:1]:
+            raise JaxalignError(
+                f"features of shape {x.shape} do not fit a projector from width {self.kernel.shape[0]};"
+                " pass pre-projection features of that model and tower"
+            )
+        z = jnp.matmul(x, self.kernel, precision=jax.lax.Precision.HIGHEST)
+        return z if self.bias is None else z + self.bias
+
+
+@struct.dataclass
+class Projectors:
+    """The heads of both towers. For an MLP image head, `image` is its linearisation."""
+
+    image: Projector
+    text: Projector
+
+
+@struct.dataclass
+class Spectrum:
+    """Thin SVD of the inter-modal operator: `u [d_image', r]`, `s [r]` descending, `vt [r, d_text']`."""
+
+    u: jax.Array
+    s: jax.Array
+    vt: jax.Array
+
+
+def inter_modal_operator(projectors: Projectors) -> jax.Array:
+    """Psi = W_i^T W_t, `[d_image', d_text']` (section 3.1): image-text scores are `f_image @ Psi @ f_text`.
+
+    A biased head adds one row (image) or column (text), so d' is d_in or d_in + 1.
+    Raises JaxalignError when the two heads do not end in one width.
+    """
+    image, text = _homogeneous_pair(projectors)
+    return jnp.matmul(image, text.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def decompose(projectors: Projectors) -> Spectrum:
+    """SVD Psi = U S V^T (eq. 8), cut to r = min(d_image', d_text', d), with d the shared embedding width.
+
+    Psi cannot have a higher rank than r; directions beyond it have singular value 0 and are arbitrary, so
+    they are not returned. The published code keeps them: with two biased square heads (768 + 1 wide) it
+    counts 769 singular values where there are 768, so its `k_bottom` is one more than the same band's here.
+
+    Outside `jit` and `vmap` the decomposition runs in float64 on the host, so that every backend gives the
+    same directions; float32 comes back. Inside them it runs in the kernels' precision. Signs of paired
+    directions are arbitrary. Raises JaxalignError when the two heads do not end in one width.
+    """
+    image, text = _homogeneous_pair(projectors)
+    (image, text), xp = _widest(image, text)
+    with jax.default_matmul_precision("highest"):
+        u, s, vt = xp.linalg.svd(image @ text.T, full_matrices=False)
+    r = min(len(s), image.shape[1])
+    dtype = jnp.promote_types(projectors.image.kernel.dtype, jnp.float32)
+    return Spectrum(*(jnp.asarray(factor, dtype) for factor in (u[:, :r], s[:r], vt[:r])))
+
+
+def isoclip(
+    projectors: Projectors, k_top: ArrayLike, k_bottom: ArrayLike, spectrum: Spectrum | None = None
+) -> Projectors:
+    """IsoCLIP (eq. 9 and 10): W_i U_b U_b^T and W_t V_b V_b^T for the band `[k_top, r - k_bottom)`.
+
+    Args:
+      projectors: both heads.
+      k_top, k_bottom: how many leading and trailing singular directions to remove. Integers are checked;
+        traced scalars (under `jit` or `vmap`) are not, and one compilation serves every band: an empty band
+        then gives projectors of zeros.
+      spectrum: `decompose(projectors)`, when it is at hand; computed otherwise.
+
+    Returns:
+      Heads of the same shapes and dtypes. A biased head stays biased: its bias is the last row of the
+      filtered homogeneous kernel.
+
+    Raises:
+      JaxalignError: a negative or fractional count, `k_top + k_bottom >= r`, or a spectrum of other
+      projectors.
+    """
+    heads = _homogeneous_pair(projectors)
+    spectrum = decompose(projectors) if spectrum is None else spectrum
+    got, expected = (spectrum.u.shape[0], spectrum.vt.shape[1]), tuple(h.shape[0] for h in heads)
+    if got != expected:
+        raise JaxalignError(
+            f"the spectrum is that of an operator of shape {got}, but these projectors give shape {expected};"
+            " pass decompose(projectors) of the same projectors"
+        )
+    r = spectrum.s.shape[0]
+    _check_band(k_top, k_bottom, r)
+    image, text = _restrict(*heads, spectrum, k_top, k_bottom)
+    return Projectors(
+        image=_from_homogeneous(image.astype(projectors.image.kernel.dtype), projectors.image),
+        text=_from_homogeneous(text.astype(projectors.text.kernel.dtype), projectors.text),
+    )
+
+
+def whiten(projector: Projector) -> Projector:
+    """The head with all singular values set to one: W = U S V^T becomes U V^T ("whitened" in table 4).
+
+    A biased head is whitened as a whole, in homogeneous coordinates: the SVD is that of `[kernel; bias]` and
+    the new bias is the last row of the result, so kernel and bias are turned together and the kernel alone is
+    in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
+    nothing about them.
+    """
+    dtype = projector.kernel.dtype
+    head = _homogeneous(projector)
+    (head,), xp = _widest(head)
+    with jax.default_matmul_precision("highest"):
+        u, s, vt = xp.linalg.svd(head, full_matrices=False)
+        kept = s > s[0] * max(head.shape) * jnp.finfo(jnp.float32).eps
+        whitened = (u * kept) @ vt
+    return _from_homogeneous(jnp.asarray(whitened, dtype), projector)
+
+
+def _homogeneous(projector: Projector) -> jax.Array:
+    """`[kernel; bias]`, at least float32."""
+    kernel, bias = projector.kernel, projector.bias
+    shape = jnp.shape(kernel)
+    if len(shape) != 2:
+        raise JaxalignError(f"a projector's kernel has shape {shape}; expected [d_in, d]")
+    if bias is not None and jnp.shape(bias) != shape[1:]:
+        raise JaxalignError(
+            f"a projector's bias has shape {jnp.shape(bias)}; expected {shape[1:]}, its width"
+        )
+    rows = kernel if bias is None else jnp.concatenate([kernel, bias[None]])
+    return jnp.asarray(rows, jnp.promote_types(rows.dtype, jnp.float32))
+
+
+def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:
+    return Projector(head) if like.bias is None else Projector(head[:-1], head[-1])
+
+
+def _homogeneous_pair(projectors: Projectors) -> tuple[jax.Array, jax.Array]:
+    image, text = _homogeneous(projectors.image), _homogeneous(projectors.text)
+    if image.shape[1] != text.shape[1]:
+        raise JaxalignError(
+            f"the image projector ends in width {image.shape[1]}, the text projector in {text.shape[1]};"
+            " expected one shared width (are the kernels [d_in, d], not transposed?)"
+        )
+    return image, text
+
+
+def _widest(*arrays: jax.Array) -> tuple[list[Any], Any]:
+    """The arrays in the best precision there is, and the module to compute with: NumPy unless traced."""
+    if any(isinstance(a, Tracer) for a in arrays):
+        return list(arrays), jnp
+    return [np.asarray(a, np.float64) for a in arrays], np
+
+
+@jax.jit
+def _restrict(
+    image: jax.Array, text: jax.Array, spectrum: Spectrum, k_top: ArrayLike, k_bottom: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """The homogeneous kernels projected onto the band: a mask, not a slice, so that bands can be traced."""
+    r = spectrum.s.shape[0]
+    band = (jnp.arange(r) >= k_top) & (jnp.arange(r) < r - k_bottom)
+    with jax.default_matmul_precision("highest"):
+        image = (spectrum.u * band) @ (spectrum.u.T @ image)
+        text = (spectrum.vt.T * band) @ (spectrum.vt @ text)
+    return image, text
+
+
+def _check_band(k_top: ArrayLike, k_bottom: ArrayLike, r: int) -> None:
+    total = 0
+    for name, k in (("k_top", k_top), ("k_bottom", k_bottom)):
+        if isinstance(k, Tracer):
+            return
+        try:
+            count = operator.index(k)  # pyright: ignore[reportArgumentType]
+        except TypeError:
+            raise JaxalignError(f"{name} is {k!r}; expected one integer, a number of directions") from None
+        if count < 0:
+            raise JaxalignError(f"{name} is {count}; expected 0 or more directions to remove")
+        total += count
+    if total >= r:
+        raise JaxalignError(
+            f"k_top {k_top} + k_bottom {k_bottom} removes all of the {r} singular directions;"
+            f" expected a sum below {r}"
+        )

