@@ -176,7 +176,7 @@ def _read_tensors(path: Path, config: TwoTowersConfig) -> dict[str, np.ndarray]:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             found = {
-                k: (tuple(s.get_shape()), _SAFETENSORS.get(s.get_dtype(), s.get_dtype()))
+                k: (tuple(s.get_shape()), _SAFETENSORS.get(str(s.get_dtype()), str(s.get_dtype())))
                 for k, s in slices.items()
             }
             check_tensors(found, config, str(path))
@@ -191,10 +191,10 @@ def _cast(tensors: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
     if dtype is None:
         return tensors
     limit = float(jnp.finfo(dtype).max)
-    large = [name for name, x in tensors.items() if x.size and np.abs(x).max() > limit]
+    large = [name for name, x in tensors.items() if not np.abs(x).max(initial=0) <= limit]  # NaN is not
     if large:
         raise JaxalignError(
-            f"{', '.join(large[:5])}: values above {limit:g} do not fit {jnp.dtype(dtype).name}"
+            f"{', '.join(large[:5])}: NaN or values above {limit:g} do not fit {jnp.dtype(dtype).name}"
         )
     return {name: x.astype(jnp.dtype(dtype)) for name, x in tensors.items()}
 

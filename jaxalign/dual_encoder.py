@@ -87,7 +87,7 @@ class DualEncoder:
         """
         pixels = jnp.asarray(pixels)
         _check_pixels(pixels, self.config.image.image_size)
-        both = _apply_image_tower(self.config.image, self.dtype, params["img"], pixels)
+        both = _image_tower(self.config.image, self.dtype, params["img"], pixels)
         return both[0 if projected else 1]
 
     def apply_text(self, params: Params, tokens: ArrayLike, projected: bool = True) -> jax.Array:
@@ -106,7 +106,7 @@ class DualEncoder:
             raise JaxalignError(
                 f"tokens have shape {tokens.shape} and dtype {tokens.dtype}; expected int32 [n, {context}]"
             )
-        both = _apply_text_tower(self.config.text, self.dtype, params["txt"], tokens)
+        both = _text_tower(self.config.text, self.dtype, params["txt"], tokens)
         return both[0 if projected else 1]
 
     def encode_image(
@@ -126,11 +126,11 @@ class DualEncoder:
         Raises:
           JaxalignError: no pictures, one that is unreadable (named), or an array of a wrong shape.
         """
-        images = _image_list(images, self.config.image.image_size)
-        tower = partial(_jitted_image_tower, self.config.image, self.dtype, self.params["img"])
-        return _encode(
-            self._pixel_batches(images, _checked(batch_size)), len(images), tower, projected, batch_size
-        )
+        _check_batch_size(batch_size)
+        pictures = _image_list(images, self.config.image.image_size)
+        tower = partial(_image_tower, self.config.image, self.dtype, self.params["img"])
+        batches = self._pixel_batches(pictures, batch_size)
+        return _encode(batches, len(pictures), tower, projected, batch_size)
 
     def encode_text(self, texts: Sequence[str], projected: bool = True, *, batch_size: int = 64) -> jax.Array:
         """Tokenize and embed texts; longer ones than the context are cut.
@@ -146,12 +146,12 @@ class DualEncoder:
         Raises:
           JaxalignError: no texts, something that is no string, or a model without tokenizer.
         """
+        _check_batch_size(batch_size)
         tokens = self.require_tokenizer()(texts)
         if not len(tokens):
             raise JaxalignError("texts is empty; expected at least one string")
-        tower = partial(_jitted_text_tower, self.config.text, self.dtype, self.params["txt"])
-        step = _checked(batch_size)
-        batches = (tokens[i : i + step] for i in range(0, len(tokens), step))
+        tower = partial(_text_tower, self.config.text, self.dtype, self.params["txt"])
+        batches = (tokens[i : i + batch_size] for i in range(0, len(tokens), batch_size))
         return _encode(batches, len(tokens), tower, projected, batch_size)
 
     def require_tokenizer(self) -> Tokenizer:
@@ -180,23 +180,23 @@ class DualEncoder:
             yield chunk
 
 
-def _apply_image_tower(
+# Jitted by configuration, not by model object: a model that is loaded twice compiles once.
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _image_tower(
     config: ImageTowerConfig, dtype: Any, params: Params, pixels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     z, out = ImageTower(config, dtype).bind({"params": params})(pixels)
     return z, out["pre_logits"]
 
 
-def _apply_text_tower(
+@partial(jax.jit, static_argnums=(0, 1))
+def _text_tower(
     config: TextTowerConfig, dtype: Any, params: Params, tokens: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     z, out = TextTower(config, dtype).bind({"params": params})(tokens)
     return z, out["pre_logits"]
-
-
-# jitted by configuration, not by model object: a model that is loaded twice compiles once
-_jitted_image_tower = jax.jit(_apply_image_tower, static_argnums=(0, 1))
-_jitted_text_tower = jax.jit(_apply_text_tower, static_argnums=(0, 1))
 
 
 def _encode(
@@ -254,7 +254,6 @@ def _check_pixels(pixels: Any, size: int) -> None:
         )
 
 
-def _checked(batch_size: int) -> int:
+def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise JaxalignError(f"batch_size is {batch_size}; expected 1 or more")
-    return batch_size

@@ -133,8 +133,8 @@ def invert_to_image(
     return _invert(picture, descent, model.params["img"], targets, shape, key, batch_size or _IMAGE_BATCH)
 
 
-# The ways from pseudo-tokens to an embedding. Frozen, so that equal ones share a compilation. `prepare` computes
-# once a batch what no step changes.
+# The ways from pseudo-tokens to an embedding. Frozen, so that equal ones share a compilation. `prepare`
+# computes once a batch what no step changes.
 
 
 @dataclass(frozen=True)

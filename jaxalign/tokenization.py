@@ -32,6 +32,8 @@ class Tokenizer:
         """Token ids int32 `[n, context]`; raises JaxalignError for anything but a sequence of strings."""
         if isinstance(texts, str):
             raise JaxalignError(f'texts is one string, {texts!r:.60}; expected a list: ["..."]')
+        if not isinstance(texts, Sequence | np.ndarray):
+            raise JaxalignError(f"texts is a {type(texts).__name__}; expected a list of strings")
         texts = list(texts)
         ids = np.full((len(texts), self.context), self.pad_token, np.int32)
         for row, words in zip(ids, self.words(texts), strict=True):

@@ -72,7 +72,9 @@ def read_names(packages: Path) -> list[dict]:
                 "emoji": emoji,
                 "group": entry["group"],
                 "subgroup": subgroup,
-                "keywords": [k.lower() for k in keywords if k.lower() != name and re.search("[a-z]", k.lower())],
+                "keywords": [
+                    k.lower() for k in keywords if k.lower() != name and re.search("[a-z]", k.lower())
+                ],
                 "split": "test" if is_held_out(name) else "train",
             }
         )
@@ -116,7 +118,10 @@ def main(packages: Path, /, target: Path = TARGET) -> None:
     for style in STYLES:
         sheet = render_style(packages, style, rows)
         sheet.save(target / f"sprites-{style}.webp", lossless=True, method=6)
-    versions = {p: read_json(packages / p / "package.json")["version"] for p in ("emojibase-data", "unicode-emoji-json")}
+    versions = {
+        p: read_json(packages / p / "package.json")["version"]
+        for p in ("emojibase-data", "unicode-emoji-json")
+    }
     versions |= {s: read_json(packages / "@iconify-json" / s / "package.json")["version"] for s in STYLES}
     table = {"sprite": SPRITE, "columns": COLUMNS, "versions": versions, "emoji": rows}
     text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).replace('{"name"', '\n{"name"')

@@ -46,8 +46,8 @@ Params = Any
 class Training:
     """One run. `full_steps` at the end see every patch."""
 
-    steps: int = 4200
-    full_steps: int = 250
+    steps: int = 3600
+    full_steps: int = 220
     batch: int = 256
     kept_patches: int = 18
     learning_rate: float = 1e-3
@@ -59,15 +59,28 @@ class Training:
 
 def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
     """The sizes of an embedded model."""
-    text = dict(vocabulary=vocabulary, context=CONTEXT, width=WORD, depth=2, heads=2, mlp_hidden=384, end_token=3)
+    text = dict(
+        vocabulary=vocabulary, context=CONTEXT, width=WORD, depth=2, heads=2, mlp_hidden=384, end_token=3
+    )
     image = dict(image_size=scenes.SIDE, patch_size=8, width=256, heads=4, mlp_hidden=768)
     if name == "emoji-clip":
         return TwoTowersConfig(
             ImageTowerConfig(
-                **image, depth=3, activation="quick_gelu", norm_epsilon=1e-5, pooling="cls", projection=128, patch_bias=False
+                **image,
+                depth=3,
+                activation="quick_gelu",
+                norm_epsilon=1e-5,
+                pooling="cls",
+                projection=128,
+                patch_bias=False,
             ),
             TextTowerConfig(
-                **text, activation="quick_gelu", norm_epsilon=1e-5, causal=True, projection=128, projection_bias=False
+                **text,
+                activation="quick_gelu",
+                norm_epsilon=1e-5,
+                causal=True,
+                projection=128,
+                projection_bias=False,
             ),
             logit_bias=False,
         )
@@ -76,7 +89,12 @@ def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
             **image, depth=2, activation="gelu_tanh", norm_epsilon=1e-6, pooling="map", projection=None
         ),
         TextTowerConfig(
-            **text, activation="gelu_tanh", norm_epsilon=1e-6, causal=False, projection=256, projection_bias=True
+            **text,
+            activation="gelu_tanh",
+            norm_epsilon=1e-6,
+            causal=False,
+            projection=256,
+            projection_bias=True,
         ),
         logit_bias=True,
     )
@@ -91,23 +109,33 @@ def split_words(text: str) -> list[str]:
 
 def caption_words() -> set[str]:
     """The words of the captions that are not names or keywords."""
-    return {w for group in (captions.KINDS, captions.SPOKEN_STYLES.values(), scenes.BACKGROUNDS, scenes.TEXTURES,
-                            scenes.SIZES, scenes.PLACES, ("a an of at the on and background ,",))
-            for text in group for w in split_words(text)}  # fmt: skip
+    spoken = (
+        captions.KINDS,
+        captions.SPOKEN_STYLES.values(),
+        scenes.BACKGROUNDS,
+        scenes.TEXTURES,
+        scenes.SIZES,
+    )
+    texts = [text for group in spoken for text in group] + [
+        *scenes.PLACES,
+        "a an of at the on and background ,",
+    ]
+    return {word for text in texts for word in split_words(text)}
 
 
-def build_tokenizer(words: list[str], causal: bool) -> Tokenizer:
+def build_tokenizer(words: list[str]) -> Tokenizer:
     """Whole words of Unicode's English emoji names and keywords, single characters for every other word."""
     characters = sorted({c for c in "".join(words)} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
     vocabulary = [PAD, UNKNOWN, START, END, *words]
     vocabulary += [p + c for p in ("", "##") for c in characters if p + c not in set(vocabulary)]
     tokenizer = Tokenizer(
-        models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=100)
+        models.WordPiece(
+            {w: i for i, w in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=100
+        )
     )
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.add_special_tokens([PAD, UNKNOWN, START, END])
-    del causal
     return tokenizer
 
 
@@ -175,7 +203,11 @@ def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Traini
     patches = (scenes.SIDE // 8) ** 2
     kept = rng.random((t.batch, patches)).argsort(1)[:, : t.kept_patches].astype(np.int32)
     full = np.broadcast_to(np.arange(patches, dtype=np.int32), (t.batch, patches))
-    return np.stack(pictures), tokenize(tokenizer, list(texts), causal), full if step >= t.steps - t.full_steps else kept
+    return (
+        np.stack(pictures),
+        tokenize(tokenizer, list(texts), causal),
+        full if step >= t.steps - t.full_steps else kept,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -209,7 +241,9 @@ def make_step(model: TwoTowers, optimizer: optax.GradientTransformation, basis: 
         zimg, _ = model.apply(variables, pixels, kept, method=lambda m, x, k: m.img(x, kept_patches=k))
         ztxt, _ = model.apply(variables, tokens, method=lambda m, x: m.txt(x))
         p = params["model"]
-        return contrastive_loss(zimg, ztxt, jnp.minimum(p["t"][0], jnp.log(100.0)), p["b"][0] if "b" in p else None)
+        return contrastive_loss(
+            zimg, ztxt, jnp.minimum(p["t"][0], jnp.log(100.0)), p["b"][0] if "b" in p else None
+        )
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, pixels, tokens, kept):
@@ -224,7 +258,8 @@ def make_optimizer(t: Training) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(0, t.learning_rate, t.warmup, t.steps)
     decays = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
     return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=t.weight_decay, mask=decays)
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, b2=0.98, weight_decay=t.weight_decay, mask=decays),
     )
 
 
@@ -237,10 +272,14 @@ def initial_params(model: TwoTowers, t: Training, vocabulary: int, warm_start: P
     params = {"model": params, "words": {"map": jnp.eye(WORD), "own": jnp.zeros((vocabulary, WORD))}}
     if warm_start is None:
         return params
-    earlier = traverse_util.flatten_dict(flax.serialization.msgpack_restore(warm_start.read_bytes())["params"])
+    earlier = traverse_util.flatten_dict(
+        flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
+    )
     fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
     flat = traverse_util.flatten_dict(params)
-    return traverse_util.unflatten_dict({k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()})
+    return traverse_util.unflatten_dict(
+        {k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()}
+    )
 
 
 def main(
@@ -253,14 +292,22 @@ def main(
 ) -> None:
     """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what stands there."""
     t, causal = training, name == "emoji-clip"
-    words = sorted({w for e in read_emoji() for text in (e.name, *e.keywords) for w in split_words(text)} | caption_words())
-    tokenizer = build_tokenizer(words, causal)
+    words = sorted(
+        {w for e in read_emoji() for text in (e.name, *e.keywords) for w in split_words(text)}
+        | caption_words()
+    )
+    tokenizer = build_tokenizer(words)
     vocabulary = tokenizer.get_vocab_size()
     basis, learns = embedding_basis(words, vocabulary, wordnet)
     model = TwoTowers(model_config(name, vocabulary))
     optimizer = make_optimizer(t)
     params = initial_params(model, t, vocabulary, warm_start)
-    carried = {"step": 0, "params": params, "optimizer": optimizer.init(params), "losses": np.zeros(t.steps, np.float32)}
+    carried = {
+        "step": 0,
+        "params": params,
+        "optimizer": optimizer.init(params),
+        "losses": np.zeros(t.steps, np.float32),
+    }
     state.mkdir(parents=True, exist_ok=True)
     checkpoint = state / "checkpoint.msgpack"
     if checkpoint.exists():
@@ -277,7 +324,10 @@ def main(
             coming = pool.submit(draw, step + 1)
             params, opt, losses[step] = step_fn(params, opt, *batch)
             if (step + 1) % 50 == 0:
-                print(f"step {step + 1} loss {losses[step - 49 : step + 1].mean():.4f} {time.perf_counter() - start:.0f} s", flush=True)
+                print(
+                    f"step {step + 1} loss {losses[step - 49 : step + 1].mean():.4f} {time.perf_counter() - start:.0f} s",
+                    flush=True,
+                )
             if (step + 1) % t.save_every == 0 or step + 1 == t.steps:
                 done = {"step": step + 1, "params": params, "optimizer": opt, "losses": losses}
                 partial_file = checkpoint.with_suffix(".partial")

@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfTransformer
 SENSES = 3
 DECAY = 0.75  # per hypernym step
 PARTS = {"noun": ("n", 1.0), "verb": ("v", 0.4), "adj": ("a", 0.6), "adv": ("r", 0.3)}
+UPWARD = ("@", "@i", "&", "\\")  # hypernym, instance hypernym, similar to, pertains to
 Synset = tuple[list[str], list[str], list[str]]  # lemmas, hypernyms, words of the gloss
 
 
@@ -34,9 +35,12 @@ def read_wordnet(folder: Path) -> tuple[dict[str, Synset], dict[str, list[tuple[
             count = int(f[3], 16)
             lemmas = [w.lower() for w in f[4 : 4 + 2 * count : 2]]
             pointers = f[5 + 2 * count :]
-            up = [p[3] + p[2] for p in zip(*(iter(pointers[: len(pointers) // 4 * 4]),) * 4, strict=True) if p[0] in ("@", "@i", "&", "\\")]
-            words = [w for w in re.findall(r"[a-z]+", gloss.split('"')[0].lower()) if w not in ENGLISH_STOP_WORDS]
-            synsets[letter + f[0]] = (lemmas, [("a" if u[0] == "s" else u[0]) + u[1:] for u in up], words)
+            quadruples = [pointers[i : i + 4] for i in range(0, 4 * int(f[4 + 2 * count]), 4)]
+            up = [part.replace("s", "a") + offset for symbol, offset, part, _ in quadruples if symbol in UPWARD]
+            words = [
+                w for w in re.findall(r"[a-z]+", gloss.split('"')[0].lower()) if w not in ENGLISH_STOP_WORDS
+            ]
+            synsets[letter + f[0]] = (lemmas, up, words)
         for line in (folder / f"index.{part}").read_text(encoding="latin-1").splitlines():
             if not line.startswith(" "):
                 f = line.split()
@@ -48,7 +52,14 @@ def read_wordnet(folder: Path) -> tuple[dict[str, Synset], dict[str, list[tuple[
 def base_forms(word: str) -> list[str]:
     """The word, then what is left without a plural, -ing or -ed ending."""
     forms = [word]
-    for ending, *replacements in (("ies", "y"), ("es", "", "e"), ("s", ""), ("ing", "", "e"), ("ed", "", "e"), ("er", "", "e")):
+    for ending, *replacements in (
+        ("ies", "y"),
+        ("es", "", "e"),
+        ("s", ""),
+        ("ing", "", "e"),
+        ("ed", "", "e"),
+        ("er", "", "e"),
+    ):
         if word.endswith(ending) and len(word) > len(ending) + 2:
             stem = word[: -len(ending)]
             forms += [stem + r for r in replacements]
@@ -57,7 +68,9 @@ def base_forms(word: str) -> list[str]:
     return forms
 
 
-def describe(word: str, synsets: dict[str, Synset], senses: dict[str, list[tuple[str, float]]]) -> Counter[str]:
+def describe(
+    word: str, synsets: dict[str, Synset], senses: dict[str, list[tuple[str, float]]]
+) -> Counter[str]:
     """Weighted features of a word; empty for a word that WordNet lacks."""
     features: Counter[str] = Counter()
     lemma = next((form for form in base_forms(word) if form in senses), None)

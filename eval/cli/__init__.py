@@ -31,31 +31,22 @@ class Command(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 (failed), 2 (bad usage) or 130 (interrupted)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments in (["--version"], ["-V"]):
-        print(f"jaxalign {version('jaxalign')}")
-        return 0
+    """Run the command line and return its exit status: 0, 1 (failed), 2 (bad usage) or 130 (interrupted).
+
+    Bad input and failures of the system become one line on standard error; anything else is a bug and keeps
+    its traceback.
+    """
     try:
-        status = run_command(parse(arguments))
-        sys.stdout.flush()  # here, where a closed pipe is still caught
-    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
-        return FAILED
-    except SystemExit as stop:  # of tyro: 0 after --help, 2 after an error
-        return int(stop.code or 0)
+        status = run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # here, where a failure is still caught
+        return status
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
-    return status
-
-
-def run_command(command: Command) -> int:
-    """Run a command; bad input and failures of the system become one line on standard error."""
-    try:
-        command.run()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        drop_output()
+        return FAILED
     except OSError as error:
+        drop_output()
         where = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror or error}{where}", FAILED)
     except ValueError as error:
@@ -64,7 +55,26 @@ def run_command(command: Command) -> int:
         if not isinstance(error, JaxalignError):
             raise
         return fail(str(error), FAILED)
+
+
+def run(arguments: Sequence[str]) -> int:
+    if arguments in (["--version"], ["-V"]):
+        print(f"jaxalign {version('jaxalign')}")
+        return 0
+    try:
+        command = parse(arguments)
+    except SystemExit as stop:  # of tyro: 0 after --help, 2 after an error
+        return int(stop.code or 0)
+    command.run()
     return 0
+
+
+def drop_output() -> None:
+    """Forget what standard output cannot take, or Python complains about it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, status: int) -> int:
@@ -98,12 +108,16 @@ def parse_with_tyro(arguments: Sequence[str]) -> Any:
     return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="jaxalign", description=ABOUT, args=arguments)
 
 
-def usage_error(boxed: str) -> str:
-    """One line out of tyro's box: what is wrong, and the options that it offers instead."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", boxed).splitlines()]
-    head, *sections = "\n".join(lines).split("\n\n")
-    title, _, text = head.partition("\n")
-    message = " ".join(text.split()).rstrip(".") or title
+def usage_error(box: str) -> str:
+    """One line out of tyro's box: what is wrong, and the options that it offers instead.
+
+    The box has a title, then sections between rules. Its lines are drawn where standard output is UTF-8;
+    elsewhere there are only rules of hyphens, one of them below the title.
+    """
+    lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    title, *lines = [line if line.strip("-") else "" for line in lines] or [""]
+    message, *sections = "\n".join(lines).strip("\n").split("\n\n")
+    message = " ".join(message.split()).rstrip(".") or title
     offers = "\n".join(section for section in sections if section.startswith("Perhaps you meant"))
     near = " or ".join(dict.fromkeys(re.findall(r"^--[\w-]+", offers, re.MULTILINE)))
     return message[:1].lower() + message[1:] + (f" (did you mean {near}?)" if near else "")

@@ -8,7 +8,7 @@ import tyro
 OutFolder = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder for metrics.json and report.html.")]
 ModelNames = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(metavar="NAME [NAME ...]", help="Models to compare; `jaxalign models` lists them."),
+    tyro.conf.arg(metavar="NAME [NAME ...]", help="Models to compare: of `jaxalign models`, or folders."),
 ]
 Seed = Annotated[int, tyro.conf.arg(help="Seed of everything that is drawn at random.")]
 DataDir = Annotated[

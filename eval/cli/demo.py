@@ -14,7 +14,7 @@ class Demo:
 
     Examples:
       jaxalign demo
-      jaxalign demo --out results --models emoji-clip
+      jaxalign demo --out results --models emoji-clip --seed 1
     """
 
     out: OutFolder = Path("jaxalign-demo")
@@ -24,17 +24,9 @@ class Demo:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.errors import JaxalignError
-        from jaxalign.specs import find_spec
+        from .output import check_file, write_json
 
-        from .output import check_file, check_folder, write_json
-
-        if not self.models:
-            raise JaxalignError("no model given; name at least one after --models")
-        for name in self.models:
-            find_spec(name)
-        check_folder(self.out)
         check_file(self.json)
-        from eval.demo import run
+        from eval.demo import run  # the folder `out` and the models are checked there, before any work
 
         write_json(self.json, run(self.out, models=self.models, data_dir=self.data_dir, seed=self.seed))

@@ -72,7 +72,7 @@ def load_split(name: str, split: str, data_dir: str | os.PathLike | None = None)
         with ThreadPoolExecutor(THREADS) as pool:
             rows = [row for block in pool.map(read, range(0, len(source), BLOCK)) for row in block]
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a hash of ArrayRecord does not match
-        raise damaged(record, record.folder(data_dir), str(error)) from error
+        raise damaged(record, record.folder(data_dir), error) from error
     return Examples(
         dataset=name,
         split=split,

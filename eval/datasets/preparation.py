@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxalign.errors import JaxalignError
 
@@ -48,11 +48,11 @@ def generate(record: DatasetRecord, root: Path) -> None:
             task = progress.add_task(f"Preparing {record.name}", total=sum(record.splits.values()))
             builder.on_example = lambda: progress.advance(task)
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord, on a full disk for instance
         if record.is_prepared(root):  # another process was faster and moved its own copy there
             return
         raise JaxalignError(
-            f"cannot prepare {record.name} in {root} ({error.strerror or error}); choose a writable folder with "
+            f"cannot prepare {record.name} in {root} ({one_line(error)}); choose another folder with "
             "data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
         ) from error
 
@@ -67,33 +67,53 @@ def silence():
 def open_prepared(record: DatasetRecord, folder: Path) -> "tfds.core.DatasetBuilder":
     """The builder of the prepared copy in `folder`, after the checks that TFDS leaves out.
 
-    TFDS takes a copy for complete if its two json files are there. Here every split must have the number of
-    examples of the record, and every shard must open and hold as many as the metadata say. Single bytes are
-    checked when they are read: ArrayRecord has hashes.
+    TFDS takes a copy for complete if its two json files are there. Here every label must have its names, and
+    every split as many examples as the record says, in shards that open and hold what the metadata say. The
+    bytes are checked when they are read: ArrayRecord has hashes.
     """
     import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordReader
+    from google.protobuf.json_format import ParseError
 
     try:
         builder = tfds.builder_from_directory(folder)
+        check_labels(record, builder, folder)
         for split, expected in record.splits.items():
-            info = builder.info.splits[split]
-            for path, length in zip(info.filepaths, info.shard_lengths, strict=True):
-                reader = ArrayRecordReader(os.fspath(path))
-                found = reader.num_records()
-                reader.close()
-                if found != length:
-                    raise ValueError(f"{Path(path).name} has {found} examples instead of {length}")
-            if info.num_examples != expected:
-                raise ValueError(f"{split} has {info.num_examples} examples instead of {expected}")
-    except (OSError, KeyError, ValueError, RuntimeError) as error:  # RuntimeError: ArrayRecord
-        raise damaged(record, folder, str(error)) from error
+            check_shards(builder.info.splits[split], expected)
+    except (OSError, KeyError, ValueError, RuntimeError, ParseError) as error:  # RuntimeError: ArrayRecord
+        raise damaged(record, folder, error) from error
     return builder
 
 
-def damaged(record: DatasetRecord, folder: Path, reason: str) -> JaxalignError:
+def check_labels(record: DatasetRecord, builder: Any, folder: Path) -> None:
+    """Raise ValueError where names are missing: TFDS would make up the names '0', '1', and so on."""
+    for task in record.tasks:
+        label = builder.info.features[task]
+        file = folder / f"{task}.labels.txt"
+        if not file.is_file() or len(label.names) != label.num_classes:
+            raise ValueError(f"{file.name} does not have the {label.num_classes} names of the label")
+
+
+def check_shards(split: Any, expected: int) -> None:
+    """Raise unless the shards of a `tfds.core.SplitInfo` open and have `expected` examples together."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
+        reader = ArrayRecordReader(os.fspath(path))
+        found = reader.num_records()
+        reader.close()
+        if found != length:
+            raise ValueError(f"{Path(path).name} has {found} examples instead of {length}")
+    if split.num_examples != expected:
+        raise ValueError(f"{split.name} has {split.num_examples} examples instead of {expected}")
+
+
+def damaged(record: DatasetRecord, folder: Path, error: Exception) -> JaxalignError:
     """The error for a prepared copy that cannot be read."""
-    reason = " ".join(reason.split())[:200]
-    return JaxalignError(
-        f"the prepared copy of {record.name} is damaged: {reason}; delete the folder {folder} and run again"
-    )
+    fault = f"the prepared copy of {record.name} is damaged ({one_line(error)})"
+    return JaxalignError(f"{fault}; delete the folder {folder} and run again")
+
+
+def one_line(error: Exception, most: int = 160) -> str:
+    """What an exception of TFDS or ArrayRecord says, without its line breaks and not at length."""
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    return text if len(text) <= most else f"{text[:most]} ..."

@@ -1,7 +1,7 @@
 """What the demo measures on: splits of the embedded data sets, and the queries among them."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,17 +23,18 @@ class CaptionSet:
 
 @dataclass(frozen=True, eq=False)
 class DemoData:
-    """Held-out pictures, plain and in scenes, scenes of the training names, and captions of both splits."""
+    """Held-out pictures, plain and in scenes, and captions; scenes and captions of some training names."""
 
     plain: Examples
     scenes: Examples
     training: Examples
     captions: CaptionSet
     training_captions: CaptionSet
+    training_names: list[str]  # all of them
 
 
-def load_data(data_dir: str | os.PathLike | None, stages: Stages) -> DemoData:
-    """Prepare both data sets where they are not yet, and read them."""
+def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int, stages: Stages) -> DemoData:
+    """Prepare both data sets where they are not yet, and read them; of the training names, draw some."""
     for name in (PLAIN, SCENES):
         with stages.timed("prepare"):  # shows progress of its own
             prepare(name, data_dir)
@@ -42,12 +43,28 @@ def load_data(data_dir: str | os.PathLike | None, stages: Stages) -> DemoData:
         for name, split in ((PLAIN, "train"), (PLAIN, "test"), (SCENES, "train"), (SCENES, "test")):
             splits[name, split] = load_split(name, split, data_dir)
             advance(1)
+    names = np.unique(splits[SCENES, "train"].labels["emoji"])
+    drawn = np.random.default_rng(seed).permutation(names)[:training_names]
+    plain, scenes = (choose_rows(splits[name, "train"], drawn) for name in (PLAIN, SCENES))
     return DemoData(
         plain=splits[PLAIN, "test"],
         scenes=splits[SCENES, "test"],
-        training=splits[SCENES, "train"],
+        training=scenes,
         captions=collect_captions(splits[PLAIN, "test"]),
-        training_captions=collect_captions(splits[PLAIN, "train"]),
+        training_captions=collect_captions(plain),
+        training_names=emoji_names(splits[SCENES, "train"])[1],
+    )
+
+
+def choose_rows(examples: Examples, emoji: np.ndarray) -> Examples:
+    """The examples of some `emoji`, labels [e]."""
+    rows = np.flatnonzero(np.isin(examples.labels["emoji"], emoji))
+    return replace(
+        examples,
+        images=examples.images[rows],
+        labels={task: values[rows] for task, values in examples.labels.items()},
+        captions=tuple(examples.captions[i] for i in rows),
+        file_names=tuple(examples.file_names[i] for i in rows),
     )
 
 
@@ -84,10 +101,3 @@ def choose_queries(emoji: np.ndarray, limit: int | None) -> np.ndarray:
         own = np.flatnonzero(emoji == label)
         chosen.append(own[turn % len(own)])
     return np.sort(np.array(chosen, np.int32))
-
-
-def choose_names(emoji: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Bool [n]: the rows of `count` of the names in the labels `emoji` [n], drawn with `seed`."""
-    labels = np.unique(emoji)
-    drawn = np.random.default_rng(seed).permutation(labels)[:count]
-    return np.isin(emoji, drawn)

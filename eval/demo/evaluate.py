@@ -28,7 +28,7 @@ from eval.report import ModelArrays
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Features of scenes of the training names, of held-out scenes and plain pictures, and of held-out captions."""
+    """Features of scenes of the training names, and of held-out scenes, plain pictures and captions."""
 
     training: Features
     scenes: Features
@@ -43,8 +43,8 @@ def evaluate(
     encoder = Encoder(model)
     encoded = _encode(encoder, data, stages)
     with stages.stage("sweep", f"{model.name}: choosing bands and rank on the training names"):
-        fitted = fit(encoder, encoded.training, data, settings, seed)
-        text_sweep = choose_text_band(encoder, data.training_captions, settings, seed)
+        fitted = fit(encoder, encoded.training, data, settings)
+        text_sweep = choose_text_band(encoder, data.training_captions, settings)
     queries = choose_queries(data.scenes.labels["emoji"], settings.queries)
     inverted, losses = invert_queries(model, encoded.scenes.embeddings[queries], settings, seed, stages)
     with stages.stage("measure", f"{model.name}: measuring"):

@@ -9,19 +9,19 @@ import numpy as np
 
 import jaxalign as ja
 from eval.datasets import Examples
-from eval.demo.data import PROMPT, DemoData, choose_names, choose_queries, emoji_names
+from eval.demo.data import PROMPT, DemoData, choose_queries, emoji_names
 from eval.demo.encode import Encoder, Features
 from eval.demo.measure import Measured, measure_tasks
 from eval.demo.settings import DemoSettings
 from eval.demo.stages import Stages
 from eval.report.tables import TASKS
 
-Embed = Callable[[Features], jax.Array]
+Embed = Callable[[Features], jax.Array | np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Bands, chosen on training names and from the spectrum alone, and text subspaces: no held-out picture is used."""
+    """Bands, chosen on training names and from the spectrum alone, and text subspaces."""
 
     spectrum: ja.Spectrum
     band: ja.BandSweep
@@ -30,31 +30,32 @@ class Fitted:
     subspaces: dict[str, ja.Subspace]  # by name of the method
 
 
-def fit(encoder: Encoder, training: Features, data: DemoData, settings: DemoSettings, seed: int) -> Fitted:
+def fit(encoder: Encoder, training: Features, data: DemoData, settings: DemoSettings) -> Fitted:
     """Choose bands and ranks by same-emoji retrieval among scenes of training names."""
     heads = encoder.model.projectors
-    emoji = data.training.labels["emoji"]
-    rows = np.flatnonzero(choose_names(emoji, settings.band_names, seed))
-    queries = choose_queries(emoji[rows], None)
-    gallery, labels = training[rows], emoji[rows]
-    search = {"exclude_self": queries}
+    labels = data.training.labels["emoji"]
+    queries = choose_queries(labels, None)
     spectrum = ja.decompose(heads)
     grid = [k for k in settings.band_grid if k < len(spectrum.s)]
     band = ja.sweep_bands(
-        model.projectors,
-        gallery.pre[queries],
-        gallery.pre,
+        heads,
+        training.pre[queries],
+        training.pre,
         labels[queries],
         labels,
         k_top=grid,
         k_bottom=grid,
-        **search,
+        exclude_self=queries,
     )
-    _, names = emoji_names(data.training)
-    texts = encoder.texts([PROMPT.format(name) for name in names]).embeddings
-    found = gallery.embeddings
+    texts = encoder.texts([PROMPT.format(name) for name in data.training_names]).embeddings
     ranks = ja.sweep_ranks(
-        texts, found[queries], found, labels[queries], labels, ranks=settings.ranks, **search
+        texts,
+        training.embeddings[queries],
+        training.embeddings,
+        labels[queries],
+        labels,
+        ranks=settings.ranks,
+        exclude_self=queries,
     )
     subspaces = {
         "pca": ja.principal_subspace(texts),
@@ -118,7 +119,7 @@ def measure_images(
 
 
 def measure_names(encoder: Encoder, features: Features, examples: Examples) -> dict[str, Any]:
-    """Names of held-out emoji that find their pictures, and those of their group: the inter-modal reference."""
+    """Names of held-out emoji that find their pictures, and those of their group, as a reference."""
     labels, names = emoji_names(examples)
     texts = encoder.texts([PROMPT.format(name) for name in names]).embeddings
     tasks = ("emoji", "group")

@@ -29,7 +29,7 @@ def run(
     *,
     settings: DemoSettings | None = None,
 ) -> dict[str, Any]:
-    """Measure every method on the embedded data, print tables, write `metrics.json` and `report.html` to `out`.
+    """Measure every method on the embedded data; print it, write `metrics.json` and `report.html` to `out`.
 
     Args:
       out: a folder, new or existing; both files appear in it at the end, or none does.
@@ -50,7 +50,7 @@ def run(
     with staged_folder(out) as stage:
         with stages.stage("load", "Loading the models"):
             loaded = [ja.load(model) for model in models]
-        data = load_data(data_dir, stages)
+        data = load_data(data_dir, settings.training_names, seed, stages)
         shared = {key: stages.seconds[key] for key in stages.seconds}
         entries, arrays = [], {}
         for model in loaded:

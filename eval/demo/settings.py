@@ -11,7 +11,8 @@ class DemoSettings:
 
     Attributes:
       queries: at most so many held-out emoji are queries, with one picture each; None for all of them.
-      band_names: so many training names, with all their pictures, on which bands and ranks are chosen.
+      training_names: so many training names, with all their pictures, on which bands and the rank are
+        chosen and from which class means are taken.
       band_grid: the values of `k_top` and of `k_bottom` that are tried.
       ranks: the ranks of the text subspace that are tried.
       oti_steps: optimisation steps of the inversion to text.
@@ -20,15 +21,15 @@ class DemoSettings:
     """
 
     queries: int | None = None
-    band_names: int = 500
-    band_grid: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64)
+    training_names: int = 600
+    band_grid: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 24, 32, 48)
     ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
     oti_steps: int = 150
     oti_batch: int = 96
     examples: int = 8
 
     def __post_init__(self):
-        for name in ("band_names", "oti_steps", "oti_batch"):
+        for name in ("training_names", "oti_steps", "oti_batch"):
             if getattr(self, name) < 1:
                 raise JaxalignError(f"{name} is {getattr(self, name)}; expected 1 or more")
         if self.queries is not None and self.queries < 2:

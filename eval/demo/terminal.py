@@ -22,8 +22,9 @@ def print_results(results: Mapping[str, Any], out: str | os.PathLike, seconds: f
     for entry in (results, *results["other_models"]):
         print_model(console, entry)
     console.print(
-        "* best of its column; in brackets the difference to the baseline, coloured where it exceeds twice its"
-        " standard error; below the mAP: R-precision, recall@1. text-image is the reference: names find pictures.",
+        "* best of its column; in brackets the difference to the baseline, coloured where it exceeds twice"
+        " its standard error; below the mAP: R-precision, recall@1. text-image is the reference: names find"
+        " pictures.",
         style="dim",
     )
     folder = escape(os.fspath(Path(out)))
@@ -40,9 +41,9 @@ def print_model(console: Console, entry: Mapping[str, Any]) -> None:
     console.print(score_table("Captions of the same emoji", ["text to text"], text_table(entry)))
     console.print(score_table("Unicode group of a picture", ["accuracy"], classification_table(entry)))
     console.print(
-        f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom, chosen"
-        f" on the training names; isoclip-auto {auto['k_top']} and {auto['k_bottom']}, chosen from the spectrum"
-        " alone.",
+        f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom,"
+        f" chosen on the training names; isoclip-auto {auto['k_top']} and {auto['k_bottom']}, chosen from the"
+        " spectrum alone.",
         style="dim",
     )
     for sentence in findings(entry):
@@ -66,7 +67,9 @@ def _cell(cell: Cell | None) -> Text:
         return Text("-", style="dim")
     text = Text(f"{cell.score:.1f}", style="bold" if cell.best else "")
     text.append("*" if cell.best else " ")
-    text.append(f" ({cell.gain:+.1f})" if cell.gain is not None else " " * 8, style=COLOURS[cell.verdict])
+    text.append(
+        f" {f'({cell.signed_gain})':>7}" if cell.signed_gain else " " * 8, style=COLOURS[cell.verdict]
+    )
     if cell.details:
         text.append("\n" + ", ".join(f"{value:.1f}" for value in cell.details), style="dim not bold")
     return text

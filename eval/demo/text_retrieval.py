@@ -5,22 +5,17 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from eval.demo.data import CaptionSet, choose_names
+from eval.demo.data import CaptionSet
 from eval.demo.encode import Encoder, Features
 from eval.demo.measure import measure_task
 from eval.demo.settings import DemoSettings
 
 
-def choose_text_band(
-    encoder: Encoder, captions: CaptionSet, settings: DemoSettings, seed: int
-) -> ja.BandSweep:
+def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSettings) -> ja.BandSweep:
     """The search for the text band among captions of training names."""
     heads = encoder.model.projectors
-    kept = choose_names(captions.labels, settings.band_names, seed)
-    rows = np.flatnonzero(kept)
-    queries = np.searchsorted(rows, captions.queries[kept[captions.queries]])
-    pre = encoder.texts([captions.texts[i] for i in rows]).pre
-    labels = captions.labels[rows]
+    queries, labels = captions.queries, captions.labels
+    pre = encoder.texts(captions.texts).pre
     grid = [k for k in settings.band_grid if k < len(ja.decompose(heads).s)]
     return ja.sweep_bands(
         heads,

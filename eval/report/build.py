@@ -50,10 +50,7 @@ def _model_section(results: Mapping[str, Any], arrays: ModelArrays) -> dict[str,
         charts.append(histogram_chart(caption, histograms))
     if arrays.losses is not None:
         charts.append(loss_chart(arrays.losses))
-    sweeps = (
-        ("images, mAP on training names", arrays.image_sweep),
-        ("texts, mAP on training names", arrays.text_sweep),
-    )
+    sweeps = {"images": arrays.image_sweep, "texts": arrays.text_sweep}
     return {
         "results": results,
         "findings": findings(results),

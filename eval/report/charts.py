@@ -191,9 +191,7 @@ def _log_axis(low: float, high: float) -> Callable[[float], float]:
     return lambda value: linear(math.log(value))
 
 
-def _points(
-    x: Callable, y: Callable, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray
-) -> str:
+def _points(x: Callable[[float], float], y: Callable[[float], float], xs: np.ndarray, ys: np.ndarray) -> str:
     return " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(xs, ys, strict=True))
 
 

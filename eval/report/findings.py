@@ -44,7 +44,7 @@ def _compare(title: str, model: str, baseline: str, cells: Mapping[str, Cell | N
     others = {m: c for m, c in cells.items() if c is not None and m != baseline}
     parts = {
         verdict: [
-            f"{m} ({c.gain:+.1f})"
+            f"{m} ({c.signed_gain})"
             for m, c in sorted(others.items(), key=lambda item: -(item[1].gain or 0))
             if c.verdict == verdict and c.gain is not None
         ]

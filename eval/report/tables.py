@@ -6,9 +6,9 @@ from typing import Any
 
 TASKS = {
     "emoji": "same emoji",
-    "group": "Unicode group",
-    "background": "background colour",
-    "style": "drawing style",
+    "group": "same group",
+    "background": "same background",
+    "style": "same style",
 }
 CONTEXT_TASKS = ("background", "style")
 BASELINES = {"image_retrieval": "image-image", "text_retrieval": "text-text", "classification": "ncm"}
@@ -31,6 +31,11 @@ class Cell:
     gain: float | None
     error: float | None
     best: bool
+
+    @property
+    def signed_gain(self) -> str:
+        """The gain with its sign and one decimal; empty for the baseline."""
+        return "" if self.gain is None else f"{round(self.gain, 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
 
     @property
     def verdict(self) -> str:

@@ -14,8 +14,8 @@ from . import captions, scenes, sprites
 
 ORIGIN = (
     "The drawings come from seven public emoji sets, the names from Unicode, the keywords from CLDR; "
-    "eval/datasets/emoji/ATTRIBUTION.md has their authors and licences. The splits share no name. Some sets draw "
-    "related names alike (families in twemoji, a man and a person in openmoji), so nine drawings are in both."
+    "eval/datasets/emoji/ATTRIBUTION.md has their authors and licences. The splits share no name. Some sets "
+    "draw related names alike (families in twemoji, man and person in openmoji): nine drawings are in both."
 )
 LICENCE = "Apache-2.0 (noto, noto-v1), MIT (fluent), CC-BY-4.0 (twemoji, emojione), CC-BY-SA-4.0 (openmoji)"
 Composed = tuple[np.ndarray, dict[str, str], list[str]]
@@ -116,8 +116,8 @@ class EmojiScenes(EmojiPictures):
     """The emoji in scenes, with labels of the context and one caption that speaks of some of it."""
 
     SUMMARY = (
-        "Emoji in seven drawing styles, each on a coloured, textured background at a size and a place; captions as "
-        "on the web, which give the name nearly always, and style, size, colour and place sometimes."
+        "Emoji in seven drawing styles, each on a coloured, textured background at a size and a place; "
+        "captions as on the web: the name nearly always, style, size, colour and place sometimes."
     )
 
     def _features(self) -> dict[str, Any]:

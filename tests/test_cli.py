@@ -1,0 +1,284 @@
+"""The command line: exit statuses, one-line errors, and results that are whole or not there."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval import cli
+from eval.cli.output import check_file, check_folder, write_json
+from eval.datasets import DATASETS
+from jaxalign.errors import JaxalignError
+from jaxalign.specs import MODELS
+
+COMMANDS = sorted(cli.COMMANDS)
+
+
+def jaxalign(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "eval", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def single_line(text: str) -> str:
+    """The only line of `text`."""
+    assert text.count("\n") == 1, text
+    return text.strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_and_every_field(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "Examples:" in said
+    assert f"jaxalign {command}" in said
+    fields = dataclasses.fields(cli.COMMANDS[command])
+    assert all(f"--{field.name.replace('_', '-')}" in said for field in fields)
+
+
+def test_help_lists_the_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"• {command}" in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_frozen_dataclasses_that_the_options_mirror(command):
+    kind = cli.COMMANDS[command]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kind().json = Path("x")
+    assert cli.parse([command]) == kind()
+    assert cli.parse([command, "--json", "x.json"]) == kind(json=Path("x.json"))
+
+
+def test_options_of_demo_reach_its_fields():
+    got = cli.parse(["demo", "--out", "o", "--models", "a", "b", "--seed", "3", "--data-dir", "d"])
+    assert got == cli.Demo(out=Path("o"), models=("a", "b"), seed=3, data_dir=Path("d"))
+
+
+def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path):
+    seen = {}
+
+    def run(out, **options):
+        seen.update(options, out=out)
+        return {"model": "a"}
+
+    monkeypatch.setattr("eval.demo.run", run)
+    target = tmp_path / "metrics.json"
+    assert cli.main(["demo", "--out", "o", "--models", "a", "--json", str(target)]) == 0
+    assert seen == {"out": Path("o"), "models": ("a",), "data_dir": None, "seed": 0}
+    assert json.loads(target.read_text()) == {"model": "a"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected one of {demo, models, datasets}; see `jaxalign --help`"),
+        (["demoo"], "unknown command 'demoo'; did you mean 'demo'? see `jaxalign --help`"),
+        (["--nope"], "unrecognized options: --nope; see `jaxalign --help`"),
+        (
+            ["models", "--jsn", "x"],
+            "unrecognized options: --jsn, x (did you mean --json?); see `jaxalign models",
+        ),
+        (["models", "x"], "unrecognized options: x; see `jaxalign models --help`"),
+        (["demo", "--seed", "x"], "error parsing --seed: invalid literal for int() with base 10: 'x'; see"),
+        (["datasets", "--data-dir"], "missing value for argument '--data-dir'. Expected 1 values; see"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert single_line(said.err).startswith(f"jaxalign: error: {message}")
+
+
+def test_a_box_becomes_one_line_however_it_is_drawn():
+    drawn = """╭─ Unrecognized options ─────────────╮
+│ Unrecognized options: --jsn, x and │
+│ more                               │
+│ ────────────────────────────────── │
+│ Perhaps you meant:                 │
+│     --json {None}|STR              │
+│ ────────────────────────────────── │
+│ For full helptext, run x --help    │
+╰────────────────────────────────────╯
+"""
+    plain = """ Unrecognized options
+ ------------------------------------
+  Unrecognized options: --jsn, x and
+  more
+  -----------------------------------
+  Perhaps you meant:
+      --json {None}|STR
+  -----------------------------------
+  For full helptext, run x --help
+
+"""
+    expected = "unrecognized options: --jsn, x and more (did you mean --json?)"
+    assert cli.usage_error(drawn) == cli.usage_error(plain) == expected
+    assert cli.usage_error("no box at all\n") == "no box at all"
+    assert cli.usage_error("") == ""
+
+
+def failing(error: BaseException):
+    @dataclasses.dataclass(frozen=True)
+    class Failing:
+        def run(self) -> None:
+            raise error
+
+    return {"fail": Failing}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (JaxalignError("k is 3; expected 2"), 1, "k is 3; expected 2"),
+        (OSError(28, "No space left on device", "/data/x"), 1, "No space left on device: /data/x"),
+        (OSError("odd"), 1, "odd"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_failures_are_one_line(error, status, message, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "COMMANDS", failing(error))
+    assert cli.main(["fail"]) == status
+    assert single_line(capsys.readouterr().err) == f"jaxalign: error: {message}"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "COMMANDS", failing(ValueError("not ours")))
+    with pytest.raises(ValueError, match="not ours"):
+        cli.main(["fail"])
+
+
+def test_models_lists_every_model(capsys, tmp_path):
+    target = tmp_path / "models.json"
+    assert cli.main(["models", "--json", str(target)]) == 0
+    said = capsys.readouterr().out
+    rows = json.loads(target.read_text())
+    assert [row["name"] for row in rows] == list(MODELS)
+    for row in rows:
+        assert row["name"] in said
+        assert row["parameters"] > 1e6
+        assert row["embedding_width"] in (128, 256)
+        assert isinstance(row["local"], bool)
+
+
+def test_datasets_lists_every_data_set(capsys, tmp_path):
+    target = tmp_path / "datasets.json"
+    (tmp_path / "emoji" / "1.0.0").mkdir(parents=True)
+    assert cli.main(["datasets", "--data-dir", str(tmp_path), "--json", str(target)]) == 0
+    said = capsys.readouterr().out
+    rows = {row["name"]: row for row in json.loads(target.read_text())}
+    assert list(rows) == list(DATASETS)
+    assert all(name in said for name in rows)
+    assert [rows["emoji"]["prepared"], rows["emoji-scenes"]["prepared"]] == [True, False]
+    assert rows["emoji"]["splits"] == {"train": 8088, "test": 2148}
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("missing/x.json", "there is no folder"),
+        ("folder", "it is a folder"),
+        ("file/x.json", "there is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_an_error_before_the_work(target, message, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    assert cli.main(["datasets", "--json", str(tmp_path / target)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in single_line(said.err)
+
+
+def test_check_folder_makes_nothing(tmp_path):
+    check_folder(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JaxalignError, match=r"cannot write to the folder .*Not a directory"):
+        check_folder(tmp_path / "file" / "a")
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "x.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(target, {"a": float("nan")})
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [target]
+    write_json(None, object())
+    check_file(None)
+
+
+def test_json_goes_to_a_pipe():
+    run = jaxalign("datasets", "--json", "/dev/stderr")
+    assert run.returncode == 0
+    assert [row["name"] for row in json.loads(run.stderr)] == list(DATASETS)
+
+
+def test_starting_is_quick_and_imports_neither_jax_nor_tfds():
+    code = (
+        "import sys; from eval.cli import main; assert main(['demo', '--help']) == 0; "
+        "assert not {'jax', 'flax', 'tensorflow_datasets', 'matplotlib', 'PIL'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_version_and_exit_statuses_of_the_process():
+    version = jaxalign("--version")
+    assert version.returncode == 0
+    assert single_line(version.stdout).startswith("jaxalign 0.")
+    assert jaxalign("demoo").returncode == 2
+    failed = jaxalign("datasets", "--json", "/nonexistent/x.json")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    single_line(failed.stderr)
+
+
+def test_a_closed_pipe_is_quiet():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "eval", "datasets"]
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert run.returncode in (0, 1)
+    assert run.stderr == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("argument", ["datasets", "--help"])
+def test_a_full_disk_is_one_line(argument):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "eval", argument]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 1
+    assert single_line(run.stderr) == "jaxalign: error: No space left on device"
+
+
+def test_interrupting_while_preparing_is_one_line(tmp_path):
+    code = (
+        "import dataclasses, os, signal, sys\n"
+        "import eval.datasets\n"
+        "from eval import cli\n"
+        "from eval.datasets.emoji import sprites\n"
+        "read = sprites.read_sprites\n"
+        "def interrupted(split):\n"
+        "    yield next(read(split))\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    yield next(read(split))\n"
+        "sprites.read_sprites = interrupted\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Prepare:\n"
+        f"    run = lambda self: eval.datasets.prepare('emoji', {str(tmp_path)!r})\n"
+        "cli.COMMANDS['prepare'] = Prepare\n"
+        "sys.exit(cli.main(['prepare']))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, single_line(run.stderr)) == (128 + signal.SIGINT, "jaxalign: error: interrupted")
+    assert not list((tmp_path / "emoji").iterdir())

@@ -1,0 +1,38 @@
+"""Put a trained model into the package: `jaxalign/embedded/<name>/`, weights in half precision.
+
+    python tools/export_embedded.py emoji-clip /tmp/emoji-clip
+
+Reads what `train_embedded.py` left in its state folder: params.msgpack, tokenizer.json and loss.csv.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import tyro
+
+import jaxalign as ja
+from jaxalign.checkpoint import make_tokenizer
+
+TARGET = Path(__file__).parents[1] / "jaxalign" / "embedded"
+
+
+def main(name: Literal["emoji-clip", "emoji-siglip"], state: Path, /, target: Path = TARGET) -> None:
+    """Write the model `name` from the folder `state`; replaces an earlier export."""
+    spec = ja.find_spec(name)
+    params = flax.serialization.msgpack_restore((state / "params.msgpack").read_bytes())
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    model = ja.DualEncoder(spec, params, make_tokenizer(spec, state / "tokenizer.json"))
+    folder = target / name
+    (folder / "loss.csv").unlink(missing_ok=True)  # `save` replaces no folder that holds more than a model
+    ja.save(model, folder, dtype=jnp.float16)
+    shutil.copyfile(state / "loss.csv", folder / "loss.csv")
+    size = sum(p.stat().st_size for p in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
