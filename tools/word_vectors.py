@@ -1,12 +1,12 @@
 """Word vectors from WordNet, for words that no training caption has.
 
-A dual encoder trained on some 1,300 names has never read most of the words of the other names. WordNet says what they
-mean. A word is described by the synsets of its first senses, their hypernyms, their lemmas and the words of their
-glosses, weighted by inverse document frequency and reduced by a truncated SVD.
+A dual encoder trained on some 1,300 names has never read most of the words of the other names. WordNet says
+what they mean. A word is described by the synsets of its first senses, their hypernyms, their lemmas and the
+words of their glosses, weighted by inverse document frequency and reduced by a truncated SVD.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +36,9 @@ def read_wordnet(folder: Path) -> tuple[dict[str, Synset], dict[str, list[tuple[
             lemmas = [w.lower() for w in f[4 : 4 + 2 * count : 2]]
             pointers = f[5 + 2 * count :]
             quadruples = [pointers[i : i + 4] for i in range(0, 4 * int(f[4 + 2 * count]), 4)]
-            up = [part.replace("s", "a") + offset for symbol, offset, part, _ in quadruples if symbol in UPWARD]
+            up = [
+                part.replace("s", "a") + offset for symbol, offset, part, _ in quadruples if symbol in UPWARD
+            ]
             words = [
                 w for w in re.findall(r"[a-z]+", gloss.split('"')[0].lower()) if w not in ENGLISH_STOP_WORDS
             ]
@@ -70,9 +72,9 @@ def base_forms(word: str) -> list[str]:
 
 def describe(
     word: str, synsets: dict[str, Synset], senses: dict[str, list[tuple[str, float]]]
-) -> Counter[str]:
+) -> dict[str, float]:
     """Weighted features of a word; empty for a word that WordNet lacks."""
-    features: Counter[str] = Counter()
+    features: dict[str, float] = defaultdict(float)
     lemma = next((form for form in base_forms(word) if form in senses), None)
     for synset, weight in senses.get(lemma or "", ()):
         frontier, share = [synset], weight

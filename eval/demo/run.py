@@ -19,6 +19,12 @@ from eval.report import build_report
 from jaxalign.errors import JaxalignError
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
+INTRODUCTION = "The embedded models have seen none of its emoji; bands and ranks were chosen on others."
+CREDITS = (
+    "Drawings: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter and contributors, CC-BY-4.0),"
+    " OpenMoji (CC-BY-SA-4.0), Fluent Emoji (Microsoft, MIT), EmojiOne (CC-BY-4.0);"
+    " scaled, on generated backgrounds."
+)
 
 
 def run(
@@ -60,7 +66,10 @@ def run(
         for entry in entries:
             entry["seconds"]["total"] = stages.total
         results = entries[0] | {"other_models": entries[1:]}
-        (stage / "report.html").write_text(build_report(results, arrays), encoding="utf-8")
+        report = build_report(
+            results, arrays, title="jaxalign demo", introduction=INTRODUCTION, credits=CREDITS
+        )
+        (stage / "report.html").write_text(report, encoding="utf-8")
         text = json.dumps(results, indent=1, allow_nan=False, default=float)
         (stage / "metrics.json").write_text(text + "\n", encoding="utf-8")
     print_results(results, out, stages.total)

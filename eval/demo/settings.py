@@ -21,8 +21,8 @@ class DemoSettings:
     """
 
     queries: int | None = None
-    training_names: int = 600
-    band_grid: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 24, 32, 48)
+    training_names: int = 400
+    band_grid: tuple[int, ...] = (0, 2, 4, 8, 16, 24, 32, 48)
     ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
     oti_steps: int = 150
     oti_batch: int = 96

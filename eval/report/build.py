@@ -14,13 +14,20 @@ from eval.report.tables import TASKS, classification_table, image_table, text_ta
 
 
 def build_report(
-    results: Mapping[str, Any], arrays: Mapping[str, ModelArrays], *, title: str = "jaxalign demo"
+    results: Mapping[str, Any],
+    arrays: Mapping[str, ModelArrays],
+    *,
+    title: str,
+    introduction: str = "",
+    credits: str = "",
 ) -> str:
     """The report as one HTML page without external resources; every text in it is escaped.
 
     Args:
       results: what `metrics.json` holds: the first model's entry, with `other_models` in it.
       arrays: charts and examples by name of the model; a model or a field that is missing is left out.
+      introduction: a sentence on the data, at the top.
+      credits: to the authors of pictures that are shown, at the bottom.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -34,7 +41,12 @@ def build_report(
         _model_section(r, arrays.get(r["model"], ModelArrays())) for r in [results, *results["other_models"]]
     ]
     return environment.get_template("report.html.j2").render(
-        title=title, results=results, models=models, tasks=list(TASKS.values())
+        title=title,
+        introduction=introduction,
+        credits=credits,
+        results=results,
+        models=models,
+        tasks=list(TASKS.values()),
     )
 
 

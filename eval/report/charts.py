@@ -10,7 +10,7 @@ from jaxalign.indicators import SimilarityHistograms
 from jaxalign.sweep import BandSweep
 
 WIDTH, HEIGHT = 480, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 44  # margins around the plot, for ticks and titles
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 44  # margins around the plot, for ticks and titles
 CELL_WIDTH, CELL_HEIGHT = 42, 28
 
 

@@ -17,7 +17,15 @@ SPOKEN_STYLES = {
     "fluent-emoji-flat": "flat fluent",
     "emojione": "emojione",
 }
-NAMED, STYLED, SIZED, PLACED, COLOURED, TEXTURED, EXPLAINED = 0.92, 0.25, 0.2, 0.15, 0.35, 0.3, 0.15  # probabilities
+NAMED, STYLED, SIZED, PLACED, COLOURED, TEXTURED, EXPLAINED = (
+    0.92,
+    0.25,
+    0.2,
+    0.15,
+    0.35,
+    0.3,
+    0.15,
+)  # probabilities
 
 
 def draw_caption(
@@ -35,7 +43,7 @@ def draw_caption(
         words.append(context.size)
     if said[1] < STYLED:
         words.append(SPOKEN_STYLES[style])
-    words += [KINDS[rng.choice(len(KINDS), p=KIND_WEIGHTS)], "of"]
+    words += [KINDS[int(rng.choice(len(KINDS), p=KIND_WEIGHTS))], "of"]
     keyword = keywords[rng.integers(len(keywords))] if keywords else name
     words.append(name if said[2] < NAMED else keyword)
     if said[2] < EXPLAINED and keyword != name:

@@ -41,7 +41,7 @@ def draw_context(rng: np.random.Generator) -> Context:
 
 
 def background(context: Context, rng: np.random.Generator) -> np.ndarray:
-    """The empty scene, float32 [SIDE, SIDE, 3] in 0..255: two shades of the colour in the pattern of the texture."""
+    """The empty scene, float32 [SIDE, SIDE, 3] in 0..255: two shades of a colour in the texture's pattern."""
     colour = np.array(BACKGROUNDS[context.background], np.float32) + rng.uniform(-14, 14, 3)
     y, x = PIXEL_Y, PIXEL_X
     angle, period, phase = rng.uniform(0, np.pi), rng.uniform(7, 14), rng.uniform(0, 14, 2)
@@ -65,9 +65,13 @@ def background(context: Context, rng: np.random.Generator) -> np.ndarray:
 
 
 def paste(canvas: np.ndarray, sprite: Image.Image, side: int, left: int, top: int) -> np.ndarray:
-    """Blend `sprite` (RGBA), scaled to `side` pixels, into float `canvas` [h, w, 3]; returns uint8 [h, w, 3]."""
+    """Blend `sprite` (RGBA), scaled to `side` pixels, into float `canvas` [h, w, 3]; uint8 [h, w, 3]."""
     if sprite.width != side:
-        sprite = sprite.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS, reducing_gap=None).convert("RGBA")
+        sprite = (
+            sprite.convert("RGBa")
+            .resize((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+            .convert("RGBA")
+        )
     rgba = np.asarray(sprite, np.float32)
     window = canvas[top : top + side, left : left + side]
     alpha = rgba[..., 3:] / 255
@@ -76,7 +80,7 @@ def paste(canvas: np.ndarray, sprite: Image.Image, side: int, left: int, top: in
 
 
 def compose_scene(sprite: Image.Image, context: Context, rng: np.random.Generator) -> np.ndarray:
-    """The picture of `sprite` in `context`, uint8 [SIDE, SIDE, 3]; size and place vary by up to two pixels."""
+    """The picture of `sprite` in `context`, uint8 [SIDE, SIDE, 3]; size and place vary by two pixels."""
     side = SIZES[context.size] + int(rng.integers(-2, 3))
     room = SIDE - side
     column, row = PLACES.index(context.place) % 3, PLACES.index(context.place) // 3

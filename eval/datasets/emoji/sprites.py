@@ -14,7 +14,7 @@ STYLES = ("noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoj
 
 @dataclass(frozen=True)
 class Emoji:
-    """One emoji: Unicode name, characters, group and subgroup, CLDR keywords, split (`train` or `test`), styles."""
+    """One emoji: name, characters, group, subgroup, CLDR keywords, split (`train`, `test`), styles."""
 
     name: str
     icon: str
@@ -35,7 +35,9 @@ def read_table() -> dict:
 def read_emoji() -> tuple[Emoji, ...]:
     """All emoji in Unicode order."""
     rows = read_table()["emoji"]
-    return tuple(Emoji(**row | {"keywords": tuple(row["keywords"]), "styles": tuple(row["styles"])}) for row in rows)
+    return tuple(
+        Emoji(**row | {"keywords": tuple(row["keywords"]), "styles": tuple(row["styles"])}) for row in rows
+    )
 
 
 def read_sprites(split: str | None = None) -> Iterator[tuple[Emoji, str, Image.Image]]:

@@ -1,0 +1,255 @@
+import json
+import re
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+
+import jaxalign as ja
+from eval.datasets import DATASETS, Examples
+from eval.datasets.emoji import scenes, sprites
+from eval.demo import DemoSettings, data, run
+from eval.demo.data import choose_queries, collect_captions
+from eval.demo.examples import pick_examples
+from eval.demo.measure import measure_tasks, paired_gain
+from eval.demo.output import staged_folder
+from eval.demo.stages import Stages
+from jaxalign import JaxalignError
+
+README = Path(__file__).parents[1] / "README.md"
+NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
+GROUPS = tuple(dict.fromkeys(emoji.group for emoji in sprites.read_emoji()))
+SETTINGS = DemoSettings(
+    queries=6, training_names=24, band_grid=(0, 1, 3), ranks=(2, 4), oti_steps=3, oti_batch=4, examples=4
+)
+
+
+def tiny_examples(name, split, data_dir=None):
+    """Three emoji of each group in three styles: what `load_split` gives, without TFDS and in a moment."""
+    chosen = [
+        emoji
+        for group in GROUPS
+        for emoji in [e for e in sprites.read_emoji() if (e.split, e.group) == (split, group)][:3]
+    ]
+    pictures = [
+        (emoji, style, sprite)
+        for emoji, style, sprite in sprites.read_sprites(split)
+        if emoji in chosen and style in sprites.STYLES[:3]
+    ]
+    rng = np.random.default_rng(len(split))
+    contexts = [scenes.draw_context(rng) for _ in pictures]
+    drawn = zip(pictures, contexts, strict=True)
+    images = [scenes.compose_scene(sprite, context, rng) for (_, _, sprite), context in drawn]
+    values = {
+        "emoji": (NAMES, [emoji.name for emoji, _, _ in pictures]),
+        "group": (GROUPS, [emoji.group for emoji, _, _ in pictures]),
+        "style": (sprites.STYLES, [style for _, style, _ in pictures]),
+        "background": (tuple(scenes.BACKGROUNDS), [context.background for context in contexts]),
+    }
+    return Examples(
+        dataset=name,
+        split=split,
+        version=DATASETS[name].version,
+        images=np.stack(images),
+        labels={
+            k: np.array([names.index(v) for v in found], np.int32) for k, (names, found) in values.items()
+        },
+        label_names={k: names for k, (names, _) in values.items()},
+        captions=tuple((f"a photo of {e.name}", f"a {e.subgroup}") for e, _, _ in pictures),
+        file_names=tuple(map(str, range(len(pictures)))),
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Tiny models on disk, of both shapes."""
+    names = ("emoji-clip", "emoji-siglip")
+    paths = [tmp_path_factory.mktemp("models") / name for name in names]
+    for name, path in zip(names, paths, strict=True):
+        ja.save(tiny_model(name), path)
+    return paths
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    monkeypatch.setattr(data, "prepare", lambda name, data_dir: None)
+    monkeypatch.setattr(data, "load_split", tiny_examples)
+
+
+def test_the_whole_demo(tmp_path, folders, tiny_data, capsys):
+    out = tmp_path / "new" / "results"
+    results = run(out, folders, settings=SETTINGS)
+    assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "report.html"]
+    assert json.loads((out / "metrics.json").read_text()) == results
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]  # no scratch folder is left
+    for entry in (results, *results["other_models"]):
+        check_entry(entry)
+    assert [e["model"] for e in results["other_models"]] == ["tiny-emoji-siglip"]
+    report = (out / "report.html").read_text()
+    assert report.count("<svg") == 12
+    assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))
+    printed = capsys.readouterr()
+    assert "tiny-emoji-clip on emoji-scenes" in printed.out
+    assert "Same emoji (concept), image-image" in " ".join(printed.out.split())
+    assert "inverting 6 queries to text" in printed.err
+
+
+def check_entry(entry):
+    """The shape that the public contract promises, and numbers that can be."""
+    methods = {"image-image", "pre", "whitened", "isoclip", "isoclip-auto", "pca", "oti"}
+    assert methods | {f"pca-rank{entry['pca_rank']}"} == set(entry["image_retrieval"])
+    assert set(entry["text_retrieval"]) == {"text-text", "isoclip"}
+    assert set(entry["classification"]) == {"zero-shot", "ncm", "ncm-isoclip"}
+    assert set(entry["inter_modal"]) == {"emoji", "emoji-scenes"}
+    assert entry["dataset"] == "emoji-scenes"
+    assert entry["band"].keys() == {"k_top", "k_bottom"}
+    assert entry["seconds"]["total"] >= entry["seconds"]["oti"] > 0
+    assert {"versions", "seed", "split", "data_versions", "indicators", "text_band", "auto_band"} <= set(
+        entry
+    )
+    for name, scores in entry["image_retrieval"].items():
+        assert set(scores["tasks"]) == {"group", "background", "style"}
+        for task in (scores, *scores["tasks"].values()):
+            assert all(0 <= task[m] <= 100 for m in ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1"))
+            assert ("gain" in task) == (name != "image-image")
+    baseline = entry["image_retrieval"]["image-image"]["mAP"]
+    for name, scores in entry["image_retrieval"].items():
+        if name != "image-image":
+            assert scores["gain"] == pytest.approx(scores["mAP"] - baseline, abs=1e-4)
+
+
+def test_a_seed_gives_the_same_numbers(tmp_path, folders, tiny_data):
+    first, second = (run(tmp_path / name, folders[:1], seed=3, settings=SETTINGS) for name in "ab")
+    for timed in (first, second):
+        timed.pop("seconds")
+    assert first == second
+
+
+def test_nothing_is_left_when_the_work_fails(tmp_path, folders, tiny_data, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eval.demo.run.evaluate", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "new" / "results", folders, settings=SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "models", "message"),
+    [
+        ("file", ["emoji-clip"], "is a file; pass a folder"),
+        ("file/below", ["emoji-clip"], "cannot write to"),
+        ("results", ["emoji-clib"], "unknown model 'emoji-clib'; did you mean 'emoji-clip'"),
+        ("results", [], "expected one or more names"),
+        ("results", "emoji-clip", "expected one or more names"),
+    ],
+)
+def test_bad_input_is_found_before_any_work(tmp_path, monkeypatch, out, models, message):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("eval.demo.run.load_data", lambda *_: pytest.fail("the data were read"))
+    with pytest.raises(JaxalignError, match=message):
+        run(tmp_path / out, models)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_other_files_of_an_existing_folder_stay(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "metrics.json").write_text("old")
+    with staged_folder(tmp_path) as stage:
+        (stage / "metrics.json").write_text("new")
+        assert (tmp_path / "metrics.json").read_text() == "old"
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"mine.txt": "mine", "metrics.json": "new"}
+
+
+@pytest.mark.parametrize("wrong", [{"queries": 1}, {"oti_steps": 0}, {"training_names": 0}, {"examples": -1}])
+def test_settings_out_of_range(wrong):
+    with pytest.raises(JaxalignError, match=f"{next(iter(wrong))} is .*expected"):
+        replace(SETTINGS, **wrong)
+
+
+def test_queries_are_one_picture_of_each_emoji_in_turn():
+    emoji = np.array([5, 5, 5, 2, 2, 9, 9, 9])
+    chosen = choose_queries(emoji, None)
+    assert sorted(emoji[chosen]) == [2, 5, 9]
+    np.testing.assert_array_equal(chosen, [1, 3, 7])  # first of emoji 2, second of 5, third of 9
+    assert len(choose_queries(emoji, 2)) == 2
+
+
+def test_captions_come_once_for_each_emoji():
+    examples = tiny_examples("emoji", "test")
+    found = collect_captions(examples)
+    assert len(found.texts) == 2 * len(np.unique(examples.labels["emoji"]))
+    first = [found.texts[i] for i in found.queries]
+    assert all(text.startswith("a photo of ") for text in first)
+    named = [f"a photo of {NAMES[label]}" for label in found.labels[found.queries]]
+    assert first == named
+
+
+def test_gain_is_paired_over_the_queries_that_have_positives():
+    gain = paired_gain(np.array([3.0, 5.0, np.nan]), np.array([1.0, 1.0, np.nan]))
+    assert gain == {"gain": 3.0, "gain_error": 1.0}
+
+
+def test_measured_tasks_agree_with_the_metrics():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(20, 4)), {t: rng.integers(0, 3, 20) for t in ("emoji", "group")}
+    queries = np.arange(0, 20, 2)
+    measured = measure_tasks(
+        x[queries], x, {t: v[queries] for t, v in labels.items()}, labels, queries, tasks=("emoji", "group")
+    )
+    expected = ja.retrieval_metrics(
+        x[queries], x, labels["group"][queries], labels["group"], exclude_self=queries
+    )
+    assert measured.entry["tasks"]["group"]["mAP"] == expected["mAP"]
+    assert np.nanmean(measured.precision["group"]) == pytest.approx(expected["mAP"], abs=1e-4)
+
+
+def test_examples_show_gains_losses_and_evenly_spaced_queries():
+    examples = tiny_examples("emoji-scenes", "test")
+    queries = choose_queries(examples.labels["emoji"], 8)
+    x = np.random.default_rng(0).normal(size=(len(examples), 5))
+    before, after = np.full(8, 10.0), 10.0 + np.array([0, 1, 2, 9, -9, 3, -1, 0])
+    shown = pick_examples(examples, queries, {"image-image": x, "isoclip": 2 * x}, (before, after), 4)
+    assert [key for key, _ in groupby(e.reason.split(":")[0] for e in shown)] == [
+        "evenly spaced",
+        "gains the most",
+        "loses the most",
+    ]
+    gained = next(e for e in shown if e.reason.startswith("gains"))
+    assert gained.query.picture is examples.images[queries[3]] or np.array_equal(
+        gained.query.picture, examples.images[queries[3]]
+    )
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    order = np.argsort(-(unit @ unit[queries[3]]))
+    names = [examples.label_names["emoji"][examples.labels["emoji"][i]] for i in order[1:11]]
+    for results in gained.results.values():
+        assert [r.name for r in results] == names
+    assert gained.query.shares == "emoji"
+
+
+def test_stages_add_up():
+    stages = Stages()
+    for _ in range(2):
+        with stages.stage("one", "One", total=2) as advance:
+            advance(1)
+    with stages.timed("two"):
+        pass
+    assert stages.seconds.keys() == {"one", "two"}
+    assert stages.total >= stages.seconds["one"] + stages.seconds["two"]
+
+
+def test_readme_has_one_command_for_each_purpose():
+    commands = re.findall(r"^python3 -m venv .*$", README.read_text(), re.MULTILINE)
+    assert [command.split("/")[-1] for command in commands] == ["jaxalign demo", "pytest"]
+
+
+@pytest.mark.slow
+def test_readme_quick_start_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    exec(compile(code, "README.md", "exec"), {})
+    assert re.fullmatch(r"image-image: mAP \d+\.\d %\nIsoCLIP: mAP \d+\.\d %\n", capsys.readouterr().out)
