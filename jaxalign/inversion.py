@@ -158,7 +158,7 @@ class _CausalPrompt:
     def __call__(self, params: Any, prepared: Any, tokens: jax.Array) -> jax.Array:
         tower = TextTower(self.config, self.dtype).bind({"params": params})
         cache, after = prepared
-        live = _join(tokens, after)
+        live = _join(tokens.astype(self.dtype), after)
         x, _ = tower.encode(live, start=len(self.before), cache=cache, only=slice(-1, None))
         return tower.project(x[:, 0])
 
@@ -180,7 +180,7 @@ class _PaddedPrompt:
     def __call__(self, params: Any, prepared: Any, tokens: jax.Array) -> jax.Array:
         tower = TextTower(self.config, self.dtype).bind({"params": params})
         before, after = prepared
-        x, _ = tower.encode(_join(before, tokens, after), only=slice(-1, None))
+        x, _ = tower.encode(_join(before, tokens.astype(self.dtype), after), only=slice(-1, None))
         return tower.project(x[:, 0])
 
 
@@ -199,14 +199,14 @@ class _Picture:
         # a product with one-hot rows: the transpose of a gather is a scatter, slow on CPU
         source = jax.nn.one_hot(np.arange(count) * p // count, p, dtype=tokens.dtype)
         patches = jnp.einsum("lp,npD->nlD", source, tokens, precision=jax.lax.Precision.HIGHEST)
-        z, _ = ImageTower(self.config, self.dtype).bind({"params": params}).encode(patches)
-        return z
+        tower = ImageTower(self.config, self.dtype).bind({"params": params})
+        return tower.encode(patches.astype(self.dtype))[0]
 
 
 def _join(*parts: jax.Array) -> jax.Array:
-    """Tokens [n or 1, l, D] one after the other, in the dtype of the embeddings."""
-    n, dtype = max(x.shape[0] for x in parts), jnp.result_type(*parts)
-    return jnp.concatenate([jnp.broadcast_to(x, (n, *x.shape[1:])).astype(dtype) for x in parts], axis=1)
+    """Tokens [n or 1, l, D] one after the other."""
+    n = max(x.shape[0] for x in parts)
+    return jnp.concatenate([jnp.broadcast_to(x, (n, *x.shape[1:])) for x in parts], axis=1)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ def test_findings_follow_the_numbers():
         " no clear difference with unsure (+0.1); hurt by bad (-2.0)."
     )
     assert said[2].startswith("Same background (context)")
+    assert said[-2] == "For reference, a name finds its pictures with mAP 30.0 on emoji-scenes."
     assert "IsoCLIP lowers the overlap" in said[-1]
     none = findings(results(bad=method(8.0, -2.0)))
     assert (

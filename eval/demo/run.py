@@ -57,7 +57,7 @@ def run(
         with stages.stage("load", "Loading the models"):
             loaded = [ja.load(model) for model in models]
         data = load_data(data_dir, settings.training_names, seed, stages)
-        shared = {key: stages.seconds[key] for key in stages.seconds}
+        shared = stages.seconds
         entries, arrays = [], {}
         for model in loaded:
             stages.seconds = dict(shared)
@@ -70,7 +70,7 @@ def run(
             results, arrays, title="jaxalign demo", introduction=INTRODUCTION, credits=CREDITS
         )
         (stage / "report.html").write_text(report, encoding="utf-8")
-        text = json.dumps(results, indent=1, allow_nan=False, default=float)
+        text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
         (stage / "metrics.json").write_text(text + "\n", encoding="utf-8")
     print_results(results, out, stages.total)
     return results

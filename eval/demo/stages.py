@@ -21,6 +21,11 @@ class Stages:
         """Seconds since the run began."""
         return time.perf_counter() - self.start
 
+    def announce(self, title: str) -> None:
+        """Say on one line what begins, where standard error is no terminal and no progress bar does."""
+        if not self.console.is_terminal:
+            self.console.print(title, highlight=False, soft_wrap=True)
+
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Time a stage that shows its own progress, or is over in a moment."""
@@ -35,10 +40,9 @@ class Stages:
         Where standard error is no terminal, one line tells that the stage begins.
         """
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        terminal = self.console.is_terminal
-        if not terminal:
-            self.console.print(title, highlight=False)
-        progress = Progress(*columns, console=self.console, transient=True, disable=not terminal)
+        self.announce(title)
+        off = not self.console.is_terminal
+        progress = Progress(*columns, console=self.console, transient=True, disable=off)
         with self.timed(name), progress:
             task = progress.add_task(title, total=total)
             yield lambda count: progress.advance(task, count)

@@ -36,6 +36,10 @@ def findings(results: Mapping[str, Any]) -> list[str]:
             sentences.append(
                 _compare(title, model, BASELINES[name], {row.method: row.cells[0] for row in table})
             )
+    inter_modal = results.get("inter_modal", {})
+    if inter_modal:
+        scores = " and ".join(f"{entry['mAP']:.1f} on {name}" for name, entry in inter_modal.items())
+        sentences.append(f"For reference, a name finds its pictures with mAP {scores}.")
     return sentences + list(_indicators(results.get("indicators", {})))
 
 
