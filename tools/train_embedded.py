@@ -8,7 +8,7 @@
         --warm-start /tmp/emoji-clip/checkpoint.msgpack --training.steps 1200 --training.full-steps 120
 
 What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
-half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); the token embeddings are WordNet
+half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet
 vectors seen through one learned linear map, so that a word which no caption has still means something.
 Pictures and captions of step s are drawn from (seed, s) alone, so a run that was stopped resumes as it was.
 """

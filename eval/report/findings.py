@@ -24,10 +24,9 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     rows = image_table(results)
     for column, (task, title) in enumerate(TASKS.items()):
         cells = {row.method: row.cells[column] for row in rows if row.method != "text-image"}
-        kind = "context" if task in CONTEXT_TASKS else "concept"
-        sentences.append(
-            _compare(f"{title.capitalize()} ({kind})", model, BASELINES["image_retrieval"], cells)
-        )
+        context = task in CONTEXT_TASKS
+        title = title[:1].upper() + title[1:] + (" (context)" if context else " (concept)")
+        sentences.append(_compare(title, model, BASELINES["image_retrieval"], cells, context))
     for name, title, table in (
         ("text_retrieval", "Text to text", text_table(results)),
         ("classification", "Classification by Unicode group", classification_table(results)),
@@ -43,7 +42,10 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     return sentences + list(_indicators(results.get("indicators", {})))
 
 
-def _compare(title: str, model: str, baseline: str, cells: Mapping[str, Cell | None]) -> str:
+def _compare(
+    title: str, model: str, baseline: str, cells: Mapping[str, Cell | None], context: bool = False
+) -> str:
+    """One sentence on a task; more of the context is neither help nor harm, so there it is only raised."""
     base = cells[baseline]
     others = {m: c for m, c in cells.items() if c is not None and m != baseline}
     parts = {
@@ -54,11 +56,12 @@ def _compare(title: str, model: str, baseline: str, cells: Mapping[str, Cell | N
         ]
         for verdict in ("up", "same", "down")
     }
-    said = [f"helped by {', '.join(parts['up'])}" if parts["up"] else f"no method helps on {model}"]
+    up, down, none = ("raised", "lowered", "raises it") if context else ("helped", "hurt", "helps")
+    said = [f"{up} by {', '.join(parts['up'])}" if parts["up"] else f"no method {none} on {model}"]
     if parts["same"]:
         said.append(f"no clear difference with {', '.join(parts['same'])}")
     if parts["down"]:
-        said.append(f"hurt by {', '.join(parts['down'])}")
+        said.append(f"{down} by {', '.join(parts['down'])}")
     return f"{title}, {baseline} {base.score if base else float('nan'):.1f}: {'; '.join(said)}."
 
 
