@@ -224,7 +224,7 @@ def test_embedded_models(name):
     assert {x.dtype.name for x in load_file(checkpoint._EMBEDDED / name / "model.safetensors").values()} == {
         "float16"
     }
-    z = model.encode_text(["red apple", "a picture of a red apple", "violin"])
+    z = model.encode_text(["a photo of red apple", "a picture of red apple", "a photo of violin"])
     z = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
     assert z[0] @ z[1] > z[0] @ z[2]
     assert model.tokenizer.backend.get_vocab_size() == model.config.text.vocabulary
