@@ -43,8 +43,8 @@ def draw_caption(
         words.append(context.size)
     if said[1] < STYLED:
         words.append(SPOKEN_STYLES[style])
-    words += [KINDS[int(rng.choice(len(KINDS), p=KIND_WEIGHTS))], "of"]
-    keyword = keywords[rng.integers(len(keywords))] if keywords else name
+    words += [str(rng.choice(KINDS, p=KIND_WEIGHTS)), "of"]
+    keyword = keywords[int(rng.integers(len(keywords)))] if keywords else name
     words.append(name if said[2] < NAMED else keyword)
     if said[2] < EXPLAINED and keyword != name:
         words.append(f", {keyword}")
