@@ -113,6 +113,7 @@ def _write_folder(model: DualEncoder, tensors: Mapping[str, np.ndarray], folder:
     config = {"format": FORMAT, "version": 1} | spec_to_json(model.spec)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for the owner alone
     if model.tokenizer is not None:
         (folder / TOKENIZER).write_text(model.tokenizer.backend.to_str(), encoding="utf-8")
 

@@ -34,6 +34,8 @@ def test_round_trip(model, tmp_path):
         "model.safetensors",
         "tokenizer.json",
     ]
+    modes = {(tmp_path / "m" / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1, "the weights are as readable as the rest"
     jax.tree.map(np.testing.assert_array_equal, dict(back.params), dict(model.params))
     np.testing.assert_array_equal(back.encode_text(TEXTS), model.encode_text(TEXTS))
 
