@@ -138,8 +138,10 @@ def test_select_band_removes_directions_without_singular_value():
 
 
 def test_select_band_of_projectors():
-    k_top, k_bottom = select_band(decompose(HEADS))
-    isoclip(HEADS, k_top, k_bottom)
+    spectrum = decompose(HEADS)
+    k_top, k_bottom = select_band(spectrum)
+    rank = np.linalg.matrix_rank(np.asarray(isoclip(HEADS, k_top, k_bottom).image.kernel), tol=1e-5)
+    assert rank == len(spectrum.s) - k_top - k_bottom
 
 
 def test_select_band_errors():

@@ -7,6 +7,8 @@
     python tools/train_embedded.py emoji-siglip --wordnet $WORDNET --state /tmp/emoji-siglip \
         --warm-start /tmp/emoji-clip/checkpoint.msgpack --training.steps 1200 --training.full-steps 120
 
+`export_embedded.py` then puts each into the package.
+
 What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
 half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet
 vectors seen through one learned linear map, so that a word which no caption has still means something.
