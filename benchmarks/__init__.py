@@ -1,0 +1,1 @@
+"""Speed claims of the project, each as a ratio against its reference in one run: `python -m benchmarks`."""
