@@ -1,0 +1,274 @@
+"""A resumable array of features on a local disk or in cloud storage, in chunks that are whole or not there.
+
+The array is zarr version 3 through tensorstore: one file for each chunk of rows, put in place at once, with a
+checksum that is compared on every read. A run that was killed leaves whole chunks; the next one computes the
+others. Rows that could not be computed (a picture that cannot be read, where that is allowed) are NaN.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxalign.errors import JaxalignError
+
+from .key import FeatureKey
+
+FORMAT, VERSION = "jaxalign-features", 1
+CHUNK = 1024  # rows; at width 768 in float32 a chunk is 3 MiB
+_REDO = "run the same command again, which computes it anew"
+
+
+@dataclass(frozen=True)
+class Features:
+    """A finished store's content, without the rows that were left out.
+
+    Attributes:
+      values: `[n, d]`.
+      ids: of the n examples.
+      labels: int32 `[n]` by name of the labelling.
+      left_out: ids of the examples that could not be computed.
+    """
+
+    values: np.ndarray
+    ids: tuple[str, ...]
+    labels: dict[str, np.ndarray]
+    left_out: tuple[str, ...] = ()
+
+
+class FeatureStore:
+    """Features of the examples of one key. Open one with `FeatureStore.open`."""
+
+    def __init__(self, url: str, key: FeatureKey, content: dict[str, Any], examples: dict[str, Any]):
+        self.url, self.key = url, key
+        self.rows, self.width, self.chunk = content["rows"], content["width"], content["chunk"]
+        self.dtype = np.dtype(content["dtype"])
+        self.ids: tuple[str, ...] = tuple(examples["ids"])
+        self.labels = {name: np.asarray(v, np.int32) for name, v in examples["labels"].items()}
+        self._array = _open_array(url, self.rows, self.width, self.chunk, self.dtype)
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike,
+        key: FeatureKey,
+        ids: Sequence[str],
+        labels: dict[str, np.ndarray],
+        width: int,
+        *,
+        dtype: str = "float32",
+        chunk: int = CHUNK,
+    ) -> "FeatureStore":
+        """The store of `key` below `root`, made if it is not there yet.
+
+        Args:
+          root: a folder, or a URL that tensorstore knows (`gs://bucket/path`, `s3://bucket/path`).
+          ids: of the examples in their order, each once.
+          labels: int `[n]` by name.
+          width: of a feature.
+          dtype: of the stored values: float32 or float16.
+
+        Raises:
+          JaxalignError: duplicate ids, labels of another length, a store that another version wrote or that
+            holds other examples, or a place that cannot be written.
+        """
+        _check_examples(ids, labels)
+        content = {"rows": len(ids), "width": width, "chunk": chunk, "dtype": np.dtype(dtype).name}
+        examples = {"ids": list(ids), "labels": {k: np.asarray(v).tolist() for k, v in labels.items()}}
+        url = store_url(root, key)
+        files = _key_value_store(url)
+        header = {"format": FORMAT, "version": VERSION, "content": content, "key": key.to_json()}
+        old = _read_json(files, url, "store.json")
+        if old is not None:
+            _check_header(old, url)
+            if old["content"] != content or _read_json(files, url, "examples.json") != examples:
+                raise JaxalignError(
+                    f"{url} holds features of other examples under the same key; the data set changed without"
+                    " a new version: delete that folder, or give the data set a new version"
+                )
+        else:  # the header comes last: what has one is whole
+            _write(files, url, "examples.json", examples)
+            _write(files, url, "store.json", header)
+        return cls(url, key, content, examples)
+
+    @classmethod
+    def find(cls, root: str | os.PathLike, key: FeatureKey) -> "FeatureStore | None":
+        """The store of `key` below `root`, or None where there is none; raises as `open` does."""
+        url = store_url(root, key)
+        files = _key_value_store(url)
+        header = _read_json(files, url, "store.json")
+        if header is None:
+            return None
+        _check_header(header, url)
+        return cls(url, key, header["content"], _read_json(files, url, "examples.json"))
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.rows // self.chunk)
+
+    def rows_of(self, chunk: int) -> range:
+        """The examples of a chunk."""
+        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.rows))
+
+    def missing(self) -> list[int]:
+        """Numbers of the chunks that are not there, or whose checksum does not fit."""
+        present = {
+            int(name.decode().split("/")[1])
+            for name in _key_value_store(self.url + "features/").list().result()
+            if name.startswith(b"c/")
+        }
+        return [i for i in range(self.chunks) if i not in present or not self._is_whole(i)]
+
+    def _is_whole(self, chunk: int) -> bool:
+        try:
+            self._read(self.rows_of(chunk))
+        except JaxalignError:
+            return False
+        return True
+
+    def write(self, chunk: int, values: np.ndarray) -> None:
+        """Put the rows of `chunk` in place, `[len(rows_of(chunk)), width]`; a NaN row is one left out."""
+        rows = self.rows_of(chunk)
+        if values.shape != (len(rows), self.width):
+            raise JaxalignError(f"chunk {chunk} has shape {values.shape}; expected {(len(rows), self.width)}")
+        with np.errstate(over="ignore"):  # reported below, with the example's name
+            stored = np.asarray(values, self.dtype)
+        lost = np.isinf(stored).any(axis=1) & np.isfinite(values).all(axis=1)
+        if lost.any():
+            example = self.ids[rows[int(lost.argmax())]]
+            raise JaxalignError(
+                f"the features of {example} are too large for {self.dtype.name}; store them as float32"
+            )
+        try:
+            self._array[rows.start : rows.stop].write(stored).result()
+        except ValueError as error:
+            raise JaxalignError(f"cannot write {self.url}: {_reason(error)}") from error
+
+    def read(self) -> Features:
+        """All features; raises JaxalignError for a store with missing or damaged chunks."""
+        missing = self.missing()
+        if missing:
+            raise JaxalignError(
+                f"{self.url} lacks {len(missing)} of {self.chunks} chunks, or they are damaged (the first is"
+                f" number {missing[0]}); {_REDO}"
+            )
+        values = self._read(range(self.rows))
+        left_out = np.isnan(values).any(axis=1)
+        kept = np.flatnonzero(~left_out)
+        return Features(
+            values[kept],
+            tuple(self.ids[i] for i in kept),
+            {name: label[kept] for name, label in self.labels.items()},
+            tuple(self.ids[i] for i in np.flatnonzero(left_out)),
+        )
+
+    def _read(self, rows: range) -> np.ndarray:
+        try:
+            return np.asarray(self._array[rows.start : rows.stop].read().result())
+        except ValueError as error:
+            raise JaxalignError(f"{self.url} is damaged ({_reason(error)}); {_REDO}") from error
+
+    @contextmanager
+    def locked(self):
+        """Keep other processes of this machine from filling the same store; they get a clear error.
+
+        Cloud storage has no such lock: there two runs do the same work twice, and each chunk is still whole.
+        """
+        if not self.url.startswith("file://"):
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        path = Path(self.url.removeprefix("file://")) / "lock"
+        try:
+            with FileLock(path, timeout=0):
+                yield
+        except Timeout:
+            raise JaxalignError(
+                f"another process is filling {self.url}; wait for it, or choose another folder"
+            ) from None
+
+
+def store_url(root: str | os.PathLike, key: FeatureKey) -> str:
+    """Where the store of `key` is below `root`."""
+    root = os.fspath(root)
+    if "://" not in root:
+        root = Path(root).expanduser().absolute().as_uri()
+    return f"{root.rstrip('/')}/{key.folder}/"
+
+
+def _check_examples(ids: Sequence[str], labels: dict[str, np.ndarray]) -> None:
+    if not ids:
+        raise JaxalignError("there are no examples; expected one or more")
+    seen: set[str] = set()
+    twice = [example for example in ids if example in seen or seen.add(example)]
+    if twice:
+        raise JaxalignError(f"{len(twice)} ids are there twice, {twice[0]!r} among them; expected each once")
+    wrong = [f"{name} has {len(v)}" for name, v in labels.items() if len(v) != len(ids)]
+    if wrong:
+        raise JaxalignError(f"labels for {len(ids)} examples expected; {', '.join(wrong)}")
+
+
+def _check_header(header: Any, url: str) -> None:
+    found = (header.get("format"), header.get("version")) if isinstance(header, dict) else (None, None)
+    if found != (FORMAT, VERSION):
+        raise JaxalignError(
+            f"{url} was written as {found[0]} version {found[1]}, this program reads {FORMAT} version"
+            f" {VERSION}; choose another folder, or delete that one"
+        )
+
+
+def _key_value_store(url: str) -> Any:
+    import tensorstore
+
+    try:
+        return tensorstore.KvStore.open(url).result()
+    except ValueError as error:
+        raise JaxalignError(f"cannot open {url}: {_reason(error)}") from error
+
+
+def _open_array(url: str, rows: int, width: int, chunk: int, dtype: np.dtype) -> Any:
+    import tensorstore
+
+    metadata = {
+        "shape": [rows, width],
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk, width]}},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "fill_value": "NaN",
+    }
+    spec = {
+        "driver": "zarr3",
+        "kvstore": url + "features/",
+        "metadata": metadata,
+        "store_data_equal_to_fill_value": True,  # a chunk of rows that were all left out is there, too
+    }
+    try:
+        return tensorstore.open(spec, create=True, open=True).result()
+    except ValueError as error:
+        raise JaxalignError(f"cannot open {url}: {_reason(error)}") from error
+
+
+def _read_json(files: Any, url: str, name: str) -> Any:
+    try:
+        found = files.read(name).result()
+        return json.loads(found.value) if found.state == "value" else None
+    except ValueError as error:
+        raise JaxalignError(f"{url}{name} is damaged ({_reason(error)}); delete that folder") from error
+
+
+def _write(files: Any, url: str, name: str, content: Any) -> None:
+    try:
+        files.write(name, json.dumps(content).encode()).result()
+    except ValueError as error:
+        raise JaxalignError(f"cannot write {url}{name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """tensorstore's message without its specification dump."""
+    return str(error).split(" [")[0].splitlines()[0]

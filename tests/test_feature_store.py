@@ -1,0 +1,163 @@
+"""The feature store: whole, verified, resumable; every kind of damage and misuse is one clear error."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eval.features import FeatureKey, FeatureStore
+from jaxalign.errors import JaxalignError
+
+KEY = FeatureKey(
+    model="tiny",
+    weights="0" * 64,
+    spec={"mean": [0.5, 0.5, 0.5]},
+    dataset="emoji",
+    version="1.0.0",
+    split="test",
+    modality="image",
+    dtype="float32",
+)
+IDS = [f"picture-{i}" for i in range(10)]
+LABELS = {"emoji": np.arange(10) % 3}
+VALUES = np.random.default_rng(0).normal(size=(10, 5)).astype(np.float32)
+
+
+def open_store(root, key=KEY, ids=IDS, labels=LABELS, **options):
+    return FeatureStore.open(root, key, ids, labels, 5, chunk=4, **options)
+
+
+def fill(store, chunks=None):
+    for chunk in store.missing() if chunks is None else chunks:
+        rows = store.rows_of(chunk)
+        store.write(chunk, VALUES[rows.start : rows.stop])
+
+
+def chunk_file(store, chunk):
+    from pathlib import Path
+
+    return Path(store.url.removeprefix("file://")) / "features" / "c" / str(chunk) / "0"
+
+
+def test_what_is_written_is_read(tmp_path):
+    store = open_store(tmp_path)
+    assert store.missing() == [0, 1, 2]
+    fill(store)
+    features = FeatureStore.find(tmp_path, KEY).read()
+    np.testing.assert_array_equal(features.values, VALUES)
+    assert features.ids == tuple(IDS)
+    np.testing.assert_array_equal(features.labels["emoji"], LABELS["emoji"])
+    assert features.left_out == ()
+
+
+def test_a_store_that_is_not_there_is_none(tmp_path):
+    assert FeatureStore.find(tmp_path, KEY) is None
+
+
+def test_an_unfinished_store_goes_on_where_it_stopped(tmp_path):
+    fill(open_store(tmp_path), [1])
+    store = open_store(tmp_path)
+    assert store.missing() == [0, 2]
+    with pytest.raises(JaxalignError, match=r"lacks 2 of 3 chunks"):
+        store.read()
+    before = chunk_file(store, 1).stat().st_mtime_ns
+    fill(store)
+    np.testing.assert_array_equal(store.read().values, VALUES)
+    assert chunk_file(store, 1).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(FeatureKey)])
+def test_every_field_of_the_key_changes_the_folder(field):
+    other = {"spec": {"mean": [0.4, 0.5, 0.5]}, "options": {"template": "{}"}}.get(field, "other")
+    changed = dataclasses.replace(KEY, **{field: other})
+    assert changed.folder != KEY.folder
+    assert changed.digest != KEY.digest
+
+
+def test_rows_left_out_are_named_and_absent(tmp_path):
+    store = open_store(tmp_path)
+    fill(store, [0, 2])
+    values = VALUES[4:8].copy()
+    values[:] = np.nan  # a whole chunk of them, which zarr would not store by itself
+    store.write(1, values)
+    features = store.read()
+    assert features.left_out == tuple(IDS[4:8])
+    assert features.ids == (*IDS[:4], *IDS[8:])
+    np.testing.assert_array_equal(features.values, np.delete(VALUES, slice(4, 8), axis=0))
+    np.testing.assert_array_equal(features.labels["emoji"], np.delete(LABELS["emoji"], slice(4, 8)))
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty"])
+def test_a_damaged_chunk_is_noticed_and_computed_anew(tmp_path, damage):
+    store = open_store(tmp_path)
+    fill(store)
+    file = chunk_file(store, 1)
+    content = bytearray(file.read_bytes())
+    content[17] ^= 4
+    file.write_bytes({"bit": bytes(content), "cut": bytes(content[:30]), "empty": b""}[damage])
+    store = open_store(tmp_path)
+    assert store.missing() == [1]
+    with pytest.raises(JaxalignError, match="damaged"):
+        store.read()
+    fill(store)
+    np.testing.assert_array_equal(store.read().values, VALUES)
+
+
+def test_misuse_is_one_clear_error(tmp_path):
+    with pytest.raises(JaxalignError, match="'picture-1' among them"):
+        open_store(tmp_path, ids=[*IDS[:9], "picture-1"])
+    with pytest.raises(JaxalignError, match="emoji has 9"):
+        open_store(tmp_path, labels={"emoji": np.arange(9)})
+    with pytest.raises(JaxalignError, match="no examples"):
+        open_store(tmp_path, ids=[], labels={})
+    store = open_store(tmp_path)
+    with pytest.raises(JaxalignError, match=r"shape \(3, 5\); expected \(4, 5\)"):
+        store.write(0, VALUES[:3])
+    with pytest.raises(JaxalignError, match="other examples"):
+        open_store(tmp_path, ids=[*IDS[:9], "picture-nine"])
+
+
+def test_values_too_large_for_half_precision_are_named(tmp_path):
+    store = open_store(tmp_path, dtype="float16")
+    values = VALUES[:4].copy()
+    values[2, 1] = 1e6
+    with pytest.raises(JaxalignError, match="picture-2 are too large for float16"):
+        store.write(0, values)
+
+
+def test_a_store_of_another_version_is_refused(tmp_path):
+    store = open_store(tmp_path)
+    header = chunk_file(store, 0).parents[3] / "store.json"
+    header.write_text(json.dumps(json.loads(header.read_text()) | {"version": 99}))
+    with pytest.raises(JaxalignError, match="version 99"):
+        open_store(tmp_path)
+    header.write_text("{")
+    with pytest.raises(JaxalignError, match="damaged"):
+        open_store(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JaxalignError, match=r"cannot (write|open) file://"):
+        open_store(tmp_path / "file")
+
+
+def test_two_processes_do_not_fill_one_store(tmp_path):
+    store = open_store(tmp_path)
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_feature_store import open_store\n"
+        "from jaxalign.errors import JaxalignError\n"
+        "try:\n"
+        "    with open_store(sys.argv[1]).locked(): print('locked')\n"
+        "except JaxalignError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with store.locked():
+        held = subprocess.run(command, capture_output=True, text=True, check=True)
+    free = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "another process is filling" in held.stdout
+    assert free.stdout == "locked\n"
