@@ -1,0 +1,73 @@
+"""Runs on disk: found again by their settings, whole or absent, damage named."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eval.runs import Run, find_run, read_runs, run_file, write_run
+from jaxalign.errors import JaxalignError
+
+SETTINGS = {"model": "tiny", "dataset": "emoji", "band": [1, 2], "seed": 0}
+
+
+def make_run(**changes):
+    fields = {"protocol": "image-retrieval", "settings": SETTINGS, "metrics": {"mAP": 12.5}, "seconds": 1.0}
+    return Run(**(fields | changes))
+
+
+def test_a_run_is_found_by_its_settings(tmp_path):
+    arrays = {"ap": np.arange(3, dtype=np.float32)}
+    write_run(tmp_path, make_run(arrays=arrays))
+    reordered = dict(reversed(SETTINGS.items()))
+    found = find_run(tmp_path, "image-retrieval", reordered)
+    assert found is not None
+    assert found.to_json() == make_run().to_json()
+    np.testing.assert_array_equal(found.arrays["ap"], arrays["ap"])
+    assert find_run(tmp_path, "image-retrieval", SETTINGS | {"seed": 1}) is None
+    assert find_run(tmp_path, "text-retrieval", SETTINGS) is None
+
+
+def test_all_runs_of_a_folder_and_nothing_else(tmp_path):
+    write_run(tmp_path, make_run())
+    write_run(tmp_path, make_run(settings=SETTINGS | {"seed": 1}))
+    (tmp_path / "metrics.json").write_text("{}")
+    assert sorted(run.settings["seed"] for run in read_runs(tmp_path)) == [0, 1]
+    with pytest.raises(JaxalignError, match="no folder"):
+        read_runs(tmp_path / "none")
+
+
+def test_nothing_half_written_stays(tmp_path):
+    with pytest.raises(JaxalignError, match="cannot be written as JSON"):
+        write_run(tmp_path, make_run(metrics={"mAP": float("nan")}))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JaxalignError, match="cannot write"):
+        write_run(tmp_path / "file", make_run())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ('{"format": "jaxalign-run", "version": 7}', "version 7"),
+        ('{"format": "jaxalign-run", "version": 1}', "lacks metrics, protocol"),
+        ("[]", "is None version None"),
+    ],
+)
+def test_damage_is_named(tmp_path, content, message):
+    write_run(tmp_path, make_run())
+    run_file(tmp_path, "image-retrieval", SETTINGS).write_text(content)
+    with pytest.raises(JaxalignError, match=message):
+        read_runs(tmp_path)
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(3)}))
+    path.with_suffix(".npz").write_bytes(b"PK nothing")
+    with pytest.raises(JaxalignError, match="is damaged"):
+        find_run(tmp_path, "image-retrieval", SETTINGS)
+
+
+def test_versions_are_recorded():
+    assert {"python", "jax", "jaxalign"} <= json.loads(json.dumps(make_run().to_json()))["versions"].keys()
