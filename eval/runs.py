@@ -1,7 +1,7 @@
 """Results as artefacts: one JSON file for each run, with everything that it depends on, and arrays to plot.
 
-A run's file name is a hash of its settings. A command that is asked for the same again finds the file and does
-not compute anew, which is how an interrupted `reproduce` goes on.
+A run's file name is a hash of its settings. A command that is asked for the same again finds the file and
+does not compute anew, which is how an interrupted `reproduce` goes on.
 """
 
 import dataclasses
@@ -12,7 +12,8 @@ import os
 import platform
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ class Run:
 
     Attributes:
       protocol: what was measured: `image-retrieval`, `text-retrieval`, `classification`, `band-sweep`...
-      settings: all that determines the result, as JSON: model and digest of its weights, data set with version
-        and split, method and its options, seed.
+      settings: all that determines the result, as JSON: model and digest of its weights, data set with
+        version and split, method and its options, seed.
       metrics: the result as JSON.
       arrays: for plots, by name.
       seconds: of the measurement; not part of what identifies it.
@@ -140,17 +141,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error
 
 
-class _replacing:
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
     """A path beside `target` that takes its place when the block ends well."""
-
-    def __init__(self, target: Path):
-        self.target = target
-        self.partial = target.with_name(f".{target.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        return self.partial
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is None:
-            self.partial.replace(self.target)
-        self.partial.unlink(missing_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
