@@ -1,5 +1,10 @@
 """Features of data sets, computed once: a resumable store of what the towers give before their projectors."""
 
+from .embed import Embedded as Embedded
+from .embed import Pictures as Pictures
+from .embed import embed_images as embed_images
+from .embed import embed_texts as embed_texts
 from .key import FeatureKey as FeatureKey
+from .key import make_key as make_key
 from .store import Features as Features
 from .store import FeatureStore as FeatureStore

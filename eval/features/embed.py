@@ -1,0 +1,187 @@
+"""Fill a feature store: decoding on threads ahead of the device, chunk after chunk.
+
+A batch always holds the same examples, wherever an earlier run stopped, so that what comes out does not depend
+on interruptions, to the bit.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+
+from .store import FeatureStore
+
+BATCH = 32  # small activations stay in the cache of a CPU; an accelerator wants more
+AHEAD = 3  # batches that are decoded before the device asks for them
+THREADS = 8
+
+
+class Pictures(Protocol):
+    """Pictures that are read when asked for; `__getitem__` gives what `ImageProcessor` takes."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a run did: chunks computed now, examples in them, and those of them that were left out."""
+
+    chunks: int
+    examples: int
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    chunk: int
+    rows: range
+    inputs: list[Future]
+
+
+def embed_images(
+    model: DualEncoder,
+    pictures: Pictures,
+    store: FeatureStore,
+    *,
+    unreadable: Literal["fail", "leave out"] = "fail",
+    batch_size: int = BATCH,
+    threads: int = THREADS,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Embedded:
+    """Compute the pre-projection features that `store` lacks.
+
+    Args:
+      unreadable: `fail` stops at a picture that cannot be read; `leave out` stores a row of NaN for it.
+      batch_size: pictures that pass through the tower together.
+      threads: that read, decode and resize.
+      advance: is told how many examples are done, those of earlier runs first.
+
+    Raises:
+      JaxalignError: an unreadable picture, by its id, or a store that another process fills.
+    """
+
+    def prepare(row: int) -> np.ndarray | None:
+        try:
+            return model.image_processor([pictures[row]])[0]
+        except JaxalignError as error:
+            if unreadable == "leave out":
+                return None
+            reason = str(error).removeprefix("image 0").lstrip(" :")
+            raise JaxalignError(f"{pictures.ids[row]}: {reason}") from error
+
+    size = model.config.image.image_size
+    empty = np.zeros((size, size, 3), np.float32)
+    forward = jax.jit(lambda params, pixels: model.apply_image(params, pixels, projected=False))
+    return _fill(model, store, prepare, empty, forward, batch_size, threads, advance)
+
+
+def embed_texts(
+    model: DualEncoder,
+    texts: Sequence[str],
+    store: FeatureStore,
+    *,
+    batch_size: int = BATCH,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Embedded:
+    """The same for texts, in the order of the store's ids; raises JaxalignError without a tokenizer."""
+    tokens = model.require_tokenizer()(texts)
+    forward = jax.jit(lambda params, ids: model.apply_text(params, ids, projected=False))
+    return _fill(model, store, tokens.__getitem__, tokens[0], forward, batch_size, 1, advance)
+
+
+def _fill(
+    model: DualEncoder,
+    store: FeatureStore,
+    prepare: Callable[[int], np.ndarray | None],
+    empty: np.ndarray,
+    forward: Callable[[Any, np.ndarray], jax.Array],
+    batch_size: int,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Embedded:
+    with ExitStack() as stack:
+        stack.enter_context(store.locked())
+        missing = store.missing()
+        examples = sum(len(store.rows_of(chunk)) for chunk in missing)
+        advance(store.rows - examples)
+        pool = ThreadPoolExecutor(threads)
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        left_out: list[str] = []
+        parts: list[np.ndarray] = []
+        batches = _prepared(store, missing, prepare, pool, batch_size)
+        padding = [empty] * min(batch_size, len(store.rows_of(0)))  # one shape, whatever is missing
+        for batch, output in _encode(batches, forward, model, padding):
+            left_out += [store.ids[batch.rows[i]] for i in np.flatnonzero(np.isnan(output[:, 0]))]
+            parts.append(output)
+            if batch.rows.stop == store.rows_of(batch.chunk).stop:
+                store.write(batch.chunk, np.concatenate(parts))
+                parts = []
+            advance(len(batch.rows))
+    return Embedded(len(missing), examples, tuple(left_out))
+
+
+def _prepared(
+    store: FeatureStore,
+    chunks: Sequence[int],
+    prepare: Callable[[int], np.ndarray | None],
+    pool: ThreadPoolExecutor,
+    batch_size: int,
+) -> Iterator[_Batch]:
+    """Batches in order; the next ones are on the threads already."""
+    waiting: deque[_Batch] = deque()
+    for chunk in chunks:
+        rows = store.rows_of(chunk)
+        for start in range(rows.start, rows.stop, batch_size):
+            batch = range(start, min(start + batch_size, rows.stop))
+            waiting.append(_Batch(chunk, batch, [pool.submit(prepare, row) for row in batch]))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+    yield from waiting
+
+
+def _encode(
+    batches: Iterator[_Batch],
+    forward: Callable[[Any, np.ndarray], jax.Array],
+    model: DualEncoder,
+    padding: list[np.ndarray],
+) -> Iterator[tuple[_Batch, np.ndarray]]:
+    """Features of each batch; one is fetched only after the next one has been given to the device."""
+    before: tuple[_Batch, np.ndarray, jax.Array] | None = None
+    for batch in batches:
+        try:
+            inputs = [future.result() for future in batch.inputs]
+        except JaxalignError:
+            if before is not None:  # on the device already: nothing that was computed is lost
+                yield _finish(*before)
+            raise
+        lost = np.array([x is None for x in inputs])
+        inputs = [padding[0] if x is None else x for x in inputs] + padding[len(inputs) :]
+        output = forward(model.params, np.stack(inputs))
+        if before is not None:
+            yield _finish(*before)
+        before = (batch, lost, output)
+    if before is not None:
+        yield _finish(*before)
+
+
+def _finish(batch: _Batch, lost: np.ndarray, output: jax.Array) -> tuple[_Batch, np.ndarray]:
+    values = np.array(output, np.float32)[: len(batch.rows)]
+    wrong = ~np.isfinite(values).all(axis=1) & ~lost
+    if wrong.any():
+        raise JaxalignError(
+            f"example {batch.rows[int(wrong.argmax())]} has features that are NaN or infinite; load the model in"
+            " float32"
+        )
+    values[lost] = np.nan
+    return batch, values

@@ -1,0 +1,147 @@
+"""Filling a feature store: what is stored, what is left out, and that no interruption changes a byte."""
+
+import hashlib
+import multiprocessing
+import random
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+from PIL import Image
+
+from eval.features import FeatureKey, FeatureStore, embed_images, embed_texts, make_key
+from jaxalign.errors import JaxalignError
+
+
+class Noise:
+    """Pictures of random sizes; some of them may be no pictures at all."""
+
+    def __init__(self, count, bad=(), delay=0.0):
+        self.ids = [f"noise-{i}" for i in range(count)]
+        self.bad, self.delay = bad, delay
+
+    def __getitem__(self, index):
+        time.sleep(self.delay)
+        if index in self.bad:
+            return Path("no") / f"such-{index}.png"
+        rng = np.random.default_rng(index)
+        return Image.fromarray(rng.integers(0, 256, (20 + index % 7, 31, 3), np.uint8))
+
+
+def image_store(root, model, count, chunk=16):
+    key = make_key(model, "noise", "1.0.0", "test", "image")
+    labels = {"class": np.arange(count) % 3}
+    width = model.config.image.width
+    return FeatureStore.open(root, key, Noise(count).ids, labels, width, chunk=chunk)
+
+
+def test_stored_features_are_the_models(tmp_path, model):
+    store = image_store(tmp_path, model, 21)
+    done: list[int] = []
+    result = embed_images(model, Noise(21), store, batch_size=6, threads=3, advance=done.append)
+    assert (result.chunks, result.examples, result.left_out) == (2, 21, ())
+    assert sum(done) == 21
+    expected = model.encode_image([Noise(21)[i] for i in range(21)], projected=False)
+    np.testing.assert_allclose(store.read().values, expected, rtol=1e-5, atol=1e-5)
+    again = embed_images(model, Noise(21), store, batch_size=6)
+    assert (again.chunks, again.examples) == (0, 0)
+
+
+def test_texts(tmp_path, model):
+    texts = ["a photo of a cat", "a red apple", "dog", "blue"]
+    key = make_key(model, "words", "1.0.0", "test", "text")
+    store = FeatureStore.open(tmp_path, key, ["a", "b", "c", "d"], {}, model.config.text.width)
+    embed_texts(model, texts, store, batch_size=3)
+    expected = model.encode_text(texts, projected=False)
+    np.testing.assert_allclose(store.read().values, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_unreadable_picture_is_named_or_left_out(tmp_path, clip):
+    store = image_store(tmp_path, clip, 21)
+    pictures = Noise(21, bad=(18, 3))
+    with pytest.raises(JaxalignError, match=r"noise-3: .*no such file"):
+        embed_images(clip, pictures, store, batch_size=8)
+    result = embed_images(clip, pictures, store, unreadable="leave out", batch_size=8)
+    assert result.left_out == ("noise-3", "noise-18")
+    features = store.read()
+    assert features.left_out == ("noise-3", "noise-18")
+    expected = clip.encode_image([Noise(21)[i] for i in range(21) if i not in (3, 18)], projected=False)
+    np.testing.assert_allclose(features.values, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_finished_chunks_stay_when_a_later_picture_fails(tmp_path, clip):
+    store = image_store(tmp_path, clip, 40)
+    with pytest.raises(JaxalignError, match="noise-33"):
+        embed_images(clip, Noise(40, bad=(33,)), store, batch_size=8)
+    assert store.missing() == [2]
+
+
+def test_one_shape_whatever_is_missing(tmp_path, clip):
+    """The last chunk alone is computed in the same shape, and so to the same bits, as in a whole run."""
+    whole, parts = image_store(tmp_path / "a", clip, 37), image_store(tmp_path / "b", clip, 37)
+    embed_images(clip, Noise(37), whole, batch_size=16)
+    embed_images(clip, Noise(37), parts, batch_size=16)
+    last = Path(parts.url.removeprefix("file://")) / "features" / "c" / "2" / "0"
+    last.unlink()
+    embed_images(clip, Noise(37), parts, batch_size=16)
+    assert stored_bytes(whole) == stored_bytes(parts)
+
+
+def stored_bytes(store):
+    folder = Path(store.url.removeprefix("file://")) / "features"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+COUNT, KILLS = 160, 20
+
+
+def linear_model():
+    """A tower that compiles in a moment, for processes that do not live long."""
+    processor = tiny_model("emoji-clip").image_processor
+    kernel = np.random.default_rng(0).normal(size=(processor.size**2 * 3, 5)).astype(np.float32)
+    return SimpleNamespace(
+        params=kernel,
+        image_processor=processor,
+        config=SimpleNamespace(image=SimpleNamespace(image_size=processor.size)),
+        apply_image=lambda params, pixels, projected: pixels.reshape(len(pixels), -1) @ params,
+    )
+
+
+def linear_store(root):
+    noise = Noise(COUNT)
+    key = FeatureKey("linear", "0", {}, "noise", "1.0.0", "test", "image", "float32")
+    return FeatureStore.open(root, key, noise.ids, {}, 5, chunk=8)
+
+
+def fill_and_tell(root, progress):
+    """What the killed processes run."""
+    embed_images(linear_model(), Noise(COUNT), linear_store(root), batch_size=4, advance=progress.send)
+
+
+def test_killed_at_random_points_the_result_is_the_same_to_the_byte(tmp_path):
+    """One process after the other is killed (SIGKILL) after 0 to 3 more batches, then one may finish."""
+    undisturbed, store = linear_store(tmp_path / "whole"), linear_store(tmp_path / "killed")
+    embed_images(linear_model(), Noise(COUNT), undisturbed, batch_size=4)
+    processes = multiprocessing.get_context("forkserver")  # which imports everything once
+    processes.set_forkserver_preload(["test_embed"])
+    generator, left = random.Random(0), [store.chunks]
+    for kill in range(KILLS + 1):
+        receiver, sender = processes.Pipe(duplex=False)
+        process = processes.Process(target=fill_and_tell, args=(tmp_path / "killed", sender))
+        process.start()
+        if kill < KILLS:
+            for _ in range(generator.randint(1, 4)):
+                receiver.recv()
+            time.sleep(generator.uniform(0, 0.005))
+            process.kill()
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if kill < KILLS else 0)
+        left.append(len(store.missing()))
+    assert stored_bytes(store) == stored_bytes(undisturbed)
+    assert left == sorted(left, reverse=True), "finished chunks were lost"
+    assert len(set(left)) > 5, "hardly any process was killed in the middle"
