@@ -1,7 +1,7 @@
 """Fill a feature store: decoding on threads ahead of the device, chunk after chunk.
 
-A batch always holds the same examples, wherever an earlier run stopped, so that what comes out does not depend
-on interruptions, to the bit.
+A batch always holds the same examples, wherever an earlier run stopped, so that what comes out does not
+depend on interruptions, to the bit.
 """
 
 from collections import deque
@@ -180,8 +180,8 @@ def _finish(batch: _Batch, lost: np.ndarray, output: jax.Array) -> tuple[_Batch,
     wrong = ~np.isfinite(values).all(axis=1) & ~lost
     if wrong.any():
         raise JaxalignError(
-            f"example {batch.rows[int(wrong.argmax())]} has features that are NaN or infinite; load the model in"
-            " float32"
+            f"example {batch.rows[int(wrong.argmax())]} has features that are NaN or infinite; load the model"
+            " in float32"
         )
     values[lost] = np.nan
     return batch, values
