@@ -6,5 +6,8 @@ from .embed import embed_images as embed_images
 from .embed import embed_texts as embed_texts
 from .key import FeatureKey as FeatureKey
 from .key import make_key as make_key
+from .obtain import default_store as default_store
+from .obtain import image_features as image_features
+from .obtain import text_features as text_features
 from .store import Features as Features
 from .store import FeatureStore as FeatureStore
