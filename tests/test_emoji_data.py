@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from eval.datasets import DATASETS, Examples, find_dataset, load_split, prepare
+from eval.datasets import Examples, find_dataset, load_split, prepare
 from eval.datasets.emoji import captions, scenes
 from eval.datasets.emoji.builders import EmojiScenes, encode_png, picture_rng
 from eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
@@ -21,26 +21,18 @@ from jaxalign.errors import JaxalignError
 NAMES = ("emoji", "emoji-scenes")
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Both data sets, prepared once."""
-    folder = tmp_path_factory.mktemp("tfds")
-    for name in NAMES:
-        prepare(name, folder)
-    return folder
-
-
 @pytest.fixture(scope="module", params=NAMES)
-def splits(request, data_dir) -> tuple[Examples, Examples]:
+def splits(request, emoji_data_dir) -> tuple[Examples, Examples]:
     """The splits train and test of a data set."""
-    return load_split(request.param, "train", data_dir), load_split(request.param, "test", data_dir)
+    train, test = (load_split(request.param, split, emoji_data_dir) for split in ("train", "test"))
+    return train, test
 
 
 @pytest.fixture
-def damaged(data_dir, tmp_path):
+def damaged(emoji_data_dir, tmp_path):
     """The folder of a copy of the prepared `emoji` under `tmp_path`, to be damaged."""
     folder = tmp_path / "emoji" / "1.0.0"
-    shutil.copytree(data_dir / "emoji" / "1.0.0", folder)
+    shutil.copytree(emoji_data_dir / "emoji" / "1.0.0", folder)
     return folder
 
 
@@ -73,8 +65,8 @@ def test_every_label_value_occurs_in_both_splits(splits):
         assert set(train.labels[task].tolist()) == set(test.labels[task].tolist()) == every
 
 
-def test_plain_pictures_and_captions_come_from_the_sprites(data_dir):
-    test = load_split("emoji", "test", data_dir)
+def test_plain_pictures_and_captions_come_from_the_sprites(emoji_data_dir):
+    test = load_split("emoji", "test", emoji_data_dir)
     for i, (emoji, style, sprite) in enumerate(read_sprites("test")):
         assert test.label_names["emoji"][test.labels["emoji"][i]] == emoji.name
         assert test.label_names["group"][test.labels["group"][i]] == emoji.group
@@ -85,8 +77,8 @@ def test_plain_pictures_and_captions_come_from_the_sprites(data_dir):
             np.testing.assert_array_equal(test.images[i], scenes.compose_plain(sprite))
 
 
-def test_captions_of_scenes_tell_the_truth(data_dir):
-    train = load_split("emoji-scenes", "train", data_dir)
+def test_captions_of_scenes_tell_the_truth(emoji_data_dir):
+    train = load_split("emoji-scenes", "train", emoji_data_dir)
     named = dict.fromkeys(("emoji", "style", "size", "background", "texture", "place"), 0)
     for i, (caption,) in enumerate(train.captions):
         is_ = {task: train.label_names[task][train.labels[task][i]] for task in named}
@@ -115,8 +107,8 @@ def test_captions_of_scenes_tell_the_truth(data_dir):
     assert share == pytest.approx(expected, abs=0.03)
 
 
-def test_a_scene_depends_on_its_file_name_and_version_only(data_dir):
-    test = load_split("emoji-scenes", "test", data_dir)
+def test_a_scene_depends_on_its_file_name_and_version_only(emoji_data_dir):
+    test = load_split("emoji-scenes", "test", emoji_data_dir)
     for i, (emoji, style, sprite) in enumerate(read_sprites("test")):
         if i % 300:
             continue
@@ -127,8 +119,8 @@ def test_a_scene_depends_on_its_file_name_and_version_only(data_dir):
         assert test.captions[i] == (said,)
 
 
-def test_the_content_of_a_version_is_fixed(data_dir):
-    test = load_split("emoji-scenes", "test", data_dir)
+def test_the_content_of_a_version_is_fixed(emoji_data_dir):
+    test = load_split("emoji-scenes", "test", emoji_data_dir)
     rows = [test.file_names, test.captions, *([int(i) for i in labels] for labels in test.labels.values())]
     digest = hashlib.sha256(json.dumps([test.version, *rows]).encode()).hexdigest()
     assert digest[:16] == "0b1ed25fc5eb382d", (
@@ -154,8 +146,8 @@ def test_pictures_are_stored_without_loss():
     np.testing.assert_array_equal(decode_image(encode_png(picture)), picture)
 
 
-def test_a_prepared_copy_is_plain_tfds(data_dir):
-    builder = tfds.builder_from_directory(data_dir / "emoji_scenes" / "1.0.0")
+def test_a_prepared_copy_is_plain_tfds(emoji_data_dir):
+    builder = tfds.builder_from_directory(emoji_data_dir / "emoji_scenes" / "1.0.0")
     source = builder.as_data_source("test[:5]", decoders={"image": tfds.decode.SkipDecoding()})
     assert [row["index"] for row in source] == [0, 1, 2, 3, 4]
     assert source[0]["image"].startswith(b"\x89PNG")
@@ -169,7 +161,7 @@ def test_every_style_has_drawings_of_both_splits():
 
 
 def test_records_agree_with_the_builders(tmp_path):
-    for record in DATASETS.values():
+    for record in map(find_dataset, NAMES):
         builder = record.builder_class()(data_dir=tmp_path)
         assert record.folder(tmp_path) == tmp_path / builder.name / str(builder.version)
         assert set(record.tasks) < set(builder.info.features)
@@ -262,10 +254,10 @@ def test_reading_a_flipped_byte_says_what_to_delete(damaged, tmp_path):
         load_split("emoji", "test", tmp_path)
 
 
-def test_tensorflow_is_not_imported(data_dir):
+def test_tensorflow_is_not_imported(emoji_data_dir):
     code = (
         "import sys; from eval.datasets import load_split; "
-        f"load_split('emoji', 'test', {str(data_dir)!r}); assert 'tensorflow' not in sys.modules"
+        f"load_split('emoji', 'test', {str(emoji_data_dir)!r}); assert 'tensorflow' not in sys.modules"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

@@ -1,15 +1,20 @@
-"""`jaxalign models` and `jaxalign datasets`: what is known, and what is there."""
+"""`jaxalign models`: what is known, and what is there; and how `jaxalign datasets` prints its table."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from .arguments import DataDir, JsonFile
+from .arguments import JsonFile
+from .datasets import Datasets as Datasets
 
 
 @dataclass(frozen=True)
 class Models:
-    """List the known models: source, size, the paper's IsoCLIP band, and whether they are available locally.
+    """List the known models: source, size, the paper's IsoCLIP bands, and whether they are available locally.
+
+    A band is the number of singular directions that IsoCLIP leaves out at the top and at the bottom, as
+    printed in table S10 of its paper.
 
     Examples:
       jaxalign models
@@ -22,87 +27,59 @@ class Models:
         from jaxalign.specs import MODELS
 
         from .output import check_file, write_json
+        from .tables import Row, print_list
 
         check_file(self.json)
-        rows = [describe_model(spec) for spec in MODELS.values()]
-        write_json(self.json, rows)
-        print_table(
-            ("name", "size", "input", "band", "text band", "local", "source, licence"),
-            [
-                (
-                    row["name"],
-                    f"{row['parameters'] / 1e6:.1f} M",
-                    f"{row['image_size']} px",
-                    format_band(row["band"]),
-                    format_band(row["text_band"]),
-                    "yes" if row["local"] else "no",
-                    f"{row['source']} ({row['licence']})",
-                )
-                for row in rows
-            ],
-        )
-
-
-@dataclass(frozen=True)
-class Datasets:
-    """List the known data sets: splits, tasks, source, licence, and whether they are prepared locally.
-
-    Examples:
-      jaxalign datasets
-      jaxalign datasets --data-dir /data/tfds --json datasets.json
-    """
-
-    data_dir: DataDir = None
-    json: JsonFile = None
-
-    def run(self) -> None:
-        from eval.datasets import DATASETS
-
-        from .output import check_file, write_json
-
-        check_file(self.json)
+        models = [describe_model(spec) for spec in MODELS.values()]
+        write_json(self.json, models)
         rows = [
-            {
-                "name": record.name,
-                "version": record.version,
-                "splits": dict(record.splits),
-                "tasks": list(record.tasks),
-                "captions": record.captions,
-                "source": record.source,
-                "licence": record.licence,
-                "description": record.description,
-                "prepared": record.is_prepared(self.data_dir),
-                "folder": str(record.folder(self.data_dir)),
-            }
-            for record in DATASETS.values()
-        ]
-        write_json(self.json, rows)
-        print_table(
-            ("name", "examples", "tasks", "prepared", "source, licence"),
-            [
+            Row(
+                model["name"],
+                model["available"],
                 (
-                    row["name"],
-                    "\n".join(f"{split} {count:,}" for split, count in row["splits"].items()),
-                    ", ".join(row["tasks"]),
-                    "yes" if row["prepared"] else "no",
-                    f"{row['source']} ({row['licence']})",
-                )
-                for row in rows
-            ],
-        )
+                    f"{model['parameters'] / 1e6:.1f} M",
+                    f"{model['image_size']} px",
+                    f"{model['context']} tokens" if model["context"] else "",
+                    format_band(model["band"]),
+                    format_band(model["text_band"]),
+                ),
+                f"{model['source']} ({model['licence']})",
+            )
+            for model in models
+        ]
+        states = {model["available"] for model in models}
+        columns = ("parameters", "pictures", "texts", "band", "text band")
+        print_list(rows, columns, [note for state, note in MODEL_NOTES.items() if state in states])
+
+
+MODEL_NOTES = {
+    "cached": 'cached: in the hub\'s cache; jaxalign.load("NAME") needs no network',
+    "hub": 'hub: jaxalign.load("NAME") downloads it; without network, put the files of the source into a'
+    " folder and load that",
+    "file": "file: download the source and load that file",
+}
 
 
 def describe_model(spec: Any) -> dict[str, Any]:
-    """The facts of a `jaxalign.specs.ModelSpec` that the table shows."""
-    image = spec.towers.image
+    """The facts of a `jaxalign.specs.ModelSpec` that the list shows, and some more."""
+    from .availability import find_model
+
+    image, text = spec.towers.image, spec.towers.text
+    found = find_model(spec)
     return {
         "name": spec.name,
-        "parameters": count_parameters(spec),
+        "hub_ids": list(spec.hub_ids),
+        "aliases": list(spec.aliases),
+        "parameters": count_parameters(spec.towers),
         "embedding_width": image.embedding_width,
         "image_size": image.image_size,
+        "context": text.context if text else None,
         "band": spec.band,
         "text_band": spec.text_band,
-        "local": is_local(spec.name),
+        "local": found.is_local,
+        "available": found.state,
+        "folder": str(found.folder) if found.folder else None,
+        "advice": found.advice,
         "licence": spec.licence,
         "source": spec.source,
         "revision": spec.revision,
@@ -110,40 +87,45 @@ def describe_model(spec: Any) -> dict[str, Any]:
     }
 
 
-def count_parameters(spec: Any) -> int:
-    """Number of parameters of both towers, from shapes alone."""
-    import jax
-    import jax.numpy as jnp
+def describe_dataset(record: Any, data_dir: Any = None) -> dict[str, Any]:
+    """The facts of an `eval.datasets.DatasetRecord` that the list shows, and some more."""
+    from .availability import find_dataset_copy
 
-    from jaxalign.models import TwoTowers
+    found = find_dataset_copy(record, data_dir)
+    return {
+        "name": record.name,
+        "version": record.version,
+        "splits": dict(record.splits),
+        "tasks": list(record.tasks),
+        "captions": record.captions,
+        "source": record.source,
+        "licence": record.licence,
+        "description": record.description,
+        "prepared": found.is_local,
+        "available": found.state,
+        "folder": str(found.folder),
+        "advice": found.advice,
+    }
 
-    side = spec.towers.image.image_size
-    pixels, tokens = jnp.zeros((1, side, side, 3)), jnp.zeros((1, spec.towers.text.context), jnp.int32)
-    shapes = jax.eval_shape(TwoTowers(spec.towers).init, jax.random.key(0), pixels, tokens)
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
+@cache
+def count_parameters(towers: Any) -> int:
+    """Number of parameters of a `jaxalign.models.TwoTowersConfig`, from shapes alone.
 
-def is_local(name: str) -> bool:
-    """Whether the weights of a model ship inside the package."""
-    from importlib.resources import files
+    The blocks of a tower are all alike: one is traced and counted as many times as there are, for tracing
+    every block of every known model takes half a minute.
+    """
+    from jaxalign.tensors import expected_shapes
 
-    return files("jaxalign").joinpath("embedded", name, "model.safetensors").is_file()
+    depths = {name: getattr(getattr(towers, name), "depth", None) for name in ("image", "text")}
+    shallow = {name: replace(getattr(towers, name), depth=1) for name, depth in depths.items() if depth}
+    blocks = {"img": depths["image"] or 1, "txt": depths["text"] or 1}
+    return sum(
+        math.prod(shape) * (blocks[path.partition("/")[0]] if "/encoderblock_0/" in path else 1)
+        for path, shape in expected_shapes(replace(towers, **shallow)).items()
+    )
 
 
 def format_band(band: tuple[int, int] | None) -> str:
-    """(k_top, k_bottom) as the tables show it."""
-    return "-" if band is None else f"{band[0]}, {band[1]}"
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; every cell in full, wrapped where the terminal is narrow."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    """(k_top, k_bottom) as the lists show it; empty for none."""
+    return "" if band is None else f"{band[0]}, {band[1]}"

@@ -3,58 +3,107 @@
 import contextlib
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxalign.errors import JaxalignError
 
-from .records import DatasetRecord, data_root, find_dataset
+from .catalogue import find_dataset
+from .records import DatasetRecord, data_root, source_root
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
+# What TFDS and ArrayRecord raise for a damaged copy; RuntimeError: a hash of ArrayRecord does not match.
+READ_ERRORS = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
 
-def prepare(name: str, data_dir: str | os.PathLike | None = None) -> "tfds.core.DatasetBuilder":
+
+def prepare(
+    name: str | DatasetRecord,
+    data_dir: str | os.PathLike | None = None,
+    source_dir: str | os.PathLike | None = None,
+) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a data set, prepared into `data_dir` on the first call and opened on later ones.
 
     Args:
-      name: one of `DATASETS`.
+      name: one of `DATASETS`, or a record.
       data_dir: TFDS's data folder; by default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      source_dir: the folder of unpacked downloads; by default `$JAXALIGN_SOURCE_DIR` or `downloads/manual`
+        in the data folder.
 
     Returns:
       A builder to read from with `as_data_source` (the files are ArrayRecord).
 
     Raises:
-      JaxalignError: unknown name, a folder that cannot be written, or a damaged prepared copy.
+      JaxalignError: unknown name, data that are not there (and where to put them), lists or pictures that
+        are not as they should be, a folder that cannot be written, or a damaged prepared copy.
     """
     record = find_dataset(name)
+    if record.in_place:
+        raise JaxalignError(f"{record.name} is read where it is; there is nothing to prepare")
     if not record.is_prepared(data_dir):
-        generate(record, data_root(data_dir))
+        sources = source_root(data_dir, source_dir)
+        if not record.is_embedded:
+            from .content import check_sources
+
+            check_sources(record, sources)  # before anything is written
+        generate(record, data_root(data_dir), sources)
     return open_prepared(record, record.folder(data_dir))
 
 
-def generate(record: DatasetRecord, root: Path) -> None:
-    """Write the prepared copy under `root`, all of it or nothing, with a progress bar on standard error."""
+def generate(record: DatasetRecord, root: Path, sources: Path) -> None:
+    """Write the prepared copy under `root`, all of it or nothing; of several processes only one does."""
+    from filelock import FileLock
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{record.builder_name}.lock"):
+            if record.is_prepared(root):  # by another process, while this one waited
+                return
+            for orphan in (root / record.builder_name).glob("incomplete.*"):  # of a process that was killed
+                shutil.rmtree(orphan)
+            write_copy(record, root, sources)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord, on a full disk for instance
+        where = f" of {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        raise JaxalignError(
+            f"cannot prepare {record.name} in {root} ({one_line(error)}{where}); choose another folder with "
+            "data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
+        ) from error
+
+
+def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
+    """Write the prepared copy, with a progress bar on standard error."""
     import tensorflow_datasets as tfds
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(file=sys.stderr)  # this very stream: TFDS's own is silenced below
-    try:
-        builder = record.builder_class()(data_dir=root, file_format="array_record")
-        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        with bar as progress, silence():
-            task = progress.add_task(f"Preparing {record.name}", total=sum(record.splits.values()))
-            builder.on_example = lambda: progress.advance(task)
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord, on a full disk for instance
-        if record.is_prepared(root):  # another process was faster and moved its own copy there
-            return
+    builder = make_builder(record, root, sources)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bar as progress, silence():
+        task = progress.add_task(f"Preparing {record.name}", total=sum(record.splits.values()))
+        builder.on_example = lambda: progress.advance(task)
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+
+
+def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
+    """The builder that writes a data set under `root`."""
+    if record.is_embedded:
+        return record.builder_class()(data_dir=root, file_format="array_record")
+    from .builder import PictureBuilder
+    from .content import content_bytes, read_content
+
+    content = read_content(record, sources)
+    needed, free = content_bytes(content), shutil.disk_usage(root).free
+    if needed > free:
         raise JaxalignError(
-            f"cannot prepare {record.name} in {root} ({one_line(error)}); choose another folder with "
-            "data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
-        ) from error
+            f"{record.name} needs {needed / 1e9:,.1f} GB in {root}, and {free / 1e9:,.1f} GB are "
+            "free; choose another"
+            " folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
+        )
+    return PictureBuilder.bind(record, content)(data_dir=root, file_format="array_record")
 
 
 @contextlib.contextmanager
@@ -78,8 +127,9 @@ def open_prepared(record: DatasetRecord, folder: Path) -> "tfds.core.DatasetBuil
         builder = tfds.builder_from_directory(folder)
         check_labels(record, builder, folder)
         for split, expected in record.splits.items():
-            check_shards(builder.info.splits[split], expected)
-    except (OSError, KeyError, ValueError, RuntimeError, ParseError) as error:  # RuntimeError: ArrayRecord
+            if split in builder.info.splits or split not in record.optional_splits:
+                check_shards(builder.info.splits[split], expected)
+    except (*READ_ERRORS, ParseError) as error:
         raise damaged(record, folder, error) from error
     return builder
 

@@ -1,14 +1,33 @@
-"""The table of data sets: what each holds, where it comes from, and where its prepared copy lies."""
+"""What is known of a data set: what it holds, how it is used, where it comes from and where it lies."""
 
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from jaxalign.errors import unknown_name
+from .prompts import read_templates
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder that preparing needs.
+
+    Attributes:
+      path: where it goes, below the source folder (see `source_root`).
+      what: what it is, for people.
+      url: where one gets it.
+      required: whether the data set can be prepared without it; `needed_by` names what is then missing.
+    """
+
+    path: str
+    what: str
+    url: str
+    required: bool = True
+    needed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -16,12 +35,29 @@ class DatasetRecord:
     """One data set.
 
     Attributes:
-      builder: the TFDS builder class as `module:Class`; imported only when it is needed.
+      builder: the TFDS builder class, or the function that reads the data set's layout, as `module:name`;
+        imported only when it is needed.
       version: of the builder; a prepared copy of another version is not read.
       splits: name of each split and its number of examples.
       tasks: names of the labels, each of which is a retrieval task.
-      captions: what the captions of an example are.
-      source: where the data come from and how one gets them.
+      captions: what the captions of an example are; empty if there are none.
+      licence: as its authors state it.
+      source: where the data come from.
+      protocol: how the papers use it; what we chose where they are silent.
+      query, gallery: splits of the retrieval protocol; `a+b` is both, one after the other. With the same
+        split in both, a query is left out of its own gallery.
+      train, test: splits of the classification protocol.
+      distractors: data set whose pictures may be added to the gallery.
+      template: one prompt for a class name, as CoOp uses it.
+      printed: its name in the papers' tables.
+      tfds: a data set of the TFDS catalogue, `name:version`, whose prepared copy can stand in for the
+        pictures (see `join`).
+      sources: what to put where before it is prepared.
+      optional_splits: that are left out where their source is.
+      options: for the function that reads the layout.
+      pictures: whether there are any; else there are captions only.
+      in_memory: whether `load_split` decodes all pictures at once: they are few, small and of one size.
+      in_place: whether it is read where it is, without being prepared.
     """
 
     name: str
@@ -33,19 +69,54 @@ class DatasetRecord:
     licence: str
     source: str
     description: str
+    protocol: str = ""
+    query: str = ""
+    gallery: str = ""
+    train: str = ""
+    test: str = ""
+    distractors: str = ""
+    template: str = DEFAULT_TEMPLATE
+    printed: str = ""
+    tfds: str = ""
+    sources: tuple[Source, ...] = ()
+    optional_splits: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pictures: bool = True
+    in_memory: bool = False
+    in_place: bool = False
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the data are inside the package: preparing needs nothing else."""
+        return not self.sources
+
+    @property
+    def builder_name(self) -> str:
+        """The name under which TFDS stores it; a prefix keeps ours apart from those of the TFDS catalogue."""
+        name = self.name.replace("-", "_")
+        return name if self.is_embedded else f"jaxalign_{name}"
+
+    @property
+    def templates(self) -> Mapping[str, tuple[str, ...]]:
+        """Prompt templates by name: `single` (CoOp's), `ensemble` (CLIP's), and for ImageNet `subset`."""
+        return {"single": (self.template,), **read_templates(self.name)}
 
     def builder_class(self) -> Any:
-        """The TFDS builder class; importing it imports tensorflow_datasets (but not TensorFlow)."""
+        """What `builder` names; importing a TFDS builder imports tensorflow_datasets (but not TensorFlow)."""
         module, _, name = self.builder.partition(":")
         return getattr(importlib.import_module(module), name)
 
     def folder(self, data_dir: str | os.PathLike | None = None) -> Path:
         """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`)."""
-        return data_root(data_dir) / self.name.replace("-", "_") / self.version
+        return data_root(data_dir) / self.builder_name / self.version
 
     def is_prepared(self, data_dir: str | os.PathLike | None = None) -> bool:
         """Whether the prepared copy is there; TFDS moves a copy to its place only when it is complete."""
-        return self.folder(data_dir).is_dir()
+        return self.in_place or self.folder(data_dir).is_dir()
+
+    def missing_sources(self, folder: Path) -> list[Source]:
+        """The sources that are not in `folder`, those that can be done without included."""
+        return [source for source in self.sources if not (folder / source.path).exists()]
 
 
 def data_root(data_dir: str | os.PathLike | None = None) -> Path:
@@ -54,42 +125,14 @@ def data_root(data_dir: str | os.PathLike | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-EMOJI_LABELS = ("emoji", "group", "subgroup", "style")
-EMOJI_LICENCE = "Apache-2.0, MIT, CC-BY-4.0, CC-BY-SA-4.0 (by drawing style)"
-EMOJI_SPLITS = MappingProxyType({"train": 8088, "test": 2148})
-RECORDS = (
-    DatasetRecord(
-        name="emoji",
-        builder="eval.datasets.emoji.builders:Emoji",
-        version="1.0.0",
-        splits=EMOJI_SPLITS,
-        tasks=EMOJI_LABELS,
-        captions="the Unicode name, then pairs of CLDR keywords",
-        licence=EMOJI_LICENCE,
-        source="inside the package",
-        description="Emoji in seven drawing styles on white, split by emoji",
-    ),
-    DatasetRecord(
-        name="emoji-scenes",
-        builder="eval.datasets.emoji.builders:EmojiScenes",
-        version="1.0.0",
-        splits=EMOJI_SPLITS,
-        tasks=(*EMOJI_LABELS, "background", "texture", "size", "place"),
-        captions="one, of the name and some of the context",
-        licence=EMOJI_LICENCE,
-        source="inside the package",
-        description="The same emoji on coloured, textured backgrounds at several sizes and places",
-    ),
-)
-DATASETS: Mapping[str, DatasetRecord] = MappingProxyType({record.name: record for record in RECORDS})
+def source_root(
+    data_dir: str | os.PathLike | None = None, source_dir: str | os.PathLike | None = None
+) -> Path:
+    """The folder of downloaded data sets as they were unpacked, which builders read.
 
-
-def find_dataset(name: str) -> DatasetRecord:
-    """The record of `name`.
-
-    Raises:
-      JaxalignError: no data set has that name; the nearest names are offered.
+    `source_dir` or `$JAXALIGN_SOURCE_DIR` or, as TFDS has it, `downloads/manual` below `data_root`. The
+    folders in it have the names that CoOp and IsoCLIP give them, so that their data folder can be used as it
+    is.
     """
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
-    return DATASETS[name]
+    chosen = source_dir or os.environ.get("JAXALIGN_SOURCE_DIR")
+    return Path(chosen).expanduser() if chosen else data_root(data_dir) / "downloads" / "manual"

@@ -1,0 +1,77 @@
+"""What of a model or a data set is on this machine, and what to do about the rest."""
+
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxalign.specs import ModelSpec
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Attributes:
+    state: of a model: `embedded` in the package, `cached` in the hub's cache, on the `hub`, or a `file` to
+      fetch; of a data set: `prepared`, `ready` to be prepared, or `missing` its sources.
+    folder: where it is, or where a data set would be prepared.
+    advice: what to do; empty where nothing is.
+    """
+
+    state: Literal["embedded", "cached", "hub", "file", "prepared", "ready", "missing"]
+    folder: Path | None
+    advice: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        return self.state in ("embedded", "cached", "prepared")
+
+
+def find_model(spec: ModelSpec) -> Availability:
+    """Where the weights of `spec` are. Looks at the package and the hub's cache, and not into the network."""
+    folder = Path(str(files("jaxalign"))) / "embedded" / spec.name
+    if folder.is_dir():
+        return Availability("embedded", folder)
+    cached = _find_cached(spec)
+    if cached is not None:
+        return Availability("cached", cached)
+    if spec.hub_ids:
+        return Availability(
+            "hub",
+            None,
+            f'jaxalign.load("{spec.name}") downloads it; without network, put the files of'
+            f" https://huggingface.co/{spec.hub_ids[0]} into a folder and load that",
+        )
+    return Availability("file", None, f"download {spec.source} and load that file")
+
+
+def _find_cached(spec: ModelSpec) -> Path | None:
+    """The snapshot in the hub's cache with weights of `spec`, of the pinned revision where there is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from checkpoints_conversion.layouts import OPEN_CLIP_WEIGHTS, WEIGHTS
+
+    for i, repository in enumerate(spec.hub_ids):
+        revision = spec.revision if i == 0 else None
+        for name in (*OPEN_CLIP_WEIGHTS, *WEIGHTS):
+            found = try_to_load_from_cache(repository, name, revision=revision)
+            if isinstance(found, str):
+                return Path(found).parent
+    return None
+
+
+def find_dataset_copy(
+    record: Any, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None = None
+) -> Availability:
+    """Where the prepared copy of an `eval.datasets.DatasetRecord` is, or what its preparation lacks."""
+    from eval.datasets import source_root
+
+    folder = record.folder(data_dir)
+    if record.is_prepared(data_dir):
+        return Availability("prepared", folder)
+    sources = source_root(data_dir, source_dir)
+    missing = [source for source in record.missing_sources(sources) if source.required]
+    if not missing:
+        return Availability("ready", folder, "prepared when it is first used")
+    wanted = "; ".join(f"{source.what} from {source.url} as {sources / source.path}" for source in missing)
+    return Availability("missing", folder, f"put there: {wanted}")

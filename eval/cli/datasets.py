@@ -1,0 +1,162 @@
+"""`jaxalign datasets`: what is known, what is prepared, what is missing, and what to put where."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from .arguments import DataDir, JsonFile
+
+SourceDir = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder of unpacked downloads, laid out as by CoOp.",
+        help_behavior_hint="(default: $JAXALIGN_SOURCE_DIR or downloads/manual in the data folder)",
+    ),
+]
+Names = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="NAME [NAME ...]",
+        help="Data sets to describe at length.",
+        help_behavior_hint="(default: a table of all)",
+    ),
+]
+ToPrepare = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="NAME [NAME ...]", help="Data sets to prepare first.", help_behavior_hint="(default: none)"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """List the known data sets: what they hold, whether they are prepared locally, and what to put where.
+
+    Examples:
+      jaxalign datasets
+      jaxalign datasets --names caltech101 roxford5k --source-dir /data/coop
+      jaxalign datasets --prepare caltech101 --source-dir /data/coop --data-dir /data/tfds
+      jaxalign datasets --json datasets.json
+    """
+
+    names: Names = ()
+    prepare: ToPrepare = ()
+    data_dir: DataDir = None
+    source_dir: SourceDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.datasets import DATASETS, find_dataset, prepare
+
+        from .output import check_file, write_json
+
+        check_file(self.json)
+        records = [find_dataset(name) for name in self.names] or list(DATASETS.values())
+        for record in [find_dataset(name) for name in self.prepare]:
+            prepare(record, self.data_dir, self.source_dir)
+        rows = [describe(record, self.data_dir, self.source_dir) for record in records]
+        write_json(self.json, rows)
+        if self.names:
+            print("\n\n".join("\n".join(page(row)) for row in rows))
+        else:
+            print_overview(rows)
+
+
+def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
+    """The facts of an `eval.datasets.DatasetRecord`, and what of it is on this machine."""
+    from eval.datasets import source_root
+
+    from .availability import find_dataset_copy
+
+    root = source_root(data_dir, source_dir)
+    missing = record.missing_sources(root)
+    found = find_dataset_copy(record, data_dir, source_dir)
+    facts = ("query", "gallery", "distractors", "train", "test", "protocol", "printed", "tfds")
+    return {
+        "name": record.name,
+        "version": record.version,
+        "splits": dict(record.splits),
+        "tasks": list(record.tasks),
+        "captions": record.captions,
+        "pictures": record.pictures,
+        **{fact: getattr(record, fact) for fact in facts},
+        "templates": {name: list(templates) for name, templates in record.templates.items()},
+        "source": record.source,
+        "licence": record.licence,
+        "description": record.description,
+        "prepared": found.is_local,
+        "available": found.state,
+        "advice": found.advice,
+        "folder": str(record.folder(data_dir)),
+        "sources": [
+            {
+                "path": str(root / source.path),
+                "what": source.what,
+                "url": source.url,
+                "required": source.required,
+                "needed_by": source.needed_by,
+                "there": source not in missing,
+            }
+            for source in record.sources
+        ],
+    }
+
+
+def print_overview(rows: list[dict[str, Any]]) -> None:
+    """A line for each, and how to get on."""
+    from .tables import Row, print_list
+
+    print_list(
+        [
+            Row(
+                row["name"],
+                row["available"],
+                (
+                    ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),
+                    ", ".join(row["tasks"]) or ("captions" if row["captions"] else ""),
+                ),
+                f"{row['source']} ({row['licence']})",
+            )
+            for row in rows
+        ],
+        ("examples", "tasks"),
+        [note for state, note in NOTES.items() if state in {row["available"] for row in rows}],
+    )
+
+
+NOTES = {
+    "ready": "ready: prepared when it is first used, or now by jaxalign datasets --prepare NAME",
+    "missing": "missing: jaxalign datasets --names NAME says what to put where, and where it comes from",
+}
+
+
+def page(row: dict[str, Any]) -> Iterator[str]:
+    """Everything about a data set, line by line."""
+    yield f"{row['name']} {row['version']}: {row['description']}"
+    yield "  splits: " + ", ".join(f"{split} {count:,}" for split, count in row["splits"].items())
+    if row["tasks"]:
+        yield f"  labels: {', '.join(row['tasks'])}"
+    if row["captions"]:
+        yield f"  captions: {row['captions']}"
+    yield f"  protocol: {row['protocol']}"
+    if row["tasks"]:
+        lengths = ", ".join(f"{name} {len(templates)}" for name, templates in row["templates"].items())
+        yield f"  templates: {row['templates']['single'][0]!r} ({lengths})"
+    yield f"  licence: {row['licence']}"
+    yield f"  source: {row['source']}"
+    said = {"prepared": "prepared in", "ready": "ready to be prepared, in", "missing": "to be prepared, in"}
+    yield f"  {said[row['available']]} {row['folder']}"
+    for source in row["sources"]:
+        if source["there"]:
+            yield f"  there: {source['path']}"
+        else:
+            optional = "" if source["required"] else f", only for {source['needed_by']}"
+            yield f"  put: {source['what']} to {source['path']}{optional}"
+            yield f"       from {source['url']}"
+    if row["tfds"]:
+        yield f"  or: {row['name']}@tfds reads the pictures of TFDS's own {row['tfds']} (in ArrayRecord)"

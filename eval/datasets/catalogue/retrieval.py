@@ -1,0 +1,213 @@
+"""Data sets of the retrieval tables and of the experiments on context, beside the few-shot ones."""
+
+from ..prompts import read_templates
+from ..records import DatasetRecord, Source
+
+REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
+REVISITED_PROTOCOL = (
+    "70 queries, cropped to their boxes (`query-uncropped`: whole, as IsoCLIP's code reads them), "
+    "against the "
+    "gallery; easy, medium and hard by the ground truth, junk removed. IsoCLIP adds the distractors "
+    "R1M and prints "
+    "the easy setting."
+)
+BDD = "http://bdd-data.berkeley.edu/"
+PLACES = "http://data.csail.mit.edu/places/places365"
+
+
+def revisited(name: str, printed: str, gallery: int, city: str, images: str) -> DatasetRecord:
+    """ROxford or RParis, in the folders of revisitop."""
+    return DatasetRecord(
+        name=name,
+        printed=printed,
+        builder="eval.datasets.layouts.revisited:read",
+        version="1.0.0",
+        splits={"query": 70, "gallery": gallery},
+        tasks=(),
+        captions="",
+        licence="pictures of Flickr, of their photographers; annotations MIT",
+        source="http://cmp.felk.cvut.cz/revisitop/",
+        description=f"Revisited {city}: landmarks, 70 queries with boxes",
+        protocol=REVISITED_PROTOCOL,
+        query="query",
+        gallery="gallery",
+        distractors="revisitop1m",
+        sources=(
+            Source(f"{name}/jpg", "the pictures, all in this folder", images),
+            Source(f"{name}/gnd_{name}.pkl", "lists and ground truth", f"{REVISITED}/{name}/gnd_{name}.pkl"),
+        ),
+    )
+
+
+RECORDS = (
+    DatasetRecord(
+        name="cub",
+        printed="CUB",
+        builder="eval.datasets.layouts.cub:read",
+        version="1.0.0",
+        splits={"train": 5994, "test": 5794},
+        tasks=("label",),
+        captions="",
+        licence="for non-commercial research and education",
+        source="https://data.caltech.edu/records/65de6-vp158",
+        description="Caltech-UCSD Birds-200-2011: 200 species of birds",
+        protocol="All pictures are queries and gallery, the query left out; relevant is the same species.",
+        query="train+test",
+        gallery="train+test",
+        train="train",
+        test="test",
+        template=read_templates("cub")["single"][0],
+        sources=(
+            Source(
+                "CUB_200_2011",
+                "the folder of this name in the archive (images/, images.txt, classes.txt, ...)",
+                "https://data.caltech.edu/records/65de6-vp158 (CUB_200_2011.tgz)",
+            ),
+        ),
+    ),
+    revisited(
+        "roxford5k",
+        "ROxford",
+        4993,
+        "Oxford",
+        "https://www.robots.ox.ac.uk/~vgg/data/oxbuildings/oxbuild_images-v1.tgz",
+    ),
+    revisited(
+        "rparis6k",
+        "RParis",
+        6322,
+        "Paris",
+        "https://www.robots.ox.ac.uk/~vgg/data/parisbuildings/ (paris_1-v1.tgz, paris_2-v1.tgz)",
+    ),
+    DatasetRecord(
+        name="revisitop1m",
+        builder="eval.datasets.layouts.revisited:read_distractors",
+        version="1.0.0",
+        splits={"distractors": 1_001_001},
+        tasks=(),
+        captions="",
+        licence="pictures of Flickr, of their photographers",
+        source="http://cmp.felk.cvut.cz/revisitop/",
+        description="R1M: a million pictures without the landmarks of Oxford and Paris",
+        protocol="Added to the gallery of ROxford and RParis; never relevant.",
+        sources=(
+            Source(
+                "revisitop1m/jpg",
+                "the pictures of all 100 archives, in their subfolders",
+                f"{REVISITED}/revisitop1m/jpg/ (revisitop1m.1.tar.gz to revisitop1m.100.tar.gz)",
+            ),
+            Source(
+                "revisitop1m/revisitop1m.txt",
+                "the list of the pictures",
+                f"{REVISITED}/revisitop1m/revisitop1m.txt",
+            ),
+        ),
+    ),
+    DatasetRecord(
+        name="dogs-vs-cats",
+        builder="eval.datasets.layouts.class_folders:read_dogs_vs_cats",
+        version="1.0.0",
+        splits={"train": 24_998},
+        tasks=("label",),
+        captions="",
+        licence="terms of Microsoft Research",
+        source="https://www.microsoft.com/en-us/download/details.aspx?id=54765",
+        description="Dogs vs Cats: 25,000 pictures without the two that are damaged",
+        protocol=(
+            "All pictures are queries and gallery, the query itself left out. Reevaluating, table 1; "
+            "IsoCLIP, figure "
+            "4, with dogs as queries and without the dogs that are nearer to `a photo of a cat`."
+        ),
+        query="train",
+        gallery="train",
+        train="train",
+        test="train",
+        template="a photo of a {}",
+        sources=(
+            Source(
+                "dogs-vs-cats/PetImages",
+                "the folder of this name in the archive (Cat/, Dog/)",
+                "https://www.microsoft.com/en-us/download/details.aspx?id=54765 (kagglecatsanddogs_5340.zip)",
+            ),
+        ),
+    ),
+    DatasetRecord(
+        name="bdd100k",
+        builder="eval.datasets.layouts.bdd100k:read",
+        version="1.0.0",
+        splits={"train": 69_863, "val": 10_000},
+        tasks=("weather", "time-of-day", "scene"),
+        captions="",
+        licence="for educational, research and not-for-profit purposes",
+        source=BDD,
+        description="BDD100K: frames of car cameras, with weather, time of day and scene",
+        protocol=(
+            "Queries are `val`, the gallery is `train` (the paper does not say); relevant is the "
+            "same weather, or "
+            "the same time of day. What the authors labelled as undefined has label -1: leave it out."
+        ),
+        query="val",
+        gallery="train",
+        sources=(
+            Source("bdd100k/images/100k/train", "the training pictures", f"{BDD} (100K Images)"),
+            Source("bdd100k/images/100k/val", "the validation pictures", f"{BDD} (100K Images)"),
+            *(
+                Source(f"bdd100k/labels/bdd100k_labels_images_{split}.json", "the labels", f"{BDD} (Labels)")
+                for split in ("train", "val")
+            ),
+        ),
+    ),
+    DatasetRecord(
+        name="places365",
+        printed="Places365",
+        builder="eval.datasets.layouts.places:read",
+        version="1.0.0",
+        splits={"val": 36_500},
+        tasks=("label",),
+        captions="",
+        licence="for non-commercial research and education",
+        source="http://places2.csail.mit.edu/download-private.html",
+        description="Places365: 365 kinds of scenes, the large validation pictures",
+        protocol="All pictures are queries and gallery, the query itself left out.",
+        query="val",
+        gallery="val",
+        test="val",
+        sources=(
+            Source("Places365_val/val_large", "the validation pictures", f"{PLACES}/val_large.tar"),
+            *(
+                Source(f"Places365_val/{file}", what, f"{PLACES}/filelist_places365-standard.tar")
+                for file, what in (
+                    ("places365_val.txt", "the labels"),
+                    ("categories_places365.txt", "the class names"),
+                )
+            ),
+        ),
+    ),
+    DatasetRecord(
+        name="inat2021-mini",
+        printed="iNat",
+        builder="eval.datasets.layouts.inaturalist:read",
+        version="1.0.0",
+        splits={"train": 500_000},
+        tasks=("label",),
+        captions="",
+        licence="for non-commercial research and education; each picture has a licence of its own",
+        source="https://github.com/visipedia/inat_comp/tree/master/2021",
+        description="iNaturalist 2021 mini: 10,000 species, 50 pictures of each",
+        protocol="All pictures are queries and gallery, the query itself left out.",
+        query="train",
+        gallery="train",
+        train="train",
+        sources=tuple(
+            Source(
+                f"iNaturalist2021_train/{path}",
+                what,
+                f"https://ml-inat-competition-datasets.s3.amazonaws.com/2021/{archive}",
+            )
+            for path, what, archive in (
+                ("train_mini", "the pictures, in the folders of their species", "train_mini.tar.gz"),
+                ("annotations/train_mini.json", "the annotations", "train_mini.json.tar.gz"),
+            )
+        ),
+    ),
+)

@@ -1,0 +1,55 @@
+"""Captions: Karpathy's files for COCO and Flickr30k, and the validation file of nocaps."""
+
+from pathlib import Path
+from typing import Any
+
+from ..content import Content, Item, broken, is_below, read_json
+from ..records import DatasetRecord
+
+
+def read_karpathy(record: DatasetRecord, root: Path) -> Content:
+    """`dataset_*.json`: a list of pictures with their split and sentences; captions are the `raw` sentences.
+
+    Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions".
+    """
+    file = root / record.options["file"]
+    content = read_json(record, file)
+    splits: dict[str, list[Item]] = {split: [] for split in record.splits}
+    try:
+        for row in content["images"]:
+            parts = [row["filepath"], row["filename"]] if "filepath" in row else [row["filename"]]
+            captions = [sentence["raw"] for sentence in row["sentences"]]
+            splits[row["split"]].append(captioned(record, root, "/".join(parts), captions))
+    except (KeyError, TypeError) as error:
+        expected = f"images with filename, sentences and a split of {', '.join(record.splits)}"
+        raise broken(record, file, f"{expected}; no {error}") from None
+    except ValueError as error:
+        raise broken(record, file, str(error)) from None
+    return Content(splits)
+
+
+def read_nocaps(record: DatasetRecord, root: Path) -> Content:
+    """`nocaps_val_4500_captions.json`: pictures and captions, in the order of the captions."""
+    file = root / record.options["file"]
+    content = read_json(record, file)
+    captions: dict[Any, list[str]] = {}
+    try:
+        for row in content["annotations"]:
+            captions.setdefault(row["image_id"], []).append(row["caption"])
+        names = {row["id"]: row["file_name"] for row in content["images"]}
+        items = [captioned(record, root, names[image], texts) for image, texts in captions.items()]
+    except (KeyError, TypeError) as error:
+        raise broken(record, file, f"images and annotations with their captions; no {error}") from None
+    except ValueError as error:
+        raise broken(record, file, str(error)) from None
+    return Content({"val": items})
+
+
+def captioned(record: DatasetRecord, root: Path, name: str, captions: list[str]) -> Item:
+    """A picture, where it is wanted, and its captions with single spaces."""
+    texts = tuple(" ".join(caption.split()) for caption in captions)
+    if not texts:
+        raise ValueError(f"at least one caption for {name!r}")
+    if not is_below(name):
+        raise ValueError(f"names of pictures; got {name!r}")
+    return Item(name, root / record.options["images"] / name if record.pictures else None, (), texts)

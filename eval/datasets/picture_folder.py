@@ -1,0 +1,139 @@
+"""Any folder of pictures as a data set: its subfolders are the classes. Nothing is copied."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jaxalign.errors import JaxalignError, unknown_name
+
+from .content import UNLABELLED
+from .examples import Examples
+from .layouts.class_folders import PICTURES, natural
+from .pictures import Pictures
+from .records import DatasetRecord
+
+ALL = "all"
+
+
+def load_folder(folder: str | os.PathLike, split: str = ALL) -> Examples:
+    """The pictures of a folder and of all folders below it, in the order of numbers and letters.
+
+    The class of a picture is the first folder of its path; one that lies in no subfolder has label -1.
+    Hidden files and folders are left out. Of a folder whose subfolders are named `train`, `val` or `test`
+    (and nothing else), they are the splits and the classes lie below them.
+
+    Returns:
+      Examples whose version changes with the names, sizes and times of change of the files.
+
+    Raises:
+      JaxalignError: there is no such folder, no picture in it, or no such split.
+    """
+    root = Path(folder).expanduser()
+    check_folder(root)
+    splits = find_splits(root)
+    if split not in splits:
+        raise unknown_name(f"split of {root}", split, splits)
+    base = splits[split]
+    files = find_pictures(base)
+    if not files:
+        endings = ", ".join(sorted(PICTURES))
+        raise JaxalignError(f"there are no pictures in {base}; expected files that end in {endings}")
+    names = tuple(path.relative_to(base).as_posix() for path in files)
+    classes, labels = label_by_folder(names)
+    return Examples(
+        dataset=f"folder:{root.absolute()}",
+        split=split,
+        version=digest(base, names),
+        images=Pictures(lambda row: read_file(files[row]), names, str(base)),
+        labels={"label": labels} if classes else {},
+        label_names={"label": classes} if classes else {},
+        captions=(),
+        file_names=names,
+    )
+
+
+def folder_record(folder: str | os.PathLike) -> DatasetRecord:
+    """The record of a folder of pictures.
+
+    Raises:
+      JaxalignError: there is no such folder, or no picture in it.
+    """
+    root = Path(folder).expanduser()
+    check_folder(root)
+    examples = {split: load_folder(root, split) for split in find_splits(root)}
+    test = "test" if "test" in examples else next(iter(examples))
+    gallery = "train" if "train" in examples else test
+    first = examples[test]
+    return DatasetRecord(
+        name=first.dataset,
+        builder="",
+        version=first.version,
+        splits={split: len(found) for split, found in examples.items()},
+        tasks=tuple(first.labels),
+        captions="",
+        licence="one's own",
+        source=str(root),
+        description="A folder of pictures, its subfolders are the classes",
+        protocol=(
+            f"Queries are `{test}`, the gallery is `{gallery}`; where they are the same, a query is left out"
+            " of its own gallery."
+        ),
+        query=test,
+        gallery=gallery,
+        train=gallery,
+        test=test,
+        in_place=True,
+    )
+
+
+def check_folder(root: Path) -> None:
+    """Raise unless there is such a folder."""
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "is not there"
+        raise JaxalignError(f"the folder {root} {what}; expected a folder of pictures")
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """The folder of each split."""
+    children = [path for path in root.iterdir() if not path.name.startswith(".")]
+    if children and all(path.is_dir() and path.name in ("train", "val", "test") for path in children):
+        return {path.name: path for path in children}
+    return {ALL: root}
+
+
+def find_pictures(root: Path) -> list[Path]:
+    """All pictures below `root`; links to folders are not followed."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if Path(name).suffix.lower() in PICTURES and not name.startswith("."):
+                found.append(Path(folder, name))
+    return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
+
+
+def label_by_folder(names: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Classes in the order of numbers and letters, and the label int32 [n] of each picture."""
+    folders = [name.partition("/")[0] if "/" in name else None for name in names]
+    classes = sorted({folder for folder in folders if folder is not None}, key=natural)
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = [UNLABELLED if folder is None else label_of[folder] for folder in folders]
+    return tuple(classes), np.array(labels, np.int32)
+
+
+def digest(base: Path, names: tuple[str, ...]) -> str:
+    """A version that changes with the pictures."""
+    sha = hashlib.sha256()
+    for name in names:
+        stat = (base / name).stat()
+        sha.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
+    return sha.hexdigest()[:16]
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise JaxalignError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,91 @@
+"""Any folder of pictures as a data set."""
+
+import os
+
+import dataset_layouts as layouts
+import numpy as np
+import pytest
+
+from eval.datasets import find_dataset, load_split, prepare
+from jaxalign.errors import JaxalignError
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes, one of them with folders of its own; a picture without a class; and what is none."""
+    names = ("cat/10.jpg", "cat/2.JPG", "dog/old/1.png", "loose.webp", ".hidden/x.jpg", "cat/.x.jpg")
+    for seed, name in enumerate(names):
+        layouts.write_picture(tmp_path / name, seed)
+    (tmp_path / "cat" / "notes.txt").write_text("x")
+    return tmp_path
+
+
+def test_subfolders_are_classes(photos):
+    examples = load_split(f"folder:{photos}", "all")
+    assert examples.file_names == ("cat/2.JPG", "cat/10.jpg", "dog/old/1.png", "loose.webp")
+    assert examples.label_names["label"] == ("cat", "dog")
+    assert examples.labels["label"].tolist() == [0, 0, 1, -1]
+    assert examples.labels["label"].dtype == np.int32
+    for i, name in enumerate(examples.file_names):
+        assert examples.images.read_bytes(i) == (photos / name).read_bytes()
+        assert examples.images[i].size == (24, 18)
+
+
+def test_the_version_changes_with_the_pictures(photos):
+    versions = [load_split(f"folder:{photos}", "all").version for _ in range(2)]
+    os.utime(photos / "loose.webp", (0, 0))
+    versions.append(load_split(f"folder:{photos}", "all").version)
+    (photos / "loose.webp").unlink()
+    versions.append(load_split(f"folder:{photos}", "all").version)
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 3
+
+
+def test_a_folder_without_subfolders_has_no_labels(tmp_path):
+    layouts.write_picture(tmp_path / "a.jpg", 0)
+    examples = load_split(f"folder:{tmp_path}", "all")
+    assert examples.labels == {}
+    assert len(examples) == 1
+
+
+def test_folders_of_splits(tmp_path):
+    for seed, name in enumerate(("train/cat/a.jpg", "train/dog/b.jpg", "test/dog/c.jpg")):
+        layouts.write_picture(tmp_path / name, seed)
+    assert load_split(f"folder:{tmp_path}", "train").labels["label"].tolist() == [0, 1]
+    record = find_dataset(f"folder:{tmp_path}")
+    assert (record.splits, record.query, record.gallery) == ({"test": 1, "train": 2}, "test", "train")
+    with pytest.raises(JaxalignError, match="known: test, train"):
+        load_split(f"folder:{tmp_path}", "all")
+
+
+def test_folders_that_hold_no_pictures(tmp_path, photos):
+    with pytest.raises(JaxalignError, match=r"nowhere is not there; expected a folder"):
+        load_split(f"folder:{tmp_path}/nowhere", "all")
+    with pytest.raises(JaxalignError, match="is not a folder"):
+        load_split(f"folder:{photos}/loose.webp", "all")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(JaxalignError, match=r"no pictures in .*empty; expected files that end in .bmp, .gif"):
+        load_split(f"folder:{tmp_path}/empty", "all")
+    with pytest.raises(JaxalignError, match="unknown split of"):
+        load_split(f"folder:{photos}", "test")
+
+
+def test_a_folder_has_a_record(photos):
+    record = find_dataset(f"folder:{photos}")
+    assert (record.splits, record.tasks, record.query, record.gallery) == (
+        {"all": 4},
+        ("label",),
+        "all",
+        "all",
+    )
+    assert record.is_prepared()
+    assert load_split(record, "all").version == record.version
+    with pytest.raises(JaxalignError, match="is read where it is"):
+        prepare(record)
+
+
+def test_a_picture_that_vanished_is_named(photos):
+    examples = load_split(f"folder:{photos}", "all")
+    (photos / "loose.webp").unlink()
+    with pytest.raises(JaxalignError, match=r"loose.webp cannot be read: No such file"):
+        examples.images[3]
