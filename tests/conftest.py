@@ -1,6 +1,7 @@
 """Tiny models with random weights, of both shapes: offline, and built in a moment."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import tokenizers
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.models import TwoTowers, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.tokenization import Tokenizer
+from jaxalign.tokenization import JsonVocabulary, Tokenizer
 
 WORDS = [
     "[PAD]",
@@ -75,8 +76,20 @@ def tiny_model(name: str) -> DualEncoder:
     backend.normalizer = tokenizers.normalizers.Lowercase()
     backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     backend.add_special_tokens(WORDS[:4])
-    tokenizer = Tokenizer(backend, text.context, spec.start_token, text.end_token, spec.pad_token)
+    vocabulary = JsonVocabulary(backend)
+    tokenizer = Tokenizer(vocabulary, text.context, spec.start_token, text.end_token, spec.pad_token)
     return DualEncoder(spec, random_params(spec.towers), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def emoji_data_dir(tmp_path_factory) -> Path:
+    """Both embedded data sets, prepared once for all tests; to be read, not changed."""
+    from eval.datasets import prepare
+
+    folder = tmp_path_factory.mktemp("tfds")
+    for name in ("emoji", "emoji-scenes"):
+        prepare(name, folder)
+    return folder
 
 
 @pytest.fixture(scope="session", params=["emoji-clip", "emoji-siglip"])

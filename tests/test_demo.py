@@ -3,6 +3,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -25,10 +26,19 @@ README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
 GROUPS = tuple(dict.fromkeys(emoji.group for emoji in sprites.read_emoji()))
 SETTINGS = DemoSettings(
-    queries=6, training_names=24, band_grid=(0, 1, 3), ranks=(2, 4), oti_steps=3, oti_batch=4, examples=4
+    queries=6,
+    training_names=24,
+    band_grid=(0, 1, 3),
+    ranks=(2, 4),
+    oti_steps=3,
+    ovi_steps=2,
+    ovi_queries=4,
+    curve=(0, 2, 9),
+    examples=4,
 )
 
 
+@cache
 def tiny_examples(name, split, data_dir=None):
     """Three emoji of each group in three styles: what `load_split` gives, without TFDS and in a moment."""
     chosen = [
@@ -104,7 +114,7 @@ def test_the_whole_demo(finished):
         check_entry(entry)
     assert [e["model"] for e in results["other_models"]] == ["tiny-emoji-siglip"]
     report = (out / "report.html").read_text()
-    assert report.count("<svg") == 12
+    assert report.count("<svg") == 18
     assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))
     assert "tiny-emoji-clip on emoji-scenes" in said
     assert "Same emoji (concept), image-image" in " ".join(said.split())
@@ -115,7 +125,7 @@ def check_entry(entry):
     """The shape that the public contract promises, and numbers that can be."""
     methods = {"image-image", "pre", "whitened", "isoclip", "isoclip-auto", "pca", "oti"}
     assert methods | {f"pca-rank{entry['pca_rank']}"} == set(entry["image_retrieval"])
-    assert set(entry["text_retrieval"]) == {"text-text", "isoclip"}
+    assert set(entry["text_retrieval"]) == {"text-text", "isoclip", "ovi"}
     assert set(entry["classification"]) == {"zero-shot", "ncm", "ncm-isoclip"}
     assert set(entry["inter_modal"]) == {"emoji", "emoji-scenes"}
     assert entry["dataset"] == "emoji-scenes"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.tokenization import read_backend
+from jaxalign.tokenization import read_json_vocabulary
 
 
 def test_causal_layout(clip):
@@ -33,4 +33,4 @@ def test_a_damaged_file_is_named(tmp_path):
     for content in ("{", "{}", "[1]"):
         (tmp_path / "tokenizer.json").write_text(content)
         with pytest.raises(JaxalignError, match=r"tokenizer\.json is not a tokenizer\.json"):
-            read_backend(tmp_path / "tokenizer.json")
+            read_json_vocabulary(tmp_path / "tokenizer.json")

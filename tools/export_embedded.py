@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import tyro
 
 import jaxalign as ja
-from jaxalign.checkpoint import make_tokenizer
+from jaxalign.tokenization import load_tokenizer
 
 TARGET = Path(__file__).parents[1] / "jaxalign" / "embedded"
 
@@ -25,7 +25,7 @@ def main(name: Literal["emoji-clip", "emoji-siglip"], state: Path, /, target: Pa
     spec = ja.find_spec(name)
     params = flax.serialization.msgpack_restore((state / "params.msgpack").read_bytes())
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    model = ja.DualEncoder(spec, params, make_tokenizer(spec, state / "tokenizer.json"))
+    model = ja.DualEncoder(spec, params, load_tokenizer(spec, state))
     folder = target / name
     (folder / "loss.csv").unlink(missing_ok=True)  # `save` replaces no folder that holds more than a model
     ja.save(model, folder, dtype=jnp.float16)

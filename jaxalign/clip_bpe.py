@@ -1,0 +1,96 @@
+"""CLIP's byte-pair vocabulary, which ships with the package (MIT, from OpenAI's CLIP and open_clip)."""
+
+import gzip
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+MERGES = Path(__file__).parent / "vocabularies" / "clip_bpe_merges.txt.gz"
+NUM_MERGES = 49152 - 256 - 2  # CLIP uses so many of the 262,144 that the published file has
+START, END = "<start_of_text>", "<end_of_text>"  # as open_clip writes them; OpenAI: <|startoftext|>
+_SUFFIX = "</w>"
+# Contractions, words, single digits, runs of anything else. The case is ignored where it is in the original:
+# lower-casing leaves the long s (U+017F) alone, which matches `s` then.
+_WORDS = rf"(?i:{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d)|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
+
+
+class ClipBpe:
+    """The 49,408 tokens of CLIP, split as OpenAI's `tokenize` and open_clip's `SimpleTokenizer` do.
+
+    The texts are to be cleaned (`text_cleaning.clean_clip`) before. Code points that Unicode 16 does not know
+    count as symbols, where a newer `regex` module may see letters.
+    """
+
+    def __init__(self):
+        self._backend = _backend()
+        self._special = {token: self._backend.token_to_id(token) for token in (START, END)}
+
+    def __len__(self) -> int:
+        return self._backend.get_vocab_size()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without start and end."""
+        # With its `IGNORECASE`, `regex` finds U+0345 neither in the letters nor outside of them.
+        texts = [text.replace("\N{COMBINING GREEK YPOGEGRAMMENI}", " ") for text in texts]
+        encoded = self._backend.encode_batch(texts, add_special_tokens=False)
+        spelled = lambda text: START in text or END in text
+        return [
+            self._encode_spelled(text) if spelled(text) else found.ids
+            for text, found in zip(texts, encoded, strict=True)
+        ]
+
+    def _encode_spelled(self, text: str) -> list[int]:
+        """Of a text in which a special token is spelled out: it gets its id, as in the original."""
+        ids: list[int] = []
+        for word, (begin, end) in self._backend.pre_tokenizer.pre_tokenize_str(text):
+            if text[begin:end] in self._special:
+                ids.append(self._special[text[begin:end]])
+            else:
+                ids.extend(token.id for token in self._backend.model.tokenize(word))
+        return ids
+
+    def files(self) -> dict[str, bytes]:
+        """None: whoever has the package has the vocabulary."""
+        return {}
+
+
+def clip_vocabulary() -> dict[str, int]:
+    """Ids of the tokens: bytes, bytes at the end of a word, merges, start and end."""
+    return _vocabulary_and_merges()[0]
+
+
+def _vocabulary_and_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
+    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines)]
+    symbols = _byte_symbols()
+    tokens = [
+        *symbols,
+        *(symbol + _SUFFIX for symbol in symbols),
+        *(first + second for first, second in merges),
+        START,
+        END,
+    ]
+    return {token: i for i, token in enumerate(tokens)}, merges
+
+
+def _byte_symbols() -> list[str]:
+    """A visible character for each byte: those that have one of their own first, then the others from 256."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(byte) for byte in own] + [chr(256 + i) for i in range(256 - len(own))]
+
+
+@cache
+def _backend() -> Any:
+    """A `tokenizers.Tokenizer`, built once in a process."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    vocabulary, merges = _vocabulary_and_merges()
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_SUFFIX))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return backend
