@@ -16,7 +16,7 @@ import tyro
 
 from .measure import Claim, machine
 
-SUITES = ("ranking",)
+SUITES = ("ranking", "sweep", "few_shot", "inversion", "conversion", "encoding")
 
 
 @dataclass(frozen=True)

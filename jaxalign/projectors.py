@@ -18,7 +18,9 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxalign.errors import JaxalignError
+from jaxalign.errors import JaxalignError, unknown_name
+
+MODALITIES = ("image", "text")
 
 
 @struct.dataclass
@@ -76,10 +78,15 @@ def decompose(projectors: Projectors) -> Spectrum:
 
     Outside `jit` and `vmap` the decomposition runs in float64 on the host, so that every backend gives the
     same directions; float32 comes back. Inside them it runs in the kernels' precision. Signs of paired
-    directions are arbitrary. Raises JaxalignError when the two heads do not end in one width.
+    directions are arbitrary.
+
+    Heads of lower rank than r give singular values of zero, up to rounding, whose directions are arbitrary
+    too: `select_band` counts them to the bottom.
+
+    Raises JaxalignError when the two heads do not end in one width or, where concrete, are not finite.
     """
     image, text = _homogeneous_pair(projectors)
-    (image, text), xp = _widest(image, text)
+    (image, text), xp = widest(image=image, text=text)
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(image @ text.T, full_matrices=False)
     r = min(len(s), image.shape[1])
@@ -124,6 +131,28 @@ def isoclip(
     )
 
 
+def directions(projectors: Projectors, spectrum: Spectrum, modality: str) -> tuple[jax.Array, jax.Array]:
+    """The singular directions of one tower's features, and what its head makes of each.
+
+    Args:
+      projectors: both heads.
+      spectrum: `decompose(projectors)`.
+      modality: "image" or "text".
+
+    Returns:
+      `basis [d_in', r]`, U or V, on homogeneous features; `embedded [r, d]`, its columns through the head, so
+      that the embedding in a band is the sum over the band of `(x @ basis)_k embedded_k`.
+
+    Raises:
+      JaxalignError: another modality, or heads that do not end in one width.
+    """
+    if modality not in MODALITIES:
+        raise unknown_name("modality", modality, MODALITIES)
+    head = _homogeneous_pair(projectors)[MODALITIES.index(modality)]
+    basis = spectrum.u if modality == "image" else spectrum.vt.T
+    return basis, jnp.matmul(basis.T, head, precision=jax.lax.Precision.HIGHEST)
+
+
 def whiten(projector: Projector) -> Projector:
     """The head with all singular values set to one: W = U S V^T becomes U V^T ("whitened" in table 4).
 
@@ -133,8 +162,8 @@ def whiten(projector: Projector) -> Projector:
     nothing about them.
     """
     dtype = projector.kernel.dtype
-    head = _homogeneous(projector)
-    (head,), xp = _widest(head)
+    head = homogeneous_kernel(projector)
+    (head,), xp = widest(head=head)
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(head, full_matrices=False)
         kept = s > s[0] * max(head.shape) * jnp.finfo(jnp.float32).eps
@@ -142,7 +171,7 @@ def whiten(projector: Projector) -> Projector:
     return _from_homogeneous(jnp.asarray(whitened, dtype), projector)
 
 
-def _homogeneous(projector: Projector) -> jax.Array:
+def homogeneous_kernel(projector: Projector) -> jax.Array:
     """`[kernel; bias]`, at least float32."""
     kernel, bias = projector.kernel, projector.bias
     shape = jnp.shape(kernel)
@@ -161,7 +190,7 @@ def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:
 
 
 def _homogeneous_pair(projectors: Projectors) -> tuple[jax.Array, jax.Array]:
-    image, text = _homogeneous(projectors.image), _homogeneous(projectors.text)
+    image, text = homogeneous_kernel(projectors.image), homogeneous_kernel(projectors.text)
     if image.shape[1] != text.shape[1]:
         raise JaxalignError(
             f"the image projector ends in width {image.shape[1]}, the text projector in {text.shape[1]};"
@@ -170,11 +199,19 @@ def _homogeneous_pair(projectors: Projectors) -> tuple[jax.Array, jax.Array]:
     return image, text
 
 
-def _widest(*arrays: jax.Array) -> tuple[list[Any], Any]:
-    """The arrays in the best precision there is, and the module to compute with: NumPy unless traced."""
-    if any(isinstance(a, Tracer) for a in arrays):
-        return list(arrays), jnp
-    return [np.asarray(a, np.float64) for a in arrays], np
+def widest(**heads: jax.Array) -> tuple[list[Any], Any]:
+    """The heads in the best precision there is, and the module to compute with: NumPy unless traced."""
+    if any(isinstance(head, Tracer) for head in heads.values()):
+        return list(heads.values()), jnp
+    for name, head in heads.items():
+        bad = int(np.sum(~np.isfinite(np.asarray(head))))
+        if bad:
+            which = "the projector" if name == "head" else f"the {name} projector"
+            raise JaxalignError(
+                f"{which} has {bad} NaN or infinite values of {head.size};"
+                " expected finite weights: convert or load the checkpoint again"
+            )
+    return [np.asarray(head, np.float64) for head in heads.values()], np
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
+from jaxalign.projectors import Projector
 from jaxalign.ranking import as_features
 
 
@@ -47,6 +48,29 @@ class Subspace:
         mean = _check_width("mean", mean, d)
         return kept + mean - self._restrict(mean)  # Q (1 - L) Q^T is 1 - Q L Q^T
 
+    def project_head(self, projector: Projector, mean: ArrayLike | None = None) -> Projector:
+        """A head whose embeddings are already projected: `project(projector(x), mean)` as one affine map.
+
+        So methods combine: `subspace.project_head(isoclip(projectors, 200, 50).image)` is IsoCLIP and then
+        PCA<-.
+
+        Args:
+          projector: ends in width d; with or without bias.
+          mean: `[d]`, as in `project`; the result then has a bias.
+
+        Returns:
+          Projector of the same kernel shape. It can be composed again, whitened or decomposed.
+
+        Raises:
+          JaxalignError: another width.
+        """
+        d = self.basis.shape[0]
+        kernel = self._restrict(_check_width("the projector's kernel", projector.kernel, d))
+        if projector.bias is None and mean is None:
+            return Projector(kernel)
+        bias = jnp.zeros(d, kernel.dtype) if projector.bias is None else projector.bias
+        return Projector(kernel, self.project(bias, mean))
+
     def _restrict(self, x: jax.Array) -> jax.Array:
         coordinates = jnp.matmul(x, self.basis, precision=jax.lax.Precision.HIGHEST)
         return jnp.matmul(coordinates, self.basis.T, precision=jax.lax.Precision.HIGHEST)
@@ -57,9 +81,14 @@ def principal_subspace(
 ) -> Subspace:
     """The `rank` leading eigenvectors of the covariance of text embeddings (section 3.3).
 
-    Three variants are in use. The paper: prompts "a photo of x" over ImageNet class names, centred, the
-    default here. The published code: bare class names, not normalised, centred: the same options, other
-    texts. Its README: `center=False, normalize=True`.
+    Three variants are in use, differing in these options and in the texts:
+
+    - the paper: prompts "a photo of x" over the ImageNet class names, centred: the default options here;
+    - the published code: bare class names, not normalised, centred: the same options, other texts;
+    - its README: bare class names, `center=False, normalize=True`.
+
+    Few-shot classification takes the data set's own prompt template. `jaxalign.class_names("imagenet",
+    template="a photo of {}")` gives such texts.
 
     Args:
       text_embeddings: `[n, d]`.
@@ -70,28 +99,52 @@ def principal_subspace(
 
     Raises:
       JaxalignError: embeddings that are not a finite `[n, d]`, or a rank that is not an integer from 1 to the
-        number of independent directions of the texts: min(n - 1, d) centred, min(n, d) otherwise. Further
-        directions would be arbitrary.
+        number of independent directions of the texts: at most min(n - 1, d) centred, min(n, d) otherwise, and
+        fewer where texts repeat each other. Further directions would be arbitrary.
     """
     texts = as_features("text_embeddings", text_embeddings)
     n, d = texts.shape
-    spanned = min(n - center, d)
+    basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
     count = _check_rank(d // 2 if rank is None else rank, spanned, n, d)
-    xp: Any = jnp
-    if not isinstance(texts, Tracer):  # the same directions on every backend
-        texts, xp = np.asarray(texts, np.float64), np
-    if normalize:
-        length = xp.linalg.norm(texts, axis=1, keepdims=True)
-        texts = texts / xp.where(length == 0, 1, length)
-    mean = texts.mean(0)
-    # Singular vectors of the rows are the eigenvectors, without the squared condition number of a covariance.
-    _, s, vt = xp.linalg.svd(texts - mean if center else texts, full_matrices=False)
-    eigenvalues = s**2 / (n - center if n > 1 else 1)
     if isinstance(count, int):
-        basis = vt[:count].T
+        basis = basis[:, :count]
     else:
-        basis = vt.T * (jnp.arange(len(s)) < jnp.minimum(count, spanned))
+        basis = basis * (jnp.arange(len(eigenvalues)) < jnp.minimum(count, spanned))
     return Subspace(*(jnp.asarray(a, jnp.float32) for a in (basis, eigenvalues, mean)))
+
+
+def spanned_subspace(text_embeddings: ArrayLike, *, center: bool = True, normalize: bool = False) -> Subspace:
+    """`principal_subspace` of all the independent directions of the texts, however many there are.
+
+    Raises JaxalignError when there is none, and for traced texts.
+    """
+    texts = as_features("text_embeddings", text_embeddings)
+    if isinstance(texts, Tracer):
+        raise JaxalignError("text_embeddings are traced, but their rank is a shape; call this outside jit")
+    basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
+    _check_rank(1, spanned, *texts.shape)
+    return Subspace(*(jnp.asarray(a, jnp.float32) for a in (basis[:, :spanned], eigenvalues, mean)))
+
+
+def _decompose(texts: jax.Array, center: bool, normalize: bool) -> tuple[Any, Any, Any, int]:
+    """All directions as columns, their eigenvalues, the mean, and how many directions are independent."""
+    n, d = texts.shape
+    xp: Any = jnp
+    x: Any = texts
+    if not isinstance(texts, Tracer):  # the same directions on every backend
+        x, xp = np.asarray(texts, np.float64), np
+    if normalize:
+        length = xp.linalg.norm(x, axis=1, keepdims=True)
+        x = x / xp.where(length == 0, 1, length)
+    mean = x.mean(0)
+    # Singular vectors of the rows are the eigenvectors, without the squared condition number of a covariance.
+    _, s, vt = xp.linalg.svd(x - mean if center else x, full_matrices=False)
+    eigenvalues = s**2 / (n - center if n > 1 else 1)
+    spanned = min(n - center, d)
+    if xp is np:  # the embeddings are float32, so what is left of equal ones is their rounding
+        scale = np.linalg.norm(x)
+        spanned = min(spanned, int(np.sum(s > scale * np.finfo(np.float32).eps)))
+    return vt.T, eigenvalues, mean, spanned
 
 
 def _check_rank(rank: Any, spanned: int, n: int, d: int) -> Any:
@@ -101,6 +154,8 @@ def _check_rank(rank: Any, spanned: int, n: int, d: int) -> Any:
         count = operator.index(rank)
     except TypeError:
         raise JaxalignError(f"rank is {rank!r}; expected one integer, a number of directions") from None
+    if spanned == 0:
+        raise JaxalignError(f"the {n} text embeddings are all alike; expected texts that differ")
     if not 1 <= count <= spanned:
         raise JaxalignError(
             f"rank is {count}; {n} text embeddings of width {d} span {spanned} directions,"

@@ -1,4 +1,4 @@
-"""Choosing the band (IsoCLIP) or the rank (PCA<-): by labelled retrieval, or from the spectrum alone."""
+"""Choosing the band (IsoCLIP) or the rank (PCA<-) by labelled retrieval."""
 
 import operator
 from collections.abc import Iterable
@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.band_precision import Coordinates, band_average_precision, list_positives
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.projectors import Projectors, Spectrum, decompose, isoclip
-from jaxalign.ranking import Relevance, as_features, rank_statistics
-from jaxalign.retrieval import check_pair, mean_percent, relevance_from_labels
-from jaxalign.subspace import principal_subspace
+from jaxalign.projectors import MODALITIES, Projector, Projectors, decompose, directions
+from jaxalign.ranking import Relevance, rank_statistics
+from jaxalign.retrieval import check_pair, relevance_from_labels
+from jaxalign.subspace import spanned_subspace
 
-_MODALITIES = ("image", "text")
+_MOST_COUNTED = 128  # positives of a query; beyond, sorting its gallery is cheaper than counting for each
 
 
 @struct.dataclass
@@ -71,23 +71,19 @@ def sweep_bands(
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, or a grid without one valid band.
     """
-    if modality not in _MODALITIES:
-        raise unknown_name("modality", modality, _MODALITIES)
+    if modality not in MODALITIES:
+        raise unknown_name("modality", modality, MODALITIES)
     tops, bottoms = _check_axis("k_top", k_top), _check_axis("k_bottom", k_bottom)
     query, gallery = check_pair(query, gallery)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude_self)
-    spectrum = decompose(projectors)
-    r = spectrum.s.shape[0]
-    scores = np.full((len(tops), len(bottoms)), np.nan)
-    for (i, top), (j, bottom) in ((a, b) for a in enumerate(tops) for b in enumerate(bottoms)):
-        if top + bottom < r:
-            project = lambda x, k=(top, bottom): _project_band(projectors, spectrum, x, *k, modality)
-            scores[i, j] = _mean_ap(project, query, gallery, relevance, block_size)
-    if np.isnan(scores).all():
+    coordinates = _band_coordinates(projectors, query, gallery, modality)
+    r = coordinates.directions.shape[0]
+    if min(tops) + min(bottoms) >= r:
         raise JaxalignError(
             f"every band of the grid is empty: k_top from {min(tops)} and k_bottom from {min(bottoms)}"
             f" leave none of the {r} singular directions; pass smaller values"
         )
+    scores = _mean_ap(coordinates, relevance, tops, bottoms, block_size)
     removed = [(top + bottom, top) for top in tops for bottom in bottoms]
     at = _best(scores.ravel(), removed)
     best = (tops[at // len(bottoms)], bottoms[at % len(bottoms)])
@@ -104,6 +100,7 @@ def sweep_ranks(
     ranks: Iterable[int],
     center: bool = True,
     normalize: bool = False,
+    mean: ArrayLike | None = None,
     exclude_self: bool | ArrayLike = False,
     block_size: int | None = None,
 ) -> RankSweep:
@@ -111,6 +108,7 @@ def sweep_ranks(
 
     Args:
       text_embeddings: `[n, d]`; `center` and `normalize` as in `principal_subspace`.
+      mean: `[d]`, that of the image embeddings, for the mean adjustment of eq. 12; none by default.
       query, gallery: embeddings of one modality, `[q, d]` and `[g, d]`.
       query_labels, gallery_labels, exclude_self, block_size: as in `retrieval_metrics`.
       ranks: how many principal directions to keep.
@@ -121,95 +119,117 @@ def sweep_ranks(
     axis = _check_axis("ranks", ranks)
     query, gallery = check_pair(query, gallery)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude_self)
-    texts = as_features("text_embeddings", text_embeddings)
-    spanned = min(texts.shape[0] - center, texts.shape[1])
-    subspace = principal_subspace(texts, spanned, center=center, normalize=normalize)
-    scores = np.full(len(axis), np.nan)
-    for i, rank in enumerate(axis):
-        if 1 <= rank <= spanned:
-            project = lambda x, k=rank: _project_rank(subspace.basis, x, k)
-            scores[i] = _mean_ap(project, query, gallery, relevance, block_size)
-    if np.isnan(scores).all():
+    subspace = spanned_subspace(text_embeddings, center=center, normalize=normalize)
+    spanned = subspace.basis.shape[1]
+    within = [rank for rank in axis if 1 <= rank <= spanned]
+    if not within:
         raise JaxalignError(
             f"ranks go from {min(axis)} to {max(axis)}, but the texts span {spanned} directions;"
             f" expected ranks from 1 to {spanned}"
         )
+    coordinates = _rank_coordinates(subspace.basis, query, gallery, mean)
+    found = _mean_ap(coordinates, relevance, [0], [spanned - rank for rank in within], block_size)[0]
+    scores = np.full(len(axis), np.nan)
+    scores[[i for i, rank in enumerate(axis) if rank in within]] = found
     best = axis[_best(scores, [(-rank, 0) for rank in axis])]
     return RankSweep(ranks=np.array(axis), mAP=scores, best=best)
 
 
-def select_band(spectrum: Spectrum, *, tolerance: float = 0.1) -> tuple[int, int]:
-    """A band `(k_top, k_bottom)` from the singular values alone, without labels or features.
+def _band_coordinates(
+    projectors: Projectors, query: jax.Array, gallery: jax.Array, modality: str
+) -> Coordinates:
+    basis, embedded = directions(projectors, decompose(projectors), modality)
+    head = getattr(projectors, modality)
+    to_basis = Projector(basis) if head.bias is None else Projector(basis[:-1], basis[-1])
 
-    The paper keeps "the relatively flat central region" of the spectrum and finds its ends by retrieval on a
-    labelled set. Here the ends are where the spectrum leaves its own centre: a straight line is fitted to the
-    logarithms of the central third of the singular values, and the band grows from there, on each side, for
-    as long as the singular values are within `tolerance` (relative) of the line. A spectrum that is flat, or
-    falls evenly, is kept whole: it has no ends that differ from its centre. Since the central third always
-    stays, the band is never empty. Singular values that are zero up to rounding are removed with the bottom.
+    def coordinates(x: jax.Array) -> jax.Array:
+        return _largest_is_one(to_basis(x), axis=-1)  # cosines do not depend on the scale
 
-    The rule knows nothing of the modality, whereas the paper's bands for text remove fewer top directions
-    than those for images: prefer `sweep_bands` where labels are at hand.
-
-    Args:
-      spectrum: `decompose(projectors)`, concrete.
-      tolerance: positive; how far from the line still counts as isotropic, 0.1 being 10 percent.
-
-    Returns:
-      Python integers, so not for use under `jit`.
-
-    Raises:
-      JaxalignError: a tolerance that is not positive, or singular values that are traced or all zero.
-    """
-    if isinstance(spectrum.s, Tracer):
-        raise JaxalignError("select_band returns integers, but the spectrum is traced; call it outside jit")
-    if not tolerance > 0:
-        raise JaxalignError(f"tolerance is {tolerance}; expected a positive number, such as 0.1")
-    s = np.asarray(spectrum.s, np.float64)
-    zero = s[0] * len(s) * np.finfo(np.float32).eps
-    r = int(np.sum(s > zero))
-    if r == 0:
-        raise JaxalignError("all singular values are zero; expected the spectrum of trained projectors")
-    log = np.log(s[:r])
-    start, stop = r // 3, r - r // 3
-    index = np.arange(r)
-    centre = slice(start, stop)
-    slope, level = np.polyfit(index[centre], log[centre], 1) if stop - start > 1 else (0.0, log[start])
-    isotropic = np.abs(log - (slope * index + level)) <= np.log1p(tolerance)
-    before, after = np.flatnonzero(~isotropic[:start]), np.flatnonzero(~isotropic[stop:])
-    k_top = int(before[-1]) + 1 if before.size else 0
-    end = stop + int(after[0]) if after.size else r
-    return k_top, len(s) - end
+    return Coordinates(
+        query=coordinates(query),
+        gallery=coordinates(gallery),
+        directions=_largest_is_one(embedded, axis=None),
+        offset=jnp.zeros(embedded.shape[1], embedded.dtype),
+    )
 
 
-@jax.jit
-def _project_rank(basis: jax.Array, x: jax.Array, rank: ArrayLike) -> jax.Array:
-    """Coordinates in the first `rank` directions: the same cosines as those of the projected embeddings."""
-    coordinates = jnp.matmul(x, basis, precision=jax.lax.Precision.HIGHEST)
-    return coordinates * (jnp.arange(basis.shape[1]) < rank)
+def _rank_coordinates(
+    basis: jax.Array, query: jax.Array, gallery: jax.Array, mean: ArrayLike | None
+) -> Coordinates:
+    to_basis = Projector(basis)
+    if mean is None:
+        coordinates = lambda x: _largest_is_one(to_basis(x), axis=-1)
+        return Coordinates(coordinates(query), coordinates(gallery), basis.T, jnp.zeros(basis.shape[0]))
+    mean = jnp.asarray(mean, jnp.float32)
+    if mean.shape != basis.shape[:1]:
+        raise JaxalignError(
+            f"mean has shape {mean.shape}; expected {basis.shape[:1]}, the width of the embeddings"
+        )
+    # mean + Q L Q^T (x - mean) is Q L Q^T x + Q (1 - L) Q^T mean.
+    return Coordinates(to_basis(query - mean), to_basis(gallery - mean), basis.T, mean)
 
 
-def _project(
-    projectors: Projectors,
-    spectrum: Spectrum,
-    x: jax.Array,
-    k_top: ArrayLike,
-    k_bottom: ArrayLike,
-    modality: str,
-) -> jax.Array:
-    return getattr(isoclip(projectors, k_top, k_bottom, spectrum), modality)(x)
-
-
-_project_band = jax.jit(_project, static_argnums=5)
+def _largest_is_one(x: jax.Array, axis: int | None) -> jax.Array:
+    largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
+    return x / jnp.where(largest == 0, 1, largest)
 
 
 def _mean_ap(
-    project: Any, query: jax.Array, gallery: jax.Array, relevance: Relevance, block_size: int | None
-) -> float:
-    projected = project(query)
-    other = projected if gallery is query else project(gallery)
-    ranks = rank_statistics(projected, other, relevance, block_size=block_size)
-    return mean_percent(ranks, ranks.average_precision)
+    coordinates: Coordinates,
+    relevance: Relevance,
+    tops: list[int],
+    bottoms: list[int],
+    block_size: int | None,
+) -> np.ndarray:
+    """mAP in percent `[a, b]`, NaN where the band is empty."""
+    if block_size is not None and block_size < 1:
+        raise JaxalignError(f"block_size is {block_size}; expected a positive number of queries, or None")
+    codes, gallery_codes = np.asarray(relevance.query_codes), np.asarray(relevance.gallery_codes)
+    count = np.bincount(gallery_codes, minlength=codes.max() + 1)[codes]
+    if relevance.self_index is not None:
+        count = count - (gallery_codes[np.asarray(relevance.self_index)] == codes)
+    if not count.any():
+        raise JaxalignError(
+            f"none of the {count.size} queries has a positive in the gallery;"
+            " check that query and gallery labels name the same classes"
+        )
+    k_top, k_bottom = np.array(tops), np.array(bottoms)
+    total = np.zeros((len(tops), len(bottoms)))
+    few = np.flatnonzero((count > 0) & (count <= _MOST_COUNTED))
+    many = np.flatnonzero(count > _MOST_COUNTED)
+    if few.size:
+        some, theirs = _queries(coordinates, relevance, few)
+        total += band_average_precision(some, list_positives(theirs), k_top, k_bottom, block_size).sum(
+            2, dtype=np.float64
+        )
+    r = coordinates.directions.shape[0]
+    empty = k_top[:, None] + k_bottom >= r
+    if many.size:
+        some, theirs = _queries(coordinates, relevance, many)
+        for i, j in np.argwhere(~empty):
+            query, gallery = _embed(some, tops[i], r - bottoms[j])
+            ranks = rank_statistics(query, gallery, theirs, block_size=block_size)
+            total[i, j] += np.sum(ranks.average_precision, dtype=np.float64)
+    return np.where(empty, np.nan, 100 * total / (few.size + many.size))
+
+
+def _queries(
+    coordinates: Coordinates, relevance: Relevance, rows: np.ndarray
+) -> tuple[Coordinates, Relevance]:
+    """The same problem for some of the queries."""
+    of = lambda field: None if field is None else np.asarray(field)[rows]
+    return (
+        coordinates._replace(query=coordinates.query[rows]),
+        relevance._replace(query_codes=of(relevance.query_codes), self_index=of(relevance.self_index)),
+    )
+
+
+@jax.jit
+def _embed(x: Coordinates, start: ArrayLike, stop: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    place = jnp.arange(x.directions.shape[0])
+    inside = (place >= start) & (place < stop)
+    product = lambda c: jnp.matmul(c * inside, x.directions, precision=jax.lax.Precision.HIGHEST)
+    return x.offset + product(x.query), x.offset + product(x.gallery)
 
 
 def _check_axis(name: str, values: Iterable[int]) -> list[int]:

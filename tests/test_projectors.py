@@ -5,7 +5,15 @@ import oracles
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.projectors import Projector, Projectors, decompose, inter_modal_operator, isoclip, whiten
+from jaxalign.projectors import (
+    Projector,
+    Projectors,
+    decompose,
+    directions,
+    inter_modal_operator,
+    isoclip,
+    whiten,
+)
 
 # (d_image, d_text, d, image bias, text bias); the last is SigLIP 2's shape: two biased square heads
 SHAPES = [
@@ -197,3 +205,37 @@ def test_projectors_that_do_not_fit():
         whiten(Projector(jnp.ones(12)))
     with pytest.raises(JaxalignError, match=r"bias has shape \(3,\); expected \(2,\)"):
         whiten(Projector(jnp.ones((4, 2)), jnp.ones(3)))
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_weights_that_are_not_finite_are_counted(tower):
+    projectors = random_projectors(24, 16, 12, False, False)
+    head = getattr(projectors, tower)
+    broken = projectors.replace(**{tower: Projector(head.kernel.at[0, :3].set(jnp.nan))})
+    with pytest.raises(JaxalignError, match=f"the {tower} projector has 3 NaN or infinite values of"):
+        decompose(broken)
+    with pytest.raises(JaxalignError, match="the projector has 3 NaN or infinite values of"):
+        whiten(getattr(broken, tower))
+
+
+def test_heads_of_lower_rank_leave_singular_values_of_zero():
+    projectors = random_projectors(24, 16, 12, False, False)
+    deficient = projectors.replace(image=Projector(projectors.image.kernel.at[:, 8:].set(0)))
+    spectrum = decompose(deficient)
+    assert spectrum.s.shape == (12,)
+    np.testing.assert_allclose(spectrum.s[8:], 0, atol=1e-6)
+    np.testing.assert_allclose(isoclip(deficient, 0, 4).image.kernel, deficient.image.kernel, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_directions_give_the_band_embedding(projectors, modality):
+    spectrum = decompose(projectors)
+    basis, embedded = directions(projectors, spectrum, modality)
+    head = getattr(projectors, modality)
+    x = np.random.default_rng(2).normal(size=(5, head.kernel.shape[0])).astype(np.float32)
+    homogeneous = x if head.bias is None else np.hstack([x, np.ones((5, 1), np.float32)])
+    expected = getattr(isoclip(projectors, 2, 1), modality)(x)
+    r = len(spectrum.s)
+    np.testing.assert_allclose((homogeneous @ basis)[:, 2 : r - 1] @ embedded[2 : r - 1], expected, atol=1e-4)
+    with pytest.raises(JaxalignError, match="unknown modality 'txt'; did you mean 'text'"):
+        directions(projectors, spectrum, "txt")

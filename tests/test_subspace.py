@@ -5,7 +5,9 @@ import oracles
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.subspace import principal_subspace
+from jaxalign.projectors import Projector, Projectors, isoclip
+from jaxalign.prompts import class_names, imagenet_templates
+from jaxalign.subspace import principal_subspace, spanned_subspace
 
 RNG = np.random.default_rng(0)
 TEXTS = (RNG.normal(size=(40, 12)) * np.linspace(3, 0.3, 12) + RNG.normal(size=12)).astype(np.float32)
@@ -103,3 +105,79 @@ def test_widths_that_do_not_fit():
         subspace.project(IMAGES[:, :11])
     with pytest.raises(JaxalignError, match=r"mean has shape \(3,\); expected width 12"):
         subspace.project(IMAGES, np.ones(3))
+
+
+@pytest.mark.parametrize("adjusted", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_isoclip_and_then_pca_is_one_head(biased, adjusted):
+    kernels = RNG.normal(size=(20, 12)), RNG.normal(size=(16, 12))
+    bias = RNG.normal(size=12) if biased else None
+    as_jax = lambda a: None if a is None else jnp.asarray(a, jnp.float32)
+    heads = Projectors(Projector(as_jax(kernels[0]), as_jax(bias)), Projector(as_jax(kernels[1])))
+    subspace, mean = principal_subspace(TEXTS, 5), IMAGES.mean(0) if adjusted else None
+    composed = subspace.project_head(isoclip(heads, 2, 3).image, mean)
+
+    features = RNG.normal(size=(9, 20))
+    filtered, _ = oracles.isoclip(oracles.homogeneous(kernels[0], bias), kernels[1], 2, 3)
+    embedded = (np.hstack([features, np.ones((9, 1))]) if biased else features) @ filtered
+    expected = oracles.pca_projection(embedded, TEXTS, 5, mean=mean)
+    np.testing.assert_allclose(composed(features), expected, atol=1e-5)
+    assert (composed.bias is None) == (not biased and not adjusted)
+    inside = jax.jit(lambda h: subspace.project_head(h, mean)(features.astype(np.float32)))
+    np.testing.assert_allclose(inside(isoclip(heads, 2, 3).image), expected, atol=1e-5)
+    with pytest.raises(JaxalignError, match=r"kernel has shape \(20, 11\); expected width 12"):
+        subspace.project_head(Projector(jnp.ones((20, 11))))
+
+
+def test_pca_twice_is_pca_once():
+    subspace = principal_subspace(TEXTS, 5)
+    head = subspace.project_head(subspace.project_head(Projector(jnp.eye(12))))
+    np.testing.assert_allclose(head.kernel, subspace.project(np.eye(12, dtype=np.float32)), atol=1e-6)
+
+
+def test_texts_that_repeat_each_other_span_less():
+    repeated = np.repeat(TEXTS[:4], 10, axis=0)
+    assert spanned_subspace(repeated).basis.shape == (12, 3)
+    assert spanned_subspace(repeated, center=False).basis.shape == (12, 4)
+    assert spanned_subspace(TEXTS).basis.shape == (12, 12)
+    with pytest.raises(JaxalignError, match="rank is 6; 40 text embeddings of width 12 span 3 directions"):
+        principal_subspace(repeated)
+    with pytest.raises(JaxalignError, match="the 40 text embeddings are all alike"):
+        principal_subspace(np.repeat(TEXTS[:1], 40, axis=0), 1)
+    with pytest.raises(JaxalignError, match="traced, but their rank is a shape"):
+        jax.jit(spanned_subspace)(TEXTS)
+
+
+def test_texts_that_are_not_finite_are_counted():
+    broken = TEXTS.copy()
+    broken[[2, 7], 0] = np.inf
+    with pytest.raises(JaxalignError, match="text_embeddings has NaN or infinite values in 2 of 40 rows"):
+        principal_subspace(broken)
+
+
+def test_imagenet_names_and_templates():
+    names = class_names("imagenet")
+    assert len(names) == 1000
+    assert len(set(names)) == 998
+    assert (names[0], names[388], names[999]) == ("tench", "giant panda", "toilet paper")
+    assert class_names(template="a photo of {}")[1] == "a photo of goldfish"
+    assert len(imagenet_templates()) == 80
+    assert all(template.count("{}") == 1 for template in imagenet_templates())
+    assert len(imagenet_templates("subset")) == 7
+    assert set(imagenet_templates("subset")) < set(imagenet_templates())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: class_names("imagenet1k"), "unknown class names 'imagenet1k'; did you mean 'imagenet'"),
+        (
+            lambda: class_names(template="a photo"),
+            "template is 'a photo'; expected exactly one {}",
+        ),
+        (lambda: imagenet_templates("all"), "unknown templates 'all'"),
+    ],
+)
+def test_names_and_templates_that_do_not_exist(call, message):
+    with pytest.raises(JaxalignError, match=message):
+        call()

@@ -1,14 +1,16 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles_geometry as oracles
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaxalign import sweep
+from jaxalign import band_precision, sweep
 from jaxalign.errors import JaxalignError
-from jaxalign.projectors import Projector, Projectors, Spectrum, decompose, isoclip
+from jaxalign.projectors import Projector, Projectors, isoclip
 from jaxalign.retrieval import retrieval_metrics
 from jaxalign.subspace import principal_subspace
-from jaxalign.sweep import select_band, sweep_bands, sweep_ranks
+from jaxalign.sweep import sweep_bands, sweep_ranks
 
 RNG = np.random.default_rng(0)
 HEADS = Projectors(
@@ -16,7 +18,7 @@ HEADS = Projectors(
     text=Projector(jnp.asarray(RNG.normal(size=(9, 8)), jnp.float32)),
 )
 IMAGES, TEXTS = RNG.normal(size=(30, 10)), RNG.normal(size=(30, 9))
-LABELS = RNG.integers(0, 4, 30)
+LABELS = np.repeat([0, 1, 2, 3], [5, 7, 8, 10])[RNG.permutation(30)]
 
 
 @pytest.mark.parametrize(("modality", "features"), [("image", IMAGES), ("text", TEXTS)])
@@ -47,10 +49,104 @@ def test_query_and_gallery_may_differ():
     assert swept.mAP[0, 0] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "sorted"])
+@pytest.mark.parametrize("k_bottom", [[0, 1, 2, 3], [3, 0], [2]], ids=str)
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_cells_agree_with_float64(monkeypatch, modality, k_bottom, counted):
+    monkeypatch.setattr(sweep, "_MOST_COUNTED", 128 if counted else 0)
+    rng = np.random.default_rng(1)
+    heads = {"image": rng.normal(size=(40, 32)), "text": rng.normal(size=(24, 32))}
+    projectors = Projectors(*(Projector(jnp.asarray(h, jnp.float32)) for h in heads.values()))
+    features = rng.normal(size=(150, len(heads[modality]))).astype(np.float32)
+    labels, queries = rng.integers(0, 12, 150), rng.permutation(150)[:50]
+    swept = sweep_bands(
+        projectors,
+        features[queries],
+        features,
+        labels[queries],
+        labels,
+        k_top=[0, 9, 2],
+        k_bottom=k_bottom,
+        modality=modality,
+        exclude_self=queries,
+        block_size=17,
+    )
+    for i, top in enumerate([0, 9, 2]):
+        for j, bottom in enumerate(k_bottom):
+            x = oracles.band_embeddings(*heads.values(), features, top, bottom, modality)
+            expected = oracles.mean_average_precision(x[queries], x, labels[queries], labels, queries)
+            # 1e-3 percent: where two scores agree to float32's seven digits, their order is rounding
+            assert swept.mAP[i, j] == pytest.approx(expected, abs=1e-3)
+
+
+def test_queries_with_few_and_many_positives_go_together(monkeypatch):
+    grid = {"k_top": [0, 2], "k_bottom": [0, 3], "exclude_self": True}
+    together = sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **grid)
+    count = np.bincount(LABELS)[LABELS] - 1
+    assert count.min() < 7 < count.max()
+    monkeypatch.setattr(sweep, "_MOST_COUNTED", 7)
+    apart = sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **grid)
+    np.testing.assert_allclose(apart.mAP, together.mAP, atol=1e-4)  # percent
+
+
 def test_one_compilation_serves_the_grid():
-    sweep._project_band.clear_cache()
-    sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, k_top=range(4), k_bottom=range(4), exclude_self=True)
-    assert sweep._project_band._cache_size() == 1
+    band_precision._sweep_block.clear_cache()
+    for labels in (LABELS, LABELS[::-1]):
+        sweep_bands(HEADS, IMAGES, IMAGES, labels, labels, k_top=range(4), k_bottom=range(4), block_size=13)
+    assert band_precision._sweep_block._cache_size() == 1
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "sorted"])
+def test_equal_scores_and_zero_vectors_never_flatter(monkeypatch, counted):
+    monkeypatch.setattr(sweep, "_MOST_COUNTED", 128 if counted else 0)
+    heads = Projectors(Projector(jnp.eye(4)), Projector(jnp.diag(jnp.arange(4.0, 0, -1))))
+    query = np.array([[1.0, 0, 0, 0], [0, 0, 0, 0]])
+    gallery = np.array([[1.0, 0, 0, 0], [3.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [-1, 0, 0, 0]])
+    labels = np.array([0, 1, 0, 0, 1])
+    swept = sweep_bands(heads, query, gallery, [0, 1], labels, k_top=[0], k_bottom=[0])
+    # Order of query 0: the irrelevant one of the two equal ones, then 0, 2, 3: 1/2, 2/3, 3/4.
+    # Query 1 scores 0 everywhere: the three irrelevant ones come first, 1/4 and 2/5.
+    expected = 100 * np.mean([(1 / 2 + 2 / 3 + 3 / 4) / 3, (1 / 4 + 2 / 5) / 2])
+    assert swept.mAP[0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([1, 3, 20]), st.booleans(), st.booleans())
+def test_counting_agrees_with_sorting(seed, distinct, exclude_self, empty_class):
+    # Few distinct features, so many ties; labels that need not fit, so queries without positives.
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(distinct, 10))[np.arange(20) % distinct].astype(np.float32)
+    labels = rng.permutation(np.repeat([0, 1, 2, 3], [3, 8, 5, 4]))
+    query_labels = np.where(labels == 0, 9, labels) if empty_class else labels
+    options = {"k_top": [0, 3], "k_bottom": [1, 2], "exclude_self": exclude_self}
+    counted = sweep_bands(HEADS, features, features, query_labels, labels, **options)
+    x = isoclip(HEADS, 3, 2).image(features)
+    expected = retrieval_metrics(x, x, query_labels, labels, exclude_self=exclude_self)["mAP"]
+    assert counted.mAP[1, 1] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_scale_of_features_and_heads_does_not_matter():
+    grid = {"k_top": [0, 3], "k_bottom": [0, 2], "exclude_self": True}
+    plain = Projectors(HEADS.image.replace(bias=None), HEADS.text)
+    expected = sweep_bands(plain, IMAGES, IMAGES, LABELS, LABELS, **grid).mAP
+    tiny = Projectors(Projector(plain.image.kernel * 1e-12), plain.text)
+    for scale in (1e20, 1e-20):
+        x = (IMAGES * scale).astype(np.float32)
+        np.testing.assert_allclose(sweep_bands(tiny, x, x, LABELS, LABELS, **grid).mAP, expected, atol=1e-4)
+
+
+def test_features_and_labels_that_make_no_sense():
+    grid = {"k_top": [0], "k_bottom": [0]}
+    broken = IMAGES.copy()
+    broken[[3, 8], 2] = np.nan
+    with pytest.raises(
+        JaxalignError, match=r"gallery has NaN or infinite values in 2 of 30 rows .first: 3, 8"
+    ):
+        sweep_bands(HEADS, IMAGES, broken, LABELS, LABELS, **grid)
+    with pytest.raises(JaxalignError, match="none of the 30 queries has a positive in the gallery"):
+        sweep_bands(HEADS, IMAGES, IMAGES, np.arange(30), np.arange(30), exclude_self=True, **grid)
+    with pytest.raises(JaxalignError, match=r"query_labels has shape \(29,\)"):
+        sweep_bands(HEADS, IMAGES, IMAGES, LABELS[1:], LABELS, **grid)
 
 
 def test_ties_go_to_the_smaller_removal():
@@ -75,6 +171,7 @@ def test_ties_go_to_the_smaller_removal():
             {"k_bottom": [0, -1]},
             r"k_bottom is \[0, -1\]; expected one or more integers, none of them negative",
         ),
+        ({"block_size": 0}, "block_size is 0; expected a positive number of queries"),
         ({"k_top": [0.5]}, r"k_top is \[0.5\]; expected a sequence of integers"),
         ({"k_top": 3}, "k_top is 3; expected a sequence"),
         ({"modality": "images"}, "unknown modality 'images'; did you mean 'image'"),
@@ -100,54 +197,20 @@ def test_ranks_are_the_metric_of_that_subspace():
         sweep_ranks(TEXTS[:6], TEXTS, TEXTS, LABELS, LABELS, ranks=[6, 9])
 
 
-def spectrum_of(log):
-    s = jnp.asarray(np.exp(log), jnp.float32)
-    return Spectrum(jnp.eye(len(s)), s, jnp.eye(len(s)))
+def test_ranks_with_mean_adjustment():
+    mean = TEXTS.mean(0)
+    swept = sweep_ranks(
+        TEXTS, TEXTS[:12], TEXTS[12:], LABELS[:12], LABELS[12:], ranks=[7, 2, 9], mean=mean, center=False
+    )
+    for rank, got in zip(swept.ranks, swept.mAP, strict=True):
+        x = principal_subspace(TEXTS, rank, center=False).project(TEXTS, mean)
+        expected = retrieval_metrics(x[:12], x[12:], LABELS[:12], LABELS[12:])["mAP"]
+        assert got == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(JaxalignError, match=r"mean has shape \(8,\); expected \(9,\)"):
+        sweep_ranks(TEXTS, TEXTS, TEXTS, LABELS, LABELS, ranks=[2], mean=mean[:8])
 
 
-def test_select_band_finds_where_the_ends_begin():
-    log = np.linspace(0.1, -0.1, 100)
-    assert select_band(spectrum_of(log)) == (0, 0)
-    log[:12] += np.linspace(2, 0.3, 12)
-    log[-7:] -= np.linspace(0.3, 4, 7)
-    assert select_band(spectrum_of(log)) == (12, 7)
-    assert select_band(spectrum_of(5 * log), tolerance=5.0) != (0, 0)
-    assert select_band(spectrum_of(log), tolerance=1e3) == (0, 0)
-
-
-@pytest.mark.parametrize("log", [np.zeros(50), np.linspace(0, -9, 50)], ids=["flat", "steep"])
-def test_select_band_keeps_a_spectrum_without_ends(log):
-    assert select_band(spectrum_of(log)) == (0, 0)
-
-
-@pytest.mark.parametrize("r", [1, 2, 3, 4, 5, 64])
-@pytest.mark.parametrize("power", [0.1, 3, 30])
-def test_select_band_always_leaves_a_band(r, power):
-    noise = np.random.default_rng(r).normal(size=r)
-    log = -np.sort(-noise) * power - power * np.linspace(-1, 1, r) ** 3
-    k_top, k_bottom = select_band(spectrum_of(np.clip(log, -80, 80)), tolerance=0.01)
-    assert min(k_top, k_bottom) >= 0
-    assert k_top + k_bottom < r
-    assert type(k_top) is type(k_bottom) is int
-
-
-def test_select_band_removes_directions_without_singular_value():
-    spectrum = spectrum_of(np.zeros(30))
-    spectrum = spectrum.replace(s=spectrum.s.at[-4:].set([1e-9, 1e-9, 0, 0]))
-    assert select_band(spectrum) == (0, 4)
-
-
-def test_select_band_of_projectors():
-    spectrum = decompose(HEADS)
-    k_top, k_bottom = select_band(spectrum)
-    rank = np.linalg.matrix_rank(np.asarray(isoclip(HEADS, k_top, k_bottom).image.kernel), tol=1e-5)
-    assert rank == len(spectrum.s) - k_top - k_bottom
-
-
-def test_select_band_errors():
-    with pytest.raises(JaxalignError, match="tolerance is 0; expected a positive number"):
-        select_band(spectrum_of(np.zeros(9)), tolerance=0)
-    with pytest.raises(JaxalignError, match="all singular values are zero"):
-        select_band(Spectrum(jnp.eye(3), jnp.zeros(3), jnp.eye(3)))
-    with pytest.raises(JaxalignError, match="spectrum is traced; call it outside jit"):
-        jax.jit(lambda p: select_band(decompose(p)))(HEADS)
+def test_ranks_beyond_what_repeated_texts_span():
+    repeated = np.repeat(TEXTS[:4], 5, axis=0)
+    swept = sweep_ranks(repeated, TEXTS, TEXTS, LABELS, LABELS, ranks=[1, 3, 4], exclude_self=True)
+    np.testing.assert_array_equal(np.isnan(swept.mAP), [False, False, True])

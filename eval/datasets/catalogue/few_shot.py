@@ -4,7 +4,7 @@ Where to get them is what CoOp's DATASETS.md says, and the splits of the ten tha
 fixed ones. Counts: Zhou et al., "Learning to Prompt for Vision-Language Models", appendix A.
 """
 
-from ..prompts import read_templates
+from ..prompts import single_template
 from ..records import DatasetRecord, Source
 
 PROTOCOL = (
@@ -31,7 +31,7 @@ def few_shot(name: str, printed: str, counts: tuple[int, int, int], **facts) -> 
         gallery="train",
         train="train",
         test="test",
-        template=read_templates(name)["single"][0],
+        template=single_template(name),
         **facts,
     )
 

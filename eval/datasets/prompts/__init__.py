@@ -20,12 +20,21 @@ def read_templates(dataset: str) -> Mapping[str, tuple[str, ...]]:
     """The shipped templates of a data set, each with one `{}` for the class name.
 
     Returns:
-      By name: `single` (CoOp's hand-written one), `ensemble` (CLIP's list, of its `data/prompts.md` and of
-        its
-      ImageNet notebook), `subset` (ImageNet: the seven that CLIP's authors found to be nearly as good as all
-      80). Empty for a data set without templates.
+      By name: `single` (CoOp's hand-written one), `ensemble` (CLIP's list, of its `data/prompts.md`) and for
+      ImageNet `subset` (the seven that CLIP's authors found to be nearly as good as all 80). Empty for a data
+      set without templates.
     """
-    return MappingProxyType(_templates().get(dataset, {}))
+    templates = dict(_templates().get(dataset, {}))
+    if dataset == "imagenet":
+        from jaxalign.prompts import imagenet_templates  # here, for the reason given below
+
+        templates |= {which: imagenet_templates(which) for which in ("ensemble", "subset")}
+    return MappingProxyType(templates)
+
+
+def single_template(dataset: str) -> str:
+    """The one template that CoOp uses for a data set."""
+    return _templates()[dataset]["single"][0]
 
 
 @functools.cache
@@ -34,8 +43,10 @@ def imagenet_class_names() -> Mapping[str, str]:
 
     Two names stand for two classes each: missile and sunglasses.
     """
-    lines = files(__name__).joinpath("imagenet.txt").read_text(encoding="utf-8").splitlines()
-    return MappingProxyType(dict(line.split(" ", 1) for line in lines))
+    from jaxalign.prompts import class_names  # here: records, for `--help`, are to be had without jax
+
+    wnids = files(__name__).joinpath("imagenet_wnids.txt").read_text(encoding="utf-8").splitlines()
+    return MappingProxyType(dict(zip(wnids, class_names("imagenet"), strict=True)))
 
 
 def fill_template(template: str, class_name: str) -> str:

@@ -1,0 +1,128 @@
+"""Retrieval metrics against the product alone, the published loop, and reading the gallery once."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.ranking import Relevance, rank_statistics
+from jaxalign.relevance import check_table
+from jaxalign.retrieval import retrieval_metrics
+
+from .measure import Claim, memory_peak, seconds
+
+WIDTH = 512
+# Queries, gallery, classes, whether the queries are the gallery.
+SHAPES = {
+    "2,465 x 4,128, 100 classes": (2465, 4128, 100, False),
+    "8,100 x 13,500, 10 classes (EuroSAT)": (8100, 13500, 10, False),
+    "11,788 self, 200 classes (CUB)": (11788, 11788, 200, True),
+}
+MOST_LOOPED = 500  # queries of the published loop; its time is proportional to their number
+
+
+def claims() -> Iterator[Claim]:
+    for name, shape in SHAPES.items():
+        yield from shape_claims(name, *shape)
+    yield from million_claims()
+
+
+def shape_claims(name: str, queries: int, items: int, classes: int, own: bool) -> Iterator[Claim]:
+    gallery, gallery_labels = class_features(items, classes, seed=0)
+    query, query_labels = (gallery, gallery_labels) if own else class_features(queries, classes, seed=1)
+    metrics = lambda dtype=jnp.float32: retrieval_metrics(
+        query, gallery, query_labels, gallery_labels, exclude_self=own, dtype=dtype
+    )
+    ours, compiling = seconds(metrics)
+    product = jax.jit(lambda q, g: jnp.matmul(q, g.T, precision="highest"))
+    alone, _ = seconds(lambda: product(query, gallery))
+    flops = 2.0 * queries * items * WIDTH
+    title = f"retrieval_metrics, {name}"
+    yield Claim(title, ours, compiling, "the product q @ g.T alone", alone, 1 / 2.5, flops)
+    half, _ = seconds(lambda: metrics(jnp.bfloat16))
+    change = metrics(jnp.bfloat16)["mAP"] - metrics()["mAP"]
+    yield Claim(
+        f"{title}, bfloat16 (mAP {metrics()['mAP']:.3f} {change:+.4f})",
+        half,
+        0.0,
+        "float32",
+        ours,
+        flops=flops,
+    )
+    loop = published_loop(query, gallery, query_labels, gallery_labels, own)
+    if loop is None:
+        print(f"{title}: PyTorch is not installed, so the published loop is not timed")
+        return
+    looped, _ = seconds(loop, repeats=3)
+    looped *= queries / min(queries, MOST_LOOPED)
+    how = "published loop over queries in PyTorch"
+    if queries > MOST_LOOPED:
+        how += f", {MOST_LOOPED} of them times {queries / MOST_LOOPED:.1f}"
+    yield Claim(title, ours, compiling, how, looped, 8, flops)
+
+
+def class_features(count: int, classes: int, seed: int) -> tuple[jax.Array, np.ndarray]:
+    """Unit vectors around one centre per class, apart enough for an mAP in the middle of the scale."""
+    centres = np.random.default_rng(99).normal(size=(classes, WIDTH))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    x = centres[labels] + 3 * rng.normal(size=(count, WIDTH))
+    return jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.float32), labels
+
+
+def published_loop(
+    query: jax.Array, gallery: jax.Array, query_labels: np.ndarray, gallery_labels: np.ndarray, own: bool
+) -> Callable[[], float] | None:
+    """What torchmetrics 1.4's RetrievalMAP does for each query, after the product of all with all."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    count = min(len(query_labels), MOST_LOOPED)
+    q, g = torch.tensor(np.asarray(query)[:count]), torch.tensor(np.asarray(gallery))
+    q_labels, g_labels = torch.tensor(query_labels[:count]), torch.tensor(gallery_labels)
+
+    def loop() -> float:
+        scores = q @ g.T
+        values = []
+        for i in range(count):
+            row, target = scores[i], g_labels == q_labels[i]
+            if own:
+                keep = torch.arange(len(row)) != i
+                row, target = row[keep], target[keep]
+            hit = target[torch.argsort(row, descending=True)]
+            rank = torch.arange(1, len(hit) + 1)[hit].float()
+            values.append(((torch.arange(len(rank)) + 1) / rank).mean())
+        return float(torch.stack(values).mean())
+
+    return loop
+
+
+def million_claims() -> Iterator[Claim]:
+    """R1M: 70 queries, a gallery of a million in float16, lists of positives as in ROxford."""
+    queries, items = 70, 1_000_000
+    rng = np.random.default_rng(0)
+    gallery = np.empty((items, WIDTH), np.float16)
+    for start in range(0, items, 50_000):
+        gallery[start : start + 50_000] = rng.standard_normal((50_000, WIDTH), np.float32)
+    gallery = jnp.asarray(gallery)
+    query = jnp.asarray(rng.standard_normal((queries, WIDTH), np.float32))
+    lists = [rng.integers(0, items, 100).tolist() for _ in range(queries)]
+    relevance = Relevance(table=check_table("relevant", lists, (queries, items)))
+    flops, size = 2.0 * queries * items * WIDTH, float(gallery.nbytes)
+    once = size / memory_peak()
+    for dtype in (jnp.float32, jnp.bfloat16):
+        ours, compiling = seconds(
+            lambda dtype=dtype: rank_statistics(query, gallery, relevance, dtype=dtype), repeats=3
+        )
+        yield Claim(
+            f"ranking 70 x 1,000,000 (R1M), float16 gallery, {jnp.dtype(dtype)} products",
+            ours,
+            compiling,
+            "reading the gallery once",
+            once,
+            1 / 2 if dtype == jnp.float32 else None,
+            flops,
+            size,
+        )

@@ -1,0 +1,56 @@
+"""Class names and prompt templates that come with the package: the texts whose directions PCA<- keeps."""
+
+from functools import cache
+from importlib.resources import files
+
+from jaxalign.errors import JaxalignError, unknown_name
+
+_NAMES = ("imagenet",)
+_TEMPLATES = {"ensemble": "imagenet_templates.txt", "subset": "imagenet_templates_subset.txt"}
+
+
+def class_names(dataset: str = "imagenet", *, template: str | None = None) -> tuple[str, ...]:
+    """The names of a data set's classes in the order of their labels, or prompts with them.
+
+    "imagenet" has CLIP's 1,000 names (source and licence: `class_names/SOURCE.md` in the package), of which
+    "missile" and "sunglasses" stand for two classes each.
+
+    Args:
+      dataset: "imagenet".
+      template: None for the bare names; otherwise a text with one `{}`, such as "a photo of {}", the
+        paper's for PCA<-.
+
+    Raises:
+      JaxalignError: a data set without names here, or a template without exactly one `{}`.
+
+    Example:
+      >>> class_names("imagenet", template="a photo of {}")[0]
+      'a photo of tench'
+    """
+    if dataset not in _NAMES:
+        raise unknown_name("class names", dataset, _NAMES)
+    names = _lines(f"{dataset}.txt")
+    if template is None:
+        return names
+    if template.count("{}") != 1:
+        raise JaxalignError(
+            f"the template is {template!r}; expected exactly one {{}} for the name, as in 'a photo of {{}}'"
+        )
+    return tuple(template.replace("{}", name) for name in names)
+
+
+def imagenet_templates(which: str = "ensemble") -> tuple[str, ...]:
+    """CLIP's prompt templates for ImageNet, each with one `{}`.
+
+    `which`: "ensemble" for all 80, "subset" for the seven that do nearly as well. Raises JaxalignError for
+    another name.
+    """
+    if which not in _TEMPLATES:
+        raise unknown_name("templates", which, _TEMPLATES)
+    return _lines(_TEMPLATES[which])
+
+
+@cache
+def _lines(name: str) -> tuple[str, ...]:
+    text = files("jaxalign").joinpath("class_names", name).read_text(encoding="utf-8")
+    return tuple(text.splitlines())
