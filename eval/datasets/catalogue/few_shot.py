@@ -83,7 +83,7 @@ RECORDS = (
         gallery="train",
         train="train",
         test="val",
-        template=read_templates("imagenet")["single"][0],
+        template=single_template("imagenet"),
         sources=(
             Source(
                 "imagenet/images/val",

@@ -1,6 +1,6 @@
 """Data sets of the retrieval tables and of the experiments on context, beside the few-shot ones."""
 
-from ..prompts import read_templates
+from ..prompts import single_template
 from ..records import DatasetRecord, Source
 
 REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
@@ -56,7 +56,7 @@ RECORDS = (
         gallery="train+test",
         train="train",
         test="test",
-        template=read_templates("cub")["single"][0],
+        template=single_template("cub"),
         sources=(
             Source(
                 "CUB_200_2011",
