@@ -1,19 +1,18 @@
 """Cosine ranking in blocks of queries: what every retrieval number is computed from.
 
-A query orders its gallery by score, highest first. Among equal scores the irrelevant items come first: the
-only rule that depends neither on the order of the gallery nor on the sorting algorithm, and that never
-flatters a model whose features collapse. Every statistic is then a prefix statistic of the relevance sequence
-t_1, t_2, ...
-
-The full similarity matrix is never formed. XLA sorts at about 190 ns an element on a CPU and NumPy at about
-4, so concrete arrays on a CPU are sorted by NumPy, on threads, and everything else (traced, or on an
-accelerator) by XLA.
+The full similarity matrix is never formed, and a large gallery (`is_streamed`) is never copied: its vectors
+are converted and scaled in chunks that stay in the cache, as their scores are computed. The keys of
+`jaxalign.rank_order`, sorted, then hold the ranking. On a CPU concrete arrays are sorted by NumPy, on
+threads, while XLA computes the scores of the next block; everything else (traced, or on an accelerator) is
+sorted by XLA.
 """
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,70 +20,20 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxalign.errors import JaxalignError
+from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import as_features as as_features
+from jaxalign.features import check_finite, direction_and_length, is_streamed
+from jaxalign.features import normalize as normalize
+from jaxalign.rank_order import RankStatistics as RankStatistics
+from jaxalign.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
+from jaxalign.relevance import Relevance as Relevance
 
-_SCORES_PER_BLOCK = 1 << 22  # 16 MiB of scores a thread
-_KEYS_PER_SORT = 1 << 15  # rows sorted together stay in the level-2 cache
-
-
-class RankStatistics(NamedTuple):
-    """One value per query, `[q]` each; NaN (but for `positives`) where a query has no positive."""
-
-    positives: Any  # R, how many relevant items the query's own gallery holds
-    average_precision: Any  # mean over the positives of the precision at their rank
-    map_at_r: Any  # the same sum over the first R items only, over R
-    precision_at_r: Any  # positives among the first R items, over R
-    recall_at_1: Any  # 1 where the first item is a positive
-
-
-class Relevance(NamedTuple):
-    """Which items are a query's positives (by table or by codes) and which leave its gallery altogether."""
-
-    table: Any = None  # bool [q, g], or None and then codes:
-    query_codes: Any = None  # int [q]
-    gallery_codes: Any = None  # int [g]
-    ignored: Any = None  # bool [q, g] or None
-    self_index: Any = None  # int [q]: the gallery position of the query itself, or None
-
-    def rows(self, index: Any, gallery_size: int) -> tuple[Any, Any]:
-        """`(relevant, ignored)`, bool `[b, g]`, of the queries at `index`; None when nothing is ignored."""
-        if self.table is not None:
-            relevant = self.table[index]
-        else:
-            relevant = self.query_codes[index][:, None] == self.gallery_codes
-        ignored = None if self.ignored is None else self.ignored[index]
-        if self.self_index is not None:
-            is_self = self.self_index[index][:, None] == np.arange(gallery_size, dtype=np.int32)
-            ignored = is_self if ignored is None else ignored | is_self
-        return (relevant if ignored is None else relevant & ~ignored), ignored
-
-
-def as_features(name: str, x: ArrayLike) -> jax.Array:
-    """`x` as float32 `[n, d]`; raises unless it is 2-D, not empty and, where concrete, finite."""
-    x = jnp.asarray(x)
-    if x.ndim != 2:
-        raise JaxalignError(f"{name} has shape {x.shape}; expected two axes, [n, d], one row per example")
-    if 0 in x.shape:
-        raise JaxalignError(f"{name} is empty, shape {x.shape}; expected at least one row and one column")
-    x = x.astype(jnp.float32)
-    if not isinstance(x, Tracer):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(x)).all(axis=1))
-        if bad.size:
-            raise JaxalignError(
-                f"{name} has NaN or infinite values in {bad.size} of {x.shape[0]} rows"
-                f" (first: {', '.join(map(str, bad[:5]))}); leave those examples out or compute them again"
-            )
-    return x
-
-
-@jax.jit
-def normalize(x: jax.Array) -> jax.Array:
-    """Rows of `[..., d]` scaled to length one; a row of zeros stays zero: its cosine with anything is 0."""
-    # The largest value is taken out first: float32 does not hold the square of 1e20 or of 1e-30.
-    largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
-    x = x / jnp.where(largest == 0, 1, largest)
-    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(length == 0, 1, length)
+_KEYS_PER_BLOCK = 1 << 22  # 16 MiB, so that a block's keys are still in the cache when they are sorted
+_ROWS_PER_BLOCK = 128  # of a gallery too large for that, unless they exceed
+_MOST_KEYS = 1 << 27  # 512 MiB
+_KEYS_PER_TASK = 1 << 18  # sorted by one thread at a time
+_CHUNK = 2048  # rows of a streamed gallery at a time: 4 MiB of float32 at d = 512
+_SORTS = ("numpy", "xla")
 
 
 def rank_statistics(
@@ -92,34 +41,93 @@ def rank_statistics(
     gallery: jax.Array,
     relevance: Relevance,
     *,
+    depths: Sequence[int] = (1,),
     extra_depth: int = 0,
+    trapezoidal: bool = False,
     block_size: int | None = None,
+    dtype: Any = jnp.float32,
     sort: str | None = None,
 ) -> RankStatistics:
-    """Per-query statistics of the cosine ranking of float32 features `[q, d]` against `[g, d]`.
+    """Per-query statistics of the cosine ranking of features `[q, d]` against `[g, d]`.
 
-    `map_at_r` sums over the first R + `extra_depth` items. `block_size` queries are scored at a time. `sort`
-    is "numpy" or "xla", by default the faster of those that can be used. NumPy gives float64 statistics, XLA
-    float32.
+    Args:
+      query, gallery: as `as_features(..., streamed=True)` gives them, any scale.
+      relevance: positives and what is ignored.
+      depths: where `hits` are counted, 1 to g each.
+      extra_depth: `map_at_r` sums over the first R + `extra_depth` items.
+      trapezoidal: whether `average_precision` takes the mean of the precisions at and just above each
+        positive, as revisitop does.
+      block_size: queries scored at a time.
+      dtype: float32, or bfloat16: what unit vectors are rounded to before their products are summed in
+        float32.
+      sort: "numpy" or "xla", by default the faster of those that can be used. They agree exactly on the
+        ranking; NumPy gives float64 statistics, XLA float32.
+
+    Under `jit` and `vmap`, features with NaN or infinite values give NaN; concrete ones are an error.
     """
-    size = _block_size(block_size, query.shape[0], gallery.shape[0])
-    query, gallery = normalize(query), normalize(gallery)
-    if (sort or _fastest_sort(query, gallery, relevance)) == "xla":
-        relevance = jax.tree.map(jnp.asarray, relevance)
-        return _statistics_by_xla(query, gallery, relevance, extra_depth, size)
-    return _statistics_by_numpy(query, gallery, jax.tree.map(np.asarray, relevance), extra_depth, size)
+    return rank_statistics_of_each(
+        query,
+        gallery,
+        [relevance],
+        depths=depths,
+        extra_depth=extra_depth,
+        trapezoidal=trapezoidal,
+        block_size=block_size,
+        dtype=dtype,
+        sort=sort,
+    )[0]
 
 
-def _block_size(block_size: int | None, queries: int, items: int) -> int:
+def rank_statistics_of_each(
+    query: jax.Array,
+    gallery: jax.Array,
+    relevances: Sequence[Relevance],
+    *,
+    depths: Sequence[int] = (1,),
+    extra_depth: int = 0,
+    trapezoidal: bool = False,
+    block_size: int | None = None,
+    dtype: Any = jnp.float32,
+    sort: str | None = None,
+) -> list[RankStatistics]:
+    """`rank_statistics` for several relevances, from one pass over the scores."""
+    depths = _check_depths(depths, gallery.shape[0])
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+        raise JaxalignError(f"dtype is {jnp.dtype(dtype)}; expected float32 or bfloat16")
+    if sort is not None and sort not in _SORTS:
+        raise unknown_name("sort", sort, _SORTS)
+    size = _block_size(block_size, query.shape[0], gallery.shape[0] * len(relevances))
+    query = normalize(query.astype(jnp.float32))
+    if not is_streamed(gallery):
+        gallery = normalize(gallery)
+    sort = sort or _fastest_sort(query, gallery, relevances)
+    tables: list[Relevance] = jax.tree.map(jnp.asarray, list(relevances))
+    run = _statistics_on_device if sort == "xla" else _statistics_on_host
+    return run(query, gallery, tables, size, jnp.dtype(dtype), (depths, extra_depth, trapezoidal))
+
+
+def _check_depths(depths: Sequence[int], items: int) -> tuple[int, ...]:
+    whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in depths)
+    if not whole or any(k < 1 or k > items for k in depths):
+        raise JaxalignError(
+            f"k is {', '.join(map(str, depths))}; expected integers from 1 to {items}, the gallery size"
+        )
+    return tuple(int(k) for k in depths)
+
+
+def _block_size(block_size: int | None, queries: int, keys_per_query: int) -> int:
+    """Queries in each of the equal blocks. Never one alone: XLA rounds a vector's product differently."""
     if block_size is None:
-        return min(queries, max(16, _SCORES_PER_BLOCK // items))
+        streamed = min(_ROWS_PER_BLOCK, _MOST_KEYS // keys_per_query)
+        block_size = max(_KEYS_PER_BLOCK // keys_per_query, streamed, 1)
     if block_size < 1:
         raise JaxalignError(f"block_size is {block_size}; expected a positive number of queries, or None")
-    return min(queries, block_size)
+    blocks = -(-queries // block_size)
+    return max(-(-queries // blocks), 2)
 
 
-def _fastest_sort(query: jax.Array, gallery: jax.Array, relevance: Relevance) -> str:
-    if any(isinstance(x, Tracer) for x in (query, gallery, *jax.tree.leaves(relevance))):
+def _fastest_sort(query: jax.Array, gallery: jax.Array, relevances: Sequence[Relevance]) -> str:
+    if any(isinstance(x, Tracer) for x in (query, gallery, *jax.tree.leaves(relevances))):
         return "xla"
     return "numpy" if all(device.platform == "cpu" for device in query.devices()) else "xla"
 
@@ -128,97 +136,131 @@ def _fastest_sort(query: jax.Array, gallery: jax.Array, relevance: Relevance) ->
 def cosine_rows(query: jax.Array, gallery: jax.Array, start: ArrayLike, *, size: int) -> jax.Array:
     """Scores `[size, g]` of normalised queries `start` to `start + size`, compiled once for every `start`."""
     rows = jax.lax.dynamic_slice_in_dim(query, start, size)
-    return jnp.matmul(rows, gallery.T, precision=jax.lax.Precision.HIGHEST)
+    return _product(rows, gallery, jnp.dtype(jnp.float32))
 
 
-def _statistics_by_numpy(
-    query: jax.Array, gallery: jax.Array, relevance: Relevance, extra_depth: int, size: int
-) -> RankStatistics:
+def _product(rows: jax.Array, gallery: jax.Array, dtype: Any) -> jax.Array:
+    rows, gallery = rows.astype(dtype), gallery.astype(dtype)
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.matmul(rows, gallery.T, precision=highest, preferred_element_type=jnp.float32)
+
+
+def _streamed_product(rows: jax.Array, gallery: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Scores `[b, g]` with a gallery of any scale, and which of its rows are finite, bool `[g]`."""
+    items = gallery.shape[0]
+    chunk = min(_CHUNK, items)
+
+    def fill(i: jax.Array, filled: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # The last chunk reaches back: all have one shape, so that equal vectors get equal scores.
+        start = jnp.minimum(i * chunk, items - chunk)
+        x = jax.lax.dynamic_slice_in_dim(gallery, start, chunk)
+        x, length, finite = direction_and_length(x)
+        scores = _product(rows, x, dtype) / length[None, :]
+        return (
+            jax.lax.dynamic_update_slice_in_dim(filled[0], scores, start, axis=1),
+            jax.lax.dynamic_update_slice_in_dim(filled[1], finite, start, axis=0),
+        )
+
+    empty = jnp.zeros((rows.shape[0], items), jnp.float32), jnp.zeros(items, bool)
+    return jax.lax.fori_loop(0, -(-items // chunk), fill, empty)
+
+
+def _block_keys(
+    query: jax.Array,
+    gallery: jax.Array,
+    relevances: list[Relevance],
+    start: ArrayLike,
+    *,
+    size: int,
+    dtype: Any,
+) -> tuple[list[jax.Array], jax.Array | None]:
+    """Keys `[size, g]` of queries from `start`, one array per relevance; past the last query, that one again.
+
+    And which rows of the gallery are finite, bool `[g]`, where it is streamed.
+    """
+    items = gallery.shape[0]
+    index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), query.shape[0] - 1)
+    if is_streamed(gallery):
+        scores, finite = _streamed_product(query[index], gallery, dtype)
+    else:
+        scores, finite = _product(query[index], gallery, dtype), None
+    return [order_keys(scores, *relevance.rows(index, items)) for relevance in relevances], finite
+
+
+_block_keys_on_host = jax.jit(_block_keys, static_argnames=("size", "dtype"))
+
+
+def _statistics_on_host(
+    query: jax.Array,
+    gallery: jax.Array,
+    relevances: list[Relevance],
+    size: int,
+    dtype: Any,
+    options: tuple[Any, ...],
+) -> list[RankStatistics]:
     queries, items = query.shape[0], gallery.shape[0]
-    step = max(1, _KEYS_PER_SORT // items)
+    step = max(1, _KEYS_PER_TASK // items)
 
-    def block(start: int) -> list[RankStatistics]:
-        first = min(start, queries - size)  # one shape, one compilation: the last block reaches back
-        scores = np.asarray(cosine_rows(query, gallery, first, size=size))
-        stop = min(start + size, queries)
-        return [
-            _rank_by_numpy(
-                scores[row - first : min(row + step, stop) - first],
-                *relevance.rows(slice(row, min(row + step, stop)), items),
-                extra_depth,
-            )
-            for row in range(start, stop, step)
-        ]
+    def rank(keys: np.ndarray) -> RankStatistics:
+        return statistics_by_numpy(np.sort(keys, axis=1), *options)  # np.sort lets go of the interpreter lock
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # np.sort lets go of the interpreter lock
-        parts = [part for parts in pool.map(block, range(0, queries, size)) for part in parts]
-    return RankStatistics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    def dispatch(start: int) -> tuple[int, list[jax.Array], jax.Array | None]:
+        return start, *_block_keys_on_host(query, gallery, relevances, start, size=size, dtype=dtype)
 
+    blocks: Iterable[Any] = map(dispatch, range(0, queries, size))
+    if size * items * len(relevances) <= 4 * _KEYS_PER_BLOCK:
+        blocks = _one_ahead(blocks)
 
-def _rank_by_numpy(
-    scores: np.ndarray, relevant: np.ndarray, ignored: np.ndarray | None, extra_depth: int
-) -> RankStatistics:
-    """One int64 key per item: score descending in the high bits, relevance in the lowest, for the ties."""
-    bits = (scores + np.float32(0)).view(np.int32)  # -0.0 + 0.0 is +0.0: the two zeros tie
-    ascending = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # integers in the order of the floats
-    keys = np.bitwise_not(ascending).astype(np.int64)
-    keys <<= 1
-    keys |= relevant
-    if ignored is not None:
-        np.copyto(keys, np.iinfo(np.int64).max - 1, where=ignored)  # last, and even: not relevant
-    keys.sort(axis=1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-    queries, items = keys.shape
-    found = np.flatnonzero(keys & 1)  # only the positives matter from here on
-    row = found // items
-    rank = found - row * items + 1
-    count = np.bincount(row, minlength=queries)
-    nth = np.arange(1, found.size + 1) - (np.cumsum(count) - count)[row]
-    precision = nth / rank
-    total = count.astype(np.float64)
-    total[count == 0] = np.nan
+        def ranked(block: tuple[int, list[jax.Array], jax.Array | None]) -> list[list[RankStatistics]]:
+            start, keys_of_each, finite = block
+            if finite is not None and start == 0:
+                check_finite("gallery", np.asarray(finite))
+            parts = []
+            for keys in keys_of_each:
+                rows = np.asarray(keys)[: queries - start]
+                parts.append(list(pool.map(rank, [rows[i : i + step] for i in range(0, len(rows), step)])))
+            return parts
 
-    def over_total(weight: np.ndarray) -> np.ndarray:
-        return np.bincount(row, weight, minlength=queries) / total
-
-    return RankStatistics(
-        positives=count,
-        average_precision=over_total(precision),
-        map_at_r=over_total(precision * (rank <= count[row] + extra_depth)),
-        precision_at_r=over_total(rank <= count[row]),
-        recall_at_1=np.where(count == 0, np.nan, keys[:, 0] & 1),
-    )
+        # Nothing but `map` holds a block, so that one is gone before the next is computed.
+        of_blocks = list(map(ranked, blocks))
+    of_relevances = [list(chain.from_iterable(parts)) for parts in zip(*of_blocks, strict=True)]
+    return [RankStatistics(*map(np.concatenate, zip(*parts, strict=True))) for parts in of_relevances]
 
 
-@partial(jax.jit, static_argnames=("extra_depth", "size"))
-def _statistics_by_xla(
-    query: jax.Array, gallery: jax.Array, relevance: Relevance, extra_depth: int, size: int
-) -> RankStatistics:
-    queries, items = query.shape[0], gallery.shape[0]
-
-    def block(start: jax.Array) -> RankStatistics:
-        index = jnp.minimum(start + jnp.arange(size), queries - 1)  # the last block repeats the last query
-        scores = jnp.matmul(query[index], gallery.T, precision=jax.lax.Precision.HIGHEST)
-        return _rank_by_xla(scores, *relevance.rows(index, items), extra_depth)
-
-    blocks = jax.lax.map(block, jnp.arange(0, queries, size))
-    return jax.tree.map(lambda x: x.reshape(-1)[:queries], blocks)
+def _one_ahead(blocks: Iterable[Any]) -> Iterator[Any]:
+    """The same blocks, the next one already under way: XLA returns before its result is there."""
+    blocks = iter(blocks)
+    current = next(blocks)
+    for following in blocks:
+        yield current
+        current = following
+    yield current
 
 
-def _rank_by_xla(
-    scores: jax.Array, relevant: jax.Array, ignored: jax.Array | None, extra_depth: int
-) -> RankStatistics:
-    descending = -scores if ignored is None else jnp.where(ignored, jnp.inf, -scores)
-    _, hit = jax.lax.sort((descending, relevant.astype(jnp.int32)), dimension=1, num_keys=2)
-    rank = jnp.arange(1, hit.shape[1] + 1)
-    nth = jnp.cumsum(hit, axis=1)
-    count = nth[:, -1:]
-    precision = hit * nth / rank
-    total = jnp.where(count == 0, jnp.nan, count)[:, 0]
-    return RankStatistics(
-        positives=count[:, 0],
-        average_precision=precision.sum(1) / total,
-        map_at_r=jnp.where(rank <= count + extra_depth, precision, 0).sum(1) / total,
-        precision_at_r=jnp.where(rank <= count, hit, 0).sum(1) / total,
-        recall_at_1=jnp.where(count[:, 0] == 0, jnp.nan, hit[:, 0]),
-    )
+@partial(jax.jit, static_argnames=("size", "dtype", "options"))
+def _statistics_on_device(
+    query: jax.Array,
+    gallery: jax.Array,
+    relevances: list[Relevance],
+    size: int,
+    dtype: Any,
+    options: tuple[Any, ...],
+) -> list[RankStatistics]:
+    queries = query.shape[0]
+
+    def block(start: jax.Array) -> tuple[list[RankStatistics], jax.Array | None]:
+        keys_of_each, finite = _block_keys(query, gallery, relevances, start, size=size, dtype=dtype)
+        sorted_keys = [jax.lax.sort(keys, dimension=1) for keys in keys_of_each]
+        return [statistics_by_xla(keys, *options) for keys in sorted_keys], finite
+
+    blocks, finite = jax.lax.map(block, jnp.arange(0, queries, size, dtype=jnp.int32))
+    finite = jnp.isfinite(gallery).all() if finite is None else finite.all()
+    sound = finite & jnp.isfinite(query).all(axis=1)
+
+    def per_query(x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, *x.shape[2:])[:queries]
+        return jnp.where(sound, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(per_query, blocks)

@@ -1,0 +1,79 @@
+"""Feature matrices as every function takes them: checked, and scaled to length one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxalign.errors import JaxalignError
+
+_STREAMED = 1 << 26  # elements; above it a float32 copy takes more than 256 MiB
+
+
+def as_features(name: str, x: ArrayLike, *, streamed: bool = False) -> jax.Array:
+    """`x` as float32 `[n, d]`; raises unless it is 2-D, not empty and, where concrete, finite.
+
+    With `streamed`, for callers that go through large matrices in blocks (`is_streamed`): those of 16 bits
+    stay as they are, and whether they are finite is found out on the way.
+    """
+    if streamed and isinstance(x, np.ndarray) and is_streamed(x):
+        x = jax.device_put(x, may_alias=True)  # jnp.asarray holds a second copy for a moment
+    x = jnp.asarray(x)
+    if x.ndim != 2:
+        raise JaxalignError(f"{name} has shape {x.shape}; expected two axes, [n, d], one row per example")
+    if 0 in x.shape:
+        raise JaxalignError(f"{name} is empty, shape {x.shape}; expected at least one row and one column")
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise JaxalignError(f"{name} is {x.dtype}; expected real numbers")
+    streamed = streamed and is_streamed(x)
+    if not (streamed and x.dtype in (jnp.float16, jnp.bfloat16)):
+        x = x.astype(jnp.float32)
+    if not streamed and not isinstance(x, Tracer):
+        check_finite(name, np.asarray(_finite_rows(x)))
+    return x
+
+
+def is_streamed(x: jax.Array | np.ndarray) -> bool:
+    """Whether `x` is too large to be copied: converted and scaled in blocks instead, as it is used."""
+    return x.size > _STREAMED
+
+
+def check_finite(name: str, finite: np.ndarray) -> None:
+    """Raises for rows of `name` that are not finite, bool `[n]`: how many, and the first ones."""
+    bad = np.flatnonzero(~finite)
+    if bad.size:
+        raise JaxalignError(
+            f"{name} has NaN or infinite values in {bad.size} of {finite.size} rows"
+            f" (first: {', '.join(map(str, bad[:5]))}); leave those examples out or compute them again"
+        )
+
+
+@jax.jit
+def normalize(x: jax.Array) -> jax.Array:
+    """Rows of `[..., d]` scaled to length one; a row of zeros stays zero: its cosine with anything is 0."""
+    # The largest value is taken out first: float32 does not hold the square of 1e20 or of 1e-30.
+    largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+    x = x / jnp.where(largest == 0, 1, largest)
+    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / jnp.where(length == 0, 1, length)
+
+
+def direction_and_length(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`(y, length, finite)`: `y / length[:, None]` are the normalised rows of `[n, d]`.
+
+    For a score to be divided by the length, instead of d features. `length` is 1 for a row of zeros;
+    `finite` is bool `[n]`.
+    """
+    small = x.dtype == jnp.float16  # float32 holds the sum of its squares
+    y = x.astype(jnp.float32)
+    largest = jnp.zeros(()) if small else jnp.max(jnp.abs(y), axis=-1)
+    if not small:
+        y = y / jnp.where(largest == 0, 1, largest)[:, None]
+    length = jnp.sqrt(jnp.sum(jnp.square(y), axis=-1))
+    return y, jnp.where(length == 0, 1, length), jnp.isfinite(length) & jnp.isfinite(largest)
+
+
+@jax.jit
+def _finite_rows(x: jax.Array) -> jax.Array:
+    return jnp.isfinite(x).all(axis=1)

@@ -1,0 +1,170 @@
+"""Which gallery items are a query's positives, and which leave its gallery: labels, tables or lists."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxalign.errors import JaxalignError
+
+
+class Relevance(NamedTuple):
+    """Positives by table or by codes, and what is ignored: itself, junk.
+
+    A table is bool `[q, g]`, or int32 `[q, m]`: gallery positions, filled up with g.
+    """
+
+    table: Any = None  # or None, and then codes:
+    query_codes: Any = None  # int [q]
+    gallery_codes: Any = None  # int [g]
+    ignored: Any = None  # a table, or None
+    self_index: Any = None  # int [q]: the gallery position of the query itself, or None
+
+    def rows(self, index: Any, gallery_size: int) -> tuple[Any, Any]:
+        """`(relevant, ignored)`, bool `[b, g]`, of the queries at `index`; None when nothing is ignored."""
+        if self.table is not None:
+            relevant = _table_rows(self.table, index, gallery_size)
+        else:
+            relevant = self.query_codes[index][:, None] == self.gallery_codes[None, :]
+        ignored = None if self.ignored is None else _table_rows(self.ignored, index, gallery_size)
+        if self.self_index is not None:
+            is_self = self.self_index[index][:, None] == np.arange(gallery_size, dtype=np.int32)[None, :]
+            ignored = is_self if ignored is None else ignored | is_self
+        return (relevant if ignored is None else relevant & ~ignored), ignored
+
+
+def relevance_from_labels(
+    query: jax.Array,
+    gallery: jax.Array,
+    query_labels: Any,
+    gallery_labels: Any,
+    exclude_self: bool | ArrayLike,
+    ignore: Any = None,
+) -> Relevance:
+    """Relevance by equal label, labels of either kind turned into int32 codes."""
+    first = _check_labels("query_labels", query_labels, query.shape[0])
+    second = _check_labels("gallery_labels", gallery_labels, gallery.shape[0])
+    if first.dtype.kind != second.dtype.kind:
+        raise JaxalignError(
+            f"query_labels are {_kind(first)}, gallery_labels are {_kind(second)}; expected one kind of label"
+        )
+    codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1].astype(np.int32)
+    shape = (len(first), len(second))
+    return Relevance(
+        query_codes=codes[: len(first)],
+        gallery_codes=codes[len(first) :],
+        ignored=None if ignore is None else check_table("ignore", ignore, shape),
+        self_index=_self_index(exclude_self, *shape),
+    )
+
+
+def relevance_from_table(
+    query: jax.Array, gallery: jax.Array, relevant: Any, exclude_self: bool | ArrayLike, ignore: Any = None
+) -> Relevance:
+    """Relevance by a bool table `[q, g]` or one list of gallery positions per query; `ignore` likewise."""
+    shape = (query.shape[0], gallery.shape[0])
+    return Relevance(
+        table=check_table("relevant", relevant, shape),
+        ignored=None if ignore is None else check_table("ignore", ignore, shape),
+        self_index=_self_index(exclude_self, *shape),
+    )
+
+
+def check_table(name: str, table: Any, shape: tuple[int, int]) -> Any:
+    """`table` as `Relevance` holds it, or a JaxalignError."""
+    if not isinstance(table, jax.Array):
+        if _is_lists(table):
+            return _padded_lists(name, table, shape)
+        table = np.asarray(table)
+    if table.shape != shape or table.dtype != bool:
+        raise JaxalignError(
+            f"{name} is {table.dtype} of shape {table.shape}; expected bool of shape {shape},"
+            " [queries, gallery], or one list of gallery positions per query"
+        )
+    return table
+
+
+def _is_lists(table: Any) -> bool:
+    if isinstance(table, np.ndarray):
+        return table.dtype == object and table.ndim == 1
+    return isinstance(table, Sequence) and not all(np.asarray(row).dtype == bool for row in table)
+
+
+def _padded_lists(name: str, lists: Any, shape: tuple[int, int]) -> np.ndarray:
+    queries, items = shape
+    if len(lists) != queries:
+        raise JaxalignError(f"{name} has {len(lists)} lists; expected one per query, {queries}")
+    rows = [np.asarray(row) for row in lists]
+    padded = np.full((queries, max(1, *(row.size for row in rows))), items, np.int32)
+    for i, row in enumerate(rows):
+        if row.size == 0:
+            continue
+        if row.ndim != 1 or row.dtype.kind not in "iu":
+            raise JaxalignError(
+                f"{name}[{i}] is {row.dtype} of shape {row.shape}; expected gallery positions, integers [m]"
+            )
+        if row.min() < 0 or row.max() >= items:
+            raise JaxalignError(
+                f"{name}[{i}] has positions from {row.min()} to {row.max()};"
+                f" expected 0 to {items - 1}, positions in the gallery"
+            )
+        padded[i, : row.size] = row
+    return padded
+
+
+def _table_rows(table: Any, index: Any, gallery_size: int) -> Any:
+    rows = table[index]
+    if rows.dtype == bool:
+        return rows
+    empty = jnp.zeros((rows.shape[0], gallery_size), bool)
+    return empty.at[jnp.arange(rows.shape[0])[:, None], rows].set(True, mode="drop")
+
+
+def _check_labels(name: str, labels: Any, count: int) -> np.ndarray:
+    if isinstance(labels, Tracer):
+        raise JaxalignError(
+            f"{name} are traced, but labels are compared on the host; under jit or vmap use average_precision"
+            " with relevant = query_labels[:, None] == gallery_labels"
+        )
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or len(labels) != count:
+        raise JaxalignError(f"{name} has shape {labels.shape}; expected one label per row, ({count},)")
+    if labels.dtype.kind == "T" or (labels.dtype.kind == "O" and all(isinstance(x, str) for x in labels)):
+        labels = labels.astype(str)
+    if labels.dtype.kind not in "biuUS":
+        raise JaxalignError(f"{name} has dtype {labels.dtype}; expected integers or strings")
+    return labels if labels.dtype.kind in "US" else labels.astype(np.int64)
+
+
+def _kind(labels: np.ndarray) -> str:
+    return {"i": "integers", "U": "strings", "S": "bytes"}[labels.dtype.kind]
+
+
+def _self_index(exclude_self: bool | ArrayLike, queries: int, items: int) -> Any:
+    if isinstance(exclude_self, bool | np.bool_):
+        if not exclude_self:
+            return None
+        if queries != items:
+            raise JaxalignError(
+                f"exclude_self=True says query i is gallery item i, but there are {queries} queries and"
+                f" {items} gallery items; pass exclude_self=positions, the gallery position of each query"
+            )
+        return np.arange(queries, dtype=np.int32)
+    if isinstance(exclude_self, Tracer):
+        return exclude_self
+    positions = np.asarray(exclude_self)
+    if positions.shape != (queries,) or positions.dtype.kind not in "iu":
+        raise JaxalignError(
+            f"exclude_self is {positions.dtype} of shape {positions.shape}; expected True, False, or the"
+            f" gallery position of each query, integers ({queries},)"
+        )
+    if positions.min() < 0 or positions.max() >= items:
+        raise JaxalignError(
+            f"exclude_self has positions from {positions.min()} to {positions.max()};"
+            f" expected 0 to {items - 1}, positions in the gallery"
+        )
+    return positions.astype(np.int32)
