@@ -1,7 +1,7 @@
 """A model in use: pictures and texts in, features and embeddings out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,14 +11,20 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
+from jaxalign.heads import Params, both_projectors, image_projector, no_text_tower, pre_projection_name
 from jaxalign.image_processing import ImageProcessor
-from jaxalign.linearize import linearize_mlp_head
-from jaxalign.models import ImageTower, ImageTowerConfig, TextTower, TextTowerConfig, TwoTowersConfig
+from jaxalign.models import (
+    ImageTowerConfig,
+    ResNetConfig,
+    TextTower,
+    TextTowerConfig,
+    TwoTowersConfig,
+    image_tower,
+)
 from jaxalign.projectors import Projector, Projectors
 from jaxalign.specs import ModelSpec
-from jaxalign.tokenization import Tokenizer
+from jaxalign.tokenization import Tokenizer, describe_missing
 
-Params = Mapping[str, Any]
 _COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -29,7 +35,7 @@ class DualEncoder:
     Attributes:
       spec: every fact about the checkpoint.
       params: the parameters of `jaxalign.models.TwoTowers`: `img`, `txt`, `t` (log of the logit scale) and,
-        for the sigmoid loss, `b`.
+        for the sigmoid loss, `b`; for an image-only model `img` alone.
       tokenizer: None for a checkpoint without tokenizer files; `apply_text` still works.
       dtype: the towers compute in it; parameters, features and embeddings stay float32.
     """
@@ -51,28 +57,38 @@ class DualEncoder:
     def name(self) -> str:
         return self.spec.name
 
+    def with_layout(self, layout: str) -> "DualEncoder":
+        """This model with the projectors of `layout`: the "paper", or of its published code, "reference".
+
+        They differ for SigLIP and EVA-02; for the Perception Encoder the pre-projection feature does.
+        Embeddings stay the same. Raises JaxalignError for another name.
+        """
+        return replace(self, spec=replace(self.spec, layout=layout))
+
     @property
     def config(self) -> TwoTowersConfig:
-        """Sizes and options of both towers."""
+        """Sizes and options of both towers; `text` is None for an image-only model."""
         return self.spec.towers
 
     @property
     def image_processor(self) -> ImageProcessor:
         s = self.spec
-        return ImageProcessor(self.config.image.image_size, s.resize, s.interpolation, s.mean, s.std)
+        size = self.config.image.image_size
+        return ImageProcessor(size, s.resize, s.interpolation, s.mean, s.std, s.resize_size, s.pipeline)
 
     @property
     def projectors(self) -> Projectors:
-        """The heads of both towers, float32; for an MLP image head, its linearisation."""
-        image, text = self.params["img"], self.params["txt"]
-        if self.config.image.projection is not None:
-            image_projector = Projector(jnp.asarray(image["head"]["kernel"]))
-        elif self.config.image.pooling == "map":
-            image_projector = linearize_mlp_head(image["MAPHead_0"])
-        else:  # the class token is the embedding
-            image_projector = Projector(jnp.eye(self.config.image.width))
-        bias = jnp.asarray(text["head"]["bias"]) if self.config.text.projection_bias else None
-        return Projectors(image=image_projector, text=Projector(jnp.asarray(text["head"]["kernel"]), bias))
+        """The heads of both towers, float32; for an MLP image head, its linearisation.
+
+        `spec.layout` "reference" gives those of IsoCLIP's published code where they differ. Raises
+        JaxalignError for an image-only model.
+        """
+        return both_projectors(self.spec, self.params)
+
+    @property
+    def image_projector(self) -> Projector:
+        """The image tower's head, as in `projectors`; the identity for an image-only model."""
+        return image_projector(self.spec, self.params)
 
     def apply_image(self, params: Params, pixels: ArrayLike, projected: bool = True) -> jax.Array:
         """Embed preprocessed `pixels` float `[n, h, w, 3]` with `params`; pure, for `jit`, `grad` and
@@ -87,7 +103,7 @@ class DualEncoder:
         """
         pixels = jnp.asarray(pixels)
         _check_pixels(pixels, self.config.image.image_size)
-        both = _image_tower(self.config.image, self.dtype, params["img"], pixels)
+        both = self._image_tower(params, pixels)
         return both[0 if projected else 1]
 
     def apply_text(self, params: Params, tokens: ArrayLike, projected: bool = True) -> jax.Array:
@@ -98,15 +114,16 @@ class DualEncoder:
           d_text]`, in the model's dtype.
 
         Raises:
-          JaxalignError: tokens of another shape or a dtype that is no integer.
+          JaxalignError: tokens of another shape or a dtype that is no integer, or an image-only model.
         """
         tokens = jnp.asarray(tokens)
-        context = self.config.text.context
+        config = self.require_text()
+        context = config.context
         if tokens.ndim != 2 or tokens.shape[1] != context or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise JaxalignError(
                 f"tokens have shape {tokens.shape} and dtype {tokens.dtype}; expected int32 [n, {context}]"
             )
-        both = _text_tower(self.config.text, self.dtype, params["txt"], tokens)
+        both = _text_tower(config, self.dtype, params["txt"], tokens)
         return both[0 if projected else 1]
 
     def encode_image(
@@ -128,7 +145,7 @@ class DualEncoder:
         """
         _check_batch_size(batch_size)
         pictures = _image_list(images, self.config.image.image_size)
-        tower = partial(_image_tower, self.config.image, self.dtype, self.params["img"])
+        tower = partial(self._image_tower, self.params)
         batches = self._pixel_batches(pictures, batch_size)
         return _encode(batches, len(pictures), tower, projected, batch_size)
 
@@ -144,24 +161,43 @@ class DualEncoder:
           Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_text]`; float32.
 
         Raises:
-          JaxalignError: no texts, something that is no string, or a model without tokenizer.
+          JaxalignError: no texts, something that is no string, or a model without tokenizer or text tower.
         """
         _check_batch_size(batch_size)
+        config = self.require_text()
         tokens = self.require_tokenizer()(texts)
         if not len(tokens):
             raise JaxalignError("texts is empty; expected at least one string")
-        tower = partial(_text_tower, self.config.text, self.dtype, self.params["txt"])
+        tower = partial(_text_tower, config, self.dtype, self.params["txt"])
         batches = (tokens[i : i + batch_size] for i in range(0, len(tokens), batch_size))
         return _encode(batches, len(tokens), tower, projected, batch_size)
 
-    def require_tokenizer(self) -> Tokenizer:
-        """The tokenizer; raises JaxalignError where the checkpoint came without one."""
-        if self.tokenizer is None:
+    def require_text(self) -> TextTowerConfig:
+        """Sizes and options of the text tower; raises JaxalignError for an image-only model."""
+        if self.config.text is None:
+            raise no_text_tower(self.name)
+        return self.config.text
+
+    def require_patches(self) -> ImageTowerConfig:
+        """Sizes and options of the vision transformer; raises JaxalignError for a ResNet, which has no patch
+        tokens."""
+        if not isinstance(self.config.image, ImageTowerConfig):
             raise JaxalignError(
-                f"model {self.name!r} came without tokenizer.json; put it into the model's folder and load"
-                " again, or pass token ids to apply_text"
+                f"the image tower of {self.name!r} is a ResNet, which has no patch tokens to optimise; load a"
+                " vision transformer"
             )
+        return self.config.image
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer; raises JaxalignError where the checkpoint came without one, or has no text tower."""
+        self.require_text()
+        if self.tokenizer is None:
+            raise JaxalignError(describe_missing(self.spec))
         return self.tokenizer
+
+    def _image_tower(self, params: Params, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        feature = pre_projection_name(self.spec)
+        return _image_tower(self.config.image, self.dtype, feature, params["img"], pixels)
 
     def _pixel_batches(self, images: Any, batch_size: int) -> Iterator[np.ndarray]:
         """Float32 [<= batch_size, h, w, 3], one after the other."""
@@ -183,12 +219,12 @@ class DualEncoder:
 # Jitted by configuration, not by model object: a model that is loaded twice compiles once.
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _image_tower(
-    config: ImageTowerConfig, dtype: Any, params: Params, pixels: jax.Array
+    config: ImageTowerConfig | ResNetConfig, dtype: Any, feature: str, params: Params, pixels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    z, out = ImageTower(config, dtype).bind({"params": params})(pixels)
-    return z, out["pre_logits"]
+    z, out = image_tower(config, dtype).bind({"params": params})(pixels)
+    return z, out[feature]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

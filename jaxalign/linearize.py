@@ -28,8 +28,8 @@ def linearize_mlp_head(
       slope: gelu's derivative at 0.
       layout: "paper" is `x @ W_eff.T + b_eff`. "reference" is what the published code computes, `x @ W_eff +
         b_eff` with the same `[out, in]` matrix: needed to reproduce its numbers, wrong as a linearisation.
-        That code transposes a square text head in the same way: for its numbers, pass `Projector(kernel.T,
-        bias)` as the text projector too.
+        That code transposes a square text head in the same way; `model.with_layout("reference").projectors`
+        has both.
 
     Returns:
       Projector with kernel `[d, d]` and bias `[d]`.

@@ -1,14 +1,16 @@
 """Parameters as flat tables of tensors, and the check that a table is complete and fits."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
-from jaxalign.models import TwoTowers, TwoTowersConfig
+from jaxalign.models import ResNetConfig, TwoTowers, TwoTowersConfig
 
 STORED_DTYPES = ("float16", "bfloat16", "float32")
 _MENTIONED = 10  # tensors of each kind that one message names
@@ -52,12 +54,34 @@ def check_tensors(
 
 def expected_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of `TwoTowers`, by its path joined with "/"; nothing is computed."""
-    side, context = config.image.image_size, config.text.context
-    inputs = (
-        jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
-        jax.ShapeDtypeStruct((1, context), jnp.int32),
-    )
-    variables = jax.eval_shape(TwoTowers(config).init, jax.random.key(0), *inputs)
+    return dict(_expected_shapes(config))
+
+
+@cache
+def _expected_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
+    """Traced with one block of a kind, the others being alike: tracing all of them takes seconds."""
+    image, text = config.image, config.text
+    if isinstance(image, ResNetConfig):
+        depths = image.stage_depths
+        shallow = replace(image, stage_depths=tuple(min(depth, 2) for depth in depths))
+        blocks = {f"img/layer{i + 1}_1/": (f"img/layer{i + 1}_", 1, d) for i, d in enumerate(depths)}
+    else:
+        shallow = replace(image, depth=1)
+        blocks = {"img/Transformer/encoderblock_0/": ("img/Transformer/encoderblock_", 0, image.depth)}
+    if text is not None:
+        blocks["txt/Encoder_0/encoderblock_0/"] = ("txt/Encoder_0/encoderblock_", 0, text.depth)
+    shapes = _traced_shapes(replace(config, image=shallow, text=text and replace(text, depth=1)))
+    for prefix, (name, first, depth) in blocks.items():
+        alike = {path.removeprefix(prefix): s for path, s in shapes.items() if path.startswith(prefix)}
+        shapes |= {f"{name}{i}/{path}": s for i in range(first, depth) for path, s in alike.items()}
+    return shapes
+
+
+def _traced_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
+    side = config.image.image_size
+    pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    tokens = None if config.text is None else jax.ShapeDtypeStruct((1, config.text.context), jnp.int32)
+    variables = jax.eval_shape(TwoTowers(config).init, jax.random.key(0), pixels, tokens)
     return {name: leaf.shape for name, leaf in flatten(variables["params"]).items()}
 
 

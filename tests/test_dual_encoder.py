@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_towers import random_tower, tiny_config
 
+from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.models import TwoTowersConfig
+from jaxalign.specs import find_spec
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (5, 30, 40, 3), dtype=np.uint8)
@@ -158,4 +162,92 @@ def test_without_tokenizer_it_says_what_is_missing(clip):
         bare.encode_text(TEXTS)
     np.testing.assert_allclose(
         bare.apply_text(bare.params, clip.tokenizer(TEXTS)), clip.encode_text(TEXTS), atol=1e-5
+    )
+
+
+def other_model(kind, clip, name):
+    """A tiny image tower of `kind` beside `clip`'s text tower, or alone, with the facts of `name`."""
+    image, spec = tiny_config(kind), find_spec(name)
+    params = {"img": random_tower(image)}
+    if spec.towers.text is None:
+        spec = dataclasses.replace(spec, towers=TwoTowersConfig(image, None), position_resampling=None)
+        return DualEncoder(dataclasses.replace(spec, resize_size=None), params)
+    width = image.embedding_width
+    text = dataclasses.replace(clip.config.text, projection=width)
+    kernel = jnp.asarray(RNG.normal(size=(text.width, width)), jnp.float32)
+    params |= {"txt": {**clip.params["txt"], "head": {"kernel": kernel}}, "t": clip.params["t"]}
+    spec = dataclasses.replace(
+        spec, towers=TwoTowersConfig(image, text), start_token=2, pad_token=0, inversion_patches=1
+    )
+    return DualEncoder(spec, params, clip.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("resnet", "RN50"), ("eva02", "EVA02-B-16"), ("pe", "PE-Core-B-16"), ("dinov2", "dinov2-base")],
+)
+def test_image_projectors_of_all_kinds_are_their_heads(clip, kind, name):
+    model = other_model(kind, clip, name)
+    pre, z = model.encode_image(PICTURES, projected=False), model.encode_image(PICTURES)
+    np.testing.assert_allclose(model.image_projector(pre), z, atol=1e-5)
+    assert (model.image_projector.bias is not None) == (kind in ("resnet", "eva02"))
+
+
+def test_an_image_only_model_says_that_it_has_no_text_tower(clip):
+    model = other_model("dinov2", clip, "dinov2-base")
+    assert model.encode_image(PICTURES).shape == (5, model.config.image.width)
+    for ask in (
+        lambda: model.projectors,
+        lambda: model.encode_text(TEXTS),
+        lambda: model.apply_text(model.params, np.zeros((1, 10), np.int32)),
+        model.require_tokenizer,
+    ):
+        with pytest.raises(
+            JaxalignError, match="'dinov2-base' is an image tower alone: it has no text tower"
+        ):
+            ask()
+
+
+def test_a_resnet_has_no_patches_to_optimise(clip):
+    with pytest.raises(JaxalignError, match="'clip-rn50' is a ResNet, which has no patch tokens"):
+        other_model("resnet", clip, "RN50").require_patches()
+    assert clip.require_patches() is clip.config.image
+
+
+def test_published_layout_of_siglip_transposes_both_heads(siglip):
+    paper, published = siglip.projectors, siglip.with_layout("reference").projectors
+    for one, other in ((paper.image, published.image), (paper.text, published.text)):
+        np.testing.assert_allclose(one.kernel, other.kernel.T)
+        np.testing.assert_allclose(one.bias, other.bias)
+
+
+def test_published_layout_of_eva_drops_a_bias_and_transposes_the_text_head(clip):
+    model = other_model("eva02", clip, "EVA02-B-16")
+    paper, published = model.projectors, model.with_layout("reference").projectors
+    assert paper.image.bias is not None
+    assert published.image.bias is None
+    np.testing.assert_array_equal(paper.image.kernel, published.image.kernel)
+    np.testing.assert_array_equal(paper.text.kernel, published.text.kernel.T)
+
+
+def test_published_layout_of_the_perception_encoder_skips_the_residual_mlp(clip):
+    """Same projectors, another feature: with the MLP silenced the two agree."""
+    model = other_model("pe", clip, "PE-Core-B-16")
+    published = model.with_layout("reference")
+    feature = lambda m: m.encode_image(PICTURES, projected=False)
+    assert np.abs(feature(model) - feature(published)).max() > 0.1
+    np.testing.assert_array_equal(model.projectors.image.kernel, published.projectors.image.kernel)
+    np.testing.assert_allclose(published.encode_image(PICTURES), model.encode_image(PICTURES), atol=1e-6)
+    head = model.params["img"]["MAPHead_0"]
+    silent = {**head["MlpBlock_0"], "Dense_1": jax.tree.map(jnp.zeros_like, head["MlpBlock_0"]["Dense_1"])}
+    params = {**model.params, "img": {**model.params["img"], "MAPHead_0": {**head, "MlpBlock_0": silent}}}
+    quiet = dataclasses.replace(model, params=params)
+    np.testing.assert_allclose(feature(quiet), feature(published), atol=1e-5)
+
+
+def test_other_models_have_one_layout(clip):
+    with pytest.raises(JaxalignError, match="unknown layout 'refrence'; did you mean 'reference'"):
+        clip.with_layout("refrence")
+    np.testing.assert_array_equal(
+        clip.projectors.text.kernel, clip.with_layout("reference").projectors.text.kernel
     )

@@ -11,10 +11,9 @@ import pytest
 
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ImageTower, TextTower, TwoTowersConfig
+from jaxalign.models.attention import MultiHeadDotProductAttention
 from jaxalign.models.image_tower import PatchEmbedding
-from jaxalign.models.transformer import ACTIVATIONS, LayerNorm, MultiHeadDotProductAttention
-from jaxalign.specs import MODELS
-from jaxalign.tensors import expected_shapes
+from jaxalign.models.layers import ACTIVATIONS, LayerNorm
 
 RNG = np.random.default_rng(0)
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
@@ -29,13 +28,6 @@ def pixels(model, n=3):
     return normal(n, side, side, 3)
 
 
-@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
-def test_every_known_configuration_can_be_built(spec):
-    shapes = expected_shapes(spec.towers)
-    assert shapes["img/embedding/kernel"] == (8, 8, 3, 256)
-    assert 2_000_000 < sum(int(np.prod(shape)) for shape in shapes.values()) < 3_000_000
-
-
 def test_layer_norm_keeps_the_digits_of_a_large_offset():
     x = 1000 + RNG.normal(size=(4, 64))
     exact = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
@@ -48,7 +40,7 @@ def test_attention_is_flax_attention():
     x = normal(2, 5, 12)
     theirs = nn.MultiHeadDotProductAttention(num_heads=3)
     params = jax.tree.map(lambda p: normal(*p.shape), theirs.init(jax.random.key(0), x)["params"])
-    ours, _ = MultiHeadDotProductAttention(3).bind({"params": params})(x, x)
+    ours, _ = MultiHeadDotProductAttention(3).bind({"params": params})(x)
     close(ours, theirs.apply({"params": params}, x))
 
 
@@ -128,7 +120,11 @@ def test_bfloat16_stays_near(model):
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("image", {"image_size": 25}, "image_size 25 is not a multiple of patch_size 8"),
+        ("image", {"image_size": 7}, "image_size 7 is smaller than patch_size 8"),
+        ("image", {"class_token": False}, "pooling is 'cls' without a class token"),
+        ("image", {"pool_heads": 5}, "width 32 is not a multiple of 5 pool_heads"),
+        ("image", {"rope": "pe", "heads": 16}, "heads are 2 wide; expected a multiple of 4"),
+        ("image", {"registers": -1}, "registers = -1"),
         ("image", {"heads": 3}, "width 32 is not a multiple of 3 heads"),
         ("image", {"activation": "quick_gellu"}, "did you mean 'quick_gelu'"),
         ("text", {"depth": 0}, "depth = 0; expected sizes of 1 or more"),

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
 
-from .transformer import Encoder, KeyValue, check_sizes, check_transformer
+from .attention import KeyValue
+from .layers import check_sizes, check_transformer
+from .transformer import BlockConfig, Encoder
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,8 @@ class TextTower(nn.Module):
         self.token_embedding = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")
         init = nn.initializers.normal(0.01)
         self.pos_embedding = self.param("pos_embedding", init, (1, c.context, c.width))
-        self.encoder = Encoder(
-            c.depth,
-            c.heads,
-            c.mlp_hidden,
-            c.activation,
-            c.norm_epsilon,
-            c.causal,
-            self.dtype,
-            name="Encoder_0",
-        )
+        block = BlockConfig(c.heads, c.mlp_hidden, c.activation, c.norm_epsilon)
+        self.encoder = Encoder(c.depth, block, c.causal, self.dtype, name="Encoder_0")
         self.head = nn.Dense(c.projection, use_bias=c.projection_bias, dtype=self.dtype, name="head")
 
     def __call__(self, tokens: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

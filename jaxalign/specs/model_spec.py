@@ -1,0 +1,118 @@
+"""The record of facts that every checkpoint has."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.image_processing import Pipeline
+from jaxalign.models import ImageTowerConfig, TwoTowersConfig
+from jaxalign.text_cleaning import Cleaning
+
+Resampling = Literal["bicubic", "bicubic_antialias", "bicubic_offset"]
+
+Layout = Literal["paper", "reference"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Every fact about a checkpoint. Where two sources of the same weights differ, each has its own record.
+
+    Attributes:
+      name: what `load` is called with.
+      source: where the weights come from: a repository id, an address, or the script that trained them.
+      revision: commit of `hub_ids[0]`; None where there is none, or none is known to us.
+      licence: SPDX identifier of the weights.
+      paper: the paper or report that describes the model.
+      towers: sizes and options of both towers; the context length and the end token are the text tower's.
+      resize: `squash` to a square, or `shortest` side and then a centre crop.
+      interpolation: of the resize.
+      mean, std: for each colour channel, of pixel values in [0, 1].
+      tokens: `causal` is start, words, end, padding; `sticky` is words, end, padding. In both the end token
+        is kept when a text is cut to the context. None for an image-only model.
+      start_token: id, None for `sticky`.
+      pad_token: id, None for an image-only model.
+      band, text_band: IsoCLIP's (k_top, k_bottom) for image and for text retrieval as printed in its table
+        S10; None where it has none.
+      inversion_patches: how many pseudo-patches `invert_to_image` optimises (table S5; 4 where it says
+        nothing).
+      resize_size: the shortest side before the crop, where it is not the tower's image size (DINO: 256).
+      pipeline: whose conventions the preprocessing follows: the order of RGB, what becomes of transparency,
+        rounding (`jaxalign.image_processing.ImageProcessor`).
+      vocabulary: `clip-bpe` ships with the package; `tokenizer.json` and `sentencepiece` are files of the
+        checkpoint. None for an image-only model.
+      cleaning: what is done to a text before it is split, see `jaxalign.text_cleaning`; None for nothing.
+      hub_ids: repositories that hold these weights, the preferred one first.
+      aliases: other names that `find_spec` takes: those of the original code and of its files.
+      position_resampling: how learned positions of another grid are brought to this image size, see
+        `jaxalign.positions`; None where another grid is an error.
+      layout: `reference` makes projectors, and the pre-projection feature of a Perception Encoder, as the
+        published code of IsoCLIP does where it departs from the paper; needed for its printed numbers.
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    licence: str
+    paper: str
+    towers: TwoTowersConfig
+    resize: Literal["squash", "shortest"]
+    interpolation: Literal["bicubic", "bilinear"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    tokens: Literal["causal", "sticky"] | None
+    start_token: int | None
+    pad_token: int | None
+    band: tuple[int, int] | None = None
+    text_band: tuple[int, int] | None = None
+    inversion_patches: int = 4
+    resize_size: int | None = None
+    pipeline: Pipeline = "open_clip"
+    vocabulary: Literal["clip-bpe", "tokenizer.json", "sentencepiece"] | None = "tokenizer.json"
+    cleaning: Cleaning | None = None
+    hub_ids: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    position_resampling: Resampling | None = None
+    layout: Layout = "paper"
+
+    def __post_init__(self):
+        if self.layout not in get_args(Layout):
+            raise unknown_name("layout", self.layout, get_args(Layout))
+        self._check_tokens()
+        image = self.towers.image
+        if isinstance(image, ImageTowerConfig) and not 1 <= self.inversion_patches <= image.num_patches:
+            raise JaxalignError(
+                f"{self.name}: inversion_patches is {self.inversion_patches}; expected 1 to"
+                f" {image.num_patches}, the patches of a picture"
+            )
+        if self.resize_size is not None and self.resize_size < image.image_size:
+            raise JaxalignError(
+                f"{self.name}: resize_size is {self.resize_size}; expected at least {image.image_size}, the"
+                " side of the crop"
+            )
+        if min(self.std) <= 0:
+            raise JaxalignError(f"{self.name}: std is {self.std}; expected values above 0")
+
+    def _check_tokens(self) -> None:
+        text = self.towers.text
+        if text is None:
+            if (self.tokens, self.start_token, self.pad_token) != (None, None, None):
+                raise JaxalignError(f"{self.name} has no text tower; expected no tokens, start or pad token")
+            return
+        if self.tokens is None or self.pad_token is None:
+            raise JaxalignError(f"{self.name}: tokens or pad_token is null; expected both for the text tower")
+        if (self.tokens == "causal") != (self.start_token is not None):
+            raise JaxalignError(
+                f"{self.name}: tokens {self.tokens!r} with start_token {self.start_token};"
+                " expected a start token for 'causal' and None for 'sticky'"
+            )
+        for which in ("start_token", "pad_token"):
+            token = getattr(self, which)
+            if token is not None and not 0 <= token < text.vocabulary:
+                raise JaxalignError(
+                    f"{self.name}: {which} is {token}; expected an id below {text.vocabulary}"
+                )
+
+    @property
+    def context(self) -> int | None:
+        """Token ids in a text; None for an image-only model."""
+        return self.towers.text.context if self.towers.text else None

@@ -1,0 +1,83 @@
+"""Records as JSON, and back with every problem named."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from jaxalign.errors import JaxalignError, unknown_name
+
+from .model_spec import ModelSpec
+
+
+def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
+    """Plain dictionaries, lists, strings and numbers."""
+    return dataclasses.asdict(spec)
+
+
+def spec_from_json(values: Any) -> ModelSpec:
+    """The inverse of `spec_to_json`, also of what JSON made of its result.
+
+    Raises:
+      JaxalignError: all missing, unknown and mistyped keys, or sizes that do not fit.
+    """
+    problems: list[str] = []
+    spec = _build(ModelSpec, values, "", problems)
+    if problems:
+        raise JaxalignError("; ".join(problems))
+    return spec
+
+
+def _build(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
+    """`value` as an instance of the annotation `kind`; what does not fit is added to `problems`."""
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where, problems)
+    if get_origin(kind) in (UnionType, Union):
+        kinds = [k for k in get_args(kind) if k is not NoneType]
+        if value is None and NoneType in get_args(kind):
+            return None
+        return _build(_nearest(kinds, value), value, where, problems)
+    if get_origin(kind) is tuple:
+        return _build_tuple(get_args(kind), value, where, problems)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            problems.append(f"{where} is {value!r}; expected {' or '.join(map(repr, get_args(kind)))}")
+        return value
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        problems.append(f"{where} is {value!r}; expected a {kind.__name__}")
+        return value
+    return kind(value)
+
+
+def _nearest(kinds: list[Any], value: Any) -> Any:
+    """Which of several dataclasses (the kinds of image tower) `value` is: the one with most of its keys."""
+    keys = set(value) if isinstance(value, Mapping) else set()
+    return max(kinds, key=lambda kind: len(keys & set(get_type_hints(kind)))) if len(kinds) > 1 else kinds[0]
+
+
+def _build_tuple(items: tuple[Any, ...], value: Any, where: str, problems: list[str]) -> Any:
+    if items[-1] is Ellipsis and isinstance(value, list | tuple):
+        items = items[:1] * len(value)
+    if isinstance(value, list | tuple) and len(value) == len(items):
+        return tuple(_build(k, v, where, problems) for k, v in zip(items, value, strict=True))
+    expected = "a list" if items[-1] is Ellipsis else f"a list of {len(items)}"
+    problems.append(f"{where} is {value!r}; expected {expected}")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(value, Mapping):
+        problems.append(f"{where or 'the content'} is {value!r:.60}; expected an object")
+        return None
+    path = lambda name: f"{where}.{name}" if where else name
+    hints = get_type_hints(kind)
+    before = len(problems)
+    problems += [str(unknown_name("key", path(key), map(path, hints))) for key in value if key not in hints]
+    arguments = {}
+    for field in dataclasses.fields(kind):
+        if field.name in value:
+            arguments[field.name] = _build(hints[field.name], value[field.name], path(field.name), problems)
+        elif field.default is dataclasses.MISSING:
+            problems.append(f"{path(field.name)} is missing")
+    return kind(**arguments) if len(problems) == before else None
