@@ -229,7 +229,12 @@ def _siglip_text_loop(batch: int) -> Callable[[], Any]:
     import transformers
 
     config = transformers.SiglipTextConfig(
-        vocab_size=VOCABULARY, max_position_embeddings=64, projection_size=768, **_sizes(SIGLIP_TEXT)
+        vocab_size=VOCABULARY,
+        max_position_embeddings=64,
+        projection_size=768,
+        bos_token_id=0,
+        eos_token_id=1,
+        **_sizes(SIGLIP_TEXT),
     )
     model = transformers.SiglipTextModel(config).eval().requires_grad_(False)
     text = getattr(model, "text_model", model)  # an attribute until transformers 5

@@ -92,7 +92,8 @@ def principal_subspace(
 
     Args:
       text_embeddings: `[n, d]`.
-      rank: how many directions to keep, default `d // 2`. A traced scalar works and is not checked.
+      rank: how many directions to keep; by default `d // 2`, or all that the texts span where those are
+        fewer (37 class names span 36). A traced scalar works and is not checked.
       center: whether to subtract the mean first. The eigenvalues are those of the covariance (over n - 1)
         with it, of the second moment (over n) without.
       normalize: whether to scale every embedding to length one first.
@@ -105,7 +106,7 @@ def principal_subspace(
     texts = as_features("text_embeddings", text_embeddings)
     n, d = texts.shape
     basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
-    count = _check_rank(d // 2 if rank is None else rank, spanned, n, d)
+    count = _check_rank(max(min(d // 2, spanned), 1) if rank is None else rank, spanned, n, d)
     if isinstance(count, int):
         basis = basis[:, :count]
     else:

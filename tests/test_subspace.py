@@ -34,8 +34,10 @@ def test_eigenvalues_and_mean_are_those_of_the_covariance():
     np.testing.assert_allclose(subspace.mean, TEXTS.mean(0), atol=1e-6)
 
 
-def test_default_rank_is_half_the_width():
+def test_default_rank_is_half_the_width_or_what_the_texts_span():
     assert principal_subspace(TEXTS).basis.shape == (12, 6)
+    assert principal_subspace(TEXTS[:5]).basis.shape == (12, 4)
+    assert principal_subspace(TEXTS[:5], center=False).basis.shape == (12, 5)
 
 
 def test_mean_adjustment_moves_nothing_relative_to_anything():
@@ -82,7 +84,7 @@ def test_works_under_jit_and_vmap():
         (TEXTS, {"rank": 13}, "expected 1 to 12"),
         (
             TEXTS[:5],
-            {},
+            {"rank": 6},
             "rank is 6; 5 text embeddings of width 12 span 4 directions, so expected 1 to 4: pass such",
         ),
         (TEXTS[:5], {"rank": 5}, "span 4"),
@@ -141,7 +143,7 @@ def test_texts_that_repeat_each_other_span_less():
     assert spanned_subspace(repeated, center=False).basis.shape == (12, 4)
     assert spanned_subspace(TEXTS).basis.shape == (12, 12)
     with pytest.raises(JaxalignError, match="rank is 6; 40 text embeddings of width 12 span 3 directions"):
-        principal_subspace(repeated)
+        principal_subspace(repeated, 6)
     with pytest.raises(JaxalignError, match="the 40 text embeddings are all alike"):
         principal_subspace(np.repeat(TEXTS[:1], 40, axis=0), 1)
     with pytest.raises(JaxalignError, match="traced, but their rank is a shape"):

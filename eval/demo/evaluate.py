@@ -18,11 +18,12 @@ from eval.demo.image_retrieval import (
     invert_queries,
     measure_images,
     measure_names,
+    trace_queries,
 )
 from eval.demo.measure import Measured
 from eval.demo.settings import DemoSettings
 from eval.demo.stages import Stages
-from eval.demo.text_retrieval import choose_text_band, measure_texts
+from eval.demo.text_retrieval import choose_text_band, invert_captions, measure_texts
 from eval.report import ModelArrays
 
 
@@ -46,10 +47,16 @@ def evaluate(
         fitted = fit(encoder, encoded.training, data, settings)
         text_sweep = choose_text_band(encoder, data.training_captions, settings)
     queries = choose_queries(data.scenes.labels["emoji"], settings.queries)
-    inverted, losses = invert_queries(model, encoded.scenes.embeddings[queries], settings, seed, stages)
+    inverted = invert_queries(model, encoded.scenes.embeddings[queries], settings, seed, stages)
+    inverted_texts = invert_captions(model, data.captions, encoded.captions, settings, seed, stages)
     with stages.stage("measure", f"{model.name}: measuring"):
         methods = embeddings_by_method(model, fitted)
-        measured = measure_images(methods, inverted, encoded.scenes, data, queries)
+        measured = measure_images(methods, np.asarray(inverted.embeddings), encoded.scenes, data, queries)
+        texts, ovi = measure_texts(model, data.captions, encoded.captions, text_sweep.best, inverted_texts)
+        inversions = {
+            "OTI": trace_queries(inverted, measured, encoded.scenes, data, queries),
+            "OVI": ovi,
+        }
         histograms = {
             name: ja.similarity_histograms(methods[name](encoded.scenes), data.scenes.labels["emoji"])
             for name in ("image-image", "isoclip")
@@ -58,7 +65,7 @@ def evaluate(
             "model": model.name,
             "dataset": SCENES,
             "image_retrieval": {method: m.entry for method, m in measured.items()},
-            "text_retrieval": measure_texts(model, data.captions, encoded.captions, text_sweep.best),
+            "text_retrieval": texts,
             "classification": _classify(encoder, encoded, data, fitted),
             "inter_modal": {
                 SCENES: measure_names(encoder, encoded.scenes, data.scenes),
@@ -68,10 +75,11 @@ def evaluate(
             "indicators": _indicators(encoded, data, fitted)
             | {"overlap": {name: ja.histogram_overlap(h) for name, h in histograms.items()}},
             "queries": len(queries),
+            "inversions": {name: found.as_json() for name, found in inversions.items()},
         }
     examples = _examples(methods, measured, encoded.scenes, data, queries, settings.examples)
     singular_values = np.asarray(fitted.spectrum.s)
-    return results, ModelArrays(singular_values, fitted.band, text_sweep, histograms, losses, examples)
+    return results, ModelArrays(singular_values, fitted.band, text_sweep, histograms, inversions, examples)
 
 
 def _encode(encoder: Encoder, data: DemoData, stages: Stages) -> Encoded:

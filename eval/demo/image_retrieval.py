@@ -11,9 +11,10 @@ import jaxalign as ja
 from eval.datasets import Examples
 from eval.demo.data import PROMPT, DemoData, choose_queries, emoji_names
 from eval.demo.encode import Encoder, Features
-from eval.demo.measure import Measured, measure_tasks
+from eval.demo.measure import Measured, measure_tasks, trace
 from eval.demo.settings import DemoSettings
 from eval.demo.stages import Stages
+from eval.report import InversionTrace
 from eval.report.tables import TASKS
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
@@ -84,22 +85,34 @@ def embeddings_by_method(model: ja.DualEncoder, fitted: Fitted) -> dict[str, Emb
 
 def invert_queries(
     model: ja.DualEncoder, embeddings: np.ndarray, settings: DemoSettings, seed: int, stages: Stages
-) -> tuple[np.ndarray, np.ndarray]:
-    """Text embeddings [q, d] of the queries' inversions (OTI), and the mean loss at each step [steps]."""
-    found, losses = [], []
+) -> ja.Inversion:
+    """The queries' inversions to text (OTI)."""
     count = len(embeddings)
     with stages.stage("oti", f"{model.name}: inverting {count} queries to text", total=count) as advance:
-        for start in range(0, count, settings.oti_batch):
-            rows = np.arange(start, start + min(settings.oti_batch, count))
-            key = jax.random.fold_in(jax.random.key(seed), start)
-            kept = min(len(rows), count - start)  # the last batch is filled up: one compiled shape
-            inversion = ja.invert_to_text(
-                model, embeddings[np.minimum(rows, count - 1)], steps=settings.oti_steps, key=key
-            )
-            found.append(np.asarray(inversion.embeddings)[:kept])
-            losses.append(np.asarray(inversion.losses)[:kept])
-            advance(kept)
-    return np.concatenate(found), np.concatenate(losses).mean(0)
+        return ja.invert_to_text(
+            model,
+            embeddings,
+            steps=settings.oti_steps,
+            key=jax.random.key(seed),
+            keep=[step for step in settings.curve if step <= settings.oti_steps],
+            on_batch=lambda rows, part: advance(len(rows)),
+        )
+
+
+def trace_queries(
+    inversion: ja.Inversion,
+    measured: dict[str, Measured],
+    features: Features,
+    data: DemoData,
+    queries: np.ndarray,
+) -> InversionTrace:
+    """Loss and same-emoji mAP of OTI against the steps; the mAP comes from the steps that were kept."""
+    labels = data.scenes.labels["emoji"]
+    return trace(
+        inversion,
+        measured["image-image"].entry["mAP"],
+        lambda z: ja.retrieval_metrics(z, features.embeddings, labels[queries], labels, exclude_self=queries),
+    )
 
 
 def measure_images(

@@ -1,6 +1,6 @@
 """Scores of one method: metrics on each task, and how sure its difference to a baseline is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
+from eval.report import InversionTrace
 from eval.report.tables import TASKS
 
 METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
@@ -71,3 +72,12 @@ def measure_tasks(
         )
     main, *others = tasks
     return Measured(scores[main] | {"tasks": {task: scores[task] for task in others}}, precision)
+
+
+def trace(
+    inversion: ja.Inversion, baseline: float, metrics: Callable[[ArrayLike], Mapping[str, float]]
+) -> InversionTrace:
+    """Mean loss at each step, and the mAP of the embeddings at the kept steps, beside a baseline's."""
+    steps = np.array(sorted(inversion.kept))
+    precision = np.array([metrics(inversion.kept[int(step)])["mAP"] for step in steps])
+    return InversionTrace(np.asarray(inversion.losses).mean(0), steps, precision, baseline)

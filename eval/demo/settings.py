@@ -16,7 +16,9 @@ class DemoSettings:
       band_grid: the values of `k_top` and of `k_bottom` that are tried.
       ranks: the ranks of the text subspace that are tried.
       oti_steps: optimisation steps of the inversion to text.
-      oti_batch: queries that are inverted at a time.
+      ovi_steps: of the inversion to image, which takes all patches through the tower at each step.
+      ovi_queries: at most so many of the caption queries are inverted to image, evenly spaced.
+      curve: step counts at which the mAP of an inversion is measured, as far as it has them.
       examples: queries that the report shows with their results.
     """
 
@@ -25,11 +27,13 @@ class DemoSettings:
     band_grid: tuple[int, ...] = (0, 2, 4, 8, 16, 24, 32, 48)
     ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
     oti_steps: int = 150
-    oti_batch: int = 96
+    ovi_steps: int = 50
+    ovi_queries: int = 40
+    curve: tuple[int, ...] = (0, 5, 10, 20, 35, 50, 75, 100, 150)
     examples: int = 8
 
     def __post_init__(self):
-        for name in ("training_names", "oti_steps", "oti_batch"):
+        for name in ("training_names", "oti_steps", "ovi_steps", "ovi_queries"):
             if getattr(self, name) < 1:
                 raise JaxalignError(f"{name} is {getattr(self, name)}; expected 1 or more")
         if self.queries is not None and self.queries < 2:

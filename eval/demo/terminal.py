@@ -11,7 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.report import findings
-from eval.report.tables import TASKS, Cell, Row, classification_table, image_table, text_table
+from eval.report.tables import (
+    TASKS,
+    Cell,
+    Row,
+    classification_table,
+    image_table,
+    inversion_note,
+    text_table,
+)
 
 COLOURS = {"up": "green", "down": "red", "same": "dim"}
 
@@ -39,6 +47,8 @@ def print_model(console: Console, entry: Mapping[str, Any]) -> None:
     title = f"{entry['model']} on {entry['dataset']}, {entry['queries']} queries, mAP in %"
     console.print(score_table(title, list(TASKS.values()), image_table(entry)))
     console.print(score_table("Captions of the same emoji", ["text to text"], text_table(entry)))
+    if note := inversion_note(entry).strip():
+        console.print(note, style="dim")
     console.print(score_table("Unicode group of a picture", ["accuracy"], classification_table(entry)))
     console.print(
         f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom,"

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 import jaxalign as ja
 from eval.demo.data import CaptionSet
 from eval.demo.encode import Encoder, Features
-from eval.demo.measure import measure_task
+from eval.demo.measure import measure_task, trace
 from eval.demo.settings import DemoSettings
+from eval.demo.stages import Stages
+from eval.report import InversionTrace
 
 
 def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSettings) -> ja.BandSweep:
@@ -30,14 +33,52 @@ def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSetti
     )
 
 
+def invert_captions(
+    model: ja.DualEncoder,
+    captions: CaptionSet,
+    features: Features,
+    settings: DemoSettings,
+    seed: int,
+    stages: Stages,
+) -> tuple[np.ndarray, ja.Inversion]:
+    """Some of the queries, as positions among the captions, and their inversions to image (OVI)."""
+    queries = captions.queries
+    count = min(settings.ovi_queries, len(queries))
+    chosen = queries[np.linspace(0, len(queries) - 1, count).round().astype(int)]
+    with stages.stage("ovi", f"{model.name}: inverting {count} captions to image", total=count) as advance:
+        inversion = ja.invert_to_image(
+            model,
+            features.embeddings[chosen],
+            steps=settings.ovi_steps,
+            key=jax.random.key(seed),
+            keep=[step for step in settings.curve if step <= settings.ovi_steps],
+            on_batch=lambda rows, part: advance(len(rows)),
+        )
+    return chosen, inversion
+
+
 def measure_texts(
-    model: ja.DualEncoder, captions: CaptionSet, features: Features, band: tuple[int, int]
-) -> dict[str, Any]:
-    """First captions against all captions: the embeddings as they are, and IsoCLIP with the text band."""
+    model: ja.DualEncoder,
+    captions: CaptionSet,
+    features: Features,
+    band: tuple[int, int],
+    inverted: tuple[np.ndarray, ja.Inversion],
+) -> tuple[dict[str, Any], InversionTrace]:
+    """First captions against all captions: the embeddings as they are, IsoCLIP with the text band, and OVI.
+
+    OVI is measured on the queries that were inverted, and its difference is to the baseline on the same ones;
+    its entry says how many they are, after how many steps.
+    """
     head = ja.isoclip(model.projectors, *band).text
     queries, labels = captions.queries, captions.labels
     entries, baseline = {}, None
     for name, x in (("text-text", features.embeddings), ("isoclip", np.asarray(head(features.pre)))):
         entries[name], precision = measure_task(x[queries], x, labels[queries], labels, queries, baseline)
         baseline = precision if baseline is None else baseline
-    return entries
+    chosen, inversion = inverted
+    plain, gallery = features.embeddings[chosen], features.embeddings
+    before, precision = measure_task(plain, gallery, labels[chosen], labels, chosen)
+    entries["ovi"], _ = measure_task(inversion.embeddings, gallery, labels[chosen], labels, chosen, precision)
+    entries["ovi"] |= {"queries": len(chosen), "steps": inversion.losses.shape[1], "baseline": before["mAP"]}
+    metrics = lambda z: ja.retrieval_metrics(z, gallery, labels[chosen], labels, exclude_self=chosen)
+    return entries, trace(inversion, before["mAP"], metrics)
