@@ -16,7 +16,7 @@ import tyro
 
 from .measure import Claim, machine
 
-SUITES = ("ranking", "sweep", "few_shot", "inversion", "conversion", "encoding")
+SUITES = ("ranking", "sweep", "few_shot", "inversion", "conversion", "encoding", "reproduce")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ import json
 import os
 import platform
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,17 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 
 FORMAT, VERSION = "jaxalign-run", 1
+# What zipfile and NumPy raise for an archive of arrays with wrong bytes in it.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
 
 
@@ -135,9 +148,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error
 
 

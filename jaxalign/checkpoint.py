@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -15,80 +15,103 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.models import TwoTowersConfig
-from jaxalign.specs import MODELS, ModelSpec, spec_from_json, spec_to_json
+from jaxalign.errors import JaxalignError
+from jaxalign.hub import CONFIG, fetch_checkpoint
+from jaxalign.safetensors_files import read_safetensors, write_safetensors
+from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
+from jaxalign.stored import read_parameters
 from jaxalign.tensors import STORED_DTYPES, check_tensors, flatten, unflatten
-from jaxalign.tokenization import Tokenizer, read_backend
+from jaxalign.tokenization import TOKENIZER_FILES, load_tokenizer
 
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+WEIGHTS, VERIFICATION = "model.safetensors", "verify.json"
 FORMAT = "jaxalign"
 READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 _EMBEDDED = Path(__file__).parent / "embedded"
-_SAFETENSORS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 
-def load(name_or_path: str | os.PathLike, *, dtype: Any = jnp.float32) -> DualEncoder:
-    """A model by name or from disk; parameters come back in float32.
+def load(
+    name_or_path: str | os.PathLike, *, dtype: Any = jnp.float32, spec: str | ModelSpec | None = None
+) -> DualEncoder:
+    """A model by name, from disk or from the Hugging Face hub; parameters come back in float32.
 
-    Looked for in this order: an embedded model of this name; a local folder or file of `save`'s format; a
-    local folder or file of a format that a reader knows. Readers are modules under the entry-point group
-    `jaxalign.checkpoint_readers` with two functions: `recognises(path) -> bool` and `read(path) ->
-    DualEncoder`.
+    Looked for in this order: an embedded model of this name; a local folder or file, of `save`'s format or of
+    one that a reader knows (transformers, open_clip, timm, big_vision, the originals' own files); a known
+    model, by name, alias or hub id; any other repository of the hub. Readers are modules under the
+    entry-point group `jaxalign.checkpoint_readers` with two functions: `recognises(path) -> bool` and
+    `read(path, spec) -> DualEncoder`.
 
     Args:
-      name_or_path: "emoji-clip", "emoji-siglip", or a path.
+      name_or_path: "emoji-clip", "openai/clip-vit-base-patch16", or a path.
       dtype: what the towers compute in: float32, bfloat16 or float16.
+      spec: which known model a file is (a name that `find_spec` takes), or all its facts; by default found
+        out from configuration and shapes.
 
     Raises:
-      JaxalignError: an unknown name, a damaged or incomplete folder, or tensors that are missing, left over
-        or of another shape than the configuration says (all of them named in one message).
+      JaxalignError: an unknown or ambiguous name, a damaged or incomplete file, no network and nothing
+        cached, or tensors that are missing, left over or of another shape (all of them named in one message).
     """
-    return replace(_find(os.fspath(name_or_path)), dtype=dtype)
+    facts = find_spec(spec) if isinstance(spec, str) else spec
+    return replace(_find(os.fspath(name_or_path), facts), dtype=dtype)
 
 
-def _find(name: str) -> DualEncoder:
-    if name in MODELS:
+def _find(name: str, spec: ModelSpec | None) -> DualEncoder:
+    if name in MODELS and (_EMBEDDED / name).is_dir():
         return read_folder(_EMBEDDED / name)
     path = Path(name).expanduser()
     if path.exists():
-        return _read_local(path)
-    return _read_hub(name)
+        return _read_local(path, spec)
+    return _read_hub(name, spec)
 
 
-def _read_local(path: Path) -> DualEncoder:
+def _read_local(path: Path, spec: ModelSpec | None) -> DualEncoder:
     if is_model_folder(path):
+        if spec is not None:
+            raise JaxalignError(f"{path} holds its own facts; leave out spec {spec.name!r}")
         return read_folder(path)
-    readers = entry_points(group=READERS)
-    for entry in readers:
+    for entry in entry_points(group=READERS):
         reader = entry.load()
         if reader.recognises(path):
-            return reader.read(path)
-    formats = ", ".join(["jaxalign folder", *sorted(readers.names)])
+            return reader.read(path, spec)
     raise JaxalignError(
-        f"{path} is in no format that can be read (tried: {formats}); expected a folder with {CONFIG} and"
-        f" {WEIGHTS} that jaxalign saved, or a file or folder of one of these formats"
+        f"{path} is in no format that can be read; expected a folder with {CONFIG} and {WEIGHTS} (jaxalign's,"
+        " transformers' or timm's), one of open_clip, or a file .safetensors, .npz, .pt, .pth or .bin"
     )
 
 
-def _read_hub(name: str) -> DualEncoder:
-    """Where a hub id will be resolved to a local folder; until then, say what works."""
-    if name.count("/") == 1 and not name.startswith((".", "~", "/")):
+def _read_hub(name: str, spec: ModelSpec | None) -> DualEncoder:
+    """A known model, or any repository, by way of the hub's cache."""
+    try:
+        known = find_spec(name)
+    except JaxalignError as error:
+        if name.count("/") != 1 or name.startswith((".", "~", "/")):
+            raise JaxalignError(f"{error} (and there is no such path)") from error
+        return _read_local(fetch_checkpoint(name, None), spec)
+    if not known.hub_ids:
         raise JaxalignError(
-            f"{name!r} is no local path, and hub ids are not supported yet; pass a local folder, or one of"
-            f" the embedded models: {', '.join(MODELS)}"
+            f"{known.name} is not on the hub; download {known.source} and load that file with"
+            f" spec={known.name!r}"
         )
-    raise unknown_name("model", name, MODELS, hint="(and there is no such path)")
+    matching = [repository for repository in known.hub_ids if repository.casefold() == name.casefold()]
+    repository = (matching or known.hub_ids)[0]
+    revision = known.revision if repository == known.hub_ids[0] else None
+    return _read_local(fetch_checkpoint(repository, revision), spec or known)
 
 
-def save(model: DualEncoder, path: str | os.PathLike, dtype: Any = None) -> None:
+def save(
+    model: DualEncoder,
+    path: str | os.PathLike,
+    dtype: Any = None,
+    *,
+    check: Callable[[Path], None] | None = None,
+) -> None:
     """Write `model` as a folder that `load` reads; it is complete or not there at all.
 
     Args:
       path: the folder. An earlier model in it is replaced, anything else is left alone with an error. A path
         that ends in `.npz` is written in big_vision's naming instead.
       dtype: of the weights on disk: float16, bfloat16 or float32; by default as they are.
+      check: called with the folder, complete but still under another name; what it raises undoes all.
 
     Raises:
       JaxalignError: a path that holds something else or cannot be written, or weights too large for `dtype`.
@@ -96,49 +119,36 @@ def save(model: DualEncoder, path: str | os.PathLike, dtype: Any = None) -> None
     path = Path(path).expanduser()
     if dtype is not None and jnp.dtype(dtype).name not in STORED_DTYPES:
         raise JaxalignError(f"dtype is {jnp.dtype(dtype).name}; expected {', '.join(STORED_DTYPES)} or None")
-    tensors = _cast({k: np.asarray(v) for k, v in flatten(model.params).items()}, dtype)
+    tensors = flatten(model.params)
     check_tensors({k: (v.shape, v.dtype.name) for k, v in tensors.items()}, model.config, "these parameters")
+    _check_range(tensors, dtype)
     writer = {f".{e.name}": e for e in entry_points(group=WRITERS)}.get(path.suffix)
     if writer is not None:
-        writer.load()(replace(model, params=unflatten(tensors)), path)
+        cast = {k: np.asarray(v).astype(jnp.dtype(dtype or v.dtype), copy=False) for k, v in tensors.items()}
+        writer.load()(replace(model, params=unflatten(cast)), path)
         return
     _check_replaceable(path)
     with _replacing(path) as folder:
-        _write_folder(model, tensors, folder)
+        _write_folder(model, tensors, folder, dtype)
+        if check is not None:
+            check(folder)
 
 
-def _write_folder(model: DualEncoder, tensors: Mapping[str, np.ndarray], folder: Path) -> None:
-    from safetensors.numpy import save_file
-
+def _write_folder(model: DualEncoder, tensors: Mapping[str, Any], folder: Path, dtype: Any) -> None:
     config = {"format": FORMAT, "version": 1} | spec_to_json(model.spec)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for the owner alone
-    if model.tokenizer is not None:
-        (folder / TOKENIZER).write_text(model.tokenizer.backend.to_str(), encoding="utf-8")
+    write_safetensors(tensors, folder / WEIGHTS, dtype)
+    for name, content in (model.tokenizer.files() if model.tokenizer else {}).items():
+        (folder / name).write_bytes(content)
 
 
 def read_folder(folder: Path) -> DualEncoder:
     """The model that `save` wrote into `folder`; raises JaxalignError where a part is missing or damaged."""
     spec = read_spec(folder)
-    tensors = _read_tensors(folder / WEIGHTS, spec.towers)
-    tokenizer = folder / TOKENIZER
-    return DualEncoder(
-        spec=spec,
-        params=unflatten({k: jnp.asarray(v, jnp.float32) for k, v in tensors.items()}),
-        tokenizer=make_tokenizer(spec, tokenizer) if tokenizer.exists() else None,
-    )
-
-
-def make_tokenizer(spec: ModelSpec, path: Path) -> Tokenizer:
-    """The vocabulary of the `tokenizer.json` at `path`, laid out as `spec` says; raises if too large."""
-    text, backend = spec.towers.text, read_backend(path)
-    if backend.get_vocab_size() > text.vocabulary:
-        raise JaxalignError(
-            f"{path} has {backend.get_vocab_size()} tokens, the text tower {text.vocabulary};"
-            " it belongs to another model"
-        )
-    return Tokenizer(backend, text.context, spec.start_token, text.end_token, spec.pad_token)
+    tensors = read_safetensors(folder / WEIGHTS)
+    where = str(folder / WEIGHTS)
+    check_tensors({k: (v.shape, v.dtype) for k, v in tensors.items()}, spec.towers, where)
+    return DualEncoder(spec, unflatten(read_parameters(tensors)), load_tokenizer(spec, folder))
 
 
 def is_model_folder(path: Path) -> bool:
@@ -169,35 +179,15 @@ def read_spec(folder: Path) -> ModelSpec:
         raise JaxalignError(f"{path}: {error}") from error
 
 
-def _read_tensors(path: Path, config: TwoTowersConfig) -> dict[str, np.ndarray]:
-    """Checked against what `config` needs before the first one is read."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            found = {
-                k: (tuple(s.get_shape()), _SAFETENSORS.get(str(s.get_dtype()), str(s.get_dtype())))
-                for k, s in slices.items()
-            }
-            check_tensors(found, config, str(path))
-            return {name: file.get_tensor(name) for name in found}
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise JaxalignError(f"{path} is cut off or damaged: {error}") from error
-
-
-def _cast(tensors: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
+def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
     if dtype is None:
-        return tensors
+        return
     limit = float(jnp.finfo(dtype).max)
-    large = [name for name, x in tensors.items() if not np.abs(x).max(initial=0) <= limit]  # NaN is not
+    large = [name for name, x in tensors.items() if not jnp.abs(x).max(initial=0) <= limit]  # NaN is not
     if large:
         raise JaxalignError(
             f"{', '.join(large[:5])}: NaN or values above {limit:g} do not fit {jnp.dtype(dtype).name}"
         )
-    return {name: x.astype(jnp.dtype(dtype)) for name, x in tensors.items()}
 
 
 def _check_replaceable(path: Path) -> None:
@@ -209,7 +199,7 @@ def _check_replaceable(path: Path) -> None:
         return
     if not is_model_folder(path):
         raise JaxalignError(f"{path} exists and is not a model that jaxalign saved; choose another path")
-    others = sorted({p.name for p in path.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER})
+    others = sorted({p.name for p in path.iterdir()} - {CONFIG, WEIGHTS, VERIFICATION, *TOKENIZER_FILES})
     if others:
         raise JaxalignError(
             f"{path} also holds {', '.join(others)}, which would be lost; choose another path"
@@ -226,7 +216,11 @@ def _replacing(path: Path) -> Iterator[Path]:
         if path.exists():
             old = partial.with_suffix(".old")
             path.rename(old)
-            partial.rename(path)
+            try:
+                partial.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
             shutil.rmtree(old)
         else:
             partial.rename(path)

@@ -1,6 +1,6 @@
 """The indicators of intra-modal misalignment in the papers: similarity histograms, the modality gap.
 
-Sources: IsoCLIP, figure 4; Reevaluating, figures 2, 5 and 8.
+Sources: IsoCLIP, figure 4; Reevaluating, figures 2, 5 and 8. `dogs_versus_cats` puts several together.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.ranking import as_features, cosine_rows, normalize
+from jaxalign.ranking import Relevance, as_features, cosine_rows, normalize
 from jaxalign.retrieval import check_pair, relevance_from_labels
 
 _KINDS = ("overlap", "iou")
@@ -27,6 +27,16 @@ class SimilarityHistograms:
     different: np.ndarray  # int64 [bins], pairs of two classes
 
 
+@struct.dataclass
+class ModalityHistograms:
+    """How many pairs of each kind have their cosine in each bin."""
+
+    edges: np.ndarray  # [bins + 1], over [-1, 1]
+    image_image: np.ndarray  # int64 [bins], pairs of different images
+    image_text: np.ndarray  # int64 [bins], all pairs
+    text_text: np.ndarray  # int64 [bins], pairs of different texts
+
+
 def similarity_histograms(
     features: ArrayLike,
     labels: Any,
@@ -39,7 +49,7 @@ def similarity_histograms(
     """Cosine histograms of same-class and different-class pairs, in blocks of `block_size` rows.
 
     Args:
-      features: `[n, d]`, any scale.
+      features: `[n, d]`, any scale; a row of zeros has cosine 0 with everything.
       labels: `[n]`, integers or strings.
       other: features `[m, d]` to pair them with, such as text embeddings: all n m pairs are counted. By
         default the n (n - 1) / 2 pairs of different rows of `features`.
@@ -53,47 +63,64 @@ def similarity_histograms(
       JaxalignError: shapes, widths or lengths that do not fit, features that are empty, NaN or infinite,
         labels of different kinds, or bins or block_size below 1.
     """
-    if bins < 1 or block_size < 1:
-        raise JaxalignError(f"bins is {bins} and block_size {block_size}; expected 1 or more of each")
+    _check_counts(bins, block_size)
     if (other is None) != (other_labels is None):
         raise JaxalignError("other and other_labels belong together; pass both or neither")
     within = other is None
     rows, columns = check_pair(features, features if within else other)
     relevance = relevance_from_labels(rows, columns, labels, labels if within else other_labels, False)
-    n, m = rows.shape[0], columns.shape[0]
-    rows, columns = normalize(rows), normalize(columns)
-    size = min(block_size, n)
-    counts = np.zeros(2 * bins, np.int64)
-    for start in range(0, n, size):
-        first = min(start, n - size)
-        scores = np.asarray(cosine_rows(rows, columns, first, size=size))[start - first :]
-        bin_of = np.clip((scores + 1) * (bins / 2), 0, bins - 1).astype(np.int64)
-        same, _ = relevance.rows(slice(start, start + len(scores)), m)
-        bin_of += bins * same
-        if within:  # row i with the rows after it
-            bin_of = bin_of[np.arange(m) > np.arange(start, start + len(scores))[:, None]]
-        counts += np.bincount(bin_of.ravel(), minlength=2 * bins)
-    return SimilarityHistograms(
-        edges=np.linspace(-1, 1, bins + 1), same=counts[bins:], different=counts[:bins]
+    counts = _count_pairs(rows, None if within else columns, bins, block_size, relevance)
+    return SimilarityHistograms(edges=np.linspace(-1, 1, bins + 1), same=counts[1], different=counts[0])
+
+
+def modality_histograms(
+    image_embeddings: ArrayLike, text_embeddings: ArrayLike, *, bins: int = 100, block_size: int = 256
+) -> ModalityHistograms:
+    """Cosine histograms of image-image, image-text and text-text pairs (Reevaluating, figures 2, 5 and 8).
+
+    Arguments and errors as in `similarity_histograms`, for embeddings `[n, d]` and `[m, d]` of one model.
+    """
+    _check_counts(bins, block_size)
+    image, text = _check_modalities(image_embeddings, text_embeddings)
+    return ModalityHistograms(
+        edges=np.linspace(-1, 1, bins + 1),
+        image_image=_count_pairs(image, None, bins, block_size)[0],
+        image_text=_count_pairs(image, text, bins, block_size)[0],
+        text_text=_count_pairs(text, None, bins, block_size)[0],
     )
 
 
-def histogram_overlap(histograms: SimilarityHistograms, *, kind: str = "overlap") -> float:
-    """How much the two histograms, each scaled to sum to one, share: 0 for none, 1 for all.
+def histogram_overlap(
+    histograms: SimilarityHistograms | ModalityHistograms,
+    *,
+    kind: str = "overlap",
+    between: tuple[str, str] | None = None,
+) -> float:
+    """How much two histograms, each scaled to sum to one, share: 0 for none, 1 for all.
 
-    "overlap" is the sum of the bin-wise minima; "iou" divides it by the sum of the maxima (IsoCLIP, figure
-    4). Both depend on the bins. Raises JaxalignError when a histogram is empty, or on another kind.
+    Args:
+      histograms: by class or by modality.
+      kind: "overlap" is the sum of the bin-wise minima; "iou" divides it by the sum of the maxima (IsoCLIP,
+        figure 4). Both depend on the bins.
+      between: names of the two; by default "same" and "different", or "image_image" and "image_text".
+
+    Raises:
+      JaxalignError: an empty histogram, or another kind or name.
     """
     if kind not in _KINDS:
         raise unknown_name("kind", kind, _KINDS)
+    by_class = isinstance(histograms, SimilarityHistograms)
+    names = ("same", "different") if by_class else ("image_image", "image_text", "text_text")
     shares = []
-    for name in ("same", "different"):
+    for name in names[:2] if between is None else between:
+        if name not in names:
+            raise unknown_name("histogram", name, names)
         count = np.asarray(getattr(histograms, name), np.float64)
         if count.sum() == 0:
-            raise JaxalignError(
-                f"there is no pair in the histogram {name!r};"
-                " expected two classes or more, and one with two examples"
+            needed = (
+                "two classes or more, and one with two examples" if by_class else "two embeddings or more"
             )
+            raise JaxalignError(f"there is no pair in the histogram {name!r}; expected {needed}")
         shares.append(count / count.sum())
     shared = np.minimum(*shares).sum()
     return float(shared if kind == "overlap" else shared / np.maximum(*shares).sum())
@@ -104,13 +131,7 @@ def modality_gap(image_embeddings: ArrayLike, text_embeddings: ArrayLike) -> jax
 
     Raises JaxalignError for widths that differ and for features that are empty, NaN or infinite.
     """
-    image = as_features("image_embeddings", image_embeddings)
-    text = as_features("text_embeddings", text_embeddings)
-    if image.shape[1] != text.shape[1]:
-        raise JaxalignError(
-            f"image embeddings are {image.shape[1]} wide, text embeddings {text.shape[1]};"
-            " expected projected embeddings of one model"
-        )
+    image, text = _check_modalities(image_embeddings, text_embeddings)
     return _centroid_distance(image, text)
 
 
@@ -127,3 +148,45 @@ def effective_rank(singular_values: ArrayLike) -> jax.Array:
 @jax.jit
 def _centroid_distance(image: jax.Array, text: jax.Array) -> jax.Array:
     return jnp.linalg.norm(normalize(image).mean(0) - normalize(text).mean(0))
+
+
+def _count_pairs(
+    rows: jax.Array, columns: jax.Array | None, bins: int, block_size: int, relevance: Relevance | None = None
+) -> np.ndarray:
+    """Pairs in each bin, int64 `[2, bins]`, those that are relevant in the second row.
+
+    Without `columns`, row i is paired with the rows after it.
+    """
+    rows = normalize(rows)
+    others = rows if columns is None else normalize(columns)
+    n, m = rows.shape[0], others.shape[0]
+    size = min(block_size, n)
+    counts = np.zeros(2 * bins, np.int64)
+    for start in range(0, n, size):
+        first = min(start, n - size)  # one shape, one compilation: the last block reaches back
+        scores = np.asarray(cosine_rows(rows, others, first, size=size))[start - first :]
+        index = np.arange(start, start + len(scores))
+        skipped = start if columns is None else 0  # columns before the block are paired with it already
+        bin_of = np.clip((scores[:, skipped:] + 1) * (bins / 2), 0, bins - 1).astype(np.int64)
+        if relevance is not None:
+            bin_of += bins * relevance.rows(index, m)[0][:, skipped:]
+        if columns is None:
+            bin_of = bin_of[np.arange(skipped, m) > index[:, None]]
+        counts += np.bincount(bin_of.ravel(), minlength=2 * bins)
+    return counts.reshape(2, bins)
+
+
+def _check_counts(bins: int, block_size: int) -> None:
+    if bins < 1 or block_size < 1:
+        raise JaxalignError(f"bins is {bins} and block_size {block_size}; expected 1 or more of each")
+
+
+def _check_modalities(image_embeddings: ArrayLike, text_embeddings: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    image = as_features("image_embeddings", image_embeddings)
+    text = as_features("text_embeddings", text_embeddings)
+    if image.shape[1] != text.shape[1]:
+        raise JaxalignError(
+            f"image embeddings are {image.shape[1]} wide, text embeddings {text.shape[1]};"
+            " expected projected embeddings of one model"
+        )
+    return image, text

@@ -132,7 +132,7 @@ def write_torch_zip(path: Path, tensors: dict[str, np.ndarray]) -> Path:
     pickle.write(b"\x80\x02ccollections\nOrderedDict\n)R")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for key, (name, x) in enumerate(tensors.items()):
-            x = np.ascontiguousarray(x)
+            x = np.array(x, order="C")  # ascontiguousarray adds an axis to a scalar
             storage = b"ctorch\n" + _STORAGES[x.dtype.name].encode() + b"\n"
             pickle.write(text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n((")
             pickle.write(text("storage") + storage + text(str(key)) + text("cpu") + number(x.size) + b"tQ")

@@ -118,7 +118,7 @@ def test_every_difference_is_in_one_message(saved):
         "1 missing: img/head/kernel",
         "1 left over: img/hade/kernel (meant img/head/kernel?)",
         "1 misshapen: txt/pos_embedding is (1, 5, 20), expected (1, 10, 20)",
-        "1 of a wrong dtype: t is I64, expected float16/bfloat16/float32",
+        "1 of a wrong dtype: t is int64, expected float16/bfloat16/float32",
     ):
         assert part in message
 
@@ -155,7 +155,6 @@ def test_a_vocabulary_of_another_model(clip, siglip, saved):
     ("name", "message"),
     [
         ("emoji-klip", "unknown model 'emoji-klip'; did you mean 'emoji-clip'"),
-        ("openai/clip-vit-base-patch16", "hub ids are not supported yet"),
         ("./nowhere/at/all", "no such path"),
     ],
 )
@@ -168,7 +167,7 @@ def test_unknown_names(name, message):
 
 def test_a_file_of_no_known_format(tmp_path):
     (tmp_path / "weights.xyz").write_bytes(b"?")
-    with pytest.raises(JaxalignError, match=r"is in no format that can be read \(tried: jaxalign folder"):
+    with pytest.raises(JaxalignError, match=r"is in no format that can be read; expected a folder"):
         ja.load(tmp_path / "weights.xyz")
 
 
@@ -180,7 +179,7 @@ def test_specs_survive_json(spec):
 def test_every_wrong_fact_is_in_one_message(clip):
     facts = spec_to_json(clip.spec)
     facts["towers"]["image"] |= {"depth": "two", "widht": 3}
-    facts |= {"mean": [0.5], "resize": "crop", "std": [0.5, 0.5, True], "pad_token": None}
+    facts |= {"mean": [0.5], "resize": "crop", "std": [0.5, 0.5, True]}
     del facts["licence"]
     with pytest.raises(JaxalignError) as caught:
         spec_from_json(facts)
@@ -190,7 +189,6 @@ def test_every_wrong_fact_is_in_one_message(clip):
         "mean is [0.5]; expected a list of 3",
         "resize is 'crop'; expected 'squash' or 'shortest'",
         "std is True; expected a float",
-        "pad_token is None; expected a int",
         "licence is missing",
     ):
         assert part in str(caught.value)
@@ -218,7 +216,7 @@ def test_flatten_and_unflatten(clip):
     assert jax.tree.structure(unflatten(flat)) == jax.tree.structure(clip.params)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
 def test_embedded_models(name):
     """They hold the facts of the table, and half precision."""
     model = ja.load(name)
@@ -229,4 +227,4 @@ def test_embedded_models(name):
     z = model.encode_text(["a photo of red apple", "a picture of red apple", "a photo of violin"])
     z = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
     assert z[0] @ z[1] > z[0] @ z[2]
-    assert model.tokenizer.backend.get_vocab_size() == model.config.text.vocabulary
+    assert len(model.tokenizer.vocabulary) == model.config.text.vocabulary

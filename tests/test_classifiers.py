@@ -2,10 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_classifiers
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.neighbors import NearestCentroid
 
 from jaxalign.classifiers import (
     Classifier,
+    ensemble_text_weights,
     lda_classifier,
     ncm_classifier,
     prototype_classifier,
@@ -27,6 +31,17 @@ def means(features):
 
 def test_zero_shot_is_the_cosine():
     np.testing.assert_allclose(zero_shot_classifier(TEXT)(X), oracles.cosine(X, TEXT), atol=1e-6)
+
+
+def test_ensemble_normalizes_before_and_after_the_mean():
+    # along (1, 0) and (0, 1), whatever their lengths: the diagonal
+    np.testing.assert_allclose(ensemble_text_weights([[[5.0, 0], [0, 0.1]]]), [[0.5**0.5] * 2], rtol=1e-6)
+    embeddings = RNG.normal(size=(4, 3, 6))
+    expected = oracles_classifiers.ensemble(embeddings)
+    np.testing.assert_allclose(ensemble_text_weights(embeddings), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(ensemble_text_weights)(embeddings), expected, atol=1e-6)
+    one_template = zero_shot_classifier(ensemble_text_weights(TEXT[:, None]))
+    np.testing.assert_allclose(one_template(X), zero_shot_classifier(TEXT)(X), atol=1e-6)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -52,6 +67,51 @@ def test_lda_is_the_formula(normalize):
     got = lda_classifier(FEATURES, LABELS, normalize=normalize)(X)
     expected = oracles.lda_logits(prepare(X), prepare(FEATURES), LABELS, 3)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [4, 9, 10, 11, 60])
+def test_lda_is_the_formula_with_few_and_with_many_examples(width):
+    features = np.random.default_rng(width).normal(size=(10, width))
+    x = np.random.default_rng(9).normal(size=(5, width))
+    got = lda_classifier(features, LABELS, normalize=False)(x)
+    expected = oracles_classifiers.lda(x, features, LABELS, 3)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_lda_in_float32_has_the_digits_of_float32():
+    rng = np.random.default_rng(2)
+    for shots in (2, 16):  # fewer and more examples than dimensions, near one another as CLIP's are
+        labels = np.repeat(np.arange(20), shots)
+        features = 2 + rng.normal(size=(20, 128))[labels] * 0.3 + 0.3 * rng.normal(size=(len(labels), 128))
+        unit = oracles.normalized(features)
+        expected = oracles_classifiers.lda(unit[:50], unit, labels, 20)
+        got = np.asarray(lda_classifier(features, labels)(features[:50]))
+        # Logits share large terms, of which the differences between the classes are left.
+        assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+        np.testing.assert_array_equal(got.argmax(1), expected.argmax(1))
+
+
+def test_lda_is_scikit_learns_with_the_shrinkage_it_amounts_to():
+    labels = np.arange(12) % 3
+    features = np.random.default_rng(5).normal(size=(12, 6)) + np.eye(3, 6)[labels]
+    n, d = features.shape
+    shrinkage = d / (n - 1 + d)
+    reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[1 / 3] * 3)
+    expected = reference.fit(features, labels).decision_function(X) - np.log(1 / 3)
+    got = np.asarray(lda_classifier(features, labels, normalize=False)(X)) - np.log(1 / 3)
+    np.testing.assert_allclose(got, d * (1 - shrinkage) / n * expected, rtol=1e-4, atol=1e-4)
+
+
+def test_means_are_scikit_learns_centroids():
+    unit = oracles.normalized(FEATURES)
+    centroids = NearestCentroid().fit(unit, LABELS).centroids_
+    kernel = prototype_classifier(FEATURES, LABELS).kernel
+    np.testing.assert_allclose(kernel.T, oracles.normalized(centroids), atol=1e-6)
+    # centroids of one length: the nearest is the one of the largest cosine
+    around = np.concatenate([unit[:3] + 0.1, unit[:3] - 0.1])
+    nearest = NearestCentroid().fit(around, np.tile(LABELS[:3], 2)).predict(oracles.normalized(X))
+    ours = prototype_classifier(around, np.tile(LABELS[:3], 2), normalize=False)
+    np.testing.assert_array_equal(ours.predict(X), nearest)
 
 
 def test_lda_at_one_example_a_class_is_chance():
@@ -98,6 +158,16 @@ def test_a_classifier_is_a_pytree_that_fits_and_predicts_under_jit_and_vmap(fit)
         (FEATURES, LABELS - 1, {}, "labels go from -1 to 1; expected 0 to 1 for 2 classes"),
         (FEATURES, LABELS, {"num_classes": 2}, "labels go from 0 to 2; expected 0 to 1 for 2 classes"),
         (FEATURES, LABELS, {"num_classes": 5}, r"2 of 5 classes have no example \(first: 3, 4\); pass"),
+        (FEATURES, LABELS * 0, {}, "there is 1 class; expected two or more to tell apart"),
+        (FEATURES * (LABELS == 0)[:, None], LABELS, {}, "features has 7 of 10 rows of zeros"),
+        (FEATURES, LABELS, {"text_weights": TEXT * 0}, "text_weights has 3 of 3 rows of zeros"),
+        (
+            FEATURES,
+            LABELS,
+            {"text_weights": TEXT, "alpha": 1.5},
+            r"alpha is 1\.5; expected .* 0 to 1",
+        ),
+        (FEATURES, LABELS, {"text_weights": TEXT, "alpha": "half"}, "alpha is 'half'; expected a number"),
         (
             FEATURES,
             LABELS,
@@ -122,3 +192,28 @@ def test_calling_errors():
         zero_shot_classifier(TEXT)(X[:, :4])
     with pytest.raises(JaxalignError, match=r"labels are traced.*pass num_classes"):
         jax.jit(lambda y: prototype_classifier(FEATURES, y)(X))(LABELS)
+    for embeddings, message in (
+        (TEXT, r"text_embeddings have shape \(3, 6\); expected \[c, t, d\]"),
+        (TEXT[None] * 0, "text_embeddings has 3 of 3 rows of zeros"),
+        (np.full((1, 2, 3), np.nan), "text_embeddings has NaN or infinite values in 2 of 2 rows"),
+    ):
+        with pytest.raises(JaxalignError, match=message):
+            ensemble_text_weights(embeddings)
+
+
+@pytest.mark.parametrize("fit", FAMILY)
+def test_one_trace_for_each_shape_under_strict_promotion(fit):
+    traces = []
+
+    @jax.jit
+    def fitted(features, labels, text, alpha, x):
+        traces.append(1)
+        return fit(features, labels, num_classes=3, text_weights=text, alpha=alpha)(x)
+
+    with jax.numpy_dtype_promotion("strict"):
+        for alpha in (0.2, 0.7):
+            expected = fit(FEATURES, LABELS, text_weights=TEXT, alpha=alpha)(X)
+            np.testing.assert_allclose(
+                fitted(FEATURES, LABELS, TEXT, alpha, X), expected, rtol=1e-4, atol=1e-4
+            )
+    assert len(traces) == 1

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
+import tyro
 
 from eval import cli
 from eval.cli.availability import Availability, find_model
@@ -21,6 +23,11 @@ from jaxalign.specs import MODELS
 from jaxalign.tensors import expected_shapes
 
 COMMANDS = sorted(cli.COMMANDS)
+# What a command cannot do without, as arguments and as fields.
+REQUIRED = {
+    "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
+    "search": (["photos", "--query", "q.jpg"], {"folder": Path("photos"), "query": Path("q.jpg")}),
+}
 
 
 def jaxalign(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -41,8 +48,9 @@ def test_help_has_examples_and_every_field(command, capsys):
     said = capsys.readouterr().out
     assert "Examples:" in said
     assert f"jaxalign {command}" in said
-    fields = dataclasses.fields(cli.COMMANDS[command])
-    assert all(f"--{field.name.replace('_', '-')}" in said for field in fields)
+    for name, hint in typing.get_type_hints(cli.COMMANDS[command], include_extras=True).items():
+        is_positional = tyro.conf.Positional in getattr(hint, "__metadata__", ())
+        assert is_positional or f"--{name.replace('_', '-')}" in said, name
 
 
 def test_help_lists_the_commands(capsys):
@@ -54,10 +62,11 @@ def test_help_lists_the_commands(capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_frozen_dataclasses_that_the_options_mirror(command):
     kind = cli.COMMANDS[command]
+    arguments, fields = REQUIRED.get(command, ([], {}))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        kind().json = Path("x")
-    assert cli.parse([command]) == kind()
-    assert cli.parse([command, "--json", "x.json"]) == kind(json=Path("x.json"))
+        kind(**fields).json = Path("x")
+    assert cli.parse([command, *arguments]) == kind(**fields)
+    assert cli.parse([command, *arguments, "--json", "x.json"]) == kind(**fields, json=Path("x.json"))
 
 
 def test_options_of_demo_reach_its_fields():
@@ -82,7 +91,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected one of {demo, models, datasets}; see `jaxalign --help`"),
+        ([], f"expected one of {{{', '.join(cli.COMMANDS)}}}; see `jaxalign --help`"),
         (["demoo"], "unknown command 'demoo'; did you mean 'demo'? see `jaxalign --help`"),
         (["--nope"], "unrecognized options: --nope; see `jaxalign --help`"),
         (

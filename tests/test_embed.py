@@ -91,6 +91,49 @@ def test_one_shape_whatever_is_missing(tmp_path, clip):
     assert stored_bytes(whole) == stored_bytes(parts)
 
 
+class Lazy:
+    """What a device gives at once, and has computed when it is fetched."""
+
+    def __init__(self, number, events):
+        self.number, self.events = number, events
+
+    def __array__(self, dtype=None, copy=None):
+        self.events.append(f"fetch {self.number}")
+        return np.zeros((4, 5), dtype)
+
+
+def test_the_device_has_the_next_batch_before_one_is_fetched(tmp_path):
+    """And pictures are decoded before they are asked for."""
+    events, model = [], linear_model()
+    decoded = []
+
+    def apply_image(params, pixels, projected):
+        number = sum(event.startswith("give") for event in events)
+        events.append(f"give {number}")
+        return Lazy(number, events)
+
+    class Watched(Noise):
+        def __getitem__(self, index):
+            decoded.append((index, len(events)))
+            return super().__getitem__(index)
+
+    model.apply_image = apply_image
+    embed_images(model, Watched(COUNT), linear_store(tmp_path), batch_size=4)
+    assert events[:6] == ["give 0", "give 1", "fetch 0", "give 2", "fetch 1", "give 3"]
+    assert events[-2:] == [f"fetch {COUNT // 4 - 2}", f"fetch {COUNT // 4 - 1}"]
+    ahead = [index for index, happened in decoded if happened < 2]  # only batch 0 was given
+    assert set(ahead) >= set(range(4 * 4))
+
+
+def test_features_that_are_not_finite_are_named(tmp_path):
+    model = linear_model()
+    model.apply_image = lambda params, pixels, projected: np.where(
+        np.arange(4)[:, None] == 2, np.inf, pixels.reshape(4, -1)[:, :5]
+    )
+    with pytest.raises(JaxalignError, match="noise-2 has features that are NaN or infinite"):
+        embed_images(model, Noise(COUNT), linear_store(tmp_path), batch_size=4)
+
+
 def stored_bytes(store):
     folder = Path(store.url.removeprefix("file://")) / "features"
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -4,11 +4,14 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from eval.features import FeatureKey, FeatureStore
+from eval.features.key import weights_digest
 from jaxalign.errors import JaxalignError
 
 KEY = FeatureKey(
@@ -37,8 +40,6 @@ def fill(store, chunks=None):
 
 
 def chunk_file(store, chunk):
-    from pathlib import Path
-
     return Path(store.url.removeprefix("file://")) / "features" / "c" / str(chunk) / "0"
 
 
@@ -161,3 +162,48 @@ def test_two_processes_do_not_fill_one_store(tmp_path):
     free = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "another process is filling" in held.stdout
     assert free.stdout == "locked\n"
+
+
+def test_a_folder_with_any_name_holds_a_store(tmp_path):
+    """Blanks and the like are quoted in the URL, but not in the name of the lock."""
+    root = tmp_path / "my store #1 50% ä"
+    store = open_store(root)
+    with store.locked():
+        fill(store)
+    np.testing.assert_array_equal(open_store(root).read().values, VALUES)
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
+
+
+def test_long_and_odd_names_become_folders(tmp_path):
+    key = dataclasses.replace(KEY, dataset=f"folder:/{'a very long name/' * 30}", model="日本" * 80)
+    fill(open_store(tmp_path, key))
+    assert FeatureStore.find(tmp_path, key).missing() == []
+    assert max(len(part) for part in key.folder.split("/")) <= 200
+    assert key.folder.endswith(key.digest[:16])
+
+
+def test_a_store_keeps_the_chunk_it_was_made_with(tmp_path):
+    fill(open_store(tmp_path), [0])
+    store = FeatureStore.open(tmp_path, KEY, IDS, LABELS, 5, chunk=100)
+    assert (store.chunk, store.missing()) == (4, [1, 2])
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no folders")
+def test_a_place_that_can_only_be_read_is_named(tmp_path):
+    with pytest.raises(JaxalignError, match=r"cannot write file:///proc/.*choose another folder") as caught:
+        open_store("/proc/jaxalign")
+    assert "\0" not in str(caught.value)
+
+
+def test_the_digest_of_weights_is_remembered_for_the_same_arrays_only():
+    params = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": jnp.zeros(2)}
+    digest = weights_digest(params)
+    assert weights_digest({"b": params["b"], "a": dict(params["a"])}) == digest
+    assert weights_digest({"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": jnp.zeros(2)}) == digest
+    for changed in (jnp.ones(2), jnp.zeros((2, 1)), jnp.zeros(2, jnp.bfloat16)):
+        assert weights_digest(params | {"b": changed}) != digest
+    assert weights_digest(params) == digest
+    mutable = {"a": np.zeros(3, np.float32)}
+    before = weights_digest(mutable)
+    mutable["a"][0] = 1
+    assert weights_digest(mutable) != before

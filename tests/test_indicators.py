@@ -5,10 +5,12 @@ import pytest
 
 from jaxalign.errors import JaxalignError
 from jaxalign.indicators import (
+    ModalityHistograms,
     SimilarityHistograms,
     effective_rank,
     histogram_overlap,
     modality_gap,
+    modality_histograms,
     similarity_histograms,
 )
 
@@ -47,6 +49,32 @@ def test_overlap_by_hand():
     assert histogram_overlap(histograms, kind="iou") == pytest.approx(1 / 7)
     equal = SimilarityHistograms(histograms.edges, np.array([1, 2, 3]), np.array([2, 4, 6]))
     assert histogram_overlap(equal) == histogram_overlap(equal, kind="iou") == pytest.approx(1)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 256])
+def test_modality_histograms_count_pairs_of_each_kind(block_size):
+    histograms = modality_histograms(FEATURES, OTHER, bins=13, block_size=block_size)
+    expected = {
+        "image_image": oracles.cosine(FEATURES, FEATURES)[np.triu_indices(23, 1)],
+        "image_text": oracles.cosine(FEATURES, OTHER).ravel(),
+        "text_text": oracles.cosine(OTHER, OTHER)[np.triu_indices(9, 1)],
+    }
+    for name, cosines in expected.items():
+        np.testing.assert_array_equal(getattr(histograms, name), np.histogram(cosines, 13, (-1, 1))[0])
+
+
+def test_overlap_between_modalities():
+    counts = ([1, 3, 0], [5, 0, 5], [0, 0, 7])
+    histograms = ModalityHistograms(np.linspace(-1, 1, 4), *map(np.array, counts))
+    assert histogram_overlap(histograms) == pytest.approx(1 / 4)
+    assert histogram_overlap(histograms, between=("image_text", "text_text"), kind="iou") == pytest.approx(
+        0.5 / 1.5
+    )
+    with pytest.raises(JaxalignError, match="unknown histogram 'image_txt'; did you mean 'image_text'"):
+        histogram_overlap(histograms, between=("image_txt", "text_text"))
+    one_text = modality_histograms(FEATURES, OTHER[:1])
+    with pytest.raises(JaxalignError, match="no pair in the histogram 'text_text'; expected two embeddings"):
+        histogram_overlap(one_text, between=("image_text", "text_text"))
 
 
 def test_modality_gap_is_the_distance_of_centroids():

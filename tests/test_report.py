@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.report import Example, ModelArrays, Shown, build_report, findings
-from eval.report.charts import heat_map, histogram_chart, loss_chart, spectrum_chart
+from eval.report import Example, InversionTrace, ModelArrays, Shown, build_report, findings
+from eval.report.charts import heat_map, histogram_chart, inversion_chart, loss_chart, spectrum_chart
 from eval.report.tables import TASKS, Cell, classification_table, image_table, text_table
 from jaxalign import BandSweep, SimilarityHistograms
 
@@ -50,7 +50,9 @@ def arrays():
         image_sweep=sweep,
         text_sweep=sweep,
         histograms={"image-image": histograms},
-        losses=np.array([0.9, 0.5, 0.4]),
+        inversions={
+            HOSTILE: InversionTrace(np.array([0.9, 0.5]), np.array([0, 2]), np.array([3.0, 9.0]), 5.0)
+        },
         examples=[Example(shown[0], HOSTILE, {HOSTILE: shown})],
     )
 
@@ -65,7 +67,7 @@ def test_report_is_one_file_without_external_resources():
     assert all(r.startswith(("data:image/webp;base64,", "#model-")) for r in references)
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]*", "", page))
     assert not re.search(r"<(script|link|iframe|object|embed)\b", page)
-    assert page.count("<svg") == 5  # spectrum, histogram, loss and two heat maps
+    assert page.count("<svg") == 6  # spectrum, histogram, loss and mAP of an inversion, two heat maps
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
 
@@ -183,6 +185,17 @@ def replace_map(values):
     return replace(sweep, mAP=values)
 
 
-def test_loss_of_a_single_step():
-    chart = loss_chart(np.array([0.5]))
-    assert len(chart.traces[0].points.split()) == 1
+def test_inversion_of_a_single_step():
+    inversion = InversionTrace(np.array([0.5]), np.array([0]), np.array([0.0]), 0.0)
+    assert len(loss_chart("OTI", inversion).traces[0].points.split()) == 1
+    assert [len(t.points.split()) for t in inversion_chart("OTI", inversion).traces] == [2, 1]
+
+
+def test_inversion_says_on_how_many_queries_it_was_measured():
+    shown = results()
+    shown["text_retrieval"]["ovi"] = scores(19.0, -1.0) | {"queries": 64, "steps": 50, "baseline": 20.0}
+    page = build_report(shown, {}, title="t")
+    assert (
+        "ovi: 64 of the queries, 50 steps (the paper: 1,000), beside text-text on the same ones (20.0)"
+        in page
+    )

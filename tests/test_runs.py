@@ -69,5 +69,20 @@ def test_damaged_arrays_are_named(tmp_path):
         find_run(tmp_path, "image-retrieval", SETTINGS)
 
 
+def test_whatever_byte_is_wrong_the_archive_is_named(tmp_path):
+    path = write_run(tmp_path, make_run(arrays={"x": np.random.default_rng(0).normal(size=40)}))
+    archive = path.with_suffix(".npz")
+    content = archive.read_bytes()
+    messages = set()
+    for at in range(0, len(content), 3):
+        for damaged in (content[:at], content[:at] + bytes([content[at] ^ 0x5A]) + content[at + 1 :]):
+            archive.write_bytes(damaged)
+            try:
+                read_runs(tmp_path)  # a date in the archive, for instance, may be any
+            except JaxalignError as error:
+                messages.add(str(error).partition(" (")[0])
+    assert messages == {f"{archive} is damaged"}
+
+
 def test_versions_are_recorded():
     assert {"python", "jax", "jaxalign"} <= json.loads(json.dumps(make_run().to_json()))["versions"].keys()

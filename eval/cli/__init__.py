@@ -13,9 +13,35 @@ from typing import Any, Protocol
 import tyro
 
 from .catalogue import Datasets, Models
+from .classify import Classify
+from .convert import Convert
 from .demo import Demo
+from .embed import Embed
+from .indicators import Indicators
+from .report import Report
+from .reproduce import Reproduce
+from .retrieve import Retrieve
+from .search import Search
+from .spectrum import Spectrum
+from .sweep import Sweep
+from .text_retrieve import TextRetrieve
 
-COMMANDS: dict[str, type] = {"demo": Demo, "models": Models, "datasets": Datasets}
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "convert": Convert,
+    "models": Models,
+    "datasets": Datasets,
+    "embed": Embed,
+    "retrieve": Retrieve,
+    "text-retrieve": TextRetrieve,
+    "sweep": Sweep,
+    "spectrum": Spectrum,
+    "indicators": Indicators,
+    "classify": Classify,
+    "search": Search,
+    "reproduce": Reproduce,
+    "report": Report,
+}
 ABOUT = """Measure and improve, without training, the intra-modal similarities of CLIP-like models.
 
 Examples:
@@ -117,7 +143,7 @@ def usage_error(box: str) -> str:
     lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     title, *lines = [line if line.strip("-") else "" for line in lines] or [""]
     message, *sections = "\n".join(lines).strip("\n").split("\n\n")
-    message = " ".join(message.split()).rstrip(".") or title
+    message = " ".join(message.split()).rstrip(".!") or title
     offers = "\n".join(section for section in sections if section.startswith("Perhaps you meant"))
     near = " or ".join(dict.fromkeys(re.findall(r"^--[\w-]+", offers, re.MULTILINE)))
     return message[:1].lower() + message[1:] + (f" (did you mean {near}?)" if near else "")

@@ -1,7 +1,7 @@
 """The options of the commands: types with their help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,4 +22,12 @@ DataDir = Annotated[
 JsonFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help="File for the results as JSON.", help_behavior_hint="(default: none)"),
+]
+ComputeDtype = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    tyro.conf.arg(help="What the towers compute in; features are stored as float32."),
+]
+UnreadablePictures = Annotated[
+    Literal["fail", "leave-out"],
+    tyro.conf.arg(help="What a picture that cannot be read does: end the command, or be left out and named."),
 ]

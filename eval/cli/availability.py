@@ -46,15 +46,14 @@ def find_model(spec: ModelSpec) -> Availability:
 
 
 def _find_cached(spec: ModelSpec) -> Path | None:
-    """The snapshot in the hub's cache with weights of `spec`, of the pinned revision where there is one."""
+    """The snapshot in the hub's cache that `jaxalign.load` would read, if it holds weights."""
     from huggingface_hub import try_to_load_from_cache
 
-    from checkpoints_conversion.layouts import OPEN_CLIP_WEIGHTS, WEIGHTS
+    from jaxalign.hub import OPEN_CLIP_WEIGHTS, WEIGHTS
 
-    for i, repository in enumerate(spec.hub_ids):
-        revision = spec.revision if i == 0 else None
+    for repository in spec.hub_ids[:1]:
         for name in (*OPEN_CLIP_WEIGHTS, *WEIGHTS):
-            found = try_to_load_from_cache(repository, name, revision=revision)
+            found = try_to_load_from_cache(repository, name, revision=spec.revision)
             if isinstance(found, str):
                 return Path(found).parent
     return None

@@ -36,10 +36,13 @@ def check_file(file: Path | None) -> None:
 
 
 def write_json(file: Path | None, content: Any) -> None:
-    """Write `content` to `file`, by way of a temporary file beside it; does nothing for None."""
-    if file is None:
-        return
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write `content` to `file` as `write_text` does; does nothing for None."""
+    if file is not None:
+        write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write `text` to `file`, by way of a temporary file beside it."""
     if file.exists() and not file.is_file():  # /dev/stdout: to be written to, not to be replaced
         file.write_text(text, encoding="utf-8")
         return

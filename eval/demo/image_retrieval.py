@@ -14,6 +14,8 @@ from eval.demo.encode import Encoder, Features
 from eval.demo.measure import Measured, measure_tasks, trace
 from eval.demo.settings import DemoSettings
 from eval.demo.stages import Stages
+from eval.protocols.methods import Method
+from eval.protocols.methods import fit as fit_method
 from eval.report import InversionTrace
 from eval.report.tables import TASKS
 
@@ -22,13 +24,14 @@ Embed = Callable[[Features], jax.Array | np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Bands, chosen on training names and from the spectrum alone, and text subspaces."""
+    """Bands, chosen on training names and from the spectrum alone, and what PCA<- stands on."""
 
     spectrum: ja.Spectrum
     band: ja.BandSweep
     auto_band: tuple[int, int]
     ranks: ja.RankSweep
-    subspaces: dict[str, ja.Subspace]  # by name of the method
+    prompts: tuple[str, ...]  # with the training names
+    texts: np.ndarray  # their embeddings
 
 
 def fit(encoder: Encoder, training: Features, data: DemoData, settings: DemoSettings) -> Fitted:
@@ -48,7 +51,8 @@ def fit(encoder: Encoder, training: Features, data: DemoData, settings: DemoSett
         k_bottom=grid,
         exclude_self=queries,
     )
-    texts = encoder.texts([PROMPT.format(name) for name in data.training_names]).embeddings
+    prompts = tuple(PROMPT.format(name) for name in data.training_names)
+    texts = encoder.texts(prompts).embeddings
     ranks = ja.sweep_ranks(
         texts,
         training.embeddings[queries],
@@ -58,29 +62,28 @@ def fit(encoder: Encoder, training: Features, data: DemoData, settings: DemoSett
         ranks=settings.ranks,
         exclude_self=queries,
     )
-    subspaces = {
-        "pca": ja.principal_subspace(texts),
-        f"pca-rank{ranks.best}": ja.principal_subspace(texts, ranks.best),
-    }
-    return Fitted(spectrum, band, ja.select_band(spectrum), ranks, subspaces)
+    return Fitted(spectrum, band, ja.select_band(spectrum), ranks, prompts, texts)
 
 
 def embeddings_by_method(model: ja.DualEncoder, fitted: Fitted) -> dict[str, Embed]:
     """How each method that changes both queries and gallery embeds pictures; the baseline first."""
-    heads = model.projectors
-    chosen = ja.isoclip(heads, *fitted.band.best, fitted.spectrum).image
-    automatic = ja.isoclip(heads, *fitted.auto_band, fitted.spectrum).image
-    whitened = ja.whiten(heads.image)
-    methods: dict[str, Embed] = {
-        "image-image": lambda features: features.embeddings,
-        "pre": lambda features: features.pre,
-        "whitened": lambda features: whitened(features.pre),
-        "isoclip": lambda features: chosen(features.pre),
-        "isoclip-auto": lambda features: automatic(features.pre),
-    }
-    for name, subspace in fitted.subspaces.items():
-        methods[name] = lambda features, subspace=subspace: subspace.project(features.embeddings)
-    return methods
+    best = fitted.ranks.best
+    texts: dict[str, Any] = {"subspace": "paper", "texts": fitted.prompts}
+    methods = (
+        Method("image-image", "image"),
+        Method("pre", "image"),
+        Method("whitened", "image"),
+        Method("isoclip", "image", band=fitted.band.best),
+        Method("isoclip-auto", "image", band=fitted.auto_band),
+        Method("pca", "image", rank=fitted.texts.shape[1] // 2, **texts),
+        Method(f"pca-rank{best}", "image", rank=best, **texts),
+    )
+
+    def embedding(method: Method) -> Embed:
+        embed = fit_method(method, model, spectrum=fitted.spectrum, subspace_texts=fitted.texts)
+        return lambda features: embed(features.pre)
+
+    return {method.name: embedding(method) for method in methods}
 
 
 def invert_queries(

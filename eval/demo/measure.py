@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
+from eval.protocols.result import paired_gain as paired_gain
 from eval.report import InversionTrace
 from eval.report.tables import TASKS
 
@@ -20,14 +21,6 @@ class Measured:
 
     entry: dict[str, Any]
     precision: dict[str, np.ndarray]
-
-
-def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
-    """Mean difference to the baseline of per-query `scores` [q], and its standard error; NaN are left out."""
-    difference = scores - baseline
-    difference = difference[~np.isnan(difference)]
-    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
-    return {"gain": float(difference.mean()), "gain_error": float(error)}
 
 
 def measure_task(

@@ -4,18 +4,19 @@ A batch always holds the same examples, wherever an earlier run stopped, so that
 depend on interruptions, to the bit.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import jax
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError
+from jaxalign.errors import JaxalignError, unknown_name
 
 from .store import FeatureStore
 
@@ -23,12 +24,11 @@ BATCH = 32  # small activations stay in the cache of a CPU; an accelerator wants
 AHEAD = 3  # batches that are decoded before the device asks for them
 THREADS = 8
 
+Unreadable = Literal["fail", "leave out"]
+
 
 class Pictures(Protocol):
-    """Pictures that are read when asked for; `__getitem__` gives what `ImageProcessor` takes."""
-
-    @property
-    def ids(self) -> Sequence[str]: ...
+    """Pictures that are read when asked for, each as `ImageProcessor` takes it."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
@@ -54,7 +54,8 @@ def embed_images(
     pictures: Pictures,
     store: FeatureStore,
     *,
-    unreadable: Literal["fail", "leave out"] = "fail",
+    names: Sequence[str] | None = None,
+    unreadable: Unreadable = "fail",
     batch_size: int = BATCH,
     threads: int = THREADS,
     advance: Callable[[int], None] = lambda count: None,
@@ -62,28 +63,57 @@ def embed_images(
     """Compute the pre-projection features that `store` lacks.
 
     Args:
-      unreadable: `fail` stops at a picture that cannot be read; `leave out` stores a row of NaN for it.
+      pictures: in the order of the store's ids.
+      names: what messages call them; by default the ids.
+      unreadable: `fail` stops at a picture that cannot be read, also at one that an earlier run left out;
+        `leave out` stores a row of NaN for it. Grey pictures of more than 8 bits count as unreadable: Pillow,
+        and with it the original preprocessing, would make most of their values white.
       batch_size: pictures that pass through the tower together.
       threads: that read, decode and resize.
       advance: is told how many examples are done, those of earlier runs first.
 
     Raises:
-      JaxalignError: an unreadable picture, by its id, or a store that another process fills.
+      JaxalignError: an unreadable picture or one whose features are not finite, by its id, or a store that
+        another process fills.
     """
+
+    if unreadable not in get_args(Unreadable):
+        raise unknown_name("treatment of unreadable pictures", unreadable, get_args(Unreadable))
+    processor = model.image_processor
 
     def prepare(row: int) -> np.ndarray | None:
         try:
-            return model.image_processor([pictures[row]])[0]
+            picture = pictures[row]
+            check_depth(picture)
+            return processor([picture])[0]
         except JaxalignError as error:
             if unreadable == "leave out":
                 return None
             reason = str(error).removeprefix("image 0").lstrip(" :")
-            raise JaxalignError(f"{pictures.ids[row]}: {reason}") from error
+            name = (store.ids if names is None else names)[row]
+            named = reason if reason.startswith(name) else f"{name}: {reason}"
+            raise JaxalignError(
+                f"{named}; repair it, or leave such pictures out (--unreadable leave-out)"
+            ) from error
 
-    size = model.config.image.image_size
+    size = processor.size
     empty = np.zeros((size, size, 3), np.float32)
-    forward = jax.jit(lambda params, pixels: model.apply_image(params, pixels, projected=False))
-    return _fill(model, store, prepare, empty, forward, batch_size, threads, advance)
+    # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
+    forward = lambda pixels: model.apply_image(model.params, pixels, projected=False)
+    missing = lambda: store.missing(left_out=unreadable == "fail")
+    with warnings.catch_warnings():  # of Pillow, for pictures of 90 to 180 megapixels; it refuses larger ones
+        warnings.filterwarnings("ignore", "Image size", RuntimeWarning)
+        return _fill(store, missing, prepare, empty, forward, batch_size, threads, advance)
+
+
+def check_depth(picture: Any) -> None:
+    """Raise JaxalignError for a picture whose grey values do not fit into 8 bits."""
+    mode = getattr(picture, "mode", "")
+    if mode in ("I", "F") or mode.startswith("I;"):
+        raise JaxalignError(
+            f"it is grey with more than 8 bits (mode {mode}), most of which would become white; save it with"
+            " 8 bits"
+        )
 
 
 def embed_texts(
@@ -96,23 +126,26 @@ def embed_texts(
 ) -> Embedded:
     """The same for texts, in the order of the store's ids; raises JaxalignError without a tokenizer."""
     tokens = model.require_tokenizer()(texts)
-    forward = jax.jit(lambda params, ids: model.apply_text(params, ids, projected=False))
-    return _fill(model, store, tokens.__getitem__, tokens[0], forward, batch_size, 1, advance)
+    forward = lambda ids: model.apply_text(model.params, ids, projected=False)
+    return _fill(store, store.missing, tokens.__getitem__, tokens[0], forward, batch_size, 1, advance)
 
 
 def _fill(
-    model: DualEncoder,
     store: FeatureStore,
+    find_missing: Callable[[], list[int]],
     prepare: Callable[[int], np.ndarray | None],
     empty: np.ndarray,
-    forward: Callable[[Any, np.ndarray], jax.Array],
+    forward: Callable[[np.ndarray], jax.Array],
     batch_size: int,
     threads: int,
     advance: Callable[[int], None],
 ) -> Embedded:
+    for name, number in (("batch_size", batch_size), ("threads", threads)):
+        if number < 1:
+            raise JaxalignError(f"{name} is {number}; expected 1 or more")
     with ExitStack() as stack:
         stack.enter_context(store.locked())
-        missing = store.missing()
+        missing = find_missing()
         examples = sum(len(store.rows_of(chunk)) for chunk in missing)
         advance(store.rows - examples)
         pool = ThreadPoolExecutor(threads)
@@ -121,7 +154,7 @@ def _fill(
         parts: list[np.ndarray] = []
         batches = _prepared(store, missing, prepare, pool, batch_size)
         padding = [empty] * min(batch_size, len(store.rows_of(0)))  # one shape, whatever is missing
-        for batch, output in _encode(batches, forward, model, padding):
+        for batch, output in _encode(batches, forward, padding, store.ids):
             left_out += [store.ids[batch.rows[i]] for i in np.flatnonzero(np.isnan(output[:, 0]))]
             parts.append(output)
             if batch.rows.stop == store.rows_of(batch.chunk).stop:
@@ -152,9 +185,9 @@ def _prepared(
 
 def _encode(
     batches: Iterator[_Batch],
-    forward: Callable[[Any, np.ndarray], jax.Array],
-    model: DualEncoder,
+    forward: Callable[[np.ndarray], jax.Array],
     padding: list[np.ndarray],
+    ids: Sequence[str],
 ) -> Iterator[tuple[_Batch, np.ndarray]]:
     """Features of each batch; one is fetched only after the next one has been given to the device."""
     before: tuple[_Batch, np.ndarray, jax.Array] | None = None
@@ -163,25 +196,27 @@ def _encode(
             inputs = [future.result() for future in batch.inputs]
         except JaxalignError:
             if before is not None:  # on the device already: nothing that was computed is lost
-                yield _finish(*before)
+                yield _finish(*before, ids)
             raise
         lost = np.array([x is None for x in inputs])
         inputs = [padding[0] if x is None else x for x in inputs] + padding[len(inputs) :]
-        output = forward(model.params, np.stack(inputs))
+        output = forward(np.stack(inputs))
         if before is not None:
-            yield _finish(*before)
+            yield _finish(*before, ids)
         before = (batch, lost, output)
     if before is not None:
-        yield _finish(*before)
+        yield _finish(*before, ids)
 
 
-def _finish(batch: _Batch, lost: np.ndarray, output: jax.Array) -> tuple[_Batch, np.ndarray]:
+def _finish(
+    batch: _Batch, lost: np.ndarray, output: jax.Array, ids: Sequence[str]
+) -> tuple[_Batch, np.ndarray]:
     values = np.array(output, np.float32)[: len(batch.rows)]
     wrong = ~np.isfinite(values).all(axis=1) & ~lost
     if wrong.any():
         raise JaxalignError(
-            f"example {batch.rows[int(wrong.argmax())]} has features that are NaN or infinite; load the model"
-            " in float32"
+            f"{ids[batch.rows[int(wrong.argmax())]]} has features that are NaN or infinite; compute in"
+            " float32 (--dtype float32)"
         )
     values[lost] = np.nan
     return batch, values

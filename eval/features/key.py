@@ -4,14 +4,19 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.specs import spec_to_json
 from jaxalign.tensors import flatten
+
+_LONGEST = 200  # characters of a folder's name, of 255 that file systems take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,7 @@ class FeatureKey:
     def folder(self) -> str:
         """Where its store lies below the root: readable, and different for different keys."""
         parts = (self.dataset, self.split, f"{self.model}-{self.modality}-{self.stage}-{self.digest[:16]}")
-        return "/".join(re.sub(r"[^\w.+-]+", "_", part) for part in parts)
+        return "/".join(re.sub(r"[^\w.+-]+", "_", part, flags=re.ASCII)[-_LONGEST:] for part in parts)
 
 
 def make_key(
@@ -76,9 +81,42 @@ def make_key(
 
 
 def weights_digest(params: Any) -> str:
-    """SHA-256 over the sorted parameters: name, shape, dtype and bytes of each."""
+    """SHA-256 over the sorted parameters: name, shape, dtype and bytes of each.
+
+    Remembered for the last parameters, as reading those of a large model takes a second for each gigabyte.
+    """
+    tensors = sorted(flatten(params).items())
+    if not all(isinstance(tensor, jax.Array) for _, tensor in tensors):  # NumPy's can change
+        return _digest(tensors)
+    with _REMEMBERING:
+        last = _remembered.get("last")
+        if last is None or not last.is_of(tensors):
+            references = [(name, weakref.ref(tensor)) for name, tensor in tensors]
+            last = _remembered["last"] = _Remembered(references, _digest(tensors))
+    return last.digest
+
+
+@dataclasses.dataclass(frozen=True)
+class _Remembered:
+    """The digest of parameters that it does not keep in memory."""
+
+    tensors: list[tuple[str, weakref.ref]]
+    digest: str
+
+    def is_of(self, tensors: list[tuple[str, Any]]) -> bool:
+        return len(tensors) == len(self.tensors) and all(
+            name == known and tensor is reference()
+            for (name, tensor), (known, reference) in zip(tensors, self.tensors, strict=True)
+        )
+
+
+_remembered: dict[str, _Remembered] = {}
+_REMEMBERING = threading.Lock()
+
+
+def _digest(tensors: Iterable[tuple[str, Any]]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(flatten(params).items()):
+    for name, tensor in tensors:
         array = np.ascontiguousarray(tensor)
         digest.update(f"{name}{array.shape}{array.dtype.name}".encode())
         digest.update(array.view(np.uint8).reshape(-1).data)

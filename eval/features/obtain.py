@@ -1,18 +1,16 @@
 """Features of a data set's pictures or of texts, out of the store; what it lacks is computed first."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
 
 from eval.datasets import Examples
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
-from .embed import BATCH, THREADS, Pictures, embed_images, embed_texts
+from .embed import BATCH, THREADS, Unreadable, embed_images, embed_texts
 from .key import make_key
 from .store import Features, FeatureStore
 
@@ -25,22 +23,12 @@ def default_store() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "jaxalign" / "features"
 
 
-class _InMemory:
-    """Pictures of one array uint8 [n, h, w, 3]."""
-
-    def __init__(self, ids: Sequence[str], images: np.ndarray):
-        self.ids, self._images = ids, images
-
-    def __getitem__(self, index: int, /) -> np.ndarray:
-        return self._images[index]
-
-
 def image_features(
     model: DualEncoder,
     examples: Examples,
     *,
     store: str | os.PathLike | None = None,
-    unreadable: Literal["fail", "leave out"] = "fail",
+    unreadable: Unreadable = "fail",
     batch_size: int = BATCH,
     threads: int = THREADS,
     progress: Progress = lambda count: None,
@@ -49,30 +37,36 @@ def image_features(
 
     Args:
       store: folder or URL of the feature stores; `default_store()` by default.
-      unreadable: whether a picture that cannot be read stops the run or is left out (`Features.left_out`).
+      unreadable: whether a picture that cannot be read stops the run or is left out (`Features.left_out`);
+        `embed_images` says which ones.
       progress: is told how many examples are done, those of earlier runs first.
 
     Raises:
-      JaxalignError: captions without pictures, unreadable pictures, or a store that cannot be used.
+      JaxalignError: captions without pictures, an unreadable picture, no readable one, or a store that cannot
+        be used.
     """
     if examples.images is None:
         raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
-    images: Any = examples.images
-    pictures: Pictures = _InMemory(examples.ids, images) if isinstance(images, np.ndarray) else images
     key = make_key(model, examples.dataset, examples.version, examples.split, "image")
     root = default_store() if store is None else store
     width = model.config.image.width
     found = FeatureStore.open(root, key, examples.ids, dict(examples.labels), width)
     embed_images(
         model,
-        pictures,
+        examples.images,
         found,
         unreadable=unreadable,
         batch_size=batch_size,
         threads=threads,
         advance=progress,
     )
-    return found.read()
+    features = found.read()
+    if not features.ids:
+        raise JaxalignError(
+            f"none of the {len(examples)} pictures of {examples.dataset}/{examples.split} can be read,"
+            f" {features.left_out[0]} for one; expected at least one"
+        )
+    return features
 
 
 def text_features(
@@ -89,7 +83,7 @@ def text_features(
 
     Args:
       name: what the texts are, for people: `class names of dtd`. Their content is part of the key.
-      ids: of the texts, each once.
+      ids: of the texts, each once; part of the key, too.
 
     Raises:
       JaxalignError: a model without text tower or tokenizer, or a store that cannot be used.
@@ -97,7 +91,9 @@ def text_features(
     text = model.config.text
     if text is None:
         raise JaxalignError(f"{model.name} has no text tower; expected a model that embeds texts")
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    if len(ids) != len(texts):
+        raise JaxalignError(f"{len(ids)} ids for {len(texts)} texts of {name}; expected one for each")
+    digest = hashlib.sha256(json.dumps([list(ids), list(texts)]).encode()).hexdigest()
     key = make_key(model, name, digest, "texts", "text")
     found = FeatureStore.open(default_store() if store is None else store, key, ids, {}, text.width)
     embed_texts(model, texts, found, batch_size=batch_size, advance=progress)

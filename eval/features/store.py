@@ -7,11 +7,13 @@ others. Rows that could not be computed (a picture that cannot be read, where th
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -20,7 +22,8 @@ from jaxalign.errors import JaxalignError
 from .key import FeatureKey
 
 FORMAT, VERSION = "jaxalign-features", 1
-CHUNK = 1024  # rows; at width 768 in float32 a chunk is 3 MiB
+CHUNK = 256  # rows: what a killed run loses at most; at width 768 in float32 a chunk is 0.75 MiB
+_CHUNK_FILE = re.compile(rb"c/\d+/0")  # not the temporary file of a process that was killed
 _REDO = "run the same command again, which computes it anew"
 
 
@@ -76,9 +79,16 @@ class FeatureStore:
         Raises:
           JaxalignError: duplicate ids, labels of another length, a store that another version wrote or that
             holds other examples, or a place that cannot be written.
+
+        A store that is there keeps its own chunk.
         """
         _check_examples(ids, labels)
-        content = {"rows": len(ids), "width": width, "chunk": chunk, "dtype": np.dtype(dtype).name}
+        content: dict[str, Any] = {
+            "rows": len(ids),
+            "width": width,
+            "chunk": chunk,
+            "dtype": np.dtype(dtype).name,
+        }
         examples = {"ids": list(ids), "labels": {k: np.asarray(v).tolist() for k, v in labels.items()}}
         url = store_url(root, key)
         files = _key_value_store(url)
@@ -86,10 +96,12 @@ class FeatureStore:
         old = _read_json(files, url, "store.json")
         if old is not None:
             _check_header(old, url)
+            content["chunk"] = old["content"]["chunk"]
             if old["content"] != content or _read_json(files, url, "examples.json") != examples:
                 raise JaxalignError(
-                    f"{url} holds features of other examples under the same key; the data set changed without"
-                    " a new version: delete that folder, or give the data set a new version"
+                    f"{url} holds features of other examples under the same key; if these are some of a"
+                    " split's, embed the whole split and select rows of the result; if the data set has"
+                    " changed, give it a new version, or delete that folder"
                 )
         else:  # the header comes last: what has one is whole
             _write(files, url, "examples.json", examples)
@@ -115,21 +127,30 @@ class FeatureStore:
         """The examples of a chunk."""
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.rows))
 
-    def missing(self) -> list[int]:
-        """Numbers of the chunks that are not there, or whose checksum does not fit."""
-        present = {
-            int(name.decode().split("/")[1])
-            for name in _key_value_store(self.url + "features/").list().result()
-            if name.startswith(b"c/")
-        }
-        return [i for i in range(self.chunks) if i not in present or not self._is_whole(i)]
+    def missing(self, *, left_out: bool = False) -> list[int]:
+        """Numbers of the chunks that are not there, or whose checksum does not fit.
 
-    def _is_whole(self, chunk: int) -> bool:
+        Args:
+          left_out: whether chunks with rows that were left out count, too.
+        """
+        absent = set(self._absent())
+        return [i for i in range(self.chunks) if i in absent or not self._is_whole(i, without_gaps=left_out)]
+
+    def _absent(self) -> list[int]:
+        """Numbers of the chunks that are not there."""
         try:
-            self._read(self.rows_of(chunk))
+            names = _key_value_store(self.url + "features/").list().result()
+        except ValueError as error:
+            raise JaxalignError(f"cannot read {self.url}: {_reason(error)}") from error
+        present = {int(name.decode().split("/")[1]) for name in names if _CHUNK_FILE.fullmatch(name)}
+        return [i for i in range(self.chunks) if i not in present]
+
+    def _is_whole(self, chunk: int, without_gaps: bool) -> bool:
+        try:
+            values = self._read(self.rows_of(chunk))
         except JaxalignError:
             return False
-        return True
+        return not (without_gaps and np.isnan(values).any())
 
     def write(self, chunk: int, values: np.ndarray) -> None:
         """Put the rows of `chunk` in place, `[len(rows_of(chunk)), width]`; a NaN row is one left out."""
@@ -147,15 +168,15 @@ class FeatureStore:
         try:
             self._array[rows.start : rows.stop].write(stored).result()
         except ValueError as error:
-            raise JaxalignError(f"cannot write {self.url}: {_reason(error)}") from error
+            raise _unwritable(self.url, error) from error
 
     def read(self) -> Features:
         """All features; raises JaxalignError for a store with missing or damaged chunks."""
-        missing = self.missing()
+        missing = self._absent()
         if missing:
             raise JaxalignError(
-                f"{self.url} lacks {len(missing)} of {self.chunks} chunks, or they are damaged (the first is"
-                f" number {missing[0]}); {_REDO}"
+                f"{self.url} lacks {len(missing)} of {self.chunks} chunks (the first is number {missing[0]});"
+                f" {_REDO}"
             )
         values = self._read(range(self.rows))
         left_out = np.isnan(values).any(axis=1)
@@ -166,6 +187,13 @@ class FeatureStore:
             {name: label[kept] for name, label in self.labels.items()},
             tuple(self.ids[i] for i in np.flatnonzero(left_out)),
         )
+
+    def read_chunk(self, chunk: int) -> np.ndarray:
+        """The rows of a chunk, `[len(rows_of(chunk)), width]`; raises JaxalignError where it is damaged.
+
+        Rows that were left out are NaN, and so are those of a chunk that is not there (see `missing`).
+        """
+        return self._read(self.rows_of(chunk))
 
     def _read(self, rows: range) -> np.ndarray:
         try:
@@ -184,14 +212,19 @@ class FeatureStore:
             return
         from filelock import FileLock, Timeout
 
-        path = Path(self.url.removeprefix("file://")) / "lock"
+        lock = FileLock(_local_path(self.url) / "lock")
         try:
-            with FileLock(path, timeout=0):
-                yield
+            lock.acquire(timeout=0)
         except Timeout:
             raise JaxalignError(
-                f"another process is filling {self.url}; wait for it, or choose another folder"
+                f"another process is filling {self.url}; wait for it, or choose another folder (--store DIR)"
             ) from None
+        except OSError as error:
+            raise _unwritable(f"{self.url}lock", error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def store_url(root: str | os.PathLike, key: FeatureKey) -> str:
@@ -200,6 +233,11 @@ def store_url(root: str | os.PathLike, key: FeatureKey) -> str:
     if "://" not in root:
         root = Path(root).expanduser().absolute().as_uri()
     return f"{root.rstrip('/')}/{key.folder}/"
+
+
+def _local_path(url: str) -> Path:
+    """The folder of a `file://` URL, in which special characters are quoted."""
+    return Path(unquote(url.removeprefix("file://")))
 
 
 def _check_examples(ids: Sequence[str], labels: dict[str, np.ndarray]) -> None:
@@ -266,9 +304,19 @@ def _write(files: Any, url: str, name: str, content: Any) -> None:
     try:
         files.write(name, json.dumps(content).encode()).result()
     except ValueError as error:
-        raise JaxalignError(f"cannot write {url}{name}: {_reason(error)}") from error
+        raise _unwritable(url + name, error) from error
+
+
+def _unwritable(url: str, error: Exception) -> JaxalignError:
+    """The error for a write that failed, and what to do about it."""
+    advice = "choose another folder for the store (--store DIR)"
+    if "No space left" in str(error):
+        advice = "make room and run the same command again, which keeps all finished chunks; or " + advice
+    return JaxalignError(f"cannot write {url}: {_reason(error)}; {advice}")
 
 
 def _reason(error: Exception) -> str:
-    """tensorstore's message without its specification dump."""
-    return str(error).split(" [")[0].splitlines()[0]
+    """tensorstore's message without its specification dump; a file's name may end in a zero byte."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).split(" [")[0].splitlines()[0].replace("\0", "/")

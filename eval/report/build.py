@@ -1,16 +1,24 @@
-"""Fill the template of the report."""
+"""The report of a demo."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from eval.report.charts import heat_map, histogram_chart, loss_chart, spectrum_chart
+from eval.report.charts import heat_map, histogram_chart, inversion_chart, loss_chart, spectrum_chart
 from eval.report.content import ModelArrays
 from eval.report.findings import findings
-from eval.report.pictures import data_uri
-from eval.report.tables import TASKS, classification_table, image_table, text_table
+from eval.report.page import render
+from eval.report.tables import TASKS, classification_table, image_table, inversion_note, text_table
+
+# What the tables and sentences show; the rest of a model's entry says how it was measured.
+SHOWN = (
+    "model",
+    "image_retrieval",
+    "text_retrieval",
+    "classification",
+    "inter_modal",
+    "inversions",
+    "other_models",
+)
 
 
 def build_report(
@@ -29,18 +37,11 @@ def build_report(
       introduction: a sentence on the data, at the top.
       credits: to the authors of pictures that are shown, at the bottom.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = data_uri
     models = [
         _model_section(r, arrays.get(r["model"], ModelArrays())) for r in [results, *results["other_models"]]
     ]
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=title,
         introduction=introduction,
         credits=credits,
@@ -60,14 +61,15 @@ def _model_section(results: Mapping[str, Any], arrays: ModelArrays) -> dict[str,
     for name, histograms in arrays.histograms.items():
         caption = f"Similarities, {name}" + (f": overlap {overlap[name]:.2f}" if name in overlap else "")
         charts.append(histogram_chart(caption, histograms))
-    if arrays.losses is not None:
-        charts.append(loss_chart(arrays.losses))
+    for name, inversion in arrays.inversions.items():
+        charts += [loss_chart(name, inversion), inversion_chart(name, inversion)]
     sweeps = {"images": arrays.image_sweep, "texts": arrays.text_sweep}
     return {
         "results": results,
         "findings": findings(results),
         "image_table": image_table(results),
         "text_table": text_table(results),
+        "text_note": inversion_note(results),
         "classification_table": classification_table(results),
         "charts": charts,
         "heat_maps": [
@@ -76,4 +78,5 @@ def _model_section(results: Mapping[str, Any], arrays: ModelArrays) -> dict[str,
             if sweep is not None
         ],
         "examples": arrays.examples,
+        "facts": {key: value for key, value in results.items() if key not in SHOWN},
     }

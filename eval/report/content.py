@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class Shown:
 
     name: str
     picture: np.ndarray
-    shares: Literal["emoji", "group", "nothing"] = "nothing"
+    shares: Literal["emoji", "group", "label", "nothing"] = "nothing"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,28 @@ class Example:
 
 
 @dataclass(frozen=True)
+class InversionTrace:
+    """What an inversion has reached after how many steps.
+
+    Attributes:
+      losses: `[steps]`, mean loss before each step.
+      kept: int `[k]`, the step counts at which the mAP was measured.
+      precision: `[k]`, that mAP in percent.
+      baseline: mAP in percent of the same queries as they are.
+    """
+
+    losses: np.ndarray
+    kept: np.ndarray
+    precision: np.ndarray
+    baseline: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The mean loss at the end, and mAP by step."""
+        curve = zip(self.kept.tolist(), self.precision.tolist(), strict=True)
+        return {"loss": float(self.losses[-1]), "mAP_by_step": {str(step): value for step, value in curve}}
+
+
+@dataclass(frozen=True)
 class ModelArrays:
     """The arrays of one model; what is absent is left out of the report.
 
@@ -41,7 +63,7 @@ class ModelArrays:
       singular_values: `[r]`, of the inter-modal operator.
       image_sweep, text_sweep: the band searches.
       histograms: of same-class and different-class pairs, by title of the method.
-      losses: `[steps]`, mean loss of the inversion at each step.
+      inversions: by name, `OTI` for images and `OVI` for texts.
       examples: queries with their results before and after.
     """
 
@@ -49,5 +71,5 @@ class ModelArrays:
     image_sweep: BandSweep | None = None
     text_sweep: BandSweep | None = None
     histograms: Mapping[str, SimilarityHistograms] = field(default_factory=dict)
-    losses: np.ndarray | None = None
+    inversions: Mapping[str, InversionTrace] = field(default_factory=dict)
     examples: Sequence[Example] = ()

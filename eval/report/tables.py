@@ -72,6 +72,17 @@ def text_table(results: Mapping[str, Any]) -> list[Row]:
     return _rank([(method, [entry]) for method, entry in results.get("text_retrieval", {}).items()], "mAP")
 
 
+def inversion_note(results: Mapping[str, Any]) -> str:
+    """A sentence on how `ovi` was measured, with a space before it; empty where it was not."""
+    entry = results.get("text_retrieval", {}).get("ovi", {})
+    if "queries" not in entry:
+        return ""
+    return (
+        f" ovi: {entry['queries']} of the queries, {entry['steps']} steps (the paper: 1,000), beside"
+        f" text-text on the same ones ({entry['baseline']:.1f})."
+    )
+
+
 def classification_table(results: Mapping[str, Any]) -> list[Row]:
     """Classifiers by accuracy on the Unicode groups."""
     return _rank([(m, [entry]) for m, entry in results.get("classification", {}).items()], "accuracy")

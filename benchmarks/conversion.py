@@ -1,0 +1,76 @@
+"""Converting a checkpoint against reading its file and copying what was read, once each.
+
+The file is CLIP ViT-B/16 as transformers writes it, 599 MB in float32 of random numbers, in the page cache.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints_conversion.engine import matches
+from checkpoints_conversion.reading import read
+from checkpoints_conversion.rules.huggingface import HF_CLIP
+from jaxalign.safetensors_files import write_safetensors
+from jaxalign.specs import find_spec
+from jaxalign.tensors import expected_shapes
+
+from .measure import Claim, seconds
+
+MODEL = "clip-vit-base-patch16"
+PROMISED = 1 / 1.5  # conversion takes at most 1.5 times as long
+
+
+def claims() -> Iterator[Claim]:
+    """One for each kind of file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tensors = source_tensors()
+        write_safetensors(tensors, folder / "model.safetensors")
+        yield claim("safetensors", folder / "model.safetensors")
+        np.savez(folder / "model.npz", allow_pickle=False, **tensors)
+        yield claim(".npz, checksums compared", folder / "model.npz")
+        try:
+            import torch
+        except ImportError:
+            print("conversion of .pt: skipped, torch is not installed (pip install 'jaxalign[reference]')")
+            return
+        torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, folder / "model.pt")
+        yield claim(".pt, checksums compared", folder / "model.pt")
+
+
+def claim(kind: str, path: Path) -> Claim:
+    """Ours and the reference in turn, so that a busy machine slows both; the median pair."""
+    spec = find_spec(MODEL)
+    convert = lambda: read(path, spec).params
+    _, compiling = seconds(convert, repeats=1)
+    reference_of = lambda: read_and_copy(path)
+    pairs = [(seconds(convert, repeats=1)[0], seconds(reference_of, repeats=1)[0]) for _ in range(5)]
+    ours, reference = sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
+    return Claim(
+        name=f"conversion of CLIP ViT-B/16, {path.stat().st_size / 1e6:.0f} MB {kind}",
+        seconds=ours,
+        compile_seconds=compiling,
+        reference="reading the file and one copy",
+        reference_seconds=reference,
+        at_least=PROMISED,
+        bytes=3 * path.stat().st_size,
+    )
+
+
+def read_and_copy(path: Path) -> np.ndarray:
+    return np.fromfile(path, np.uint8).copy()
+
+
+def source_tensors(seed: int = 0) -> Mapping[str, np.ndarray]:
+    """Random tensors with the names and shapes of transformers' `CLIPModel`."""
+    rng = np.random.default_rng(seed)
+    wanted = expected_shapes(find_spec(MODEL).towers)
+    tensors = {}
+    for rule in HF_CLIP.rules:
+        for numbers in matches(rule.targets[0], wanted):
+            shapes = [wanted[target.format(**numbers)] for target in rule.targets]
+            shape = rule.transform.source_shape(shapes)
+            tensors[rule.source.format(**numbers)] = rng.standard_normal(shape, np.float32)
+    return tensors

@@ -1,0 +1,117 @@
+"""What a checkpoint says of itself beside its tensors, and which known model it therefore is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from jaxalign.errors import JaxalignError
+from jaxalign.models import ImageTowerConfig, TwoTowersConfig
+from jaxalign.specs import ModelSpec, find_spec
+from jaxalign.stored import StoredTensor
+
+from .engine import Table
+from .sizes import fit_towers
+
+OPENAI_PAPER = "CLIP, arXiv:2103.00020"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a configuration file, by the names of our own fields; empty where there is no such file.
+
+    Attributes:
+      image, text: of `ImageTowerConfig` (or `ResNetConfig`) and `TextTowerConfig`.
+      spec: of `ModelSpec`: preprocessing and tokens.
+    """
+
+    image: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+def choose_spec(
+    table: Table, found: Mapping[str, StoredTensor], facts: Facts, name: str, *, is_torchscript: bool = False
+) -> ModelSpec:
+    """The record of a checkpoint: a known model's where one fits, else one of its kind in other sizes.
+
+    Sizes come from the tensors' shapes and from `facts`; what no file says (heads are as wide as in the known
+    models of the format, activation, preprocessing) from the known models.
+
+    Args:
+      name: of the file or folder; decides where it is what a known model's file is called.
+      is_torchscript: OpenAI's archives are; nobody else publishes such.
+
+    Raises:
+      JaxalignError: known models that fit and differ in what they compute.
+    """
+    known = [find_spec(model) for model in table.models]
+    named = [s for s in known if name in (s.name, *s.aliases)]
+    if is_torchscript and not named:
+        named = [s for s in known if s.paper == OPENAI_PAPER]
+    fitted = {s: _fit(s, table, found, facts) for s in named or known}
+    exact = [s for s in fitted if fitted[s].towers == s.towers]
+    pool = exact or list(fitted)
+    if len({fitted[s].towers for s in pool}) > 1:
+        raise JaxalignError(
+            f"{name} may be {' or '.join(s.name for s in pool)}, which differ in what they compute; say"
+            " which: jaxalign.load(..., spec=NAME) or `jaxalign convert --spec NAME`"
+        )
+    if not exact:
+        _check_heads(pool[0], fitted[pool[0]], facts, name)
+    best = max(pool, key=lambda s: _likeness(s.towers, fitted[s].towers))
+    if exact:
+        return fitted[best]
+    return replace(
+        fitted[best],
+        name=name,
+        source=name,
+        revision=None,
+        licence="unknown",
+        band=None,
+        text_band=None,
+        hub_ids=(),
+        aliases=(),
+    )
+
+
+def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts: Facts) -> ModelSpec:
+    towers = fit_towers(spec, table, found)
+    image = replace(towers.image, **facts.image)
+    text = towers.text and replace(towers.text, **facts.text)
+    changes: dict[str, Any] = dict(facts.spec)
+    shortest = changes.get("resize_size", spec.resize_size)
+    if shortest is not None and (shortest == image.image_size or "resize_size" not in changes):
+        # the shortest side and the crop are one, or the known model's is too small for this one's
+        changes["resize_size"] = shortest if shortest > image.image_size else None
+    if text is not None:
+        changes |= _other_vocabulary(spec, text.vocabulary)
+    if isinstance(image, ImageTowerConfig):
+        changes["inversion_patches"] = min(spec.inversion_patches, image.num_patches)
+    return replace(spec, towers=replace(towers, image=image, text=text), **changes)
+
+
+def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts, name: str) -> None:
+    """No shape says how many heads there are: as wide as in the known model, if that leaves no rest."""
+    towers = [(known.towers.image, fitted.towers.image, facts.image)]
+    if known.towers.text and fitted.towers.text:
+        towers.append((known.towers.text, fitted.towers.text, facts.text))
+    for like, tower, said in towers:
+        if "heads" not in said and tower.heads == 1 and tower.width % (like.width // like.heads):
+            raise JaxalignError(
+                f"{name}: a width of {tower.width} is no multiple of {like.width // like.heads}, the heads of"
+                f" {known.name}, and nothing says how many there are; pass all facts:"
+                " jaxalign.load(..., spec=ModelSpec(...))"
+            )
+
+
+def _other_vocabulary(spec: ModelSpec, size: int) -> dict[str, Any]:
+    """Where the known model has another vocabulary: its own file has the words, CLIP's order the marks."""
+    if spec.vocabulary != "clip-bpe" or spec.towers.text is None or size == spec.towers.text.vocabulary:
+        return {}
+    return {"vocabulary": "tokenizer.json", "start_token": max(size - 2, 0)}
+
+
+def _likeness(a: TwoTowersConfig, b: TwoTowersConfig) -> int:
+    """In how many fields two models are equal."""
+    pairs = [(a.image, b.image), *([(a.text, b.text)] if a.text and b.text else [])]
+    return sum(getattr(x, f.name) == getattr(y, f.name) for x, y in pairs for f in fields(x))

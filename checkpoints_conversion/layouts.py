@@ -1,0 +1,124 @@
+"""Files and folders that checkpoints come in: which file holds the weights, and which the facts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxalign.errors import JaxalignError
+from jaxalign.hub import CONFIG, INDEX, OPEN_CLIP_CONFIG
+from jaxalign.hub import OPEN_CLIP_WEIGHTS as OPEN_CLIP_WEIGHTS
+from jaxalign.hub import WEIGHTS as WEIGHTS
+from jaxalign.safetensors_files import read_safetensors
+from jaxalign.stored import StoredTensor
+
+from .configs.huggingface import read_huggingface
+from .configs.json_facts import read_json
+from .configs.open_clip import read_open_clip
+from .configs.timm import read_timm
+from .facts import Facts
+from .npz_files import read_npz
+from .torch_files import read_torch
+
+READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
+    ".safetensors": read_safetensors,
+    ".npz": read_npz,
+    ".pt": read_torch,
+    ".pth": read_torch,
+    ".bin": read_torch,
+}
+_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A checkpoint on disk.
+
+    Attributes:
+      weights: the file with the tensors, or the index of several.
+      facts: what the configuration beside it says; empty where there is none.
+      folder: where tokenizer files would be.
+    """
+
+    weights: Path
+    facts: Facts
+    folder: Path
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is a file, or a folder with a file, of a kind that can be read."""
+    if path.is_dir():
+        return any(p.suffix in READERS or p.name.endswith(INDEX) for p in path.iterdir())
+    return path.suffix in READERS or path.name.endswith(INDEX)
+
+
+def find_layout(path: Path) -> Layout:
+    """The layout at `path`, a folder or a weights file (whose folder's configuration then counts).
+
+    Raises:
+      JaxalignError: a folder without weights or with several, or a configuration that is damaged or unknown.
+    """
+    if not path.is_dir():
+        is_usual = path.name in OPEN_CLIP_WEIGHTS + WEIGHTS
+        return Layout(path, _read_facts(path.parent, path.name) if is_usual else Facts(), path.parent)
+    names = {p.name for p in path.iterdir() if not p.is_dir()}
+    usual = OPEN_CLIP_WEIGHTS + WEIGHTS if OPEN_CLIP_CONFIG in names else WEIGHTS + OPEN_CLIP_WEIGHTS
+    found = [name for name in usual if name in names]
+    others = sorted(name for name in names if Path(name).suffix in READERS)
+    if not found and len(others) != 1:
+        raise JaxalignError(
+            f"{path} has {', '.join(others) or 'no weights'}; expected one of {', '.join(usual[:3])}, or"
+            " a single file with weights"
+        )
+    weights = found[0] if found else others[0]
+    return Layout(path / weights, _read_facts(path, weights), path)
+
+
+def _read_facts(folder: Path, weights: str) -> Facts:
+    """open_clip's configuration, or that of transformers or timm, whichever goes with the file `weights`."""
+    is_open_clip = weights in OPEN_CLIP_WEIGHTS or not (folder / CONFIG).exists()
+    if is_open_clip and (folder / OPEN_CLIP_CONFIG).exists():
+        return read_open_clip(folder)
+    if not (folder / CONFIG).exists():
+        return Facts()
+    config = read_json(folder / CONFIG)
+    if "model_type" in config.values:
+        return read_huggingface(folder)
+    if "architecture" in config.values:
+        return read_timm(folder)
+    if (folder / OPEN_CLIP_CONFIG).exists():
+        return read_open_clip(folder)
+    raise JaxalignError(
+        f"{folder / CONFIG} has neither model_type (transformers) nor architecture (timm); expected one of"
+        " them, or load the weights file itself"
+    )
+
+
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a weights file or of an index of several, without the prefixes of training wrappers.
+
+    Raises:
+      JaxalignError: a damaged or missing file.
+    """
+    tensors = _read_index(path) if path.name.endswith(INDEX) else READERS[path.suffix](path)
+    if not tensors:
+        raise JaxalignError(f"{path} holds no tensors; expected the weights of a model")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _read_index(path: Path) -> dict[str, StoredTensor]:
+    index = read_json(path).object("weight_map")
+    files = sorted({index.text(name) for name in index.values})
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        if Path(file).name != file or Path(file).suffix not in READERS:
+            raise JaxalignError(f"{path} names the file {file!r:.80}; expected a weights file beside it")
+        found = READERS[Path(file).suffix](path.parent / file)
+        stated = {name for name in index.values if index.values[name] == file}
+        if stated != set(found):
+            wrong = ", ".join(sorted(stated ^ set(found))[:5])
+            raise JaxalignError(f"{path} and {file} disagree about {wrong}; fetch both again")
+        tensors |= found
+    return tensors

@@ -1,0 +1,98 @@
+"""Checkpoints of every known format to models: what `jaxalign.load` does with all but its own folders."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+from jaxalign.models import ImageTowerConfig
+from jaxalign.positions import resample_positions
+from jaxalign.specs import ModelSpec
+from jaxalign.stored import StoredTensor
+from jaxalign.tensors import expected_shapes, unflatten
+from jaxalign.tokenization import load_tokenizer
+
+from .engine import Table, convert
+from .facts import choose_spec
+from .layouts import find_layout, is_checkpoint, read_tensors
+from .rules import find_table
+from .rules.big_vision import plain_names
+from .rules.timm_trunks import PE_TIMM
+from .sizes import Shapes
+
+POSITIONS = "img/pos_embedding"
+PE_HEAD_BIAS = "visual.trunk.head.bias"
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is a file, or a folder with a file, of a kind that `read` takes."""
+    return is_checkpoint(path)
+
+
+def read(path: Path, spec: ModelSpec | None = None) -> DualEncoder:
+    """The model at `path`, parameters in float32, with its tokenizer where the files are there.
+
+    Args:
+      path: a folder of transformers, open_clip or timm (configuration and weights), or one file:
+        `.safetensors`, `.npz`, `.pt`, `.pth` or `.bin`.
+      spec: the known model that it is; by default found out, from configuration and shapes.
+
+    Raises:
+      JaxalignError: a damaged or malicious file, an unknown or ambiguous format, or tensors that are missing,
+        left over or misshapen (all of them named in one message).
+    """
+    layout = find_layout(path)
+    found = read_tensors(layout.weights)
+    if any(name.startswith(("params/", "img/")) for name in found):
+        found = plain_names(found)
+    table = find_table(found, str(layout.weights))
+    if spec is None:
+        name = path.name if not path.is_dir() else layout.folder.resolve().name
+        try:
+            spec = choose_spec(table, found, layout.facts, name, is_torchscript="input_resolution" in found)
+        except JaxalignError as error:
+            raise JaxalignError(f"{path}: {error}") from error
+    spec = _with_head_bias(spec, table, found)
+    params = _convert(table, found, spec, str(layout.weights))
+    return DualEncoder(spec, unflatten(params), load_tokenizer(spec, layout.folder))
+
+
+def _convert(
+    table: Table, found: Mapping[str, StoredTensor], spec: ModelSpec, where: str
+) -> dict[str, jax.Array]:
+    """Parameters by path, positions brought to the size that `spec` asks for."""
+    wanted = expected_shapes(spec.towers)
+    image = spec.towers.image
+    rows = _position_rows(table, found)
+    if spec.position_resampling is None or POSITIONS not in wanted or rows in (None, wanted[POSITIONS][1]):
+        return convert(table, found, wanted, where)
+    assert isinstance(image, ImageTowerConfig)  # no other tower has such positions
+    params = convert(table, found, wanted | {POSITIONS: (1, rows, image.width)}, where)
+    positions = resample_positions(
+        np.asarray(params[POSITIONS]),
+        image.grid,
+        spec.position_resampling,
+        prefix=int(image.has_class_token),
+    )
+    return params | {POSITIONS: jnp.asarray(positions)}
+
+
+def _position_rows(table: Table, found: Mapping[str, StoredTensor]) -> int | None:
+    """How many positions the file has; None where it says nothing."""
+    shape = Shapes(table, found).get(POSITIONS, 2)
+    return None if shape is None else shape[0]
+
+
+def _with_head_bias(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor]) -> ModelSpec:
+    """PE's head has no bias, but timm's has; one that was trained since is kept."""
+    image = spec.towers.image
+    if table is not PE_TIMM or PE_HEAD_BIAS not in found or not isinstance(image, ImageTowerConfig):
+        return spec
+    if image.projection_bias or not found[PE_HEAD_BIAS].read().any():
+        return spec
+    return replace(spec, towers=replace(spec.towers, image=replace(image, projection_bias=True)))

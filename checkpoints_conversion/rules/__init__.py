@@ -1,0 +1,56 @@
+"""The rule tables, one for each format, and how a file's format is recognised."""
+
+from collections.abc import Iterable
+
+from checkpoints_conversion.engine import Table
+from jaxalign.errors import JaxalignError
+
+from .big_vision import BIG_VISION
+from .dino import (
+    DINOV2_META,
+    DINOV2_TIMM,
+    DINOV2_TIMM_REGISTERS,
+    DINOV3_META,
+    DINOV3_TIMM,
+    DINOV3_TIMM_BIASES,
+)
+from .huggingface import HF_CLIP, HF_DINOV2, HF_DINOV3, HF_SIGLIP
+from .open_clip import CLIP_RESNET, CLIP_VIT
+from .originals import EVA_ORIGINAL, PE_ORIGINAL, SLIP
+from .timm_trunks import EVA_TIMM, PE_TIMM, SIGLIP_TIMM
+
+TABLES = (
+    CLIP_VIT,
+    CLIP_RESNET,
+    HF_CLIP,
+    HF_SIGLIP,
+    SIGLIP_TIMM,
+    PE_TIMM,
+    EVA_TIMM,
+    PE_ORIGINAL,
+    EVA_ORIGINAL,
+    SLIP,
+    DINOV2_META,
+    DINOV2_TIMM,
+    DINOV2_TIMM_REGISTERS,
+    HF_DINOV2,
+    DINOV3_TIMM,
+    DINOV3_TIMM_BIASES,
+    DINOV3_META,
+    HF_DINOV3,
+    BIG_VISION,
+)
+
+
+def find_table(names: Iterable[str], where: str) -> Table:
+    """The table of a file with these tensor names; raises JaxalignError where there is none."""
+    names = set(names)
+    found = [table for table in TABLES if table.recognises(names)]
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join(sorted(names)[:3])
+    formats = "; ".join(table.name for table in found or TABLES)
+    raise JaxalignError(
+        f"{where} holds {len(names)} tensors ({some}, ...) of {'several' if found else 'no known'} formats;"
+        f" expected all of one: {formats}"
+    )

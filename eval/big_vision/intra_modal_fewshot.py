@@ -1,0 +1,136 @@
+"""big_vision evaluator: classification by the means of examples, as the model is and under every method."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from eval.datasets import find_dataset
+from eval.protocols.classification import nearest_class_mean
+from eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
+from jaxalign.errors import JaxalignError
+
+from .encode import Encoder, ImageFeatures, PredictFn
+from .methods import AUTO, MethodSettings, Tokenize, fit_methods, is_usable, make_tokenizer
+from .splits import make_processor, read_pictures
+
+API = "jit"  # which kind of trainer this is for, in big_vision's words
+
+
+class Evaluator:
+    """Few-shot accuracy and the nearest class mean (NCM) of the whole training split.
+
+    Logs, in percent, `<method>/<k>shot`, the mean over the seeds, and `<method>/ncm`, for the methods
+    `image-image`, `pre`, `isoclip` and, with a tokenizer, `pca`; and the band. As IsoCLIP has it, the means
+    of NCM are of features that are not normalised; few-shot classifiers get normalised ones, as in
+    Reevaluating. NaN where the parameters of the moment do not allow a method.
+
+    Args:
+      predict_fn, batch_size, devices: from the trainer.
+      dataset: of `jaxalign datasets`, or `folder:PATH`.
+      image_size: side of the pictures that the model takes, in pixels.
+      train_split, test_split: by default those of the data set's protocol; both have the same classes.
+      label: the classes; by default the data set's first label.
+      data_dir: where prepared data sets are.
+      preprocess: options of `ja.ImageProcessor`; by default big_vision's `resize(size)|value_range(-1, 1)`.
+      shots, seeds: of the few-shot part; no shots leave it out.
+      classifier: "prototype" or "lda".
+      ncm: False leaves NCM out: only the pictures that the seeds draw are then computed.
+      band, rank, class_names, template, tokenizer: see `MethodSettings` and `make_tokenizer`.
+
+    Raises:
+      JaxalignError: settings that do not fit, when the evaluator is made and not in the middle of a run.
+    """
+
+    def __init__(
+        self,
+        predict_fn: PredictFn,
+        *,
+        dataset: str,
+        image_size: int,
+        batch_size: int | None,
+        devices: Any,
+        train_split: str = "",
+        test_split: str = "",
+        label: str = "",
+        data_dir: str | None = None,
+        preprocess: Mapping[str, Any] | None = None,
+        shots: Sequence[int] = (1, 4, 16),
+        seeds: Sequence[int] = (1, 2, 3),
+        classifier: str = "prototype",
+        ncm: bool = True,
+        band: tuple[int, int] | str = AUTO,
+        rank: int | None = None,
+        class_names: Sequence[str] | None = None,
+        template: str = "a photo of {}",
+        tokenizer: Tokenize | Mapping[str, Any] | None = None,
+    ):
+        if not shots and not ncm:
+            raise JaxalignError("there are no shots and no ncm; expected one of them")
+        names = None if class_names is None else tuple(class_names)
+        self._settings = MethodSettings(band, rank, names, template, make_tokenizer(tokenizer))
+        self._processor = make_processor(image_size, preprocess)
+        self._encoder = Encoder(predict_fn, batch_size, devices)
+        self._few = FewShotSettings(classifier, shots=tuple(shots), seeds=tuple(seeds)) if shots else None
+        self._ncm = ncm
+        record = find_dataset(dataset)
+        train, test = train_split or record.train, test_split or record.test
+        if not train or not test:
+            raise JaxalignError(
+                f"{dataset} has no classification protocol; expected train_split and test_split"
+            )
+        self._train, self._test = (read_pictures(dataset, split, label, data_dir) for split in (train, test))
+        self._classes = self._check_classes(dataset, train, test)
+        drawn = self._few and drawn_rows(self._train.labels, self._classes, self._few)
+        self._rows = np.arange(len(self._train)) if ncm or drawn is None else drawn
+
+    def run(self, train_state: Any) -> Iterator[tuple[str, float]]:
+        """`(name, value)` of everything that is logged, for the parameters in `train_state`."""
+        train = self._encode(train_state, self._train.images[self._rows])
+        test = self._encode(train_state, self._test.images)
+        fitted = fit_methods(self._settings, self._encoder, train_state)
+        for method in self._settings.names:
+            found = dict.fromkeys(self._names(), float("nan"))
+            if method in fitted.embed:
+                with jax.transfer_guard("allow"):
+                    embedded = [np.asarray(fitted.embed[method](x)) for x in (train, test)]
+                    if all(is_usable(x) for x in embedded):
+                        found = self._measure(*embedded)
+            for name, value in found.items():
+                yield f"{method}/{name}", value
+        yield from fitted.facts.items()
+
+    def _names(self) -> list[str]:
+        shots = self._few.shots if self._few else ()
+        return [f"{k}shot" for k in shots] + ["ncm"] * self._ncm
+
+    def _measure(self, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+        found: dict[str, float] = {}
+        if self._few:
+            pool = Pool(self._train.labels, train, self._rows)
+            result = few_shot(pool, test, self._test.labels, self._classes, self._few)
+            found = {f"{k}shot": value for k, value in result.metrics["accuracy"].items()}
+        if self._ncm:
+            labels = self._train.labels[self._rows]
+            result = nearest_class_mean(train, labels, test, self._test.labels, self._classes)
+            found["ncm"] = result.metrics["accuracy"]
+        return found
+
+    def _check_classes(self, dataset: str, train: str, test: str) -> int:
+        """Their number; raises unless every class has a training example and both splits count the same."""
+        if not self._train.names:
+            raise JaxalignError(f"{dataset} has no labels; expected a data set with classes")
+        if self._train.names != self._test.names:
+            raise JaxalignError(f"{train} and {test} of {dataset} have different classes; expected the same")
+        count = len(self._train.names)
+        empty = np.flatnonzero(np.bincount(self._train.labels, minlength=count) == 0)
+        if empty.size:
+            raise JaxalignError(
+                f"{empty.size} of {count} classes have no example in {train} of {dataset} (first:"
+                f" {self._train.names[empty[0]]}); expected another train_split or label"
+            )
+        return count
+
+    def _encode(self, train_state: Any, images: Any) -> ImageFeatures:
+        return self._encoder.images(train_state, images, self._processor)

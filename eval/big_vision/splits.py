@@ -1,0 +1,71 @@
+"""Labelled pictures of a data set, as a config names them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import jaxalign as ja
+from eval.datasets import load_split
+from eval.protocols.classification import UNLABELLED
+from jaxalign.errors import JaxalignError, unknown_name
+
+# What `resize(size)|value_range(-1, 1)` does in big_vision's configs.
+PREPROCESS: Mapping[str, Any] = {"pipeline": "big_vision", "interpolation": "bilinear"}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPictures:
+    """Pictures, read when they are asked for, and their labels int32 `[n]`.
+
+    Attributes:
+      names: of the labels.
+      ground_truth: of ROxford and RParis, whose pictures have no labels: `ja.revisited_metrics` takes it.
+    """
+
+    images: Any
+    labels: np.ndarray
+    names: tuple[str, ...]
+    ground_truth: tuple[Mapping[str, list[int]], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_pictures(
+    dataset: str, split: str, label: str, data_dir: str | os.PathLike | None
+) -> LabelledPictures:
+    """The pictures of a split that have a label; all of them, with labels of -1, where there are none.
+
+    Args:
+      label: which of the data set's labels; by default the first.
+
+    Raises:
+      JaxalignError: an unknown data set, split or label, data that are not there, or nothing labelled.
+    """
+    examples = load_split(dataset, split, data_dir)
+    if examples.images is None:
+        raise JaxalignError(f"{dataset} has no pictures; expected a data set of pictures")
+    if not label and not examples.labels:
+        none = np.full(len(examples), UNLABELLED, np.int32)
+        return LabelledPictures(examples.images, none, (), examples.ground_truth)
+    task = label or next(iter(examples.labels), "")
+    if task not in examples.labels:
+        raise unknown_name(f"label of {dataset}", task, examples.labels)
+    labelled = examples.labels[task] != UNLABELLED
+    if not labelled.any():
+        raise JaxalignError(f"no picture of {dataset}, {split}, has the label {task}")
+    images = examples.images if labelled.all() else examples.images[np.flatnonzero(labelled)]
+    return LabelledPictures(images, examples.labels[task][labelled], examples.label_names[task])
+
+
+def make_processor(image_size: int, preprocess: Mapping[str, Any] | None) -> ja.ImageProcessor:
+    """The preprocessing: `ImageProcessor` with the options of `preprocess`, by default big_vision's own."""
+    options = dict(PREPROCESS if preprocess is None else preprocess)
+    known = [name for name in ja.ImageProcessor.__dataclass_fields__ if name != "size"]
+    for name in options:
+        if name not in known:
+            raise unknown_name("option of preprocess", name, known)
+    return ja.ImageProcessor(image_size, **options)

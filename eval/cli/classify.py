@@ -1,0 +1,170 @@
+"""`jaxalign classify`: zero-shot, nearest class mean and few-shot accuracy of a model on a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from .arguments import DataDir, JsonFile
+from .measuring import (
+    BandOption,
+    DatasetName,
+    LayoutOption,
+    ModelName,
+    RankOption,
+    RunFolder,
+    SplitName,
+    StoreFolder,
+    TaskName,
+)
+
+ClassifierNames = Annotated[
+    tuple[Literal["zero-shot", "ncm", "prototype", "lda", "tip-adapter", "tip-x", "ape", "coder"], ...],
+    tyro.conf.arg(help="Which to measure; all but the first two are few-shot."),
+]
+EmbeddingMethods = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="METHOD [METHOD ...]",
+        help="How all but zero-shot embed pictures: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
+    ),
+]
+Counts = tyro.conf.arg(metavar="N [N ...]", help="Pictures of each class.")
+Alpha = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="X", help="Weight of pictures beside class names.", help_behavior_hint="(default: 0.5)"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Classify pictures by class names (zero-shot), class means (ncm) or a few pictures of each class.
+
+    Class means are those of the whole training split. Few-shot accuracies are means over several draws; the
+    classifiers prototype and lda need no class names, the others take --with-text. Each measurement becomes a
+    run in --out, and is not computed again.
+
+    Examples:
+      jaxalign classify --task group
+      jaxalign classify --model ViT-B/16 --dataset dtd --methods image-image isoclip
+      jaxalign classify --model ViT-B/16 --dataset pets --classifiers prototype lda --methods image-image pca
+      jaxalign classify --model RN50 --dataset pets --classifiers tip-x ape lda --with-text --tune --augment
+      jaxalign classify --dataset folder:photos --classifiers ncm prototype --shots 1 2
+    """
+
+    model: ModelName = "emoji-clip"
+    dataset: DatasetName = "emoji"
+    classifiers: ClassifierNames = ("zero-shot", "ncm")
+    methods: EmbeddingMethods = ("image-image",)
+    band: BandOption = None
+    rank: RankOption = None
+    task: TaskName = ""
+    train: SplitName = ""
+    test: SplitName = ""
+    shots: Annotated[tuple[int, ...], Counts] = (1, 2, 4, 8, 16)
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")] = (
+        1,
+        2,
+        3,
+    )
+    with_text: Annotated[bool, tyro.conf.arg(help="Let class names take part in few-shot classifiers.")] = (
+        False
+    )
+    alpha: Alpha = None
+    tune: Annotated[
+        bool, tyro.conf.arg(help="Search the few-shot classifiers' hyper-parameters on the split val.")
+    ] = False
+    augment: Annotated[
+        bool, tyro.conf.arg(help="Crop and flip the drawn pictures at random, as the published code does.")
+    ] = False
+    templates: Annotated[
+        str, tyro.conf.arg(metavar="NAME", help="Prompts of class names: single (CoOp's), ensemble (CLIP's).")
+    ] = "single"
+    protocol: Annotated[
+        Literal["paper", "reference"],
+        tyro.conf.arg(help="reference: PCA<- in few-shot classification as in the published code."),
+    ] = "paper"
+    layout: LayoutOption = "paper"
+    out: RunFolder = Path("jaxalign-runs")
+    store: StoreFolder = None
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.measurements.classify import measure_classification
+        from eval.measurements.labelled import LabelledPair
+
+        from .measuring import open_workspace, report_runs
+
+        classifying = self.settings()
+        workspace = open_workspace(self)
+        model = workspace.load_model(self.model, self.layout)
+        pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
+        runs = measure_classification(workspace, model, pair, classifying)
+        print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+        report_runs(self, runs)
+
+    def settings(self) -> Any:
+        """The options as `eval.measurements.classify.Classifying`."""
+        from eval.measurements.classify import Classifying
+        from eval.protocols.few_shot import FITTERS, NEED_TEXT, FewShotSettings
+        from jaxalign.errors import JaxalignError
+
+        from .measuring import method_options
+
+        asking = [name for name in self.classifiers if name in NEED_TEXT]
+        if asking and not self.with_text:
+            raise JaxalignError(f"{asking[0]} compares pictures by class names; add --with-text")
+        if self.tune and not set(self.classifiers) & set(FITTERS):
+            raise JaxalignError("--tune is about few-shot classifiers; there is none among --classifiers")
+        few_shot = FewShotSettings(
+            with_text=self.with_text,
+            shots=self.shots,
+            seeds=self.seeds,
+            options={} if self.alpha is None else {"alpha": self.alpha},
+        )
+        return Classifying(
+            classifiers=self.classifiers,
+            methods=self.methods,
+            options=method_options(self),
+            templates=self.templates,
+            few_shot=few_shot,
+            augmentation=1 if self.augment else None,
+            tune=self.tune,
+            protocol=self.protocol,
+        )
+
+
+def print_runs(title: str, runs: Sequence[Any]) -> None:
+    """A table of the accuracies, and one of the few-shot ones by shots."""
+    from eval.measurements.classify import sorted_shots
+
+    from .measuring import print_table
+
+    whole = [run for run in runs if run.protocol == "classification"]
+    drawn = [run for run in runs if run.protocol == "few-shot"]
+    if whole:
+        names = ("accuracy", "class_accuracy")
+        rows = [[describe(run), *(f"{run.metrics[name]:.1f}" for name in names)] for run in whole]
+        print_table(f"{title}: accuracy, %", ["classifier", "accuracy", "mean over classes"], rows)
+    if drawn:
+        shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
+        columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]
+        rows = [[describe(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
+        print_table(f"{title}: mean accuracy of {seeds} draws ± deviation, %", columns, rows)
+
+
+def describe(run: Any) -> str:
+    """The classifier, and the method that embeds for it."""
+    from .measuring import describe_method
+
+    settings = run.settings
+    return f"{settings['classifier']}, {describe_method(settings)}" if "method" in settings else "zero-shot"
+
+
+def _accuracy(run: Any, shots: str) -> str:
+    return f"{run.metrics['accuracy'][shots]:.1f} ± {run.metrics['deviation'][shots]:.1f}"

@@ -1,0 +1,58 @@
+"""`jaxalign convert`: any known checkpoint to a folder of ours, or to a file for big_vision."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .arguments import JsonFile
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert a checkpoint, and check it while doing so.
+
+    SRC is a folder of transformers, open_clip or timm, a file (.safetensors, .npz, .pt, .pth, .bin), a known
+    model or a hub id. DST becomes a folder with config.json, model.safetensors and tokenizer files that
+    jaxalign.load reads, and verify.json: number of parameters, SHA-256 of each tensor, and all facts. It is
+    complete or not there at all.
+
+    Examples:
+      jaxalign convert openai/clip-vit-base-patch16 clip-b16
+      jaxalign convert ViT-B-16.pt clip-b16 --dtype bfloat16
+      jaxalign convert epoch_32.pt my-clip --spec clip-vit-base-patch16-datacomp
+      jaxalign convert google/siglip2-base-patch16-224 siglip2.npz --to big_vision
+    """
+
+    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC", help="What to convert.")]
+    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST", help="Where to put it.")]
+    spec: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME",
+            help="The known model that SRC is, where the files do not say: of `jaxalign models`.",
+            help_behavior_hint="(default: found out)",
+        ),
+    ] = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], tyro.conf.arg(help="Of the weights in DST.")
+    ] = "float32"
+    to: Annotated[
+        Literal["jaxalign", "big_vision"],
+        tyro.conf.arg(help="jaxalign: a folder; big_vision: one .npz, for SigLIP's kind of models."),
+    ] = "jaxalign"
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from checkpoints_conversion.conversion import convert_checkpoint
+
+        from .output import check_file, write_json
+
+        check_file(self.json)
+        report = convert_checkpoint(self.src, self.dst, spec=self.spec, dtype=self.dtype, to=self.to)
+        write_json(self.json, report)
+        print(
+            f"{report['name']}: {report['parameters']:,} parameters in {len(report['tensors'])} tensors,"
+            f" {self.dtype}, written to {self.dst} and read back"
+        )

@@ -1,0 +1,210 @@
+"""`jaxalign embed`: features of a split or of a folder of pictures into the feature store."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from .arguments import ComputeDtype, DataDir, JsonFile, UnreadablePictures
+from .measuring import ModelName, StoreFolder
+
+if TYPE_CHECKING:
+    from eval.datasets import Examples
+    from eval.features import Features
+    from jaxalign.dual_encoder import DualEncoder
+
+_NAMED = 10  # pictures left out that the terminal names; the JSON has all
+_EITHER = tyro.conf.create_mutex_group(required=False)
+DatasetName = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME", help="Of `jaxalign datasets`.", help_behavior_hint="(default: emoji-scenes)"
+    ),
+    _EITHER,
+]
+PictureFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Pictures of one's own, subfolders included, in place of a data set.",
+        help_behavior_hint="(default: none)",
+    ),
+    _EITHER,
+]
+SplitName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Of the data set; A+B is both, one after the other.",
+        help_behavior_hint="(default: the one it is tested on)",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    tyro.conf.arg(help="Pictures that pass through the tower together; 256 suits a GPU better."),
+]
+Threads = Annotated[int, tyro.conf.arg(help="That read, decode and resize pictures ahead of the tower.")]
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Compute the pre-projection features of a split, or of a folder of pictures, into the feature store.
+
+    Whatever is killed goes on where it stopped: run the same command again, and finished chunks of 256
+    pictures are neither computed again nor changed. Every other command finds the features there.
+
+    A picture that is missing, damaged, cut off, empty, larger than 179 megapixels or grey with more than 8
+    bits counts as unreadable. CMYK and palettes are converted and of an animation the first frame is taken,
+    as the models' original code does.
+
+    Examples:
+      jaxalign embed
+      jaxalign embed --model openai/clip-vit-base-patch32 --dataset dtd --split train --data-dir /data/tfds
+      jaxalign embed --folder ~/photos --unreadable leave-out --json photos.json
+      jaxalign embed --model clip-vit-large-patch14 --dataset caltech101 --dtype bfloat16 --batch-size 256
+    """
+
+    model: ModelName = "emoji-clip"
+    dataset: DatasetName = None
+    folder: PictureFolder = None
+    split: SplitName = ""
+    store: StoreFolder = None
+    dtype: ComputeDtype = "float32"
+    batch_size: BatchSize = 32
+    threads: Threads = 8
+    unreadable: UnreadablePictures = "fail"
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from .output import check_file, write_json
+
+        check_file(self.json)
+        import jax.numpy as jnp
+
+        import jaxalign as ja
+        from eval.datasets import find_dataset, load_split
+        from eval.features import image_features
+
+        name = self.dataset or "emoji-scenes"
+        record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
+        model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
+        examples = load_split(record, self.split or record.test or record.gallery, self.data_dir)
+        watch = Watch()
+        with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
+            features = image_features(
+                model,
+                examples,
+                store=self.store,
+                unreadable=library_name(self.unreadable),
+                batch_size=self.batch_size,
+                threads=self.threads,
+                progress=watch.advance,
+            )
+        facts = describe(model, examples, features, self.store) | watch.facts()
+        write_json(self.json, facts)
+        print_summary(facts)
+
+
+def library_name(unreadable: str) -> Literal["fail", "leave out"]:
+    """What the library calls an option."""
+    return "leave out" if unreadable == "leave-out" else "fail"
+
+
+class Watch:
+    """How many pictures are done, how fast, on a progress bar where standard error is a terminal."""
+
+    def __init__(self):
+        self.total, self.earlier, self.seconds = 0, 0, 0.0
+        self._told, self._start = False, 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    @contextmanager
+    def shown(self, title: str, total: int | None = None) -> Iterator[None]:
+        """Show progress while features are computed; `start` tells the total where it is not known yet."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        if not console.is_terminal:
+            count = "" if total is None else f", {total} pictures"
+            console.print(title + count, markup=False, highlight=False, soft_wrap=True)
+        self.total, self._start = total or 0, time.perf_counter()
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        with self._bar:
+            self._task = self._bar.add_task(title, total=total, rate="")
+            yield
+        self.seconds = time.perf_counter() - self._start
+
+    def start(self, total: int) -> None:
+        """`total` pictures are to be done."""
+        self.total = total
+        self._bar.update(self._task, total=total)
+
+    def advance(self, count: int) -> None:
+        """`count` more are done; the first call tells how many earlier runs did."""
+        if not self._told:
+            self._told, self.earlier = True, count
+            self._bar.update(self._task, completed=count)
+            return
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, advance=count, rate=f"{speed:,.0f} images/s" if speed else "")
+
+    def facts(self) -> dict[str, Any]:
+        """Pictures of earlier runs and of this one, and the rate of this one with all that it waited for."""
+        now = self.total - self.earlier
+        rate = round(now / self.seconds, 2) if now else None
+        return {
+            "earlier": self.earlier,
+            "computed": now,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": rate,
+        }
+
+
+def describe(
+    model: "DualEncoder", examples: "Examples", features: "Features", store: str | None
+) -> dict[str, Any]:
+    """What was embedded, and where it is."""
+    import numpy as np
+
+    from eval.features import default_store, make_key
+    from eval.features.store import store_url
+
+    key = make_key(model, examples.dataset, examples.version, examples.split, "image")
+    return {
+        "model": model.name,
+        "dataset": examples.dataset,
+        "version": examples.version,
+        "split": examples.split,
+        "dtype": np.dtype(model.dtype).name,
+        "store": store_url(default_store() if store is None else store, key),
+        "pictures": len(examples),
+        "width": features.values.shape[1],
+        "left_out": list(features.left_out),
+    }
+
+
+def print_summary(facts: dict[str, Any]) -> None:
+    """Two lines, and one more for what was left out."""
+    rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
+    print(
+        f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
+        f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
+    )
+    if lost := facts["left_out"]:
+        more = f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else ""
+        print(f"{len(lost):,} left out, unreadable: {', '.join(lost[:_NAMED])}{more}")
+    print(f"features {facts['width']} wide, in {facts['store']}")

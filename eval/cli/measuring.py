@@ -1,0 +1,206 @@
+"""What the measuring commands share: options, the workspace, and tables of runs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from eval.measurements import Workspace
+    from eval.protocols.methods import MethodOptions
+    from eval.runs import Run
+
+ModelName = Annotated[
+    str, tyro.conf.arg(metavar="MODEL", help="A name of `jaxalign models`, a folder or a file.")
+]
+DatasetName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME", help="A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for pictures."
+    ),
+]
+RunFolder = Annotated[
+    Path, tyro.conf.arg(metavar="DIR", help="Folder of the runs: what is there is not measured again.")
+]
+StoreFolder = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder, or gs:// or s3:// URL, of the features.",
+        help_behavior_hint="(default: $JAXALIGN_STORE or ~/.cache/jaxalign/features)",
+    ),
+]
+MethodNames = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="METHOD [METHOD ...]",
+        help="Methods to compare.",
+        help_behavior_hint="(default: all without optimisation; isoclip where it has a band)",
+    ),
+]
+BandOption = Annotated[
+    tuple[int, int] | None,
+    tyro.conf.arg(
+        metavar="K_TOP K_BOTTOM",
+        help="IsoCLIP's band: how many directions to leave out at either end.",
+        help_behavior_hint="(default: what the paper prints for the model)",
+    ),
+]
+RankOption = Annotated[
+    int | None,
+    tyro.conf.arg(
+        metavar="R", help="Directions that PCA<- keeps.", help_behavior_hint="(default: half of the width)"
+    ),
+]
+SubspaceOption = Annotated[
+    Literal["paper", "code", "readme"],
+    tyro.conf.arg(help="PCA<-: prompts, centred (paper); bare names (code); also normalised (readme)."),
+]
+NamesFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE",
+        help="Class names for PCA<-, one on a line.",
+        help_behavior_hint="(default: CLIP's 1,000 of ImageNet)",
+    ),
+]
+TaskName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Labelling of the pictures.",
+        help_behavior_hint="(default: the data set's first)",
+    ),
+]
+SplitName = Annotated[
+    str,
+    tyro.conf.arg(metavar="SPLIT", help="Split to take.", help_behavior_hint="(default: of the protocol)"),
+]
+LayoutOption = Annotated[
+    Literal["paper", "reference"],
+    tyro.conf.arg(help="Heads of SigLIP and EVA-02 as in the paper, or as in its published code."),
+]
+ProtocolOption = Annotated[
+    Literal["paper", "reference"],
+    tyro.conf.arg(help="Metrics as in the paper, or as its published code computes them."),
+]
+MaxQueries = Annotated[
+    int | None,
+    tyro.conf.arg(
+        metavar="N", help="At most so many queries, evenly spaced.", help_behavior_hint="(default: all)"
+    ),
+]
+
+
+def open_workspace(command: Any) -> "Workspace":
+    """The workspace of a command's options; what it will write is checked first."""
+    from eval.measurements import Workspace
+
+    from .output import check_file, check_folder
+
+    check_file(command.json)
+    check_folder(command.out)
+    return Workspace(out=command.out, store=command.store, data_dir=command.data_dir)
+
+
+def method_options(command: Any, inverting: Any = None) -> "MethodOptions":
+    """The options of methods among a command's."""
+    from eval.protocols.methods import Inverting, MethodOptions
+
+    return MethodOptions(
+        band=command.band,
+        rank=getattr(command, "rank", None),
+        subspace=getattr(command, "subspace", "paper"),
+        class_names=read_names(getattr(command, "class_names", None)),
+        inverting=inverting or Inverting(),
+    )
+
+
+def read_names(file: Path | None) -> tuple[str, ...] | None:
+    """The lines of a file, without empty ones; raises JaxalignError for a file without any."""
+    from jaxalign.errors import JaxalignError
+
+    if file is None:
+        return None
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
+    names = tuple(line for line in lines if line)
+    if len(names) < 2:
+        raise JaxalignError(f"{file} has {len(names)} class names; expected two or more, one on a line")
+    return names
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output, first column left, others right; no line is cut where it is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=1000)
+    console.print(Text(title, style="bold"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
+    for i, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def percent(value: float | None) -> str:
+    """One decimal, or a hyphen for what is not defined."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign; a zero has a plus."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def retrieval_rows(runs: Sequence["Run"]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table of retrieval runs; the first one is the baseline of the others."""
+    from eval.protocols.result import paired_gain
+
+    landmarks = "mAP_easy" in runs[0].metrics
+    if landmarks:
+        names = ("mAP_easy", "mAP_medium", "mAP_hard", "mP@10_medium")
+    else:
+        names = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+    rows, baseline = [], None
+    for run in runs:
+        precision = run.arrays.get("average_precision")
+        gain = ""
+        if baseline is not None and precision is not None and len(precision) == len(baseline):
+            found = paired_gain(precision, baseline)
+            gain = f"{signed(found['gain'])} ± {found['gain_error']:.1f}"
+        baseline = precision if baseline is None else baseline
+        rows.append([describe_method(run.settings), *(percent(run.metrics[name]) for name in names), gain])
+    columns = ["method", *(name.replace("_", " ").replace(" at ", "@") for name in names), "gain in mAP"]
+    return columns, rows
+
+
+def describe_method(settings: Any) -> str:
+    """A method's name with what was chosen for it."""
+    name = settings["method"]
+    if "band" in settings:
+        return f"{name} ({settings['band'][0]}, {settings['band'][1]})"
+    if "rank" in settings:
+        return f"{name} (rank {settings['rank']}, {settings['subspace']})"
+    return f"{name} ({settings['steps']} steps)" if "steps" in settings else name
+
+
+def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
+    """Write the results as JSON where that was asked for, and say where everything is."""
+    from .output import write_json
+
+    content = {"runs": [run.to_json() for run in runs], "files": [str(file) for file in files]}
+    write_json(command.json, content)
+    for file in files:
+        print(f"Wrote {file}")
+    print(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")

@@ -1,0 +1,77 @@
+"""`jaxalign report`: earlier runs as one HTML page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .arguments import DataDir, JsonFile
+
+
+@dataclass(frozen=True)
+class Report:
+    """Show the runs of a folder as one HTML page: tables, spectra, band heat maps, histograms, queries.
+
+    The page needs no other file and no network. Pictures of queries come from the prepared data sets of this
+    machine; nothing is measured, prepared or downloaded.
+
+    Examples:
+      jaxalign report
+      jaxalign report results --out results.html
+      jaxalign report results --title "Bands on CUB" --json report.json
+    """
+
+    folder: Annotated[
+        Path,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER", help="Where the runs are: what other commands got as --out."),
+    ] = Path("jaxalign-runs")
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help="File for the page.",
+            help_behavior_hint="(default: report.html in the folder of the runs)",
+        ),
+    ] = None
+    title: Annotated[str, tyro.conf.arg(metavar="TEXT", help="Heading of the page.")] = "jaxalign report"
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from collections import Counter
+
+        from eval.demo.stages import Stages
+        from eval.report import build_run_report
+        from eval.report.prepared import prepared_splits
+        from eval.report.reproduced import read_tables
+        from eval.runs import read_runs
+        from jaxalign.errors import JaxalignError
+
+        from .output import check_file, write_json, write_text
+
+        stages = Stages()
+        with stages.stage("report", f"Reading the runs in {self.folder}"):
+            runs, tables = read_runs(self.folder), read_tables(self.folder)
+            if not runs and not tables:
+                raise JaxalignError(
+                    f"there are no runs in {self.folder}; measure first, for example"
+                    f" `jaxalign retrieve --out {self.folder}`"
+                )
+            out = self.out or self.folder / "report.html"
+            check_file(out)
+            check_file(self.json)
+            page = build_run_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
+        write_text(out, page)
+        protocols = dict(sorted(Counter(run.protocol for run in runs).items()))
+        write_json(
+            self.json,
+            {
+                "report": str(out),
+                "runs": len(runs),
+                "protocols": protocols,
+                "tables": [t.title for t in tables],
+            },
+        )
+        print(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")

@@ -1,0 +1,101 @@
+"""`jaxalign retrieve`: pictures that find pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .arguments import DataDir, JsonFile, Seed
+from .measuring import (
+    BandOption,
+    DatasetName,
+    LayoutOption,
+    MethodNames,
+    ModelName,
+    NamesFile,
+    ProtocolOption,
+    RankOption,
+    RunFolder,
+    SplitName,
+    StoreFolder,
+    SubspaceOption,
+)
+
+TaskNames = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="NAME [NAME ...]", help="Labellings, each a task.", help_behavior_hint="(default: the first)"
+    ),
+]
+Steps = Annotated[
+    int | None,
+    tyro.conf.arg(metavar="N", help="Steps of OTI.", help_behavior_hint="(default: 150, as in the papers)"),
+]
+
+
+@dataclass(frozen=True)
+class Retrieve:
+    """Retrieve pictures by pictures with one or several methods, and print mAP and its kin in percent.
+
+    Methods: image-image, pre, whitened, isoclip, isoclip-auto, pca, pca-mean, and oti, which optimises each
+    query. Where queries and gallery are one split, a query is left out of its own gallery. ROxford and RParis
+    are measured by their own protocol. The gain in mAP is against the first method, with its standard error
+    over the queries.
+
+    Examples:
+      jaxalign retrieve
+      jaxalign retrieve --model emoji-siglip --dataset emoji --methods image-image isoclip --band 0 64
+      jaxalign retrieve --model openai/clip-vit-base-patch16 --dataset caltech101 --text-image
+      jaxalign retrieve --dataset folder:photos --methods image-image pca --rank 32
+    """
+
+    model: ModelName = "emoji-clip"
+    dataset: DatasetName = "emoji-scenes"
+    methods: MethodNames = ()
+    band: BandOption = None
+    rank: RankOption = None
+    subspace: SubspaceOption = "paper"
+    class_names: NamesFile = None
+    tasks: TaskNames = ()
+    query: SplitName = ""
+    gallery: SplitName = ""
+    distractors: Annotated[bool, tyro.conf.arg(help="Add the data set's distractors (R1M).")] = False
+    text_image: Annotated[
+        bool, tyro.conf.arg(help="Also let class names find their pictures, before and after IsoCLIP.")
+    ] = False
+    protocol: ProtocolOption = "paper"
+    layout: LayoutOption = "paper"
+    steps: Steps = None
+    seed: Seed = 0
+    out: RunFolder = Path("jaxalign-runs")
+    store: StoreFolder = None
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.measurements.pairs import ImagePair
+        from eval.measurements.retrieve import Retrieving, measure_image_retrieval
+        from eval.protocols.methods import Inverting, check_methods
+
+        from .measuring import method_options, open_workspace, print_table, report_runs, retrieval_rows
+
+        workspace = open_workspace(self)
+        model = workspace.load_model(self.model, self.layout)
+        options = method_options(self, Inverting(steps=self.steps, seed=self.seed))
+        check_methods(self.methods, model, "image", options)
+        pair = ImagePair(workspace, model, self.dataset, self.query, self.gallery, self.distractors)
+        retrieving = Retrieving(self.methods, options, self.tasks, self.protocol, self.text_image)
+        runs = measure_image_retrieval(workspace, model, pair, retrieving)
+        for task in pair.tasks(self.tasks):
+            of_task = [run for run in runs if run.settings["task"] == task]
+            for protocol in ("image-retrieval", "text-image"):
+                shown = [run for run in of_task if run.protocol == protocol]
+                if shown:
+                    counts = (
+                        f"{shown[0].metrics['queries']} queries, {shown[0].metrics['gallery']} in the gallery"
+                    )
+                    about = f"{model.name} on {self.dataset}" + (f", {task}" if task else "")
+                    what = "names find pictures, " if protocol == "text-image" else ""
+                    print_table(f"{about}: {what}{counts}, %", *retrieval_rows(shown))
+        report_runs(self, runs)

@@ -1,0 +1,229 @@
+"""`jaxalign search`: one's own pictures that are like a picture, before and after a method."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from .arguments import ComputeDtype, JsonFile, UnreadablePictures
+from .embed import BatchSize, Threads
+from .measuring import BandOption, ModelName, NamesFile, RankOption, StoreFolder, SubspaceOption
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eval.protocols.methods import Embed, Method
+    from eval.search import Comparison, Hit, Library
+    from jaxalign.dual_encoder import DualEncoder
+
+BEFORE = "image-image"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Find the pictures of FOLDER that are like a picture: with the model's embeddings as they are (before),
+    and with a method that improves their intra-modal similarities (after).
+
+    Both rankings come as a table and as one picture, --out, which frames what the other ranking does not
+    have. The query itself is left out where it lies in FOLDER. Features are kept: the next search computes
+    only the pictures that are new or have changed.
+
+    PCA<- keeps the directions of class names; --class-names FILE with what one's photos show suits it better
+    than ImageNet's. The default model is a toy that has seen nothing but emoji.
+
+    Examples:
+      jaxalign search ~/photos --query ~/photos/goose.jpg
+      jaxalign search ~/photos --query goose.jpg --model openai/clip-vit-base-patch16 --out geese.png
+      jaxalign search ~/photos --query goose.jpg --method pca --rank 64 --class-names animals.txt
+    """
+
+    folder: Annotated[
+        Path,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER", help="Pictures to search, subfolders included."),
+    ]
+    query: Annotated[Path, tyro.conf.arg(metavar="IMAGE", help="The picture to search with.")]
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png", help="Where the picture of both goes.")] = Path(
+        "search.png"
+    )
+    model: ModelName = "emoji-clip"
+    method: Annotated[
+        Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
+        tyro.conf.arg(
+            help="What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."
+        ),
+    ] = "auto"
+    band: BandOption = None
+    rank: RankOption = None
+    subspace: SubspaceOption = "paper"
+    class_names: NamesFile = None
+    first: Annotated[int, tyro.conf.arg(metavar="N", help="Results of each ranking.")] = 10
+    store: StoreFolder = None
+    dtype: ComputeDtype = "float32"
+    batch_size: BatchSize = 32
+    threads: Threads = 8
+    unreadable: UnreadablePictures = "fail"
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.search import compare
+
+        from .output import check_file, write_json
+
+        check_file(self.json)
+        check_file(self.out)
+        self._check()
+        model, method = self._find_method()
+        query, pre = read_query(model, self.query)
+        library = self._find_library(model)
+        before, after = self._fit(model, method, library)
+        own = library.position(self.query)
+        found = compare(pre, library.features, before, after, first=self.first, leave_out=own)
+        title = describe(method)
+        write_json(self.json, self._facts(model, method, library, found))
+        print_hits(model, self.query, title, library, found)
+        write_sheet(self.out, query, self.query.name, title, library, found)
+        if library.left_out:
+            print(f"{len(library.left_out):,} left out, unreadable: {', '.join(library.left_out[:10])}")
+        print(f"Wrote {self.out}")
+
+    def _check(self) -> None:
+        from jaxalign.errors import JaxalignError
+
+        if self.out.suffix.lower() != ".png":
+            raise JaxalignError(f"--out is {self.out}; expected a file name that ends in .png")
+        if self.first < 1:
+            raise JaxalignError(f"--first is {self.first}; expected 1 or more")
+
+    def _find_method(self) -> "tuple[DualEncoder, Method]":
+        import jax.numpy as jnp
+
+        import jaxalign as ja
+        from eval.protocols.methods import find_method
+
+        from .availability import find_model
+        from .measuring import method_options
+
+        model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
+        if find_model(model.spec).state == "embedded":
+            print(
+                f"{model.name} is a toy that was trained on emoji of 48 x 48 pixels; for photos try --model"
+                " openai/clip-vit-base-patch16"
+            )
+        name = self.method
+        if name == "auto":
+            name = "isoclip" if self.band or model.spec.band else "pca"
+        return model, find_method(name, model, "image", method_options(self))
+
+    def _find_library(self, model: "DualEncoder") -> "Library":
+        from eval.search import find_library
+
+        from .embed import Watch, library_name
+
+        watch = Watch()
+        with watch.shown(f"{model.name}: {self.folder}"):
+            return find_library(
+                model,
+                self.folder,
+                store=self.store,
+                unreadable=library_name(self.unreadable),
+                batch_size=self.batch_size,
+                threads=self.threads,
+                start=watch.start,
+                progress=watch.advance,
+            )
+
+    def _fit(self, model: "DualEncoder", method: "Method", library: "Library") -> "tuple[Embed, Embed]":
+        """The embeddings before and after."""
+        from eval.features import text_features
+        from eval.protocols.heads import text_embeddings
+        from eval.protocols.methods import find_method, fit
+
+        texts = None
+        if method.texts:
+            ids = [str(i) for i in range(len(method.texts))]
+            pre = text_features(model, "class names of searches", ids, method.texts, store=self.store)
+            texts = text_embeddings(model, pre.values)
+        before = fit(find_method(BEFORE, model), model)
+        return before, fit(method, model, subspace_texts=texts, gallery=library.features)
+
+    def _facts(
+        self, model: "DualEncoder", method: "Method", library: "Library", found: "Comparison"
+    ) -> dict[str, Any]:
+        rows = lambda hits: [{"file": library.names[hit.row], "score": hit.score} for hit in hits]
+        return {
+            "model": model.name,
+            "folder": str(library.folder),
+            "query": str(self.query),
+            "pictures": len(library.names),
+            "left_out": list(library.left_out),
+            "after": method.to_json(),
+            "results": {"before": rows(found.before), "after": rows(found.after)},
+        }
+
+
+def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
+    """The picture, and its pre-projection features `[d_image]`; raises JaxalignError where it is none."""
+    import numpy as np
+
+    from eval.datasets.pictures import decode
+    from eval.features.embed import check_depth
+    from jaxalign.errors import JaxalignError
+
+    if not file.is_file():
+        raise JaxalignError(f"the query {file} is not there; expected a picture file")
+    picture = decode(file.read_bytes(), f"the query {file}")
+    check_depth(picture)
+    return picture, np.asarray(model.encode_image([picture], projected=False))[0]
+
+
+def describe(method: "Method") -> str:
+    """The method with what was chosen for it."""
+    if method.band is not None:
+        return f"{method.name}, band ({method.band[0]}, {method.band[1]})"
+    if method.rank is not None:
+        return f"{method.name}, rank {method.rank}"
+    return method.name
+
+
+def print_hits(
+    model: "DualEncoder", query: Path, title: str, library: "Library", found: "Comparison"
+) -> None:
+    """Both rankings side by side."""
+    from .measuring import print_table
+
+    def cell(hits: "tuple[Hit, ...]", i: int) -> list[str]:
+        if i >= len(hits):
+            return ["", ""]
+        return [f"{hits[i].score:.3f}", library.names[hits[i].row] + (" *" if hits[i].is_new else "")]
+
+    rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
+    columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
+    print_table(f"{model.name}: {query.name} among {len(library.names):,} pictures", columns, rows)
+    print("* not among the first of the other ranking")
+
+
+def write_sheet(
+    out: Path, query: Any, name: str, title: str, library: "Library", found: "Comparison"
+) -> None:
+    """Draw both rankings, and put the file in place at once."""
+    from eval.datasets.picture_folder import read_file
+    from eval.datasets.pictures import decode
+    from eval.search import draw_sheet
+    from eval.search.sheet import Cell
+
+    def cells(hits: "tuple[Hit, ...]") -> list[Cell]:
+        names = [library.names[hit.row] for hit in hits]
+        pictures = [decode(read_file(library.folder / name), name) for name in names]
+        return [Cell(p, n, hit.score, hit.is_new) for p, n, hit in zip(pictures, names, hits, strict=True)]
+
+    before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
+    content = draw_sheet(query, name, before, after)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

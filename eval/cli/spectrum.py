@@ -1,0 +1,110 @@
+"""`jaxalign spectrum`: the spectra of the operators, and what their parts carry."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .arguments import DataDir, JsonFile
+from .measuring import (
+    BandOption,
+    LayoutOption,
+    MaxQueries,
+    ModelName,
+    RunFolder,
+    SplitName,
+    StoreFolder,
+    TaskName,
+)
+
+PartsOf = Annotated[
+    str, tyro.conf.arg(metavar="NAME", help="Data set on which the parts are measured; `none` for none.")
+]
+Width = Annotated[
+    int | None,
+    tyro.conf.arg(
+        metavar="N",
+        help="Directions in the top, middle and bottom part.",
+        help_behavior_hint="(default: 50, or a tenth of the spectrum where that is less)",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Draw the spectra of the inter-modal and the intra-modal operators, and measure the parts of the former.
+
+    Three PNG files: the singular values with the bands, and the eigenvalues of both heads before and after
+    IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as the
+    middle grows (figure S8).
+
+    Examples:
+      jaxalign spectrum
+      jaxalign spectrum --model openai/clip-vit-base-patch16 --dataset none
+      jaxalign spectrum --model emoji-siglip --dataset emoji --width 20
+    """
+
+    model: ModelName = "emoji-clip"
+    dataset: PartsOf = "emoji-scenes"
+    band: BandOption = None
+    width: Width = None
+    task: TaskName = ""
+    query: SplitName = ""
+    gallery: SplitName = ""
+    max_queries: MaxQueries = 1000
+    layout: LayoutOption = "paper"
+    out: RunFolder = Path("jaxalign-runs")
+    store: StoreFolder = None
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
+        from eval.measurements.sweep import Sweeping
+        from eval.plots import draw_growth, draw_parts, draw_spectra, save
+
+        from .measuring import open_workspace, print_table, report_runs
+
+        workspace = open_workspace(self)
+        model = workspace.load_model(self.model, self.layout)
+        runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
+        name = re.sub(r"[^\w.+-]+", "_", f"{model.name}-{self.dataset}")
+        files = [save(draw_spectra(runs[0]), self.out / f"spectrum-{name}.png")]
+        found = runs[0].metrics
+        rows = [
+            ["singular values", f"{found['singular_values']}"],
+            ["largest, smallest", f"{found['largest']:.4g}, {found['smallest']:.4g}"],
+            ["effective rank", f"{found['effective_rank']:.1f}"],
+            ["band", f"{tuple(found['band'])}"],
+            ["automatic band", f"{tuple(found['auto_band'])}"],
+            *(
+                [f"ten largest eigenvalues, {head.replace('_', ', ')}", f"{share:.1%}"]
+                for head, share in found["concentration"].items()
+            ),
+        ]
+        print_table(f"{model.name}: inter-modal operator", ["", ""], rows)
+        if self.dataset != "none":
+            sweeping = Sweeping(
+                task=self.task, query=self.query, gallery=self.gallery, max_queries=self.max_queries
+            )
+            parts = measure_parts(workspace, model, self.dataset, sweeping, self.width)
+            runs.append(parts)
+            files.append(save(draw_parts(parts), self.out / f"parts-{name}.png"))
+            files.append(save(draw_growth(parts), self.out / f"growth-{name}.png"))
+            rows = [_part(part, numbers) for part, numbers in parts.metrics["parts"].items()]
+            columns = ["part", "band", "mAP", "same class", "different class"]
+            print_table(f"{model.name} on {self.dataset}: mAP in %, mean cosines", columns, rows)
+        report_runs(self, runs, files)
+
+
+def _part(name: str, numbers: dict) -> list[str]:
+    cosine = lambda value: "-" if value is None else f"{value:.3f}"
+    return [
+        name,
+        f"({numbers['k_top']}, {numbers['k_bottom']})",
+        f"{numbers['mAP']:.1f}",
+        cosine(numbers["positive_mean"]),
+        cosine(numbers["negative_mean"]),
+    ]

@@ -1,0 +1,78 @@
+"""`jaxalign text-retrieve`: captions that find captions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .arguments import DataDir, JsonFile, Seed
+from .measuring import (
+    BandOption,
+    DatasetName,
+    LayoutOption,
+    MethodNames,
+    ModelName,
+    ProtocolOption,
+    RunFolder,
+    SplitName,
+    StoreFolder,
+)
+
+Steps = Annotated[
+    int | None,
+    tyro.conf.arg(metavar="N", help="Steps of OVI.", help_behavior_hint="(default: 1000, as in the paper)"),
+]
+Patches = Annotated[
+    int | None,
+    tyro.conf.arg(
+        metavar="P", help="Pseudo-patches of OVI.", help_behavior_hint="(default: the backbone's, table S5)"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class TextRetrieve:
+    """Find the other captions of a picture by its first one, and print mAP and its kin in percent.
+
+    Methods: text-text, pre, whitened, isoclip, isoclip-auto, and ovi, which optimises each query. The gallery
+    is all captions; the query itself is left out.
+
+    Examples:
+      jaxalign text-retrieve
+      jaxalign text-retrieve --model emoji-siglip --methods text-text isoclip --band 0 32
+      jaxalign text-retrieve --model openai/clip-vit-base-patch16 --dataset flickr30k-captions
+    """
+
+    model: ModelName = "emoji-clip"
+    dataset: DatasetName = "emoji"
+    methods: MethodNames = ()
+    band: BandOption = None
+    split: SplitName = ""
+    protocol: ProtocolOption = "paper"
+    layout: LayoutOption = "paper"
+    steps: Steps = None
+    patches: Patches = None
+    seed: Seed = 0
+    out: RunFolder = Path("jaxalign-runs")
+    store: StoreFolder = None
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.measurements.pairs import CaptionPair
+        from eval.measurements.retrieve import Retrieving, measure_text_retrieval
+        from eval.protocols.methods import Inverting, check_methods
+
+        from .measuring import method_options, open_workspace, print_table, report_runs, retrieval_rows
+
+        workspace = open_workspace(self)
+        model = workspace.load_model(self.model, self.layout)
+        options = method_options(self, Inverting(steps=self.steps, patches=self.patches, seed=self.seed))
+        check_methods(self.methods, model, "text", options)
+        pair = CaptionPair(workspace, model, self.dataset, self.split)
+        retrieving = Retrieving(self.methods, options, protocol=self.protocol)
+        runs = measure_text_retrieval(workspace, model, pair, retrieving)
+        counts = f"{runs[0].metrics['queries']} queries, {runs[0].metrics['gallery']} captions"
+        print_table(f"{model.name} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
+        report_runs(self, runs)

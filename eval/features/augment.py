@@ -1,0 +1,123 @@
+"""Training pictures as few-shot code sees them: one random crop and flip of each, instead of the test
+preprocessing.
+
+The published few-shot code (Reevaluating, section 4.3, and the training-free methods before it) takes its
+training features so. Only the examples that are drawn are embedded.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from eval.datasets import Examples
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+
+from .embed import BATCH, THREADS, embed_images
+from .key import make_key
+from .obtain import default_store
+from .store import Features, FeatureStore
+
+SCALE, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)
+_TRIES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Augmented:
+    """Pictures of `examples`, each cropped and flipped at random by its own generator, `size` x `size`
+    pixels, RGB.
+
+    What becomes of a picture depends on the seed and its id alone.
+    """
+
+    examples: Examples
+    size: int
+    seed: int
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.examples.ids
+
+    def __getitem__(self, index: int, /) -> Any:
+        from PIL import Image
+
+        picture = self.examples.images[index]
+        if isinstance(picture, np.ndarray):
+            picture = Image.fromarray(picture)
+        name = hashlib.sha256(f"{self.seed} {self.ids[index]}".encode()).digest()
+        return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)))
+
+
+def augment(picture: Any, size: int, rng: np.random.Generator) -> Any:
+    """A crop of 50 to 100 % of the area, sides 3:4 to 4:3, resized bicubically; half of them flipped."""
+    from PIL import Image
+
+    box = random_box(*picture.size, rng)
+    cropped = picture.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+    return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cropped
+
+
+def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom; the largest centred box of an allowed shape where ten tries do not fit."""
+    for _ in range(_TRIES):
+        area = width * height * rng.uniform(*SCALE)
+        ratio = np.exp(rng.uniform(*np.log(RATIO)))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def subset_features(
+    model: DualEncoder,
+    examples: Examples,
+    rows: np.ndarray,
+    *,
+    augmentation: int | None = None,
+    store: str | os.PathLike | None = None,
+    batch_size: int = BATCH,
+    threads: int = THREADS,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Features:
+    """Pre-projection features `[m, d_image]` of the examples at `rows` alone, out of a store of their own.
+
+    Args:
+      rows: int `[m]`, positions in `examples`.
+      augmentation: seed of the random crops and flips; None for the model's own preprocessing.
+
+    Raises:
+      JaxalignError: captions without pictures, an unreadable picture, or a store that cannot be used.
+    """
+    if examples.images is None:
+        raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
+    chosen = examples.select(rows)
+    digest = hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
+    options: dict[str, Any] = {"rows": digest}
+    if augmentation is not None:
+        options["augmentation"] = {
+            "crop": [*SCALE, *RATIO, "bicubic"],
+            "flip": 0.5,
+            "seed": augmentation,
+        }
+    key = make_key(model, examples.dataset, examples.version, examples.split, "image", options=options)
+    root = default_store() if store is None else store
+    labels = dict(chosen.labels)
+    found = FeatureStore.open(root, key, chosen.ids, labels, model.config.image.width)
+    pictures: Any = chosen.images
+    if augmentation is not None:
+        size = model.config.image.image_size
+        pictures = Augmented(chosen, size, augmentation)
+        model = replace(model, spec=replace(model.spec, resize_size=None))  # the crop has its size already
+    elif isinstance(pictures, np.ndarray):
+        from .obtain import _InMemory
+
+        pictures = _InMemory(chosen.ids, pictures)
+    embed_images(model, pictures, found, batch_size=batch_size, threads=threads, advance=progress)
+    return found.read()

@@ -1,0 +1,196 @@
+"""`jaxalign classify`: zero-shot, nearest class mean and few-shot, on features out of the store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from eval.protocols import Result
+from eval.protocols.classification import nearest_class_mean
+from eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
+from eval.protocols.heads import image_embeddings
+from eval.protocols.methods import Method, MethodOptions, find_method
+from eval.protocols.zero_shot import text_weights, zero_shot
+from eval.runs import Run
+from jaxalign.classifiers import check_class_labels
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError, unknown_name
+
+from .labelled import LabelledPair
+from .retrieve import Fitting
+from .workspace import Workspace, model_settings
+
+ZERO_SHOT, NCM = "zero-shot", "ncm"
+CLASSIFIERS = (ZERO_SHOT, NCM, *FITTERS)
+
+
+@dataclass(frozen=True)
+class Classifying:
+    """What a classification measurement does, beside model and data set.
+
+    Attributes:
+      classifiers: of `CLASSIFIERS`.
+      methods: how pictures are embedded for all classifiers but `zero-shot`; image methods of `METHODS`.
+      options: of the methods.
+      templates: prompts of the class names: `single` (CoOp's), `ensemble` (CLIP's).
+      few_shot: of all few-shot classifiers; its `classifier` and `normalize` are set for each of them.
+      augmentation: seed of random crops and flips of the training pictures; None for the test preprocessing.
+      tune: whether hyper-parameters are searched on the split `val`.
+      protocol: "paper"; or "reference": what PCA<- has projected is not scaled to length one again, and its
+        directions are those of ImageNet's names in the data set's template, as in the published few-shot
+        code.
+    """
+
+    classifiers: tuple[str, ...] = (ZERO_SHOT, NCM)
+    methods: tuple[str, ...] = ("image-image",)
+    options: MethodOptions = field(default_factory=MethodOptions)
+    templates: str = "single"
+    few_shot: FewShotSettings = field(default_factory=FewShotSettings)
+    augmentation: int | None = None
+    tune: bool = False
+    protocol: str = "paper"
+
+    def __post_init__(self):
+        for name in self.classifiers:
+            if name not in CLASSIFIERS:
+                raise unknown_name("classifier", name, CLASSIFIERS)
+        if self.protocol not in ("paper", "reference"):
+            raise unknown_name("protocol", self.protocol, ("paper", "reference"))
+        inverting = [name for name in self.methods if name in ("oti", "ovi")]
+        if inverting:
+            raise JaxalignError(f"{inverting[0]} inverts queries; expected a method that embeds pictures")
+
+
+def measure_classification(
+    workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
+) -> list[Run]:
+    """Runs of protocol `classification` (`zero_shot`, `nearest_class_mean`) and `few-shot` (`few_shot`).
+
+    Raises:
+      JaxalignError: before any picture is embedded, for an unknown name or a bad option.
+    """
+    methods = [_find(name, model, pair, classifying) for name in dict.fromkeys(classifying.methods)]
+    if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
+        model.require_text()
+    _check_training(pair, classifying)
+    facts = model_settings(model) | pair.settings
+    classes = Classes(workspace, model, pair, classifying)
+    runs = []
+    for classifier in dict.fromkeys(classifying.classifiers):
+        if classifier == ZERO_SHOT:
+            settings = facts | {"classifier": ZERO_SHOT, "templates": classifying.templates}
+            runs.append(workspace.measure("classification", settings, classes.zero_shot))
+            continue
+        for method in methods:
+            settings = facts | {"train": pair.train_split, "classifier": classifier} | method.to_json()
+            if classifier == NCM:
+                runs.append(workspace.measure("classification", settings, lambda m=method: classes.ncm(m)))
+                continue
+            chosen = replace(
+                classifying.few_shot, classifier=classifier, normalize=not classes.is_left_unscaled(method)
+            )
+            settings |= _few_shot_settings(chosen, classifying)
+            compute = lambda m=method, c=chosen: classes.few_shot(m, c)
+            runs.append(workspace.measure("few-shot", settings, compute))
+    return runs
+
+
+class Classes:
+    """The classifiers of one data set; embeddings of one method at a time are kept."""
+
+    def __init__(
+        self, workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
+    ):
+        self.model, self.pair, self.classifying = model, pair, classifying
+        self.fitting = Fitting(workspace, model, lambda: pair.train_pre)
+
+    def zero_shot(self) -> Result:
+        prompts = self.pair.prompts(self.classifying.templates)
+        return zero_shot(image_embeddings(self.model, self.pair.test_pre), self.pair.test_labels, prompts)
+
+    def ncm(self, method: Method) -> Result:
+        embed, pair = self.fitting.embed(method), self.pair
+        return nearest_class_mean(
+            embed(pair.train_pre), pair.train_labels, embed(pair.test_pre), pair.test_labels, pair.num_classes
+        )
+
+    def few_shot(self, method: Method, settings: FewShotSettings) -> Result:
+        pair, classifying = self.pair, self.classifying
+        rows = drawn_rows(pair.train_labels, pair.num_classes, settings)
+        drawn = self._embed(method, pair.drawn_pre(rows, classifying.augmentation))
+        weights, bank = None, None
+        if settings.with_text:
+            weights = text_weights(pair.prompts(classifying.templates))
+        if settings.classifier == "coder" and "ensemble" in pair.record.templates:
+            bank = np.asarray(pair.prompts("ensemble"))
+            bank = bank.reshape(-1, bank.shape[-1])
+        return few_shot(
+            Pool(pair.train_labels, drawn, rows),
+            self._embed(method, pair.test_pre),
+            pair.test_labels,
+            pair.num_classes,
+            settings,
+            text_weights=weights,
+            text_bank=bank,
+            validation=self._validation(method) if classifying.tune else None,
+        )
+
+    def is_left_unscaled(self, method: Method) -> bool:
+        """Whether what `method` projects stays as long as it then is."""
+        return self.classifying.protocol == "reference" and method.rank is not None
+
+    def _embed(self, method: Method, pre: np.ndarray) -> jax.Array:
+        embedded = self.fitting.embed(method)(pre)
+        if not self.is_left_unscaled(method):
+            return embedded
+        # Projection is linear: what it makes of unit vectors, without projecting twice.
+        plain = image_embeddings(self.model, pre)
+        length = np.linalg.norm(np.asarray(plain), axis=1, keepdims=True)
+        return embedded / np.where(length == 0, 1, length)
+
+    def _validation(self, method: Method) -> tuple[jax.Array, np.ndarray]:
+        pair = self.pair
+        if "val" not in pair.record.splits or "val" in (pair.train_split, pair.test_split):
+            raise JaxalignError(
+                f"{pair.record.name} has no validation split to choose hyper-parameters on; leave out --tune"
+            )
+        held_out = LabelledPair(
+            self.fitting.workspace, self.model, pair.dataset, pair.task, pair.train_split, "val"
+        )
+        return self._embed(method, held_out.test_pre), held_out.test_labels
+
+
+def _find(name: str, model: DualEncoder, pair: LabelledPair, classifying: Classifying) -> Method:
+    method = find_method(name, model, "image", classifying.options)
+    if classifying.protocol == "reference" and method.rank is not None:
+        return replace(method, subspace="paper", texts=pair.subspace_texts())
+    return method
+
+
+def _check_training(pair: LabelledPair, classifying: Classifying) -> None:
+    """Raise where the training split has too few pictures of a class."""
+    if set(classifying.classifiers) & set(FITTERS):
+        drawn_rows(pair.train_labels, pair.num_classes, classifying.few_shot)
+    elif NCM in classifying.classifiers:
+        check_class_labels(pair.train_labels, len(pair.train_labels), pair.num_classes)
+
+
+def _few_shot_settings(settings: FewShotSettings, classifying: Classifying) -> dict[str, Any]:
+    """The part of a run's settings that few-shot classifiers add."""
+    found: dict[str, Any] = {
+        "with_text": settings.with_text,
+        "shots": list(settings.shots),
+        "seeds": list(settings.seeds),
+        "normalize": settings.normalize,
+        "augmentation": classifying.augmentation,
+        "tuned": classifying.tune,
+        "options": dict(settings.options),
+    }
+    return found | ({"templates": classifying.templates} if settings.with_text else {})
+
+
+def sorted_shots(runs: Sequence[Run]) -> list[int]:
+    """All numbers of shots that few-shot `runs` have."""
+    return sorted({int(count) for run in runs for count in run.metrics["accuracy"]})

@@ -1,0 +1,104 @@
+"""Inverted queries in the feature store: hours of optimisation that no interruption loses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxalign as ja
+from eval.features.key import make_key
+from eval.features.obtain import default_store
+from eval.features.store import FeatureStore
+from eval.protocols.methods import Method
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+
+from .workspace import Workspace
+
+_CHUNK = 128  # queries that are lost at most
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """Queries in the other modality.
+
+    Attributes:
+      steps: int `[k]`, after which they are kept; the last one is the end.
+      kept: float32 `[k, q, d]`, their embeddings.
+      losses: float32 `[q, steps]`, 1 - cosine before each step.
+    """
+
+    steps: np.ndarray
+    kept: np.ndarray
+    losses: np.ndarray
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """`[q, d]`, after the last step."""
+        return self.kept[-1]
+
+
+def invert_queries(
+    workspace: Workspace,
+    model: DualEncoder,
+    method: Method,
+    embeddings: np.ndarray,
+    ids: Sequence[str],
+    source: tuple[str, str, str],
+) -> Inverted:
+    """The inversions of `embeddings` `[q, d]` by `method` (`oti` or `ovi`), of which the store keeps whole
+    chunks.
+
+    Each query is optimised from its own starting point, so the result does not depend on where an earlier run
+    stopped.
+
+    Args:
+      ids: of the queries, each once.
+      source: data set, version and split that they are from.
+    """
+    inverting = method.inverting
+    if inverting is None or inverting.steps is None or not inverting.curve:
+        raise JaxalignError(f"{method.name} does not invert queries; expected 'oti' or 'ovi'")
+    steps, curve = inverting.steps, inverting.curve
+    width = embeddings.shape[1]
+    options: dict[str, Any] = {"steps": steps, "seed": inverting.seed, "curve": list(curve)}
+    if inverting.patches is not None:
+        options["patches"] = inverting.patches
+    modality = "text" if method.name == "oti" else "image"
+    key = make_key(model, *source, modality, stage=method.name, options=options)
+    root = default_store() if workspace.store is None else workspace.store
+    # A row holds the embeddings after each kept step, then the losses.
+    store = FeatureStore.open(root, key, list(ids), {}, width * len(curve) + steps, chunk=_CHUNK)
+    _fill(workspace, model, method, embeddings, store)
+    values = store.read().values
+    kept = values[:, : width * len(curve)].reshape(len(values), len(curve), width)
+    return Inverted(np.array(curve), kept.swapaxes(0, 1), values[:, width * len(curve) :])
+
+
+def _fill(
+    workspace: Workspace, model: DualEncoder, method: Method, embeddings: np.ndarray, store: FeatureStore
+) -> None:
+    inverting: Any = method.inverting
+    options = {} if inverting.patches is None else {"num_patches": inverting.patches}
+    invert = ja.invert_to_text if method.name == "oti" else ja.invert_to_image
+    what = f"{model.name}: inverting {len(embeddings)} queries ({method.name}, {inverting.steps} steps)"
+    with store.locked():
+        missing = store.missing()
+        with workspace.stages.stage(method.name, what, len(embeddings)) as advance:
+            advance(len(embeddings) - sum(len(store.rows_of(chunk)) for chunk in missing))
+            for chunk in missing:
+                rows = np.asarray(store.rows_of(chunk))
+                found = invert(
+                    model,
+                    embeddings[rows],
+                    steps=inverting.steps,
+                    key=jax.random.key(inverting.seed),
+                    indices=rows,
+                    keep=inverting.curve,
+                    on_batch=lambda part, _: advance(len(part)),
+                    **options,
+                )
+                kept = [np.asarray(found.kept[step]) for step in inverting.curve]
+                store.write(chunk, np.concatenate([*kept, np.asarray(found.losses)], axis=1))

@@ -1,0 +1,207 @@
+"""`jaxalign retrieve` and `text-retrieve`: every method on the same queries and the same gallery."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+import jaxalign as ja
+from eval.protocols import Result
+from eval.protocols.first_results import first_results
+from eval.protocols.heads import image_embeddings, text_embeddings
+from eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
+from eval.protocols.methods import BASELINES, Embed, Method, MethodOptions, default_methods, find_method, fit
+from eval.protocols.text_retrieval import text_retrieval
+from eval.runs import Run
+from jaxalign.dual_encoder import DualEncoder
+
+from .inversions import Inverted, invert_queries
+from .pairs import CaptionPair, ImagePair
+from .workspace import Workspace, model_settings
+
+
+@dataclass(frozen=True)
+class Retrieving:
+    """What a retrieval measurement does, beside model and data set.
+
+    Attributes:
+      methods: names; by default all but inversions.
+      options: of the methods.
+      tasks: labellings; by default the data set's first one.
+      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`).
+      text_image: whether class names find their pictures, too (appendix H).
+    """
+
+    methods: tuple[str, ...] = ()
+    options: MethodOptions = field(default_factory=MethodOptions)
+    tasks: tuple[str, ...] = ()
+    protocol: str = "paper"
+    text_image: bool = False
+
+
+class Fitting:
+    """Methods of one model and modality, fitted once each; what they share is computed once."""
+
+    def __init__(self, workspace: Workspace, model: DualEncoder, gallery: Callable[[], np.ndarray]):
+        self.workspace, self.model, self._gallery = workspace, model, gallery
+        self._texts: dict[tuple[str, ...], np.ndarray] = {}
+
+    @cached_property
+    def spectrum(self) -> ja.Spectrum:
+        return ja.decompose(self.model.projectors)
+
+    def embed(self, method: Method) -> Embed:
+        """The method as a function from pre-projection features to embeddings."""
+        return fit(
+            method,
+            self.model,
+            spectrum=None if method.band is None else self.spectrum,
+            subspace_texts=self.subspace_texts(method) if method.texts else None,
+            gallery=self._gallery() if method.name == "pca-mean" else None,
+        )
+
+    def subspace_texts(self, method: Method) -> np.ndarray:
+        """Embeddings of the texts of PCA<-."""
+        if method.texts not in self._texts:
+            ids = [f"{i}" for i in range(len(method.texts))]
+            pre = self.workspace.texts(self.model, "class names of PCA", ids, method.texts)
+            self._texts[method.texts] = np.asarray(text_embeddings(self.model, pre))
+        return self._texts[method.texts]
+
+
+def measure_image_retrieval(
+    workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
+) -> list[Run]:
+    """Runs of protocol `image-retrieval`, one for each task and method, then those of `text-image`.
+
+    Metrics and arrays are those of `retrieval` or `landmark_retrieval`, and arrays of `first_results`, which
+    `jaxalign report` shows pictures of; a method that inverts its queries
+    also has `steps`, `mAP_at_step` and `losses`.
+
+    Raises:
+      JaxalignError: before any picture is embedded, for an unknown method, task or protocol or a bad option.
+    """
+    tasks = pair.tasks(retrieving.tasks)
+    names = retrieving.methods or default_methods(model, "image", retrieving.options)
+    methods = [find_method(name, model, "image", retrieving.options) for name in dict.fromkeys(names)]
+    facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
+    fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
+    runs: dict[str, list[Run]] = {task: [] for task in tasks}
+    for method in methods:
+        embedded: list[tuple[Any, Any, Inverted | None]] = []  # empty as long as all of its runs are found
+
+        def compute(task: str, method: Method = method, embedded: list = embedded) -> Result:
+            if not embedded:
+                embedded.append(_embed_images(fitting, pair, method))
+            return _measure_images(pair, task, retrieving.protocol, *embedded[0])
+
+        for task in tasks:
+            settings = facts | {"task": task} | method.to_json()
+            runs[task].append(workspace.measure("image-retrieval", settings, lambda t=task, c=compute: c(t)))
+    names_runs = (
+        _measure_names(workspace, model, pair, fitting, methods, tasks) if retrieving.text_image else []
+    )
+    return [run for task in tasks for run in runs[task]] + names_runs
+
+
+def _embed_images(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
+    """Embeddings of queries and gallery."""
+    embed = fitting.embed(method)
+    gallery = np.asarray(embed(pair.gallery_pre))
+    if not method.inverts:
+        own = pair.same and pair.distractors is None
+        return gallery if own else np.asarray(embed(pair.query_pre)), gallery, None
+    query = pair.query
+    source = (query.dataset, query.version, query.split)
+    inverted = invert_queries(
+        fitting.workspace, pair.model, method, np.asarray(embed(pair.query_pre)), query.ids, source
+    )
+    return inverted.embeddings, gallery, inverted
+
+
+def _measure_images(
+    pair: ImagePair, task: str, protocol: str, query: Any, gallery: Any, inverted: Inverted | None
+) -> Result:
+    exclude: Any = False
+    if pair.has_ground_truth:
+        measure = lambda q: landmark_retrieval(q, gallery, pair.query.ground_truth)
+    else:
+        labels = pair.labels(task)
+        exclude = np.arange(len(labels[0])) if pair.same else False
+        measure = lambda q: retrieval(q, gallery, *labels, exclude_self=exclude, protocol=protocol)
+    result = _with_curve(measure, query, inverted)
+    return Result(result.metrics, {**result.arrays, **first_results(query, gallery, exclude)})
+
+
+def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted | None) -> Result:
+    """The result of the queries and, for inverted ones, the mAP after each kept step."""
+    result = measure(query)
+    if inverted is None:
+        return result
+    scores = [measure(kept).metrics["mAP"] for kept in inverted.kept[:-1]]
+    curve = {
+        "steps": inverted.steps,
+        "mAP_at_step": np.array([*scores, result.metrics["mAP"]]),
+        "losses": inverted.losses.mean(0),
+    }
+    return Result(result.metrics, {**result.arrays, **curve})
+
+
+def _measure_names(
+    workspace: Workspace,
+    model: DualEncoder,
+    pair: ImagePair,
+    fitting: Fitting,
+    methods: Sequence[Method],
+    tasks: Sequence[str],
+) -> list[Run]:
+    """Names find pictures: with both heads as they are, and with both filtered by each band."""
+    runs = []
+    plain = Method(BASELINES["image"], "image")
+    for task in tasks if not pair.has_ground_truth else ():
+        for method in (plain, *(m for m in methods if m.band is not None)):
+
+            def compute(task: str = task, method: Method = method) -> Result:
+                texts, labels = pair.name_features(task)
+                if method.band is None:
+                    text, gallery = text_embeddings(model, texts), image_embeddings(model, pair.gallery_pre)
+                else:
+                    heads = ja.isoclip(model.projectors, *method.band, fitting.spectrum)
+                    text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
+                return names_find_pictures(
+                    np.asarray(text), np.asarray(gallery), labels, pair.labels(task)[1]
+                )
+
+            settings = model_settings(model) | pair.settings | {"task": task} | method.to_json()
+            settings["method"] = "text-image" if method is plain else f"text-image {method.name}"
+            runs.append(workspace.measure("text-image", settings, compute))
+    return runs
+
+
+def measure_text_retrieval(
+    workspace: Workspace, model: DualEncoder, pair: CaptionPair, retrieving: Retrieving
+) -> list[Run]:
+    """Runs of protocol `text-retrieval`, one for each method; as `measure_image_retrieval`."""
+    names = retrieving.methods or default_methods(model, "text", retrieving.options)
+    methods = [find_method(name, model, "text", retrieving.options) for name in dict.fromkeys(names)]
+    facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
+    fitting = Fitting(workspace, model, lambda: pair.pre)
+
+    def compute(method: Method) -> Result:
+        gallery = np.asarray(fitting.embed(method)(pair.pre))
+        query, inverted, captions = gallery[pair.captions.queries], None, pair.captions
+        if method.inverts:
+            ids = [captions.ids[i] for i in captions.queries]
+            examples = pair.examples
+            source = (examples.dataset, examples.version, examples.split)
+            inverted = invert_queries(workspace, model, method, query, ids, source)
+            query = inverted.embeddings
+        measure = lambda q: text_retrieval(q, gallery, captions, protocol=retrieving.protocol)
+        return _with_curve(measure, query, inverted)
+
+    return [
+        workspace.measure("text-retrieval", facts | method.to_json(), lambda m=method: compute(m))
+        for method in methods
+    ]

@@ -1,0 +1,53 @@
+"""`jaxalign spectrum`: the spectra of the operators, and what their parts carry on a data set."""
+
+from eval.protocols import Result
+from eval.protocols.methods import MethodOptions, find_method
+from eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
+from eval.runs import Run
+from jaxalign.dual_encoder import DualEncoder
+
+from .sweep import Sweeping, labelled_pictures
+from .workspace import Workspace, model_settings
+
+
+def band_to_show(model: DualEncoder, band: tuple[int, int] | None) -> tuple[int, int]:
+    """`band`, or the one printed for the model, or the one chosen from its spectrum."""
+    printed = band or model.spec.band
+    name = "isoclip" if printed else "isoclip-auto"
+    return find_method(name, model, "image", MethodOptions(band=printed)).band or (0, 0)
+
+
+def measure_spectra(workspace: Workspace, model: DualEncoder, band: tuple[int, int]) -> Run:
+    """The run of protocol `spectrum`, as `operator_spectra` says."""
+    settings = model_settings(model) | {"band": list(band)}
+    return workspace.measure("spectrum", settings, lambda: operator_spectra(model.projectors, band))
+
+
+def measure_parts(
+    workspace: Workspace,
+    model: DualEncoder,
+    dataset: str,
+    sweeping: Sweeping,
+    width: int | None = None,
+    step: int | None = None,
+) -> Run:
+    """The run of protocol `spectral-parts` on a data set's pictures, as `bands_of_the_spectrum` says."""
+    pair, facts, examples = labelled_pictures(workspace, model, dataset, sweeping)
+    settings = model_settings(model) | pair.settings | facts
+    settings |= {"width": width, "step": step, "max_queries": sweeping.max_queries}
+
+    def compute() -> Result:
+        query, gallery, query_labels, gallery_labels, exclude = examples()
+        with workspace.stages.stage("parts", f"{model.name}: parts of the spectrum on {dataset}"):
+            return bands_of_the_spectrum(
+                model.projectors,
+                query,
+                gallery,
+                query_labels,
+                gallery_labels,
+                exclude_self=exclude,
+                width=width,
+                step=step,
+            )
+
+    return workspace.measure("spectral-parts", settings, compute)

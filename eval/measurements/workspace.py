@@ -1,0 +1,109 @@
+"""Where data sets, features and runs are, and how progress is shown."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxalign as ja
+from eval.datasets import Examples, load_split
+from eval.demo.stages import Stages
+from eval.features import key as feature_key
+from eval.features.embed import BATCH
+from eval.features.obtain import image_features, text_features
+from eval.features.store import Features
+from eval.protocols import Result
+from eval.runs import Run, find_run, write_run
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Workspace:
+    """What every measurement stands on.
+
+    Attributes:
+      out: folder of the runs; None to keep none and find none.
+      store: folder or URL of the feature stores; `default_store()` by default.
+      data_dir: folder of prepared data sets; TFDS's by default.
+      batch_size: pictures that pass through the tower together; by default what suits a CPU.
+      stages: shows progress.
+    """
+
+    out: Path | None = None
+    store: str | os.PathLike | None = None
+    data_dir: str | os.PathLike | None = None
+    batch_size: int | None = None
+    stages: Stages = dataclasses.field(default_factory=Stages)
+
+    def load_model(self, name: str | os.PathLike, layout: str = "paper") -> DualEncoder:
+        """The model, with the projectors of `layout`."""
+        with self.stages.timed("load"):
+            model = ja.load(name)
+        return model if layout == "paper" else model.with_layout(layout)
+
+    def load_split(self, dataset: str, split: str) -> Examples:
+        """A split of a data set, which is prepared first where it was not."""
+        with self.stages.timed("read"):
+            return load_split(dataset, split, self.data_dir)
+
+    def images(self, model: DualEncoder, examples: Examples) -> Features:
+        """Pre-projection features of a split's pictures, under a progress bar."""
+        title = f"{model.name}: {examples.dataset}/{examples.split}, {len(examples)} pictures"
+        with self.stages.stage("embed", title, len(examples)) as advance:
+            return image_features(
+                model, examples, store=self.store, progress=advance, batch_size=self.batch_size or BATCH
+            )
+
+    def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        """Pre-projection features `[n, d_text]` of texts, under a progress bar; `name` says what they are."""
+        title = f"{model.name}: {name}, {len(texts)} texts"
+        with self.stages.stage("embed", title, len(texts)) as advance:
+            found = text_features(
+                model,
+                name,
+                ids,
+                texts,
+                store=self.store,
+                progress=advance,
+                batch_size=self.batch_size or BATCH,
+            )
+        return found.values
+
+    def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
+        """The run of these settings: found, or computed and written."""
+        found = None if self.out is None else find_run(self.out, protocol, settings)
+        if found is not None:
+            return found
+        start = time.perf_counter()
+        result = compute()
+        seconds = time.perf_counter() - start
+        run = Run(protocol, settings, result.metrics, result.arrays, round(seconds, 3))
+        if self.out is not None:
+            write_run(self.out, run)
+        return run
+
+
+def model_settings(model: DualEncoder) -> dict[str, Any]:
+    """What of a model determines a result: its name, weights, layout and the dtype that it computes in."""
+    return {
+        "model": model.name,
+        "weights": feature_key.weights_digest(model.params)[:16],
+        "layout": model.spec.layout,
+        "dtype": np.dtype(model.dtype).name,
+    }
+
+
+def choose_task(examples: Examples, task: str) -> str:
+    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks."""
+    if not examples.labels:
+        raise JaxalignError(
+            f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
+        )
+    if task and task not in examples.labels:
+        raise unknown_name(f"labelling of {examples.dataset}", task, examples.labels)
+    return task or next(iter(examples.labels))

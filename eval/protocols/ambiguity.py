@@ -1,0 +1,44 @@
+"""The same pictures, asked for different things: a method that helps one question and hurts another has not
+repaired the embeddings, it has chosen a question (Reevaluating, section 4.3, BDD100k's weather and time of
+day)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from .image_retrieval import retrieval
+from .result import Result, paired_gain
+
+
+def ambiguity(
+    embeddings: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    query_labels: Mapping[str, np.ndarray],
+    gallery_labels: Mapping[str, np.ndarray],
+    *,
+    exclude_self: bool | ArrayLike = False,
+) -> Result:
+    """mAP of every method on every labelling of the same pictures, and its change against the first method.
+
+    Args:
+      embeddings: by method, queries `[q, d]` and gallery `[g, d]`; the baseline first.
+      query_labels, gallery_labels: by labelling, int `[q]` and `[g]`; -1 for none.
+      exclude_self: as in `retrieval`.
+
+    Returns:
+      Metrics: for each labelling and method `mAP` and, beside the baseline, `gain` with its `gain_error`,
+      paired over the queries. Arrays: `TASK/METHOD`, the average precision of each query.
+    """
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for task, labels in query_labels.items():
+        metrics[task], baseline = {}, None
+        for name, (query, gallery) in embeddings.items():
+            found = retrieval(query, gallery, labels, gallery_labels[task], exclude_self=exclude_self)
+            precision = found.arrays["average_precision"]
+            metrics[task][name] = {"mAP": found.metrics["mAP"]}
+            if baseline is not None:
+                metrics[task][name] |= paired_gain(precision, baseline)
+            baseline = precision if baseline is None else baseline
+            arrays[f"{task}/{name}"] = precision
+    return Result(metrics, arrays)

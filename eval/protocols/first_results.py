@@ -1,0 +1,47 @@
+"""The first results of some queries, for a look at what a method finds."""
+
+import numpy as np
+from jax.typing import ArrayLike
+
+DEPTH, QUERIES = 10, 400
+_ROWS = 64  # queries scored at a time
+
+
+def first_results(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    exclude_self: bool | ArrayLike = False,
+    *,
+    queries: int = QUERIES,
+    depth: int = DEPTH,
+) -> dict[str, np.ndarray]:
+    """The nearest items by cosine of at most `queries` evenly spaced queries, the same for every method.
+
+    Args:
+      query, gallery: embeddings `[q, d]` and `[g, d]`, any scale.
+      exclude_self: whether query i is gallery item i, which is left out; or the position of each query in
+        the gallery, int `[q]`.
+
+    Returns:
+      `shown_queries` int32 `[m]`, their positions, and `first_results` int32 `[m, depth]`, positions in the
+      gallery, the nearest first and the earlier one of equals; fewer columns where the gallery is smaller.
+    """
+    query, gallery = (np.asarray(x, np.float32) for x in (query, gallery))
+    rows = np.linspace(0, len(query) - 1, min(queries, len(query))).round().astype(np.int32)
+    excluded = exclude_self is not False
+    own = np.arange(len(query)) if isinstance(exclude_self, bool) else np.asarray(exclude_self)
+    depth = min(depth, len(gallery) - excluded)
+    # The query's own length does not change the order.
+    lengths = np.maximum(np.linalg.norm(gallery, axis=1), np.finfo(np.float32).tiny)
+    found = np.zeros((len(rows), depth), np.int32)
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS]
+        scores = query[block] @ gallery.T / lengths
+        if excluded:
+            scores[np.arange(len(block)), own[block]] = -np.inf
+        for i, row in enumerate(scores):
+            # Whatever is as near as the last one takes part: the earlier ones of equals come first.
+            last = np.partition(row, len(row) - depth)[len(row) - depth] if depth else np.inf
+            near = np.flatnonzero(row >= last)
+            found[start + i] = near[np.argsort(-row[near], kind="stable")[:depth]]
+    return {"shown_queries": rows, "first_results": found}

@@ -1,0 +1,73 @@
+"""No degree of freedom is left: image-image similarities out of image-text ones (Reevaluating, 3.1 and
+appendix A)."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+import jaxalign as ja
+from jaxalign.errors import JaxalignError
+from jaxalign.features import normalize
+
+from .result import Result
+
+_PAIRS = 4096  # whose similarities are compared
+
+
+def degrees_of_freedom(images: ArrayLike, texts: ArrayLike, *, seed: int = 0) -> Result:
+    """Recover the similarities of pictures from their similarities to texts, and compare with the true ones.
+
+    With the texts at hand (eq. 2, d texts or more), and without them (appendix A, which needs d (d + 1) / 2
+    pictures too); what the counts do not allow is None.
+
+    Args:
+      images: embeddings `[n, d]`, scaled to length one here.
+      texts: embeddings `[t, d]`, likewise.
+      seed: of the 4,096 pairs of pictures that are compared.
+
+    Returns:
+      Metrics: `unknowns`, `equations`, `condition_number` of the texts, and `with_texts` and `without_texts`,
+      each with `largest_error` and `root_mean_square_error` of a cosine, the latter with `residual` and
+      `iterations`.
+
+    Raises:
+      JaxalignError: fewer texts than d, or texts that do not span d dimensions.
+    """
+    images, texts = (np.asarray(normalize(jnp.asarray(x, jnp.float32)), np.float64) for x in (images, texts))
+    n, d = images.shape
+    similarities = texts @ images.T
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(0, n, (2, _PAIRS))
+    truth = np.sum(images[pairs[0]] * images[pairs[1]], axis=1)
+
+    recovered = np.asarray(ja.recover_image_embeddings(similarities, texts), np.float64)
+    with_texts = _errors(np.sum(recovered[pairs[0]] * recovered[pairs[1]], axis=1), truth)
+    without_texts = None
+    if n >= d * (d + 1) // 2:
+        found = ja.recover_intra_similarities(similarities, d)
+        if not found.converged:
+            raise JaxalignError(
+                f"the recovery without texts has not converged after {int(found.iterations)} iterations;"
+                " the pictures are too alike, or too few: pass more"
+            )
+        products = np.einsum("nd,de,ne->n", found.basis[pairs[0]], found.gram, found.basis[pairs[1]])
+        without_texts = _errors(products, truth) | {
+            "residual": float(found.residual),
+            "iterations": int(found.iterations),
+        }
+    metrics = {
+        "unknowns": d * (d + 1) // 2,
+        "equations": n,
+        "condition_number": ja.anchor_conditioning(texts).condition_number,
+        "with_texts": with_texts,
+        "without_texts": without_texts,
+    }
+    return Result(metrics)
+
+
+def _errors(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    error = np.abs(found - truth)
+    return {
+        "largest_error": float(error.max()),
+        "root_mean_square_error": float(np.sqrt(np.mean(error**2))),
+    }

@@ -1,0 +1,83 @@
+"""Two-dimensional views of texts, pictures and projected pictures (Reevaluating, figure 7)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+import jaxalign as ja
+from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import normalize
+
+from .result import Result
+
+VIEWS = ("pca", "tsne", "umap")
+
+
+def embedding_views(
+    images: ArrayLike,
+    texts: ArrayLike,
+    subspace: ja.Subspace,
+    *,
+    view: str = "pca",
+    seed: int = 0,
+) -> Result:
+    """Texts, pictures, and pictures after PCA<-, in two dimensions, without and with the mean's adjustment
+    (eq. 12).
+
+    Args:
+      images, texts: embeddings `[n, d]` and `[m, d]`, scaled to length one here.
+      subspace: of the class-name texts.
+      view: "pca", "tsne" or "umap"; all three kinds of points are in the same view.
+      seed: of t-SNE and UMAP.
+
+    Returns:
+      Metrics: `explained`, the share of variance (PCA alone), and for both variants `shift`, the distance
+      between the centroids of pictures and projected pictures. Arrays: for `plain` and `adjusted`,
+      `VARIANT_text` `[m, 2]`, `VARIANT_image` and `VARIANT_projected` `[n, 2]`.
+
+    Raises:
+      JaxalignError: an unknown view, or one whose package is missing.
+    """
+    if view not in VIEWS:
+        raise unknown_name("view", view, VIEWS)
+    image, text = (normalize(jnp.asarray(x, jnp.float32)) for x in (images, texts))
+    variants = {"plain": subspace.project(image), "adjusted": subspace.project(image, image.mean(0))}
+    metrics: dict[str, Any] = {"view": view, "texts": len(text), "images": len(image)}
+    arrays: dict[str, np.ndarray] = {}
+    for name, projected in variants.items():
+        points = np.asarray(jnp.concatenate([text, image, projected]), np.float64)
+        placed, explained = _place(points, view, seed)
+        metrics[name] = {
+            "shift": float(jnp.linalg.norm(image.mean(0) - projected.mean(0))),
+            "explained": explained,
+        }
+        parts = np.split(placed.astype(np.float32), [len(text), len(text) + len(image)])
+        arrays |= {f"{name}_{kind}": x for kind, x in zip(("text", "image", "projected"), parts, strict=True)}
+    return Result(metrics, arrays)
+
+
+def _place(points: np.ndarray, view: str, seed: int) -> tuple[np.ndarray, float | None]:
+    """Points `[n, 2]`, and the share of variance that they explain."""
+    if view == "pca":
+        centred = points - points.mean(0)
+        u, s, _ = np.linalg.svd(centred, full_matrices=False)
+        return u[:, :2] * s[:2], float((s[:2] ** 2).sum() / max((s**2).sum(), 1e-30))
+    if view == "tsne":
+        try:
+            from sklearn.manifold import TSNE
+        except ImportError as error:
+            raise _missing("t-SNE", "scikit-learn") from error
+        perplexity = min(30.0, (len(points) - 1) / 3)
+        return TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(points), None
+    try:
+        import umap  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise _missing("UMAP", "umap-learn") from error
+    reducer = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1)
+    return np.asarray(reducer.fit_transform(points)), None
+
+
+def _missing(view: str, package: str) -> JaxalignError:
+    return JaxalignError(f"{view} needs {package}, which is not installed; pip install 'jaxalign[plots]'")

@@ -1,0 +1,166 @@
+"""Methods beside each other: on several data sets, or on several questions to the same pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.protocols.result import paired_gain
+from eval.report.labels import dataset_label, full_label, method_label, method_name
+from eval.report.tables import Cell, Row
+from eval.runs import Run
+
+SCORES = {"mAP": "mAP", "accuracy": "Accuracy"}  # the metrics that runs are compared by
+DETAILS = {
+    ("precision_at_R", "recall_at_1"): "R-precision · recall@1",
+    ("mAP_medium", "mAP_hard"): "mAP of the medium · of the hard setting",
+}
+BASELINES = ("image-image", "text-text", "text-image", "ncm", "ncm image-image")
+PER_QUERY = ("average_precision", "correct")  # arrays [q] whose differences have a standard error
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of methods.
+
+    Attributes:
+      title: what it is about, for those who do not see the page.
+      caption: how to read it.
+      baselines: the rows that others are compared with: one, or one for each variant of the protocol.
+    """
+
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[Row]
+    baselines: list[str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The metrics of a method on a data set, and its difference to the baseline."""
+
+    metrics: Mapping[str, Any]
+    gain: float | None = None
+    error: float | None = None
+
+
+def comparisons_of(runs: Sequence[Run]) -> list[Comparison]:
+    """Of runs of one protocol and model; none where they have no score, or names do not tell them apart."""
+    score = next((key for key in SCORES if all(is_number(run.metrics.get(key)) for run in runs)), None)
+    if score is not None:
+        found = _by_data_set(runs, score)
+        return [] if found is None else [found]
+    label = full_label(runs)
+    within = [_by_question(run, label(run)) for run in runs]
+    return [comparison for comparison in within if comparison is not None]
+
+
+def find_baseline(run: Run, runs: Sequence[Run | None]) -> Run | None:
+    """Of `runs` of one data set the baseline whose settings are most like those of `run`."""
+    found = [other for other in runs if other is not None and method_name(other) in BASELINES]
+    alike = lambda other: sum(other.settings.get(key) == value for key, value in run.settings.items())
+    return max(found, key=alike, default=None)
+
+
+def is_number(value: Any) -> bool:
+    """A number, which True is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _by_data_set(runs: Sequence[Run], score: str) -> Comparison | None:
+    method, dataset = method_label(runs), dataset_label(runs)
+    at = {(method(run), dataset(run)): run for run in runs}
+    if len(at) < len(runs):
+        return None
+    baselines = list(dict.fromkeys(method(run) for run in runs if method_name(run) in BASELINES))
+    entries = {}
+    for (name, column), run in at.items():
+        base = None
+        if name not in baselines:
+            base = find_baseline(run, [at.get((baseline, column)) for baseline in baselines])
+        entries[name, column] = _entry(run, base, score)
+    return _table("", score, entries, baselines)
+
+
+def _by_question(run: Run, title: str) -> Comparison | None:
+    """A run whose metrics are scores by question and method; None where they are not."""
+    questions = run.metrics
+    inner = [
+        value for methods in questions.values() if isinstance(methods, Mapping) for value in methods.values()
+    ]
+    if not inner or not all(isinstance(value, Mapping) for value in [*questions.values(), *inner]):
+        return None
+    score = next((key for key in SCORES if all(is_number(value.get(key)) for value in inner)), None)
+    if score is None:
+        return None
+    entries = {
+        (method, question): Entry(value, value.get("gain"), value.get("gain_error"))
+        for question, methods in questions.items()
+        for method, value in methods.items()
+    }
+    return _table(title, score, entries, [name for name, _ in entries if name in BASELINES][:1])
+
+
+def _table(
+    title: str, score: str, entries: Mapping[tuple[str, str], Entry], baselines: Sequence[str]
+) -> Comparison:
+    columns = list(dict.fromkeys(column for _, column in entries))
+    methods = list(dict.fromkeys([*baselines, *(method for method, _ in entries)]))
+    shown = lambda entry: round(entry.metrics[score], 1)
+    best = {
+        column: max(shown(entry) for (_, other), entry in entries.items() if other == column)
+        for column in columns
+    }
+    rows = []
+    for method in methods:
+        row: list[Cell | None] = []
+        for column in columns:
+            entry = entries.get((method, column))
+            first = entry is not None and len(methods) > 1 and shown(entry) == best[column]
+            row.append(None if entry is None else _cell(entry, score, first))
+        rows.append(Row(method, row))
+    caption = _caption(score, list(entries.values()), methods, baselines)
+    return Comparison(title, caption, columns, rows, list(baselines))
+
+
+def _entry(run: Run, baseline: Run | None, score: str) -> Entry:
+    """The run's own difference to the baseline, or the one over the queries that both have."""
+    gain, error = run.metrics.get("gain"), run.metrics.get("gain_error")
+    if baseline is not None and gain is None:
+        paired = _paired(run, baseline)
+        gain = paired.get("gain", run.metrics[score] - baseline.metrics[score])
+        error = paired.get("gain_error")
+    return Entry(run.metrics, gain, error)
+
+
+def _paired(run: Run, baseline: Run) -> dict[str, float]:
+    """The difference over the queries; empty where they are not the same ones."""
+    for name in PER_QUERY:
+        mine, other = run.arrays.get(name), baseline.arrays.get(name)
+        if mine is not None and other is not None and mine.shape == other.shape and mine.ndim == 1:
+            scale = 100.0 if mine.dtype == bool else 1.0
+            mine, other = scale * mine.astype(np.float64), scale * other.astype(np.float64)
+            return {} if np.isnan(mine - other).all() else paired_gain(mine, other)
+    return {}
+
+
+def _cell(entry: Entry, score: str, best: bool) -> Cell:
+    names = next((n for n in DETAILS if all(is_number(entry.metrics.get(name)) for name in n)), ())
+    details = tuple(entry.metrics[name] for name in names)
+    return Cell(entry.metrics[score], details, entry.gain, entry.error, best)
+
+
+def _caption(score: str, entries: Sequence[Entry], methods: Sequence[str], baselines: Sequence[str]) -> str:
+    said = f"{SCORES[score]} in percent"
+    if baselines and len(methods) > len(baselines):
+        said += (
+            f" and its difference to {baselines[0].partition(' (')[0]}; a difference is coloured where it"
+            " exceeds twice its standard error over the queries, where that is known"
+        )
+    shown = [
+        title for names, title in DETAILS.items() if any(all(n in e.metrics for n in names) for e in entries)
+    ]
+    below = f" Below it {', or for landmarks '.join(shown)}." if shown else ""
+    return said + "." + below + (" ★ is the highest of a column." if len(methods) > 1 else "")

@@ -1,0 +1,37 @@
+"""The page around every report: one file that loads nothing and runs nothing."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from eval.report.labels import show
+from eval.report.pictures import data_uri
+
+FOLDER = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that `template` of this folder makes of `values`; every text in it is escaped.
+
+    Its content security policy allows pictures inside the page and the page's own style sheet, nothing else.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"data_uri": data_uri, "show": show}
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'"
+    return environment.get_template(template).render(
+        style=Markup(style),  # our own: no text of a user is in it
+        policy=f"{policy}; form-action 'none'",
+        **values,
+    )

@@ -1,0 +1,75 @@
+"""Tables of `jaxalign reproduce` in a folder: measured beside printed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eval.report.run_report import ReproducedTable
+from eval.report.run_tables import PlainTable
+from eval.reproduce.available import Missing
+from eval.reproduce.catalogue import Table
+from eval.reproduce.cells import Cell
+from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, summary
+from eval.reproduce.run import Outcome, Reproduction
+from jaxalign.errors import JaxalignError
+
+
+def read_tables(folder: Path) -> list[ReproducedTable]:
+    """The tables in `folder`, by name; other JSON files are left alone.
+
+    Raises:
+      JaxalignError: a file that is damaged, or a table of another version.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise JaxalignError(f"{path} cannot be read ({error}); delete it and run again") from error
+        if isinstance(content, Mapping) and content.get("format") == FORMAT:
+            found.append(_read(path, content))
+    return found
+
+
+def _read(path: Path, content: Mapping[str, Any]) -> ReproducedTable:
+    if content.get("version") != VERSION:
+        raise JaxalignError(
+            f"{path} is {FORMAT} version {content.get('version')}; expected version {VERSION}: delete it and"
+            " run `jaxalign reproduce` again"
+        )
+    try:
+        return _shown(_restore(content))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise JaxalignError(f"{path} is damaged ({error!r}); delete it and run again") from error
+
+
+def _restore(content: Mapping[str, Any]) -> Reproduction:
+    """The reproduction that wrote the file, without the settings of its cells."""
+    outcomes = [
+        Outcome(
+            Cell(record["labels"], "", "", {}, "", record["printed"], shown=record["in_table"]),
+            record["state"],
+            record["measured"],
+            record["reason"],
+            record["model"],
+            tuple(record["runs"]),
+        )
+        for record in content["cells"]
+    ]
+    missing = [(Missing(m["what"], m["advice"]), m["cells"]) for m in content["missing"]]
+    table = Table(content["table"], content["title"], "", content["unit"], {}, digits=content["digits"])
+    return Reproduction(table, tuple(outcomes), tuple(missing), content["protocol"])
+
+
+def _shown(reproduction: Reproduction) -> ReproducedTable:
+    table = reproduction.table
+    parts = []
+    for block in blocks(reproduction):
+        if any(outcome.value is not None for outcome in block.outcomes):
+            rows = [(line[0], list(line[1:])) for line in lines_of(block, table.digits)]
+            parts.append(PlainTable(block.title or table.title, block.head, list(block.columns), rows))
+    lacking = [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
+    failed = [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
+    said = f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}."
+    return ReproducedTable(table.title, said, parts, lacking, failed)

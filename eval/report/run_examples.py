@@ -1,0 +1,135 @@
+"""Queries with their first results before and after, out of runs and the data set's pictures."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eval.report.comparisons import BASELINES
+from eval.report.content import Example, Shown
+from eval.report.labels import Label, dataset_label, method_label, method_name
+from eval.runs import Run
+
+# The examples of a data set, version and split; None where this machine has no such prepared copy.
+FindSplit = Callable[[str, str, str], Any]
+
+COUNT, SIDE = 6, 96  # queries of a data set; pixels of the longer side of a picture
+
+
+def grids_of(runs: Sequence[Run], find_split: FindSplit) -> tuple[dict[str, list[Example]], list[str]]:
+    """Of runs of one protocol and model the grids by data set, and what stands in the way of others.
+
+    The best method is shown beside the baseline, where both have the first results of the same queries.
+    """
+    method, dataset = method_label(runs), dataset_label(runs)
+    grids: dict[str, list[Example]] = {}
+    missing: list[str] = []
+    for name in dict.fromkeys(dataset(run) for run in runs):
+        here = [run for run in runs if dataset(run) == name and _has_results(run)]
+        pair = _before_and_after(here)
+        if pair is None:
+            continue
+        settings = pair[0].settings
+        where = [str(settings.get(key, "")) for key in ("dataset", "version", "query", "gallery")]
+        query = find_split(*where[:3])
+        gallery = query if where[2] == where[3] else find_split(where[0], where[1], where[3])
+        if query is None or gallery is None or not _fits(pair, query, gallery):
+            missing.append(f"{where[0]} {where[1]}")
+            continue
+        grids[name] = _examples(pair, method, query, gallery, str(settings.get("task", "")))
+    return grids, list(dict.fromkeys(missing))
+
+
+def _has_results(run: Run) -> bool:
+    shown, found = run.arrays.get("shown_queries"), run.arrays.get("first_results")
+    return (
+        shown is not None
+        and found is not None
+        and found.ndim == 2
+        and shown.shape == found.shape[:1]
+        and found.size > 0
+    )
+
+
+def _before_and_after(runs: Sequence[Run]) -> tuple[Run, Run] | None:
+    before = next((run for run in runs if method_name(run) in BASELINES), None)
+    if before is None:
+        return None
+    shown = before.arrays["shown_queries"]
+    others = [
+        run
+        for run in runs
+        if method_name(run) not in BASELINES and np.array_equal(run.arrays["shown_queries"], shown)
+    ]
+    score = lambda run: run.metrics.get("mAP") or 0.0
+    return (before, max(others, key=score)) if others else None
+
+
+def _fits(pair: tuple[Run, Run], query: Any, gallery: Any) -> bool:
+    """Whether the queries are in the split; a gallery may have distractors behind the data set's own."""
+    lowest = min(run.arrays[name].min() for run in pair for name in ("shown_queries", "first_results"))
+    return lowest >= 0 and pair[0].arrays["shown_queries"].max() < len(query) and len(gallery) > 0
+
+
+def _examples(pair: tuple[Run, Run], method: Label, query: Any, gallery: Any, task: str) -> list[Example]:
+    shown = pair[0].arrays["shown_queries"]
+    found = {method(run): run.arrays["first_results"] for run in pair}
+    relevant = [_relevant(int(row), query, gallery, task) for row in shown]
+    hits = [
+        np.array([np.isin(row, own).sum() for row, own in zip(results, relevant, strict=True)])
+        for results in found.values()
+    ]
+    depth = next(iter(found.values())).shape[1]
+    examples = []
+    for at, reason in _choose(hits[1] - hits[0]).items():
+        row = int(shown[at])
+        told = f"{reason}: {hits[0][at]} to {hits[1][at]} relevant among the first {depth}"
+        results = {
+            name: [_shown(gallery, int(i), task, int(i) in relevant[at]) for i in results[at]]
+            for name, results in found.items()
+        }
+        examples.append(Example(_shown(query, row, task, False), told, results))
+    return examples
+
+
+def _relevant(row: int, query: Any, gallery: Any, task: str) -> np.ndarray:
+    """Positions in the gallery of what the query should find."""
+    if query.ground_truth:
+        truth = query.ground_truth[row]
+        return np.array([*truth.get("easy", ()), *truth.get("hard", ())], int)
+    if task not in query.labels or query.labels[task][row] < 0:
+        return np.zeros(0, int)
+    return np.flatnonzero(gallery.labels[task] == query.labels[task][row])
+
+
+def _choose(gain: np.ndarray) -> dict[int, str]:
+    """A third of the queries evenly spaced, a third that gain the most, a third that lose the most."""
+    third = COUNT // 3
+    order = np.argsort(-gain, kind="stable")
+    groups = {
+        "evenly spaced": np.linspace(0, len(gain) - 1, min(third, len(gain))).round().astype(int),
+        "gains the most": order[:third],
+        "loses the most": order[::-1][:third],
+    }
+    chosen: dict[int, str] = {}
+    for reason, positions in groups.items():
+        for at in positions:
+            chosen.setdefault(int(at), reason)
+    return chosen
+
+
+def _shown(examples: Any, row: int, task: str, relevant: bool) -> Shown:
+    if row >= len(examples):
+        return Shown("a distractor", np.full((SIDE, SIDE, 3), 128, np.uint8))
+    label = int(examples.labels[task][row]) if task in examples.labels else -1
+    name = examples.label_names[task][label] if label >= 0 else examples.ids[row]
+    return Shown(name, _thumbnail(examples.images[row]), "label" if relevant else "nothing")
+
+
+def _thumbnail(picture: Any) -> np.ndarray:
+    """uint8 `[h, w, 3]`, the longer side at most `SIDE`."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    image = image.convert("RGB")
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)

@@ -1,0 +1,137 @@
+"""The report of earlier runs: a section for each protocol, a part of it for each model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.report.comparisons import comparisons_of
+from eval.report.labels import METHOD, flatten, in_order, model_label, show, show_name
+from eval.report.page import render
+from eval.report.run_charts import charts_of, heat_maps_of
+from eval.report.run_examples import FindSplit, grids_of
+from eval.report.run_tables import PlainTable, all_numbers
+from eval.runs import Run
+
+# In the order of their sections, with heading and a sentence; what is not here comes after, by name.
+PROTOCOLS = {
+    "image-retrieval": ("Image retrieval", "Pictures that find pictures."),
+    "text-image": ("Names find pictures", "Class names that find their pictures: the inter-modal reference."),
+    "text-retrieval": (
+        "Text retrieval",
+        "The first caption of each picture, which finds the picture's other captions.",
+    ),
+    "classification": (
+        "Classification",
+        "Zero-shot by class names, and by the nearest mean of the training pictures.",
+    ),
+    "few-shot": ("Few-shot classification", "Mean accuracy over the seeds."),
+    "band-sweep": ("Search for the band", "mAP for every band of singular directions that IsoCLIP may keep."),
+    "spectrum": ("Spectra", "Of the operator between the two heads, and of each head alone."),
+    "spectral-parts": ("What the parts of the spectrum carry", "Top, middle and bottom on their own."),
+    "class-indicator": ("Similarities by class", "How far same-class and different-class pairs overlap."),
+    "modality-indicator": ("Similarities by modality", "Pairs of pictures, of texts, and of both."),
+    "dogs-cats": ("Dogs and cats", "A task that is easy, and looks hard by similarities of pictures."),
+    "ambiguity": ("Different questions to the same pictures", "mAP in percent for each labelling."),
+    "degrees-of-freedom": (
+        "Degrees of freedom",
+        "Similarities of pictures, recovered from their similarities to texts.",
+    ),
+    "view": ("Views in two dimensions", "Texts, pictures, and pictures projected on the texts' directions."),
+}
+
+
+@dataclass(frozen=True)
+class ReproducedTable:
+    """A printed table, measured beside printed.
+
+    Attributes:
+      parts: one for each backbone with a measured cell.
+      missing, failed: what was not measured, and why.
+    """
+
+    title: str
+    summary: str
+    parts: list[PlainTable]
+    missing: list[str]
+    failed: list[str]
+
+
+def build_run_report(
+    runs: Sequence[Run],
+    tables: Sequence[ReproducedTable] = (),
+    *,
+    title: str = "jaxalign report",
+    introduction: str = "",
+    find_split: FindSplit = lambda dataset, version, split: None,
+) -> str:
+    """Reproduced `tables` and all `runs` as one HTML page without external resources, everything escaped.
+
+    A run of a protocol that nothing is known of is shown as a table, with whatever charts its arrays suit.
+
+    Args:
+      introduction: a sentence at the top.
+      find_split: the examples of a data set's name, version and split, for pictures of queries and results;
+        None where they are not at hand, which the report says.
+    """
+    protocols = sorted({run.protocol for run in runs}, key=_position)
+    sections = [
+        {
+            "title": PROTOCOLS.get(protocol, (show_name(protocol).replace("-", " ").capitalize(),))[0],
+            "about": PROTOCOLS[protocol][1] if protocol in PROTOCOLS else "",
+            "parts": _parts(in_order([run for run in runs if run.protocol == protocol]), find_split),
+        }
+        for protocol in protocols
+    ]
+    seconds = sum(run.seconds for run in runs)
+    return render(
+        "runs.html.j2",
+        title=title,
+        introduction=introduction,
+        credits="",
+        count=len(runs),
+        seconds=seconds,
+        tables=tables,
+        sections=sections,
+    )
+
+
+def _position(protocol: str) -> tuple[int, str]:
+    return (list(PROTOCOLS).index(protocol) if protocol in PROTOCOLS else len(PROTOCOLS), protocol)
+
+
+def _parts(runs: Sequence[Run], find_split: FindSplit) -> list[dict[str, Any]]:
+    """What the template shows of each model."""
+    label = model_label(runs)
+    parts = []
+    for name in dict.fromkeys(label(run) for run in runs):
+        own = [run for run in runs if label(run) == name]
+        grids, missing = grids_of(own, find_split)
+        parts.append(
+            {
+                "title": name,
+                "comparisons": comparisons_of(own),
+                "numbers": all_numbers(own),
+                "charts": charts_of(own),
+                "heat_maps": heat_maps_of(own),
+                "grids": grids,
+                "missing": missing,
+                "facts": _facts(own),
+            }
+        )
+    return parts
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, str]:
+    """The settings that all of them share, then the versions and the time."""
+    every = [flatten(run.settings) for run in runs]
+    shared: dict[str, str] = {
+        key: show(value, most=24)
+        for key, value in every[0].items()
+        if key not in METHOD and all(other.get(key, key) == value for other in every)
+    }
+    versions: dict[str, Mapping[str, str]] = {show(run.versions, most=64): run.versions for run in runs}
+    return shared | {
+        "runs": str(len(runs)),
+        "seconds": show(float(sum(run.seconds for run in runs))),
+        "versions": "; ".join(versions),
+    }

@@ -1,0 +1,115 @@
+"""What of a table can be measured on this machine, and how to get the rest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eval.cli.availability import find_dataset_copy, find_model
+from eval.datasets import DatasetRecord, find_dataset
+from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.specs import find_spec
+
+from .cells import Cell
+from .printed_names import BACKBONES
+
+
+@dataclass(frozen=True)
+class Missing:
+    """`what` cannot be measured before one has done what `advice` says."""
+
+    what: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where models and data sets are looked for.
+
+    Attributes:
+      weights: a path by backbone, as printed or by the name of `jaxalign models`.
+      download: whether models that are not here are fetched from the hub.
+      data_dir: folder of prepared data sets.
+    """
+
+    weights: Mapping[str, str] = field(default_factory=dict)
+    download: bool = False
+    data_dir: Path | None = None
+
+    def __post_init__(self):
+        for name, path in self.weights.items():
+            if not candidates(name):
+                raise unknown_name("backbone", name, BACKBONES)
+            if not Path(path).expanduser().exists():
+                raise JaxalignError(f"there is no file or folder {path}, the weights of {name}")
+
+    def find_weights(self, backbone: str) -> tuple[str, str | None] | Missing:
+        """What `jaxalign.load` takes for a backbone, and its spec where the file does not say it."""
+        names = candidates(backbone)
+        for name in (backbone, *names):
+            if name in self.weights:
+                return _local(self.weights[name], names[0])
+        if Path(backbone).expanduser().exists():
+            return backbone, None
+        found = [(name, find_model(find_spec(name))) for name in names]
+        for name, copy in found:
+            if copy.is_local:
+                return name, None
+        if self.download:
+            for name, copy in found:
+                if copy.state == "hub":
+                    return name, None
+        if not found:
+            raise unknown_name("backbone", backbone, BACKBONES, "a folder with a model is a backbone, too")
+        name, copy = found[0]
+        spec = find_spec(name)
+        advice = f"pass --download, or --weights '{backbone}=PATH' with {spec.source}"
+        if copy.state != "hub":
+            advice = f"download {spec.source} and pass --weights '{backbone}=PATH'"
+        return Missing(f"model {name}", advice)
+
+    def missing_dataset(self, name: str) -> Missing | None:
+        """None for a data set that is prepared, or can be."""
+        record = find_dataset(name)
+        copy = find_dataset_copy(record, self.data_dir)
+        if copy.state == "missing":
+            return Missing(f"data set {record.name}", copy.advice)
+        return _missing_optional(record, self.data_dir) if copy.state == "ready" else None
+
+    def missing_for(self, cell: Cell) -> list[Missing]:
+        """What a cell lacks."""
+        weights = self.find_weights(cell.backbone)
+        data = self.missing_dataset(cell.dataset)
+        return [lacking for lacking in (weights, data) if isinstance(lacking, Missing)]
+
+
+def candidates(backbone: str) -> tuple[str, ...]:
+    """Names of `jaxalign models` that a backbone may be, the preferred one first; none for an unknown one."""
+    if backbone in BACKBONES:
+        return BACKBONES[backbone]
+    try:
+        return (find_spec(backbone).name,)
+    except JaxalignError:
+        return ()
+
+
+def _local(path: str, name: str) -> tuple[str, str | None]:
+    """A folder of ours holds its own facts; of anything else one says what it is."""
+    from jaxalign.checkpoint import is_model_folder
+
+    own = is_model_folder(Path(path).expanduser())
+    return path, None if own else name
+
+
+def _missing_optional(record: DatasetRecord, data_dir: Path | None) -> Missing | None:
+    """A split of the protocol whose source is not there."""
+    from eval.datasets import source_root
+
+    used = {part for use in (record.query, record.gallery, record.train) for part in use.split("+")}
+    if not used & set(record.optional_splits):
+        return None
+    root = source_root(data_dir)
+    lacking = [source for source in record.missing_sources(root) if not source.required]
+    if not lacking:
+        return None
+    wanted = "; ".join(f"{s.what} from {s.url} as {root / s.path}" for s in lacking)
+    return Missing(f"data set {record.name}", f"put there: {wanted}")

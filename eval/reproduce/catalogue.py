@@ -1,0 +1,195 @@
+"""The printed tables and figures with numbers: one record each, which says how its cells are measured."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jaxalign.errors import JaxalignError, unknown_name
+
+FEW_SHOT_DATASETS = (
+    "imagenet",
+    "caltech101",
+    "pets",
+    "cars",
+    "flowers102",
+    "food101",
+    "aircraft",
+    "sun397",
+    "dtd",
+    "eurosat",
+    "ucf101",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A printed table.
+
+    Attributes:
+      name: what `jaxalign reproduce` is called with.
+      title: where it is printed, and what it shows.
+      file: a CSV with a row for each number: in `eval/paper_tables`, or a path.
+      unit: of the numbers.
+      settings: of every cell, unless a column says otherwise.
+      columns: the columns that hold numbers, with the settings that each of them means.
+      datasets: what a number is the mean over, where the table has no column for it.
+      digits: behind the point, as printed.
+    """
+
+    name: str
+    title: str
+    file: str
+    unit: str
+    settings: Mapping[str, Any]
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"value": {}})
+    datasets: tuple[str, ...] = ()
+    digits: int = 1
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the file as text; raises JaxalignError for one that is no such table."""
+        path = Path(self.file)
+        shipped = files("eval").joinpath("paper_tables", self.file)
+        try:
+            text = (
+                path.read_text(encoding="utf-8")
+                if path.is_absolute()
+                else shipped.read_text(encoding="utf-8")
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            raise JaxalignError(f"the table {self.file} cannot be read: {error}") from error
+        reader = csv.DictReader(text.splitlines())
+        rows = list(reader)
+        if not rows:
+            raise JaxalignError(f"the table {self.file} is empty; expected one row for each number")
+        absent = [name for name in self.columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise JaxalignError(
+                f"the table {self.file} has no column {', '.join(absent)}; expected the numbers there"
+            )
+        if any(None in row or None in row.values() for row in rows):
+            raise JaxalignError(
+                f"a row of the table {self.file} has more or fewer columns than the first one"
+            )
+        return rows
+
+
+_IMAGES = {"protocol": "image-retrieval", "uncropped": True}
+_REEVALUATED = {"protocol": "image-retrieval"}
+_TEXTS = {"protocol": "text-retrieval"}
+_FEW_SHOT = {"protocol": "few-shot"}
+_MAP, _PERCENT = "mAP, %", "accuracy, %"
+
+
+def _isoclip(number: str, what: str, file: str, unit: str, settings: Mapping[str, Any], **rest: Any) -> Table:
+    return Table(f"isoclip-{number}", f"IsoCLIP, {what}", f"isoclip_{file}.csv", unit, settings, **rest)
+
+
+def _reevaluating(
+    number: str, what: str, file: str, unit: str, settings: Mapping[str, Any], **rest: Any
+) -> Table:
+    return Table(
+        f"reevaluating-{number}", f"Reevaluating, {what}", f"reevaluating_{file}.csv", unit, settings, **rest
+    )
+
+
+_RECORDS = (
+    _isoclip("table1", "table 1: image-to-image retrieval", "table1_image_retrieval_map", _MAP, _IMAGES),
+    _isoclip("table2", "table 2: text-to-text retrieval", "table2_text_retrieval_map", _MAP, _TEXTS),
+    _isoclip("table3", "table 3: classification", "table3_classification_accuracy", _PERCENT, {}),
+    _isoclip("table4", "table 4: ablations of the image projector", "table4_ablations_map", _MAP, _IMAGES),
+    _isoclip(
+        "figure4",
+        "figure 4: overlap of dog-dog and dog-cat similarities",
+        "figure4_dogs_vs_cats_iou",
+        "intersection over union",
+        {"protocol": "dogs-cats", "dataset": "dogs-vs-cats", "metric": "iou"},
+        digits=3,
+    ),
+    _isoclip(
+        "tableS5",
+        "table S5: pseudo-patches of OVI on Flickr30k's validation split",
+        "tableS5_ovi_pseudo_patches_flickr30k_val_map",
+        _MAP,
+        _TEXTS | {"method": "ovi", "dataset": "flickr30k-captions", "split": "val"},
+    ),
+    _isoclip("tableS6", "table S6: image-to-image retrieval", "tableS6_image_retrieval_map", _MAP, _IMAGES),
+    _isoclip("tableS7", "table S7: classification", "tableS7_classification_accuracy", _PERCENT, {}),
+    _isoclip(
+        "tableS8", "table S8: Places365 and iNaturalist", "tableS8_places_inat_map", _MAP, _IMAGES, digits=2
+    ),
+    _isoclip("tableS9", "table S9: ablations of the image projector", "tableS9_ablations_map", _MAP, _IMAGES),
+    _isoclip(
+        "tableS10",
+        "table S10: bands selected on Caltech101 and COCO",
+        "tableS10_selected_bands",
+        "singular directions left out",
+        {"protocol": "band-selection"},
+        columns={"k_top": {"metric": "best.k_top"}, "k_bottom": {"metric": "best.k_bottom"}},
+        digits=0,
+    ),
+    _isoclip("sectionF3", "section F.3: DINOv2 for comparison", "sectionF3_dinov2_map", _MAP, _IMAGES),
+    _reevaluating(
+        "table1",
+        "table 1: dogs and cats",
+        "table1_dogs_vs_cats",
+        "mAP and accuracy, %",
+        {"protocol": "dogs-cats", "dataset": "dogs-vs-cats"},
+        columns={
+            "retrieval_text_image_map": {"metric": "text_image_mAP"},
+            "retrieval_image_image_map": {"metric": "image_image_mAP"},
+            "zero_shot_accuracy": {"metric": "zero_shot_accuracy"},
+            "one_shot_accuracy": {"metric": "few_shot_accuracy.1"},
+            "sixteen_shot_accuracy": {"metric": "few_shot_accuracy.16"},
+        },
+    ),
+    _reevaluating(
+        "table2",
+        "table 2: few-shot classification without texts, mean over eleven data sets",
+        "table2_image_only_few_shot_accuracy",
+        _PERCENT,
+        _FEW_SHOT | {"with_text": False},
+        datasets=FEW_SHOT_DATASETS,
+    ),
+    _reevaluating(
+        "table3", "table 3: image-to-image retrieval", "table3_image_retrieval_map", _MAP, _REEVALUATED
+    ),
+    _reevaluating(
+        "figure6",
+        "figure 6 and supplement: few-shot classification with and without texts, for each data set",
+        "supplement_few_shot_per_dataset_accuracy",
+        _PERCENT,
+        _FEW_SHOT,
+        digits=2,
+    ),
+    _reevaluating(
+        "bdd100k",
+        "section 4.4: what PCA<- does to weather and time of day",
+        "bdd100k_ablation_map_change",
+        "change of mAP, percentage points",
+        {"protocol": "image-retrieval", "dataset": "bdd100k", "method": "pca", "minus": "image-image"},
+        columns={"pca_minus_original_map": {}},
+    ),
+)
+TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _RECORDS})
+
+
+def find_table(name: str) -> Table:
+    """The table of a name, upper or lower case, or of a CSV file of one's own (README of
+    `eval/paper_tables`).
+
+    Raises:
+      JaxalignError: no table has that name (the nearest ones are offered), or there is no such file.
+    """
+    if name.lower().endswith(".csv"):
+        path = Path(name).expanduser().absolute()
+        if not path.is_file():
+            raise JaxalignError(f"there is no file {name}; expected a table as CSV, or a name of `--list`")
+        return Table(path.stem, f"the table {path.name}", str(path), "as in the table", {}, digits=2)
+    for known, table in TABLES.items():
+        if known.lower() == name.lower():
+            return table
+    raise unknown_name("table", name, TABLES, "a table of one's own is a path that ends in .csv")

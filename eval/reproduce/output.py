@@ -1,0 +1,211 @@
+"""A reproduction as files: CSV and JSON of all cells, Markdown of the table."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.runs import package_versions
+from jaxalign.errors import JaxalignError
+
+from .run import Outcome, Reproduction
+
+FORMAT, VERSION = "jaxalign-table", 1
+_ROWS = (
+    "dataset",
+    "shots",
+    "number",
+    "num_pseudo_patches",
+    "task",
+)  # what lines of a block are, the first there is
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a table that is drawn on its own, the cells of one backbone.
+
+    Attributes:
+      title: what its cells share.
+      head: of the first column.
+      columns: titles of the others.
+      lines: of each line its title and its outcomes, None where the table has no such cell.
+    """
+
+    title: str
+    head: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Outcome | None, ...]], ...]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for _, line in self.lines for outcome in line if outcome is not None]
+
+
+def blocks(reproduction: Reproduction) -> list[Block]:
+    """The table in parts of two dimensions."""
+    shown = [outcome for outcome in reproduction.outcomes if outcome.cell.shown]
+    if not shown:
+        return []
+    labels = list(shown[0].cell.labels)
+    head = next((name for name in _ROWS if name in labels), "")
+    across = "shots" if head == "dataset" and "shots" in labels else ""
+    parted = ("protocol", "backbone", "model", *(("classifier", "inputs", "projected") if across else ()))
+    columns = [
+        name for name in labels if name != head and name not in parted and (not across or name == across)
+    ]
+    found: dict[str, dict[str, dict[str, Outcome]]] = {}
+    for outcome in shown:
+        own = outcome.cell.labels
+        block = ", ".join(own[name] for name in labels if name in parted and own[name])
+        column = ", ".join(own[name] for name in columns if own[name]) or "measured"
+        found.setdefault(block, {}).setdefault(own.get(head, ""), {})[column] = outcome
+    return [_block(title, head, lines) for title, lines in found.items()]
+
+
+def _block(title: str, head: str, lines: dict[str, dict[str, Outcome]]) -> Block:
+    columns = tuple(dict.fromkeys(name for line in lines.values() for name in line))
+    drawn = tuple((name, tuple(line.get(column) for column in columns)) for name, line in lines.items())
+    return Block(title, head, columns, drawn)
+
+
+def cell_text(outcome: Outcome | None, digits: int) -> str:
+    """`77.3 / 77.1 (+0.2)`: measured, printed, difference; what there is not is a dash."""
+    if outcome is None:
+        return ""
+    printed = "-" if outcome.cell.printed is None else f"{outcome.cell.printed:.{digits}f}"
+    if outcome.value is None:
+        return f"{'failed' if outcome.state == 'failed' else '-'} / {printed}"
+    difference = "" if outcome.difference is None else f" ({outcome.difference:+.{digits}f})"
+    return f"{outcome.value:.{digits}f} / {printed}{difference}"
+
+
+def to_json(reproduction: Reproduction) -> dict[str, Any]:
+    """All of it, for machines and for the report."""
+    table = reproduction.table
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "table": table.name,
+        "title": table.title,
+        "unit": table.unit,
+        "digits": table.digits,
+        "protocol": reproduction.protocol,
+        "summary": {s: reproduction.count(s) for s in ("measured", "missing", "failed", "incomplete")},
+        "cells": [_record(outcome) for outcome in reproduction.outcomes],
+        "missing": [
+            {"what": missing.what, "advice": missing.advice, "cells": count}
+            for missing, count in reproduction.missing
+        ],
+        "versions": package_versions(),
+    }
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    cell = outcome.cell
+    return {
+        "labels": dict(cell.labels),
+        "printed": cell.printed,
+        "measured": outcome.value,
+        "difference": outcome.difference,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "in_table": cell.shown,
+        "model": outcome.model,
+        "runs": list(outcome.runs),
+    }
+
+
+def to_csv(reproduction: Reproduction) -> str:
+    """A row for each cell: its labels, then what was found."""
+    names = list(dict.fromkeys(name for outcome in reproduction.outcomes for name in outcome.cell.labels))
+    found = ["printed", "measured", "difference", "state", "reason", "model"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*names, *found], lineterminator="\n", restval="")
+    writer.writeheader()
+    for outcome in reproduction.outcomes:
+        record = _record(outcome)
+        writer.writerow(record.pop("labels") | {name: record[name] for name in found})
+    return text.getvalue()
+
+
+def to_markdown(reproduction: Reproduction) -> str:
+    """The table for people, and below it what is missing and what failed."""
+    table = reproduction.table
+    parts = [
+        f"# {table.title}",
+        f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}.",
+    ]
+    for block in blocks(reproduction):
+        if all(outcome.value is None for outcome in block.outcomes):
+            continue
+        parts.append(f"## {escape(block.title)}" if block.title else "")
+        rows = [[block.head, *block.columns], ["---"] * (1 + len(block.columns))]
+        rows += [[name, *(cell_text(o, table.digits) for o in line)] for name, line in block.lines]
+        parts.append("\n".join(f"| {' | '.join(map(escape, row))} |" for row in rows))
+    parts += _lists(reproduction)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _lists(reproduction: Reproduction) -> list[str]:
+    parts = []
+    if reproduction.missing:
+        lines = [f"- {m.what} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing]
+        parts.append("## Missing\n\n" + "\n".join(lines))
+    if reproduction.failed:
+        lines = [f"- {escape(o.cell.name)}: {escape(o.reason)}" for o in reproduction.failed]
+        parts.append("## Failed\n\n" + "\n".join(lines))
+    return parts
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return text.replace("\n", " ").replace("*", "\\*").replace("`", "\\`").replace("[", "\\[")
+
+
+def summary(reproduction: Reproduction) -> str:
+    """One sentence: how much there is, and how near it is."""
+    shown = [outcome for outcome in reproduction.outcomes if outcome.cell.shown]
+    measured = [outcome for outcome in shown if outcome.value is not None]
+    text = f"{len(measured)} of {len(shown)} cells measured ({reproduction.protocol} protocol)"
+    differences = [abs(o.difference) for o in measured if o.difference is not None]
+    if differences:
+        mean = sum(differences) / len(differences)
+        text += f", mean absolute difference {mean:.2f}, largest {max(differences):.2f}"
+    return text + "."
+
+
+def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any]) -> list[Path]:
+    """Write NAME.csv, NAME.json and NAME.md, each whole or not at all."""
+    import json
+
+    name = reproduction.table.name
+    texts = {
+        f"{name}.csv": to_csv(reproduction),
+        f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        f"{name}.md": to_markdown(reproduction),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [write_whole(folder / file, text.encode()) for file, text in texts.items()]
+    except OSError as error:
+        raise JaxalignError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """By way of a file beside it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def lines_of(block: Block, digits: int) -> Sequence[tuple[str, ...]]:
+    """The lines of a block as text, the title of each first."""
+    return [(name, *(cell_text(outcome, digits) for outcome in line)) for name, line in block.lines]

@@ -1,0 +1,178 @@
+"""Measure the cells of a table, one after the other, past those that are missing or fail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+from jaxalign.errors import JaxalignError, unknown_name
+
+from .available import Missing
+from .catalogue import Table
+from .cells import Cell, read_cells
+from .session import Session
+
+State = Literal["measured", "missing", "failed", "incomplete"]
+# What a cell may meet that leaves the others alone: bad input, a full or broken disk, memory of host or
+# device.
+_FAILURES = (JaxalignError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+      state: `incomplete` is a mean of which a member was not measured.
+      value: the measured number, or None.
+      reason: why there is none.
+      model: name of the model that was used.
+      runs: digests of the runs.
+    """
+
+    cell: Cell
+    state: State
+    value: float | None = None
+    reason: str = ""
+    model: str = ""
+    runs: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less printed."""
+        if self.value is None or self.cell.printed is None:
+            return None
+        return self.value - self.cell.printed
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A table, measured as far as that was possible.
+
+    Attributes:
+      outcomes: one for each cell, in the table's order.
+      missing: what is not here, with how many cells lack it.
+      protocol: "reference" or "paper".
+    """
+
+    table: Table
+    outcomes: tuple[Outcome, ...]
+    missing: tuple[tuple[Missing, int], ...]
+    protocol: str
+
+    def count(self, state: State) -> int:
+        return sum(outcome.state == state for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.state == "failed"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which cells of a table are wanted, by printed or our own names; empty for all."""
+
+    backbones: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raise JaxalignError for a name that no cell has."""
+        for kind, wanted in (
+            ("backbone", self.backbones),
+            ("data set", self.datasets),
+            ("method", self.methods),
+        ):
+            known = {name for cell in cells for name in _names(cell, kind)}
+            for name in wanted:
+                if name not in known:
+                    raise unknown_name(f"{kind} of this table", name, known)
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell that is no mean is wanted."""
+        wanted = {"backbone": self.backbones, "data set": self.datasets, "method": self.methods}
+        return all(not names or set(names) & _names(cell, kind) for kind, names in wanted.items())
+
+
+def _names(cell: Cell, kind: str) -> set[str]:
+    if kind == "backbone":
+        return {cell.backbone}
+    if kind == "data set":
+        return {cell.dataset, cell.labels.get("dataset", "")} - {""}
+    own = (
+        cell.settings.get("method", ""),
+        cell.labels.get("method", ""),
+        cell.settings.get("classifier", ""),
+    )
+    return {*own, cell.labels.get("classifier", "")} - {""}
+
+
+def reproduce(table: Table, session: Session, selection: Selection | None = None) -> Reproduction:
+    """Measure `table`; a run that is in the workspace's folder is not measured again.
+
+    A cell that fails does not stop the others: its outcome says why.
+
+    Raises:
+      JaxalignError: an unreadable table, or a selection of what it does not have.
+    """
+    cells = read_cells(table)
+    selection = selection or Selection()
+    selection.check(cells)
+    wanted = [i for i, cell in enumerate(cells) if not cell.members and selection.has(cell)]
+    lacking: dict[Missing, int] = {}
+    outcomes: dict[int, Outcome] = {}
+    before = None
+    for i in _in_order(cells, wanted):
+        cell = cells[i]
+        absent = session.places.missing_for(cell)
+        if absent:
+            for missing in absent:
+                lacking[missing] = lacking.get(missing, 0) + 1
+            reason = "; ".join(f"{missing.what} is missing" for missing in absent)
+            outcomes[i] = Outcome(cell, "missing", reason=reason)
+            continue
+        if (cell.backbone, cell.dataset) != before:
+            before = (cell.backbone, cell.dataset)
+            session.workspace.stages.announce(f"{table.name}: {cell.backbone} on {cell.dataset}")
+        outcomes[i] = _measure(session, cell)
+    for i, cell in enumerate(cells):
+        members = [outcomes[k] for k in cell.members if k in outcomes]
+        if members:
+            outcomes[i] = _mean(cell, members)
+    return Reproduction(
+        table, tuple(outcomes[i] for i in sorted(outcomes)), tuple(lacking.items()), session.protocol
+    )
+
+
+def _measure(session: Session, cell: Cell) -> Outcome:
+    try:
+        found = session.measure(cell)
+    except _FAILURES as error:
+        reason = str(error).strip().splitlines()
+        return Outcome(cell, "failed", reason=reason[0] if reason else type(error).__name__)
+    return Outcome(cell, "measured", found.value, model=found.model, runs=found.runs)
+
+
+def _mean(cell: Cell, members: Sequence[Outcome]) -> Outcome:
+    values = [member.value for member in members if member.value is not None]
+    models = sorted({member.model for member in members if member.model})
+    if len(values) < len(cell.members):
+        reason = f"{len(values)} of {len(cell.members)} members are measured"
+        return Outcome(cell, "incomplete", reason=reason, model=", ".join(models))
+    return Outcome(cell, "measured", sum(values) / len(values), model=", ".join(models))
+
+
+def _in_order(cells: Sequence[Cell], wanted: Sequence[int]) -> list[int]:
+    """One model after the other, for each one data set after the other, as they first come, by protocol."""
+    backbones = {cell.backbone: i for i, cell in reversed(list(enumerate(cells)))}
+    datasets = {cell.dataset: i for i, cell in reversed(list(enumerate(cells)))}
+    return sorted(
+        wanted,
+        key=lambda i: (
+            backbones[cells[i].backbone],
+            datasets[cells[i].dataset],
+            cells[i].settings["protocol"],
+            i,
+        ),
+    )

@@ -1,0 +1,8 @@
+"""Search of one's own pictures by a picture, before and after a method that changes their embeddings."""
+
+from .compare import Comparison as Comparison
+from .compare import Hit as Hit
+from .compare import compare as compare
+from .library import Library as Library
+from .library import find_library as find_library
+from .sheet import draw_sheet as draw_sheet

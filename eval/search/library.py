@@ -1,0 +1,172 @@
+"""The features of a folder that changes: only pictures that are new or have changed are computed.
+
+The feature store of a folder is a row of generations. Each holds the pictures that no earlier one had, and
+none is ever changed, apart from being finished. What identifies a picture is its path below the folder, its
+size and its time of change.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval.datasets.picture_folder import check_folder, find_pictures, read_file
+from eval.datasets.pictures import Pictures
+from eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
+from eval.features.embed import BATCH, THREADS, Unreadable
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """The pictures of a folder, n of them readable.
+
+    Attributes:
+      folder: where they are.
+      names: paths below the folder, in the order of numbers and letters.
+      features: float32 `[n, d_image]`, pre-projection.
+      left_out: names of those that cannot be read.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    features: np.ndarray
+    left_out: tuple[str, ...]
+
+    def position(self, picture: str | os.PathLike) -> int | None:
+        """Where a picture file is in the library; None where it is not."""
+        for i, name in enumerate(self.names):
+            if Path(name).name == Path(picture).name and os.path.samefile(self.folder / name, picture):
+                return i
+        return None
+
+
+def find_library(
+    model: DualEncoder,
+    folder: str | os.PathLike,
+    *,
+    store: str | os.PathLike | None = None,
+    unreadable: Unreadable = "fail",
+    batch_size: int = BATCH,
+    threads: int = THREADS,
+    start: Progress = lambda total: None,
+    progress: Progress = lambda count: None,
+) -> Library:
+    """The pictures of `folder` and of all folders below it; what the store lacks is computed.
+
+    Args:
+      start: is told how many pictures there are.
+      progress: is told how many are done, those of earlier runs first.
+      Others: as for `image_features`.
+
+    Raises:
+      JaxalignError: no such folder, no picture in it, one that cannot be read, or an unusable store.
+    """
+    root = Path(folder).expanduser()
+    check_folder(root)
+    paths = {identify(path, root): path for path in find_pictures(root)}
+    if not paths:
+        raise JaxalignError(f"there are no pictures in {root}; expected at least one")
+    found: dict[str, np.ndarray | None] = {}
+
+    def fill(generation: FeatureStore) -> None:
+        names = [name_of(key) for key in generation.ids]
+        files = [paths.get(key, root / name) for key, name in zip(generation.ids, names, strict=True)]
+        told = iter([lambda count: None])  # the first call is about what earlier runs did
+        embed_images(
+            model,
+            Pictures(lambda row: read_file(files[row]), names, str(root)),
+            generation,
+            names=names,
+            unreadable=unreadable,
+            batch_size=batch_size,
+            threads=threads,
+            advance=lambda count: next(told, progress)(count),
+        )
+
+    def take(generation: FeatureStore) -> None:
+        rows = ((key, row) for key, row in finished_rows(generation) if key in paths)
+        found.update((key, row) for key, row in rows if row is not None or unreadable == "leave out")
+
+    start(len(paths))
+    generations = list(find_generations(model, root, store))
+    for generation in generations:
+        take(generation)
+    progress(len(found))
+    for generation in generations:
+        unfinished = unfinished_ids(generation, left_out=unreadable == "fail")
+        if unfinished and unfinished <= paths.keys():  # else some of its pictures are gone
+            fill(generation)
+            take(generation)
+    if new := [key for key in paths if key not in found]:
+        generation = open_generation(model, root, store, len(generations), new)
+        fill(generation)
+        take(generation)
+    return gather(root, paths, found)
+
+
+def gather(root: Path, paths: dict[str, Path], found: dict[str, np.ndarray | None]) -> Library:
+    """The library of what was found; None stands for a picture that was left out."""
+    lost = tuple(name_of(key) for key in paths if found[key] is None)
+    kept = [key for key in paths if found[key] is not None]
+    if not kept:
+        raise JaxalignError(f"none of the {len(paths)} pictures in {root} can be read, {lost[0]} for one")
+    rows = np.stack([row for key in kept if (row := found[key]) is not None])
+    return Library(root, tuple(map(name_of, kept)), rows, lost)
+
+
+def identify(path: Path, root: Path) -> str:
+    """Name, size and time of change; of a link that leads nowhere, the name."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return f"{path.relative_to(root).as_posix()}|0|0"
+    return f"{path.relative_to(root).as_posix()}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def name_of(key: str) -> str:
+    return key.rsplit("|", 2)[0]
+
+
+def find_generations(
+    model: DualEncoder, root: Path, store: str | os.PathLike | None
+) -> Iterator[FeatureStore]:
+    """Those that are there, the oldest first."""
+    number = 0
+    while generation := FeatureStore.find(*_place(model, root, store, number)):
+        yield generation
+        number += 1
+
+
+def open_generation(
+    model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int, keys: list[str]
+) -> FeatureStore:
+    """A new one, for the pictures `keys`."""
+    return FeatureStore.open(*_place(model, root, store, number), keys, {}, model.config.image.width)
+
+
+def _place(
+    model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int
+) -> tuple[str | os.PathLike, FeatureKey]:
+    key = make_key(model, f"pictures:{root.absolute()}", str(number), "search", "image")
+    return default_store() if store is None else store, key
+
+
+def finished_rows(generation: FeatureStore) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Id and features `[d_image]` of each example of the finished chunks; None for one left out."""
+    missing = set(generation.missing())
+    for chunk in range(generation.chunks):
+        if chunk not in missing:
+            for row, values in zip(generation.rows_of(chunk), generation.read_chunk(chunk), strict=True):
+                yield generation.ids[row], None if np.isnan(values).any() else values
+
+
+def unfinished_ids(generation: FeatureStore, left_out: bool) -> set[str]:
+    """Of the examples in chunks that are not there, or lack some that were left out."""
+    chunks = generation.missing(left_out=left_out)
+    return {generation.ids[row] for chunk in chunks for row in generation.rows_of(chunk)}

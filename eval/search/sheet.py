@@ -1,0 +1,109 @@
+"""One picture: the query, what it finds before, and what it finds after."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+COLUMNS = 5  # results in a row: a picture that is as legible on a phone
+CELL, CAPTION, TITLE = 1.7, 0.44, 0.32  # inches
+DPI = 120
+LONGEST = 23  # characters of a file name that are shown
+INK, MUTED, NEW = "#1c1c1e", "#6b6b70", "#c2410c"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture with its caption; `is_new` frames it."""
+
+    picture: Image.Image
+    name: str
+    score: float
+    is_new: bool
+
+
+def draw_sheet(
+    query: Image.Image, query_name: str, before: tuple[str, Sequence[Cell]], after: tuple[str, Sequence[Cell]]
+) -> bytes:
+    """A PNG: the query on the left, beside it the titled results before and, below them, after."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    blocks = (before, after)
+    rows = [-(-len(cells) // COLUMNS) for _, cells in blocks]
+    height = sum(rows) * (CELL + CAPTION) + len(blocks) * TITLE + 0.15
+    width = (COLUMNS + 1) * CELL + 0.45
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    left, top = CELL + 0.3, 0.1
+    place(figure, query, 0.1, top + TITLE, CELL)
+    write(figure, 0.1, top, "query", 11, INK, weight="bold")
+    write(figure, 0.1, top + TITLE + CELL + 0.05, shorten(query_name), 8, INK)
+    write(figure, 0.1, top + TITLE + CELL + 0.35, "framed: not among the\nfirst of the other ranking", 8, NEW)
+    for (title, cells), count in zip(blocks, rows, strict=True):
+        write(figure, left, top, title, 11, INK, weight="bold")
+        top += TITLE
+        for i, cell in enumerate(cells):
+            x = left + (i % COLUMNS) * CELL
+            y = top + (i // COLUMNS) * (CELL + CAPTION)
+            place(figure, cell.picture, x, y, CELL - 0.08, NEW if cell.is_new else None)
+            write(figure, x, y + CELL - 0.05, shorten(cell.name), 8, INK)
+            write(figure, x, y + CELL + 0.1, f"{cell.score:.3f}", 8, NEW if cell.is_new else MUTED)
+        top += count * (CELL + CAPTION)
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()
+
+
+def place(
+    figure: Any, picture: Image.Image, x: float, y: float, side: float, frame: str | None = None
+) -> None:
+    """Draw a picture into a square whose upper left corner is `x`, `y` inches from the figure's."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
+    axes.imshow(thumbnail(picture, round(side * DPI)), interpolation="antialiased")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_anchor("NW")
+    for spine in axes.spines.values():
+        spine.set_visible(frame is not None)
+        spine.set_color(frame or "none")
+        spine.set_linewidth(2)
+
+
+def write(figure: Any, x: float, y: float, text: str, size: float, colour: str, **style: Any) -> None:
+    """A line of text whose upper left corner is `x`, `y` inches from the figure's."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        x / width,
+        1 - y / height,
+        drawable(text),
+        fontsize=size,
+        color=colour,
+        va="top",
+        parse_math=False,  # a file name may have dollar signs
+        **style,
+    )
+
+
+def thumbnail(picture: Image.Image, side: int) -> np.ndarray:
+    """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the picture is transparent."""
+    upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    upright.thumbnail((side, side))
+    white = Image.new("RGBA", upright.size, "white")
+    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
+
+
+def shorten(name: str) -> str:
+    """The end of a file name, which tells more than its beginning."""
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+
+
+def drawable(text: str) -> str:
+    """Without the characters that the font lacks, of which matplotlib would warn."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if c == "\n" or font.get_char_index(ord(c)) else "\N{WHITE SQUARE}" for c in text)

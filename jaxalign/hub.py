@@ -1,0 +1,128 @@
+"""Checkpoints on the Hugging Face hub: the files of one that `load` needs, from the cache or the network."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxalign.errors import JaxalignError
+from jaxalign.tokenization import TOKENIZER_FILES
+
+CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
+PREPROCESSOR = "preprocessor_config.json"
+INDEX = ".index.json"
+# the preferred one first: files without pickle before those with
+OPEN_CLIP_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+WEIGHTS = (
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+)
+
+
+def fetch_checkpoint(repository: str, revision: str | None) -> Path:
+    """The folder with configuration, weights (one form of them) and tokenizer files of `repository`.
+
+    What is cached is not asked for again, and without network the cache alone is used.
+
+    Raises:
+      JaxalignError: a repository that does not exist, is gated, or holds no weights; or no network and
+        nothing cached: then the message says which files to put where.
+    """
+    fetch = _Fetch(repository, revision)
+    is_open_clip = fetch(OPEN_CLIP_CONFIG) is not None
+    if not is_open_clip:
+        fetch(CONFIG)
+    names = OPEN_CLIP_WEIGHTS + WEIGHTS if is_open_clip else WEIGHTS + OPEN_CLIP_WEIGHTS
+    weights = next((path for path in map(fetch, names) if path), None)
+    if weights is None:
+        raise fetch.nothing(names)
+    if weights.name.endswith(INDEX):
+        _fetch_shards(weights, fetch)
+    for name in (PREPROCESSOR, *TOKENIZER_FILES):
+        fetch(name)
+    return weights.parent
+
+
+def _fetch_shards(index: Path, fetch: Callable[[str], Path | None]) -> None:
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JaxalignError(f"{index} is damaged: {error!r:.80}; delete it and load again") from error
+    missing = [str(file) for file in files if not isinstance(file, str) or fetch(file) is None]
+    if missing:
+        raise JaxalignError(f"{index} names {', '.join(missing[:5])}, which cannot be fetched")
+
+
+class _Fetch:
+    """Fetches files of one revision; once the network has failed, from the cache alone."""
+
+    def __init__(self, repository: str, revision: str | None):
+        self.repository, self.revision = repository, revision
+        self.is_offline: bool | None = None  # not tried yet
+
+    def __call__(self, name: str) -> Path | None:
+        """The file in the cache; None where the repository has none of this name, or offline the cache."""
+        import huggingface_hub as hub
+
+        cached = hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
+        if isinstance(cached, str) and (self.revision is not None or self.is_offline):
+            return Path(cached)  # a pinned revision never changes
+        errors = hub.errors
+        try:
+            if self.is_offline is None:
+                self.is_offline = not self._is_reachable(name)
+            options = {"revision": self.revision, "local_files_only": self.is_offline}
+            return Path(hub.hf_hub_download(self.repository, name, **options))
+        except errors.EntryNotFoundError:  # also where nothing is cached
+            return None
+        except errors.GatedRepoError as error:
+            raise JaxalignError(
+                f"{self.repository} is gated; accept its licence on https://huggingface.co/{self.repository}"
+                " and run `hf auth login`"
+            ) from error
+        except (
+            errors.RepositoryNotFoundError,
+            errors.RevisionNotFoundError,
+            errors.HFValidationError,
+        ) as error:
+            at = f" of revision {self.revision}" if self.revision else ""
+            raise JaxalignError(
+                f"there is no {self.repository!r}{at} on the hub, and no such path; `jaxalign models` lists"
+                " what is known"
+            ) from error
+        except OSError as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise JaxalignError(f"cannot fetch {name} of {self.repository}: {reason:.200}") from error
+
+    def _is_reachable(self, name: str) -> bool:
+        """Asked once and without the retries of `hf_hub_download`, which take half a minute offline."""
+        import huggingface_hub as hub
+
+        # the client's own base class: its failures to connect are no OSError
+        unreachable = (OSError, *hub.errors.HfHubHTTPError.__bases__)
+        try:
+            hub.get_hf_file_metadata(hub.hf_hub_url(self.repository, name, revision=self.revision))
+        except hub.errors.EntryNotFoundError:
+            return True
+        except hub.errors.HfHubHTTPError as error:  # it answered; server errors are like no answer
+            return error.response is None or error.response.status_code < 500
+        except unreachable:
+            return False
+        return True
+
+    def nothing(self, names: tuple[str, ...]) -> JaxalignError:
+        """The error for a repository of which no weights were found."""
+        if not self.is_offline:
+            return JaxalignError(f"{self.repository} holds none of {', '.join(names)}; load another one")
+        at = f" --revision {self.revision}" if self.revision else ""
+        return JaxalignError(
+            f"{self.repository} is not cached and the hub cannot be reached; where there is a network, run"
+            f" `hf download {self.repository}{at}` and copy the cache ($HF_HOME), or put {CONFIG} and"
+            f" {names[0]} (for open_clip {OPEN_CLIP_CONFIG} and {OPEN_CLIP_WEIGHTS[0]}) of"
+            f" https://huggingface.co/{self.repository} into a folder and load that folder"
+        )

@@ -1,0 +1,77 @@
+"""Tensors in files: known by shape and dtype, read one at a time, with plain NumPy."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.errors import JaxalignError
+
+Shape = tuple[int, ...]
+_ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
+_COLUMNS = 32  # copied at once where a matrix is transposed: rows of that many fit the cache
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that is still in its file.
+
+    Attributes:
+      dtype: NumPy's name, or "bfloat16".
+      read: reads it, an array of that shape and dtype; raises JaxalignError where the file ends early.
+    """
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+def stored_tensor(path: Path, dtype: str, shape: Shape, offset: int) -> StoredTensor:
+    """The contiguous little-endian tensor at byte `offset` of `path`."""
+
+    def read() -> np.ndarray:
+        count = math.prod(shape)
+        try:
+            flat = np.fromfile(path, jnp.dtype(dtype), count, offset=offset)
+        except OSError as error:
+            raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
+        if flat.size != count:
+            raise JaxalignError(f"{path} is cut off: it ends within a tensor; fetch it again")
+        return flat.reshape(shape)
+
+    return StoredTensor(shape, dtype, read)
+
+
+def read_parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, jax.Array]:
+    """All of them in float32, read one after the other: memory holds the result and one tensor more."""
+    return {name: parameter([tensor.read()], tensor.shape) for name, tensor in largest_first(tensors)}
+
+
+def largest_first(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, StoredTensor]]:
+    """Their order: while the largest wait to be cast, the least memory is in use."""
+    return sorted(tensors.items(), key=lambda item: -math.prod(item[1].shape))
+
+
+def parameter(parts: list[np.ndarray], shape: Shape) -> jax.Array:
+    """One float32 array of `shape`: the `parts`, of any strides, summed, in the order of their elements."""
+    count = math.prod(shape)
+    memory = np.empty(4 * count + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    out = memory[start : start + 4 * count].view(np.float32)
+    _copy(parts[0], out.reshape(parts[0].shape))
+    for part in parts[1:]:
+        out += np.asarray(part, np.float32).reshape(-1)
+    return jax.device_put(out.reshape(shape), may_alias=True)  # nobody else has it: taken over, not copied
+
+
+def _copy(view: np.ndarray, out: np.ndarray) -> None:
+    """`out[...] = view`, by columns where `view` is a transpose: NumPy alone is ten times slower there."""
+    if view.ndim < 2 or view.flags.c_contiguous:
+        out[...] = view
+        return
+    for i in range(0, view.shape[-1], _COLUMNS):
+        out[..., i : i + _COLUMNS] = view[..., i : i + _COLUMNS]

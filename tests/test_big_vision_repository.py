@@ -1,0 +1,223 @@
+"""The same against big_vision itself: its `from_config`, its two-tower and its own evaluators.
+
+    BIG_VISION=/path/to/a/checkout pytest tests/test_big_vision_repository.py
+
+Skipped where there is no checkout, or where what it needs (tensorflow, ml_collections) is not installed.
+"""
+
+import importlib
+import os
+import sys
+import types
+
+import dataset_layouts as layouts
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import jaxalign as ja
+from eval.big_vision import isoclip_params
+from eval.datasets import load_split
+
+pytestmark = [
+    pytest.mark.reference,
+    # of tensorflow and of the checkout's own code
+    pytest.mark.filterwarnings("ignore"),
+]
+CLASSES = ("cat", "dog", "apple")
+
+
+@pytest.fixture(scope="module")
+def common():
+    """`big_vision.evaluators.common`."""
+    if checkout := os.environ.get("BIG_VISION"):
+        sys.path.append(checkout)
+    for needed in ("tensorflow", "ml_collections", "big_vision"):
+        pytest.importorskip(needed, reason=f"{needed} is not there; see the top of this file")
+    import big_vision.evaluators.common as common
+
+    return common
+
+
+@pytest.fixture(scope="module")
+def two_towers(common, siglip):
+    """big_vision's own model in the shape of the tiny SigLIP, and the trainer's `predict_fn` of it."""
+    import big_vision.models.proj.image_text.two_towers as two_towers
+
+    image, text = siglip.config.image, siglip.config.text
+    shape = {"depth": 2, "pool_type": "map", "patch_size": (image.patch_size, image.patch_size)}
+    model = two_towers.Model(
+        image=shape | {"width": image.width, "num_heads": image.heads, "mlp_dim": image.mlp_hidden},
+        text={
+            "width": text.width,
+            "depth": text.depth,
+            "num_heads": text.heads,
+            "mlp_dim": text.mlp_hidden,
+            "vocab_size": text.vocabulary,
+        },
+        out_dim=(None, text.projection),
+        bias_init=-10.0,
+    )
+
+    def predict_fn(train_state, batch):
+        return model.apply(
+            {"params": train_state["params"]}, image=batch.get("image"), text=batch.get("labels")
+        )
+
+    return model, predict_fn
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(27):
+        split, which = ("train", seed) if seed < 15 else ("test", seed - 15)
+        layouts.write_picture(folder / split / CLASSES[which % 3] / f"{which}.png", seed)
+    return f"folder:{folder}"
+
+
+def run_all(common, evals, predict_fn, params):
+    """What the siglip trainer does with `config.evals`."""
+    import flax.linen as nn
+    from ml_collections import ConfigDict
+
+    devices = np.asarray(jax.devices())
+    mesh = jax.sharding.Mesh(devices, ("data",))
+    train_state = {"params": jax.device_put(params, jax.sharding.NamedSharding(mesh, P()))}
+    config = ConfigDict({"batch_size": 8 * len(devices), "evals": evals})
+    made = common.from_config(config, {"predict": predict_fn}, devices=devices)
+    found = {}
+    for _, evaluator, log_steps, prefix in made:
+        assert log_steps == 10
+        with jax.transfer_guard("disallow"), mesh, nn.logical_axis_rules([("act_batch", "data")]):
+            found |= {f"{prefix}{name}": value for name, value in evaluator.run(train_state)}
+    return found
+
+
+def settings(photos, model):
+    return {
+        "dataset": photos,
+        "image_size": 24,
+        "band": (1, 2),
+        "rank": 3,
+        "class_names": ("cat", "dog", "apple", "red", "blue"),
+        "tokenizer": model.tokenizer,
+        "log_steps": 10,
+    }
+
+
+def test_two_towers_and_ours_are_one_model(siglip, two_towers):
+    """And IsoCLIP's projectors, written into the parameters, are what its embeddings follow."""
+    _, predict_fn = two_towers
+    rng = np.random.default_rng(0)
+    pixels = jnp.asarray(rng.normal(size=(4, 24, 24, 3)), jnp.float32)
+    tokens = jnp.asarray(rng.integers(4, 14, (4, 10)), jnp.int32)
+    heads = ja.isoclip(siglip.projectors, 2, 3)
+    pre = siglip.apply_image(siglip.params, pixels, projected=False)
+    pre_text = siglip.apply_text(siglip.params, tokens, projected=False)
+    for params, image, text in (
+        (siglip.params, siglip.apply_image(siglip.params, pixels), siglip.projectors.text(pre_text)),
+        (isoclip_params(siglip.params, 2, 3), heads.image(pre), heads.text(pre_text)),
+    ):
+        zimg, ztxt, _ = predict_fn({"params": params}, {"image": pixels, "labels": tokens})
+        for z, expected in ((zimg, image), (ztxt, text)):
+            unit = expected / jnp.linalg.norm(expected, axis=-1, keepdims=True)
+            np.testing.assert_allclose(z, unit, atol=1e-5)
+
+
+def test_npz_goes_in_and_out(siglip, two_towers, tmp_path):
+    """`two_towers.load` reads what we write; what it saves is read by `ja.load`."""
+    import big_vision.models.proj.image_text.two_towers as module
+    import big_vision.utils as u
+    from ml_collections import ConfigDict
+
+    path = tmp_path / "siglip.npz"
+    ja.save(siglip, path)
+    cfg = ConfigDict({"image": {}, "text": {}, "bias_init": -10.0})
+    loaded = module.load(jax.tree.map(np.asarray, dict(siglip.params)), str(path), cfg)
+    jax.tree.map(np.testing.assert_array_equal, dict(loaded), dict(siglip.params))
+    names, _ = u.tree_flatten_with_names(loaded)
+    np.savez(tmp_path / "back.npz", **{name: np.asarray(x) for name, x in names})
+    back = ja.load(tmp_path / "back.npz")
+    jax.tree.map(np.testing.assert_array_equal, dict(back.params), dict(siglip.params))
+
+
+def test_our_evaluators_from_a_config(common, siglip, two_towers, photos):
+    evals = {
+        "pets": settings(photos, siglip) | {"type": "intra_modal_retrieval", "split": "test"},
+        "intra_modal_fewshot": settings(photos, siglip) | {"shots": (1, 2), "prefix": "few/"},
+    }
+    found = run_all(common, evals, two_towers[1], siglip.params)
+    examples = load_split(photos, "test")
+    pixels = ja.ImageProcessor(24, "squash", "bilinear", pipeline="big_vision")(examples.images)
+    x, labels = siglip.encode_image(pixels), examples.labels["label"]
+    pre = siglip.encode_image(pixels, projected=False)
+    texts = siglip.encode_text([f"a photo of {name}" for name in settings(photos, siglip)["class_names"]])
+    embeddings = {
+        "image-image": x,
+        "pre": pre,
+        "isoclip": ja.isoclip(siglip.projectors, 1, 2).image(pre),
+        "pca": ja.principal_subspace(texts, 3).project(x),
+    }
+    for name, z in embeddings.items():
+        expected = ja.retrieval_metrics(z, z, labels, labels, exclude_self=True)["mAP"]
+        assert found[f"pets/{name}/mAP"] == pytest.approx(expected, abs=1e-3)  # percent
+        assert {f"few/{name}/{k}" for k in ("1shot", "2shot", "ncm")} <= set(found)
+    print("\n".join(f"{name} {value:.2f}" for name, value in found.items()))
+
+
+def test_its_own_evaluator_sees_isoclip(common, siglip, two_towers, photos, monkeypatch):
+    """fewshot_lsr on the rewritten parameters is fewshot_lsr with_isoclip, and not that of the model."""
+    provide_pictures(monkeypatch, photos)
+    lsr = {
+        "datasets": {"pets": ("bv:jaxalign_pictures", "train", "test")},
+        "shots": (2, 4),
+        "l2_reg": 2.0**10,
+        "pp_train": 'keep("image", "label")',
+        "pp_eval": 'keep("image", "label")',
+        "display_first": [("pets", 4)],
+        "log_steps": 10,
+    }
+    wrapped = lsr | {"type": "with_isoclip", "evaluator": "fewshot_lsr", "band": (2, 10)}
+    both = run_all(common, {"fewshot_lsr": lsr, "x": wrapped}, two_towers[1], siglip.params)
+    rewritten = isoclip_params(siglip.params, 2, 10)
+    alone = run_all(common, {"fewshot_lsr": lsr}, two_towers[1], rewritten)
+    plain = {k.partition("/")[2]: float(v) for k, v in both.items() if k.startswith("fewshot_lsr/")}
+    seen = {k.partition("/")[2]: float(v) for k, v in both.items() if k.startswith("x/")}
+    assert seen == {k.partition("/")[2]: float(v) for k, v in alone.items()}
+    assert len(seen) == 6
+    assert seen != plain
+    print("plain", plain, "isoclip", seen)
+
+
+def provide_pictures(monkeypatch, photos):
+    """A data source of big_vision's kind, `bv:jaxalign_pictures`, that gives the folder's pictures."""
+    import big_vision.datasets.core as core
+    import tensorflow as tf
+
+    importlib.import_module("big_vision.pp.ops_general")  # what configs name in `pp_modules`
+
+    processor = ja.ImageProcessor(24, "squash", "bilinear", pipeline="big_vision")
+
+    class DataSource(core.DataSource):
+        def __init__(self, split, data_dir=None):
+            examples = load_split(photos, split)
+            self._tensors = {"image": processor(examples.images), "label": examples.labels["label"]}
+            label = types.SimpleNamespace(num_classes=len(CLASSES))
+            self.builder = types.SimpleNamespace(info=types.SimpleNamespace(features={"label": label}))
+
+        def get_tfdata(self, ordered=False, *, process_split=True, allow_cache=True):
+            return tf.data.Dataset.from_tensor_slices(self._tensors)
+
+        @property
+        def total_examples(self):
+            return len(self._tensors["label"])
+
+        def num_examples_per_process(self):
+            return [self.total_examples]
+
+    module = types.ModuleType("big_vision.datasets.jaxalign_pictures")
+    module.DataSource = DataSource
+    monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -1,0 +1,284 @@
+"""The measuring commands end to end: on folders with hand-computed metrics, on emoji, and with bad input."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+from PIL import Image
+
+import jaxalign as ja
+from eval import cli
+from eval.features import obtain
+from eval.runs import read_runs
+
+HALF = ["image-image", "pre", "whitened", "isoclip"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Tiny models on disk, of both shapes."""
+    folders = {name: tmp_path_factory.mktemp("models") / name for name in ("emoji-clip", "emoji-siglip")}
+    for name, folder in folders.items():
+        ja.save(tiny_model(name), folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, emoji_data_dir):
+    """Options for where everything goes, shared by all tests of this file: features are embedded once."""
+    folder = tmp_path_factory.mktemp("place")
+    return ["--store", str(folder / "store"), "--data-dir", str(emoji_data_dir)]
+
+
+def noise(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 26, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """Each class has two copies of one picture: any model finds the twin first."""
+    folder = tmp_path_factory.mktemp("twins")
+    for label, seed in (("apple", 1), ("cat", 2), ("dog", 3)):
+        for copy in range(2):
+            noise(folder / label / f"{copy}.png", seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Both classes have the same two pictures: of a query's three items the first is its copy in the other
+    class, then two with equal scores follow, of which the irrelevant one comes first: precision 1/3.
+    """
+    folder = tmp_path_factory.mktemp("crossed")
+    for label in ("cat", "dog"):
+        for copy, seed in enumerate((1, 2)):
+            noise(folder / label / f"{copy}.png", seed)
+    return folder
+
+
+def jaxalign(capsys, *arguments):
+    """Standard output of the command, which has to succeed."""
+    status = cli.main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    return said.out
+
+
+@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+def test_retrieval_of_twins(name, models, twins, place, tmp_path, capsys):
+    out, file = tmp_path / "runs", tmp_path / "r.json"
+    options = ["--methods", *HALF, "--band", "1", "2", "--text-image", "--out", out, "--json", file]
+    said = jaxalign(
+        capsys, "retrieve", "--model", models[name], "--dataset", f"folder:{twins}", *options, *place
+    )
+    runs = json.loads(file.read_text())["runs"]
+    pictures = [run for run in runs if run["protocol"] == "image-retrieval"]
+    assert [run["settings"]["method"] for run in pictures] == HALF
+    for run in pictures:
+        assert run["metrics"]["mAP"] == run["metrics"]["recall_at_1"] == 100
+        assert (run["metrics"]["queries"], run["metrics"]["gallery"]) == (6, 6)
+    names = [run["settings"]["method"] for run in runs if run["protocol"] == "text-image"]
+    assert names == ["text-image", "text-image isoclip"]
+    assert "isoclip (1, 2)" in said
+    assert "6 queries, 6 in the gallery" in said
+    assert {run.digest for run in read_runs(out)} == {run["digest"] for run in runs}
+
+
+def test_retrieval_of_crossed_pictures(models, crossed, place, tmp_path, capsys):
+    said = jaxalign(
+        capsys,
+        "retrieve",
+        *("--model", models["emoji-clip"], "--dataset", f"folder:{crossed}"),
+        *("--methods", "image-image", "--out", tmp_path, *place),
+    )
+    (row,) = [line.split() for line in said.splitlines() if line.strip().startswith("image-image")]
+    assert row == ["image-image", "33.3", "0.0", "0.0", "0.0"]
+
+
+def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_path, capsys, monkeypatch):
+    command = ["retrieve", "--model", models["emoji-clip"], "--dataset", f"folder:{twins}"]
+    command += ["--methods", "image-image", "oti", "--steps", "3", "--out", tmp_path / "runs", *place]
+    first = jaxalign(capsys, *command)
+    assert "oti (3 steps)" in first
+    monkeypatch.setattr(obtain, "embed_images", None)  # would fail if it were called
+    monkeypatch.setattr("eval.measurements.inversions.ja.invert_to_text", None)
+    assert jaxalign(capsys, *command) == first
+    (oti,) = [run for run in read_runs(tmp_path / "runs") if run.settings["method"] == "oti"]
+    assert oti.arrays["steps"].tolist() == [0, 1, 2, 3]
+    assert oti.arrays["losses"].shape == (3,)
+    assert oti.arrays["mAP_at_step"][-1] == oti.metrics["mAP"]
+    # Another folder of runs: the inversions come out of the store.
+    monkeypatch.undo()
+    monkeypatch.setattr("eval.measurements.inversions.ja.invert_to_text", None)
+    command[command.index(tmp_path / "runs")] = tmp_path / "others"
+    jaxalign(capsys, *command)
+    (again,) = [run for run in read_runs(tmp_path / "others") if run.settings["method"] == "oti"]
+    assert again.metrics == oti.metrics
+
+
+@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
+    """Tiny models with random weights on the real data set; PCA<- takes ImageNet's class names."""
+    said = jaxalign(
+        capsys,
+        *("retrieve", "--model", models[name], "--dataset", "emoji", "--tasks", "emoji", "style"),
+        *("--methods", *HALF, "isoclip-auto", "pca", "pca-mean", "--band", "0", "4", "--rank", "5"),
+        *("--out", tmp_path, *place),
+    )
+    assert f"tiny-{name} on emoji, style: 2148 queries, 2148 in the gallery" in said
+    runs = read_runs(tmp_path)
+    assert len(runs) == 14
+    assert {run.settings["task"] for run in runs} == {"emoji", "style"}
+    assert all(0 < run.metrics["mAP"] < 100 for run in runs)
+
+
+@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+def test_captions_of_emoji(name, place, tmp_path, capsys):
+    """The embedded models themselves."""
+    command = ["text-retrieve", "--model", name, "--band", "0", "32", "--out", tmp_path, *place]
+    said = jaxalign(capsys, *command)
+    assert "341 queries, 1050 captions" in said
+    runs = {run.settings["method"]: run for run in read_runs(tmp_path)}
+    assert sorted(runs) == ["isoclip", "isoclip-auto", "pre", "text-text", "whitened"]
+    assert runs["text-text"].metrics["mAP"] > 3
+    assert runs["isoclip"].settings["band"] == [0, 32]
+
+
+def test_inverted_captions(models, place, tmp_path, capsys, monkeypatch):
+    """OVI of a few captions, by a model that is quickly done."""
+    from eval.measurements import pairs
+
+    collect = pairs.collect_captions
+    monkeypatch.setattr(pairs, "collect_captions", lambda texts, ids: collect(texts[:30], ids[:30]))
+    options = ["--methods", "text-text", "ovi", "--steps", "2", "--patches", "1", "--split", "train"]
+    said = jaxalign(
+        capsys, "text-retrieve", "--model", models["emoji-siglip"], *options, "--out", tmp_path, *place
+    )
+    assert "ovi (2 steps)" in said
+    (ovi,) = [run for run in read_runs(tmp_path) if run.settings["method"] == "ovi"]
+    assert (ovi.settings["patches"], len(ovi.arrays["mAP_at_step"])) == (1, 3)
+
+
+def test_sweep(models, twins, crossed, place, tmp_path, capsys):
+    options = ["--k-top", "0", "3", "--k-bottom", "0", "2", "20", "--apply-to", f"folder:{crossed}"]
+    command = ["sweep", "--model", models["emoji-clip"], "--dataset", f"folder:{twins}", *options]
+    said = jaxalign(capsys, *command, "--out", tmp_path, "--json", tmp_path / "s.json", *place)
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert [run["metrics"]["best"]["mAP"] for run in found["runs"]] == pytest.approx([100, 100 / 3])
+    assert found["runs"][0]["metrics"]["best"]["k_bottom"] == 0  # all bands are equal: the widest
+    assert "mAP in % of the band (0, 0)" in said
+    assert found["runs"][0]["settings"]["k_bottom"] == [0, 2]  # 20 of 12 directions cannot be removed
+    (image,) = found["files"]
+    with Image.open(image) as drawn:
+        assert drawn.size[0] > 300
+
+
+def test_sweep_of_captions(models, place, tmp_path, capsys):
+    options = [
+        "--model",
+        models["emoji-clip"],
+        "--modality",
+        "text",
+        "--dataset",
+        "emoji",
+        "--k-top",
+        "0",
+        "2",
+        "--k-bottom",
+        "0",
+        "3",
+    ]
+    said = jaxalign(capsys, "sweep", *options, "--max-queries", "60", "--out", tmp_path, *place)
+    (run,) = read_runs(tmp_path)
+    assert run.settings["query"] == "train"  # the test emoji are held out
+    assert run.arrays["mAP"].shape == (2, 2)
+    assert run.metrics["queries"] == 60
+    assert "tiny-emoji-clip, text" in said
+
+
+def test_spectrum(models, twins, place, tmp_path, capsys):
+    command = ["spectrum", "--model", models["emoji-siglip"], "--out", tmp_path, *place]
+    said = jaxalign(capsys, *command, "--dataset", f"folder:{twins}", "--width", "3", "--band", "1", "2")
+    assert "effective rank" in said
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    protocols = sorted(run.protocol for run in read_runs(tmp_path))
+    assert protocols == ["spectral-parts", "spectrum"]
+    alone = jaxalign(capsys, *command, "--dataset", "none")
+    assert "1 runs" in alone
+
+
+def test_indicators(models, twins, crossed, place, tmp_path, capsys):
+    command = ["indicators", "--model", models["emoji-clip"], "--out", tmp_path, *place]
+    said = jaxalign(
+        capsys,
+        *command,
+        *("--dataset", f"folder:{twins}", "--methods", "image-image", "pca", "pca-mean", "--rank", "4"),
+        *("--views", "pca", "--tasks", "--freedom"),
+    )
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    runs = read_runs(tmp_path)
+    protocols = {run.protocol for run in runs}
+    assert protocols == {
+        "class-indicator",
+        "modality-indicator",
+        "view",
+        "ambiguity",
+        "degrees-of-freedom",
+    }
+    (indicator,) = [r for r in runs if (r.protocol, r.settings.get("method")) == ("class-indicator", "pca")]
+    assert indicator.arrays["same"][-1] == 3  # three pairs of twins, cosine 1
+    assert "too few pictures" in said
+    said = jaxalign(capsys, *command, "--dataset", f"folder:{crossed}", "--methods", "image-image", "pre")
+    assert "image-image" in said
+    assert cli.main([str(a) for a in (*command, "--dataset", f"folder:{twins}", "--dogs-cats")]) == 1
+    assert "has 3 classes of label; dogs and cats are two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["retrieve", "--methods", "isoclipp"], "unknown image method 'isoclipp'; did you mean 'isoclip'"),
+        (["retrieve", "--methods", "isoclip"], "pass one (--band K_TOP K_BOTTOM"),
+        (["retrieve", "--methods", "pca", "--rank", "999"], "the rank of PCA<- is 999; expected 1 to 12"),
+        (
+            ["retrieve", "--tasks", "emojis"],
+            "unknown labelling of emoji-scenes 'emojis'; did you mean 'emoji'",
+        ),
+        (["retrieve", "--dataset", "emojy"], "unknown data set 'emojy'; did you mean 'emoji'"),
+        (["retrieve", "--query", "tset"], "unknown split of emoji-scenes 'tset'; did you mean 'test'"),
+        (["retrieve", "--distractors"], "emoji-scenes has no distractors"),
+        (["text-retrieve", "--methods", "oti"], "unknown text method 'oti'"),
+        (["sweep", "--k-top", "12"], "no band of the grid leaves any of the 12 singular directions"),
+        (["indicators", "--methods", "oti"], "oti changes only the queries"),
+        (["indicators", "--max-pictures", "1"], "max_pictures is 1; expected 2 or more"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(command, message, models, place, tmp_path, capsys):
+    arguments = [*command, "--model", models["emoji-clip"], "--out", tmp_path, *place]
+    assert cli.main([str(a) for a in arguments]) == 1
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_usage(capsys):
+    assert cli.main(["retrieve", "--band", "3"]) == 2
+    assert cli.main(["retrieve", "--protocol", "papers"]) == 2
+    assert "--protocol" in capsys.readouterr().err
+
+
+def test_class_names_of_a_file(models, twins, place, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("cat\n\ndog\nred apple\nblue\n")
+    command = ["retrieve", "--model", models["emoji-clip"], "--dataset", f"folder:{twins}"]
+    command += ["--methods", "pca", "--rank", "2", "--class-names", names, "--out", tmp_path / "runs", *place]
+    jaxalign(capsys, *command)
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.settings["texts"].startswith("4 ")
+    names.write_text("cat\n")
+    assert cli.main([str(a) for a in command]) == 1
+    assert "has 1 class names; expected two or more" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+"""The engine and every rule table, on made-up tensors."""
+
+import re
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles_conversion import random_parameters, source_tensors, tiny, write_torch_zip
+from safetensors.numpy import save_file
+
+import jaxalign as ja
+from checkpoints_conversion import engine
+from checkpoints_conversion.engine import Rule, Table, convert, plan
+from checkpoints_conversion.reading import read
+from checkpoints_conversion.rules import TABLES, find_table
+from checkpoints_conversion.rules.timm_trunks import PE_TIMM
+from checkpoints_conversion.transforms import linear, must_be_zero, value, zeros
+from jaxalign.errors import JaxalignError
+from jaxalign.specs import find_spec
+from jaxalign.stored import StoredTensor
+from jaxalign.tensors import expected_shapes, flatten
+
+CASES = [(table, name) for table in TABLES for name in table.models]
+IDS = [f"{table.name}-{name}" for table, name in CASES]
+
+
+def stored(tensors: dict[str, np.ndarray]) -> dict[str, StoredTensor]:
+    return {k: StoredTensor(x.shape, x.dtype.name, lambda x=x: x) for k, x in tensors.items()}
+
+
+def save(tensors: dict[str, np.ndarray], path) -> None:
+    save_file({k: np.ascontiguousarray(x) for k, x in tensors.items()}, path)
+
+
+@pytest.mark.parametrize(("table", "name"), CASES, ids=IDS)
+def test_every_table_and_model(table, name, tmp_path):
+    """A file of the format gives back the very parameters it was made of, and is recognised."""
+    spec = tiny(name)
+    params = random_parameters(spec.towers)
+    tensors = source_tensors(table, params)
+    tensors |= {name: np.zeros(1, np.float32) for name in table.telling if name not in tensors}
+    assert find_table(tensors, "it") is table
+    save(tensors, tmp_path / "weights.safetensors")
+    model = read(tmp_path / "weights.safetensors", spec)
+    found = flatten(model.params)
+    assert found.keys() == params.keys()
+    for path, x in params.items():
+        np.testing.assert_array_equal(found[path], x, err_msg=path)
+    assert {x.dtype for x in found.values()} == {jnp.dtype("float32")}
+
+
+def test_every_rule_is_in_force_for_some_model():
+    """A line that never is would be a typing error."""
+    used = set()
+    for table, name in CASES:
+        wanted = expected_shapes(tiny(name).towers)
+        for rule in table.rules:
+            if engine._bindings(rule, (), wanted):
+                used.add((table.name, rule))
+    optional = {"b", "txt/Encoder_0/pos_embedding"}
+    idle = {
+        (table.name, rule.source)
+        for table in TABLES
+        for rule in table.rules
+        if (table.name, rule) not in used and rule.targets and rule.targets[0] not in optional
+    }
+    # kinds of layers list a bias; these layers never have one, and an unwanted one is an error
+    expected = {
+        r
+        for r in idle
+        if re.search(r"(conv\d?|downsample\.0|proj|projection|head|patch_embedding)\.bias$", r[1])
+    }
+    extras = {("open_clip SigLIP (timm)", "visual.trunk." + n) for n in ("cls_token",)}
+    extras |= {("open_clip SigLIP (timm)", f"visual.trunk.norm_pre.{n}") for n in ("weight", "bias")}
+    extras |= {("transformers SiglipModel", f"vision_model.pre_layrnorm.{n}") for n in ("weight", "bias")}
+    extras |= {("transformers SiglipModel", "vision_model.embeddings.class_embedding")}
+    extras |= {("DINOv2 timm", "reg_token"), ("EVA02-CLIP original", "visual.norm_pre.weight")}
+    extras |= {("big_vision two_towers", "txt/Encoder_0/pos_embedding")}
+    assert idle - expected - extras == set()
+
+
+WANTED = {"a/kernel": (3, 2), "a/bias": (2,), "blocks_0/w": (4,), "blocks_1/w": (4,)}
+TABLE = Table(
+    "toy",
+    (
+        Rule("a.weight", ("a/kernel",), linear),
+        Rule("a.bias", ("a/bias",), value),
+        Rule("blocks.{i}.w|layer.{i}.w", ("blocks_{i}/w",), value),
+    ),
+    telling=("a.weight",),
+    models=(),
+    ignored=(r"steps",),
+)
+SOURCE = {
+    "a.weight": np.arange(6.0, dtype=np.float32).reshape(2, 3),
+    "a.bias": np.ones(2, np.float32),
+    "blocks.0.w": np.zeros(4, np.float32),
+    "blocks.1.w": np.zeros(4, np.float32),
+    "steps": np.zeros((), np.int64),
+}
+
+
+def test_by_hand():
+    params = convert(TABLE, stored(SOURCE), WANTED, "it")
+    np.testing.assert_array_equal(params["a/kernel"], [[0, 3], [1, 4], [2, 5]])
+    assert {k: v.shape for k, v in params.items()} == WANTED
+
+
+def problems(change, table=TABLE, wanted=WANTED) -> str:
+    tensors = {k: v for k, v in (SOURCE | change).items() if v is not None}
+    with pytest.raises(JaxalignError) as caught:
+        plan(table, stored(tensors), wanted, "it.bin")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_everything_that_does_not_fit_is_in_one_message():
+    message = problems(
+        {
+            "a.bias": None,
+            "a.biass": np.ones(2, np.float32),
+            "a.weight": np.zeros((3, 2), np.float32),
+            "layer.1.w": np.zeros(4, np.float32),
+            "blocks.0.w": np.zeros(4, np.int32),
+        }
+    )
+    for part in (
+        "the tensors of it.bin, read as toy, do not fit",
+        "1 missing: a.bias",
+        "2 left over: a.biass (meant a.bias?), layer.1.w",
+        "1 misshapen: a.weight is (3, 2), expected (2, 3)",
+        "1 of a wrong dtype: blocks.0.w is int32, expected float16/bfloat16/float32",
+        "1 filled twice: blocks.1.w and layer.1.w, expected one of them",
+    ):
+        assert part in message
+
+
+def test_faults_of_a_table_are_errors_too():
+    def with_rules(*rules):
+        return replace(TABLE, rules=TABLE.rules + rules)
+
+    assert "1 missing: nothing for c" in problems({}, wanted=WANTED | {"c": (1,)})
+    assert "1 filled twice: a/bias" in problems({}, with_rules(Rule("steps", ("a/bias",), value)))
+    again = with_rules(Rule("a.bias", ("c",), value))
+    assert "1 used twice: a.bias" in problems({}, again, WANTED | {"c": (2,)})
+
+
+def test_zeros_and_what_must_be_zero():
+    table = replace(TABLE, rules=(*TABLE.rules, Rule("", ("z",), zeros), Rule("a.extra", (), must_be_zero)))
+    wanted = WANTED | {"z": (3,)}
+    assert not convert(table, stored(SOURCE), wanted, "it")["z"].any()
+    convert(table, stored(SOURCE | {"a.extra": np.zeros(5, np.float32)}), wanted, "it")
+    with pytest.raises(JaxalignError, match=r"a\.extra is not all zeros"):
+        convert(table, stored(SOURCE | {"a.extra": np.ones(5, np.float32)}), wanted, "it")
+
+
+def test_pe_head_bias_of_timm(tmp_path):
+    """Zeros are dropped, as the original has none; anything else is kept."""
+    spec = tiny("pe-core-base-patch16")
+    tensors = source_tensors(PE_TIMM, random_parameters(spec.towers))
+    for bias in (np.zeros(12, np.float32), np.arange(12, dtype=np.float32)):
+        save(tensors | {"visual.trunk.head.bias": bias}, tmp_path / "pe.safetensors")
+        model = read(tmp_path / "pe.safetensors", spec)
+        assert model.config.image.projection_bias == bias.any()
+        if bias.any():
+            np.testing.assert_array_equal(model.params["img"]["head"]["bias"], bias)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
+def test_half_precision_becomes_float32(dtype, tmp_path):
+    spec = tiny("clip-vit-base-patch16")
+    params = random_parameters(spec.towers)
+    tensors = {k: v.astype(dtype) for k, v in source_tensors(TABLES[0], params).items()}
+    save(tensors, tmp_path / "half.safetensors")
+    model = read(tmp_path / "half.safetensors", spec)
+    for path, x in flatten(model.params).items():
+        assert x.dtype == jnp.float32
+        np.testing.assert_array_equal(x, params[path].astype(dtype).astype(np.float32))
+
+
+def test_positions_are_resampled_where_the_spec_asks_for_it(tmp_path):
+    spec = tiny("dinov2-base-meta")
+    params = random_parameters(spec.towers)
+    table = next(t for t in TABLES if t.name == "DINOv2 original")
+    tensors = source_tensors(table, params) | {"mask_token": np.zeros((1, 128), np.float32)}
+    save(tensors, tmp_path / "dino.safetensors")
+    image = replace(spec.towers.image, image_size=4 * 14)
+    asked = replace(spec, towers=replace(spec.towers, image=image))
+    with pytest.raises(JaxalignError, match=r"pos_embed is \(10, 128\), expected \(1, 17, 128\)"):
+        read(tmp_path / "dino.safetensors", asked)
+    model = read(tmp_path / "dino.safetensors", replace(asked, position_resampling="bicubic"))
+    found = model.params["img"]["pos_embedding"]
+    assert found.shape == (1, 17, 128)
+    np.testing.assert_array_equal(found[:, 0], params["img/pos_embedding"][:, 0])
+
+
+def test_torch_files_need_no_torch(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # an import of it would fail
+    spec = tiny("clip-vit-base-patch16")
+    params = random_parameters(spec.towers)
+    tensors = {f"module.{k}": v for k, v in source_tensors(TABLES[0], params).items()}
+    path = write_torch_zip(tmp_path / "clip.pt", tensors)
+    found = flatten(ja.load(path, spec=spec).params)
+    for name, x in params.items():
+        np.testing.assert_array_equal(found[name], x)
+
+
+def test_a_file_that_is_no_model(tmp_path):
+    save({"weight": np.zeros(3, np.float32)}, tmp_path / "m.safetensors")
+    with pytest.raises(JaxalignError, match=r"holds 1 tensors \(weight, \.\.\.\) of no known formats"):
+        ja.load(tmp_path / "m.safetensors")
+
+
+def test_known_models_only_in_tables():
+    for table in TABLES:
+        assert all(find_spec(name).name == name for name in table.models)

@@ -1,0 +1,174 @@
+"""`jaxalign embed`: killed and started again, on a full disk, beside another one; flat memory."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_embed import stored_bytes
+
+from eval import cli
+from eval.datasets import load_split
+from eval.features import FeatureStore, make_key
+from jaxalign import load
+from jaxalign.errors import JaxalignError
+
+PICTURES = 1100  # five chunks
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(PICTURES):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def store_of(root: Path, photos: Path) -> FeatureStore | None:
+    examples = load_split(f"folder:{photos}", "all")
+    key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
+    return FeatureStore.find(root, key)
+
+
+def embed_in_process(photos, root) -> subprocess.Popen:
+    command = [sys.executable, "-m", "eval", "embed", "--folder", str(photos), "--store", str(root)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_command_goes_on_after_a_kill_and_gives_the_same_bytes(tmp_path, photos):
+    killed, whole, results = tmp_path / "killed", tmp_path / "whole", tmp_path / "results.json"
+    process = embed_in_process(photos, killed)
+    while process.poll() is None and not list(killed.rglob("features/c/*/0")):
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    store = store_of(killed, photos)
+    assert store is not None
+    finished = {f: f.stat().st_mtime_ns for f in killed.rglob("features/c/*/0")}
+    left = sum(len(store.rows_of(chunk)) for chunk in store.missing())
+    assert 0 < left < PICTURES, "it was not killed in the middle"
+
+    options = ["embed", "--folder", str(photos), "--json", str(results), "--store"]
+    assert cli.main([*options, str(killed)]) == 0
+    found = json.loads(results.read_text())
+    assert (found["pictures"], found["earlier"], found["computed"]) == (PICTURES, PICTURES - left, left)
+    assert found["images_per_second"] > 0
+    assert {f: f.stat().st_mtime_ns for f in finished} == finished
+    assert cli.main([*options, str(whole)]) == 0
+    assert stored_bytes(store) == stored_bytes(store_of(whole, photos))
+    assert cli.main([*options, str(whole)]) == 0
+    assert json.loads(results.read_text())["computed"] == 0
+
+
+def test_the_command_names_what_it_did(tmp_path, photos, capsys):
+    some = tmp_path / "some"
+    some.mkdir()
+    for i in range(3):
+        shutil.copy(photos / f"{i}.png", some)
+    assert cli.main(["embed", "--folder", str(some), "--store", str(tmp_path / "store")]) == 0
+    said = capsys.readouterr()
+    assert "emoji-clip, folder:" in said.out
+    assert "3 pictures, 0 done earlier, 3 now at " in said.out
+    assert f"features 256 wide, in file://{tmp_path}/store/" in said.out
+    assert cli.main(["embed", "--folder", str(some), "--dataset", "emoji"]) == 2
+    assert "are not allowed together; see `jaxalign embed --help`" in capsys.readouterr().err
+    for option in ("--batch-size", "--threads"):
+        assert cli.main(["embed", "--folder", str(some), "--store", str(tmp_path), option, "0"]) == 1
+        assert f"{option[2:].replace('-', '_')} is 0; expected 1 or more" in capsys.readouterr().err
+
+
+def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
+    options = ["embed", "--folder", str(photos), "--store", str(tmp_path)]
+    examples = load_split(f"folder:{photos}", "all")
+    key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
+    with FeatureStore.open(tmp_path, key, examples.ids, {}, 256).locked():
+        assert cli.main(options) == 1
+    assert "another process is filling" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_write_that_fails_in_the_middle_is_one_line_and_loses_nothing(tmp_path, photos):
+    """Files may grow to 100 blocks: the header fits, a chunk does not. Then there is room again."""
+    script = 'ulimit -f 100; exec "$0" -m eval embed --folder "$1" --store "$2"'
+    command = ["sh", "-c", script, sys.executable, str(photos), str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "File too large" in run.stderr.splitlines()[-1]
+    assert run.stderr.splitlines()[-1].startswith("jaxalign: error: cannot write file://")
+    assert cli.main(["embed", "--folder", str(photos), "--store", str(tmp_path)]) == 0
+
+
+def can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a file system of its own")
+def test_a_disk_that_is_full_keeps_the_finished_chunks(tmp_path, photos):
+    """A disk of 900 kB takes three of the five chunks; what it holds then is continued on a larger one."""
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    script = (
+        'mount -t tmpfs -o size=900k tmpfs "$1" && "$0" -m eval embed --folder "$2" --store "$1"; '
+        'status=$?; cp -r "$1" "$3"; exit $status'
+    )
+    command = ["unshare", "-rm", "sh", "-c", script, sys.executable, str(disk), str(photos), str(kept)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "No space left on device" in run.stderr.splitlines()[-1]
+    assert "make room and run the same command again" in run.stderr.splitlines()[-1]
+    store = store_of(kept, photos)
+    assert store is not None
+    assert store.missing()
+    finished = {f: f.stat().st_mtime_ns for f in kept.rglob("features/c/*/0")}
+    assert finished
+    assert cli.main(["embed", "--folder", str(photos), "--store", str(kept)]) == 0
+    assert store.missing() == []
+    assert {f: f.stat().st_mtime_ns for f in finished} == finished
+
+
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path, photos, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", full)
+    examples = load_split(f"folder:{photos}", "all")
+    key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
+    store = FeatureStore.open(tmp_path, key, examples.ids, {}, 256)
+    with pytest.raises(JaxalignError, match=r"cannot write .*lock: No space left on device; make room"):
+        store.locked().__enter__()
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from test_embed import linear_model, Noise
+from eval.features import FeatureKey, FeatureStore, embed_images
+noise = Noise(int(sys.argv[2]))
+key = FeatureKey("linear", "0", {}, "noise", sys.argv[2], "test", "image", "float32")
+store = FeatureStore.open(sys.argv[1], key, noise.ids, {}, 5)
+embed_images(linear_model(), noise, store)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_is_flat_in_the_number_of_pictures(tmp_path):
+    """1,024 and 4,096 pictures; the difference, 3,072, would take 85 MB as pixels and 6 MB as features."""
+    peaks = []
+    for count in (1024, 4096):
+        command = [sys.executable, "-c", MEASURE, str(tmp_path), str(count)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        peaks.append(int(run.stdout) / 1024)
+    assert peaks[1] < peaks[0] + 10, peaks  # MiB; the allocator's own variation is about 3

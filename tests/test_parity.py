@@ -1,0 +1,139 @@
+"""Every original class, saved in each form on disk, loaded and compared: blocks, pre, embedding, logits."""
+
+import functools
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the originals' imports
+    for module in ("torch", "open_clip", "timm", "transformers"):
+        pytest.importorskip(module, reason="the originals need the extra `reference`")
+    from references import REFERENCES
+
+from dataclasses import replace
+
+import jax
+
+import jaxalign as ja
+from jaxalign.models import ImageTower, ImageTowerConfig, ModifiedResNet, TextTower
+from jaxalign.specs import find_spec
+
+pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
+TINY, FULL = 1e-5, 2e-5  # relative to the largest; twelve to twenty-four blocks round more than two
+# no file says at which size these are used: their positions are rotary and fit any
+ANY_SIZE = ("dinov3-original",)
+
+
+def relative_error(ours, theirs) -> float:
+    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+
+
+@functools.cache
+def originals(name: str, size: str):
+    """A reference, its module and its outputs on one input."""
+    reference = REFERENCES[name]
+    module = reference.build(size)
+    pixels, ids = reference.inputs(size, n=3 if size == "tiny" else 1)
+    outputs = {"image": reference.image(module, pixels)}
+    if ids is not None:
+        outputs |= {"text": reference.text(module, ids), "logits": reference.logits(module, pixels, ids)}
+    return reference, module, pixels, ids, outputs
+
+
+def load(name: str, size: str, folder):
+    reference, module, pixels, _, _ = originals(name, size)
+    path = reference.save(module, folder)
+    model = ja.load(path)
+    if name in ANY_SIZE and pixels.shape[1] != model.config.image.image_size:
+        image = replace(model.config.image, image_size=pixels.shape[1])
+        spec = replace(model.spec, towers=replace(model.config, image=image))
+        model = ja.load(path, spec=spec)
+    return model
+
+
+def compare(name: str, size: str, folder, tolerance: float) -> None:
+    model = load(name, size, folder)
+    _, _, pixels, ids, outputs = originals(name, size)
+    with jax.default_matmul_precision("highest"):
+        errors = {
+            "image pre": (model.apply_image(model.params, pixels, projected=False), outputs["image"]["pre"]),
+            "image": (model.apply_image(model.params, pixels), outputs["image"]["embedding"]),
+        }
+        if ids is not None:
+            text = outputs["text"]
+            errors |= {
+                "text pre": (model.apply_text(model.params, ids, projected=False), text["pre"]),
+                "text": (model.apply_text(model.params, ids), text["embedding"]),
+                "logits": (logits(model, pixels, ids), outputs["logits"]),
+            }
+    errors = {what: relative_error(*pair) for what, pair in errors.items()}
+    assert max(errors.values()) < tolerance, errors
+
+
+def logits(model, pixels, ids) -> np.ndarray:
+    image, text = (
+        z / np.linalg.norm(z, axis=1, keepdims=True)
+        for z in map(
+            np.asarray, (model.apply_image(model.params, pixels), model.apply_text(model.params, ids))
+        )
+    )
+    bias = np.asarray(model.params["b"]) if model.config.logit_bias else 0.0
+    return image @ text.T * np.exp(np.asarray(model.params["t"])) + bias
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_tiny(name, tmp_path):
+    compare(name, "tiny", tmp_path, TINY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFERENCES)
+def test_full_size(name, tmp_path):
+    compare(name, "full", tmp_path, FULL)
+    originals.cache_clear()
+    model = load(name, "full", tmp_path)
+    originals.cache_clear()
+    assert model.spec.name == REFERENCES[name].spec or model.config == find_spec(REFERENCES[name].spec).towers
+
+
+def blocks(module, params, x) -> list[np.ndarray]:
+    """What every block of a tower gives, in order."""
+    _, state = module.apply({"params": params}, x, capture_intermediates=True, mutable=["intermediates"])
+    flat = jax.tree_util.tree_flatten_with_path(state["intermediates"])[0]
+    found = {}
+    for path, leaf in flat:
+        parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        for part, following in itertools.pairwise(parts):
+            if part.startswith(("encoderblock_", "layer")) and following == "__call__":
+                found.setdefault(part, leaf)  # keys and values come after it
+    order = lambda name: [int(n) for n in name.replace("layer", "").replace("encoderblock_", "").split("_")]
+    return [np.asarray(found[name]) for name in sorted(found, key=order)]
+
+
+@pytest.mark.parametrize("name", [n for n in REFERENCES if "archive" in n or "open_clip" in n or "timm" in n])
+def test_blocks(name, tmp_path):
+    """Where two models differ first: the last block of a tower may give its pooled position alone."""
+    model = load(name, "tiny", tmp_path)
+    _, _, pixels, ids, outputs = originals(name, "tiny")
+    config = model.config
+    kind = ImageTower if isinstance(config.image, ImageTowerConfig) else ModifiedResNet
+    towers = [(kind(config.image), model.params["img"], pixels, outputs["image"]["blocks"])]
+    if ids is not None:
+        towers.append((TextTower(config.text), model.params["txt"], ids, outputs["text"]["blocks"]))
+    for tower, params, x, expected in towers:
+        with jax.default_matmul_precision("highest"):
+            found = blocks(tower, params, x)
+        found = _last_of_each_stage(found, config.image) if kind is ModifiedResNet and x is pixels else found
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            if ours.shape != theirs.shape:  # only the pooled position
+                theirs = theirs[:, -1:] if ours.shape[1] == 1 and x is ids else theirs[:, : ours.shape[1]]
+            assert relative_error(ours, theirs) < TINY
+
+
+def _last_of_each_stage(found, config):
+    ends = np.cumsum(config.stage_depths) - 1
+    return [found[i] for i in ends]

@@ -1,0 +1,220 @@
+"""`jaxalign report`, the first results that it shows, and the tables of `reproduce` in it."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+from PIL import Image
+
+import jaxalign as ja
+from eval import cli
+from eval.datasets import load_split
+from eval.protocols.first_results import first_results
+from eval.report.prepared import prepared_splits
+from eval.report.reproduced import read_tables
+from eval.reproduce.available import Missing
+from eval.reproduce.catalogue import Table
+from eval.reproduce.cells import Cell
+from eval.reproduce.output import to_json
+from eval.reproduce.run import Outcome, Reproduction
+from eval.runs import Run, write_run
+from jaxalign.errors import JaxalignError
+
+SETTINGS = {"model": "tiny", "dataset": "cub", "method": "image-image"}
+
+
+def oracle_first_results(query, gallery, rows, own, depth):
+    """Every gallery item by its cosine, one query at a time, in float64."""
+    q, g = (x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
+    found = []
+    for i in rows:
+        scored = [(-(q[i] @ g[j]), j) for j in range(len(g)) if own is None or j != own[i]]
+        found.append([j for _, j in sorted(scored)[:depth]])
+    return found
+
+
+@pytest.mark.parametrize("own", [None, "self", "positions"])
+def test_first_results_are_the_nearest(own):
+    rng = np.random.default_rng(1)
+    query, gallery = rng.normal(size=(70, 8)), rng.normal(size=(90, 8))
+    if own == "self":
+        query = gallery[:90]
+    position = None if own is None else np.arange(90) if own == "self" else rng.integers(0, 90, 70)
+    exclude = False if own is None else True if own == "self" else position
+    found = first_results(query, gallery, exclude, depth=5)
+    rows = found["shown_queries"]
+    np.testing.assert_array_equal(rows, np.arange(len(query)))
+    assert found["first_results"].tolist() == oracle_first_results(query, gallery, rows, position, 5)
+
+
+def test_equals_keep_their_order_and_few_queries_are_evenly_spaced():
+    gallery = np.array([[1.0, 0], [0, 1], [2, 0], [3, 0], [0, -1]])
+    found = first_results(gallery, gallery, True, queries=3, depth=10)
+    assert found["shown_queries"].tolist() == [0, 2, 4]
+    assert found["first_results"].tolist() == [[2, 3, 1, 4], [0, 3, 1, 4], [0, 2, 3, 1]]
+    assert first_results(gallery[:1], gallery[:1], True)["first_results"].shape == (1, 0)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folder = tmp_path / "runs"
+    write_run(folder, Run("image-retrieval", SETTINGS, {"mAP": 12.5}, {"average_precision": np.ones(3)}, 1.0))
+    write_run(folder, Run("something-new", {"x": "<b>"}, {"y": 1.0}))
+    return folder
+
+
+def test_the_page_lies_beside_the_runs_unless_told_otherwise(runs, tmp_path, capsys):
+    assert cli.main(["report", str(runs), "--json", str(tmp_path / "r.json")]) == 0
+    page = (runs / "report.html").read_text()
+    assert "12.5" in page
+    assert "Something new" in page
+    assert "2 runs and 0 printed tables, written to" in capsys.readouterr().out
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert told == {
+        "report": str(runs / "report.html"),
+        "runs": 2,
+        "protocols": {"image-retrieval": 1, "something-new": 1},
+        "tables": [],
+    }
+    assert cli.main(["report", str(runs), "--out", str(tmp_path / "p.html"), "--title", "<i>"]) == 0
+    assert "<title>&lt;i&gt;</title>" in (tmp_path / "p.html").read_text()
+    assert cli.main(["report", str(runs)]) == 0  # its own page does not get in the way
+    assert sorted(p.name for p in runs.iterdir() if p.suffix not in (".json", ".npz")) == ["report.html"]
+
+
+def fail(arguments, capsys):
+    """The one line that a failing command says."""
+    assert cli.main(["report", *map(str, arguments)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    return next(line for line in said if "error" in line)
+
+
+def test_what_cannot_be_reported_is_one_line(runs, tmp_path, capsys):
+    assert "there is no folder" in fail([tmp_path / "none"], capsys)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "metrics.json").write_text("{}")
+    message = fail([tmp_path / "empty"], capsys)
+    assert "there are no runs in" in message
+    assert "jaxalign retrieve --out" in message
+    assert "it is a folder" in fail([runs, "--out", tmp_path], capsys)
+    assert "there is no folder" in fail([runs, "--out", tmp_path / "a" / "b.html"], capsys)
+    assert "it is a folder" in fail([runs, "--json", tmp_path], capsys)
+    assert not (runs / "report.html").exists()
+
+
+def test_a_damaged_run_is_named_and_an_earlier_page_stays(runs, capsys):
+    assert cli.main(["report", str(runs)]) == 0
+    before = (runs / "report.html").read_bytes()
+    path = next(runs.glob("image-retrieval-*.npz"))
+    path.write_bytes(path.read_bytes()[:40])
+    message = fail([runs], capsys)
+    assert path.name in message
+    assert "run again" in message
+    assert (runs / "report.html").read_bytes() == before
+
+
+def reproduction():
+    cell = lambda method, printed, **more: Cell(
+        {"method": method, "backbone": "B/<32>", "dataset": "cub"}, "B/32", "cub", {}, "mAP", printed, **more
+    )
+    outcomes = (
+        Outcome(cell("Image-Image", 22.9), "measured", 23.4, model="tiny", runs=("ab",)),
+        Outcome(cell("IsoCLIP", 25.0), "failed", reason="no <space>"),
+        Outcome(cell("hidden", None, shown=False), "measured", 1.0),
+    )
+    missing = ((Missing("data set pets", "put it there"), 3),)
+    return Reproduction(Table("t1", "Table <1>", "x.csv", "mAP, %", {}), outcomes, missing, "reference")
+
+
+def test_a_printed_table_comes_back_as_it_was_measured(tmp_path):
+    (tmp_path / "t1.json").write_text(json.dumps(to_json(reproduction())))
+    (tmp_path / "other.json").write_text("[1]")
+    (table,) = read_tables(tmp_path)
+    assert table.title == "Table <1>"
+    assert table.summary.startswith(
+        "1 of 2 cells measured (reference protocol), mean absolute difference 0.50"
+    )
+    assert table.missing == ["data set pets (3 cells): put it there"]
+    assert table.failed == ["Image-Image, B/<32>, cub: no <space>".replace("Image-Image", "IsoCLIP")]
+    (part,) = table.parts
+    assert part.title == "B/<32>"
+    assert part.columns == ["Image-Image", "IsoCLIP"]
+    assert part.rows == [("cub", ["23.4 / 22.9 (+0.5)", "failed / 25.0"])]
+    assert cli.main(["report", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "23.4 / 22.9 (+0.5)" in page
+    assert "B/&lt;32&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ('{"format": "jaxalign-table", "version": 9}', "is jaxalign-table version 9; expected version 1"),
+        ('{"format": "jaxalign-table", "version": 1, "cells": [3]}', "is damaged"),
+        ('{"format": "jaxalign-table", "version": 1, "cells": [], "missing": []}', "is damaged"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, content, message):
+    (tmp_path / "t1.json").write_text(content)
+    with pytest.raises(JaxalignError, match=rf"t1\.json.*{message}"):
+        read_tables(tmp_path)
+
+
+def test_pictures_come_from_prepared_copies_of_the_same_version_only(tmp_path):
+    find = prepared_splits(tmp_path)
+    assert find("emoji", "1.0.0", "test") is None  # embedded, but a report prepares nothing
+    assert list(tmp_path.iterdir()) == []
+    assert find("no such data set", "1.0.0", "test") is None
+    folder = tmp_path / "photos" / "cat"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    name = f"folder:{folder.parent}"
+    assert find(name, "another", "all") is None
+    assert len(find(name, load_split(name, "all").version, "all")) == 1
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """What the measuring commands write about three classes of two copies of a picture each."""
+    pictures, out = tmp_path / "twins & more", tmp_path / "runs"
+    for seed, label in enumerate(("apple", "cat", "<dog>")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 26, 3), np.uint8)
+        (pictures / label).mkdir(parents=True)
+        for copy in range(2):
+            Image.fromarray(pixels).save(pictures / label / f"{copy}.png")
+    ja.save(tiny_model("emoji-clip"), tmp_path / "tiny")
+    model, data = ["--model", tmp_path / "tiny"], ["--dataset", f"folder:{pictures}"]
+    place = ["--out", out, "--store", tmp_path / "store"]
+    methods = ["--methods", "image-image", "isoclip", "oti", "--band", "1", "2", "--steps", "2"]
+    for command in (
+        ["retrieve", *model, *data, *methods, "--text-image"],
+        ["sweep", *model, *data, "--k-top", "0", "2", "--k-bottom", "0", "3"],
+        ["spectrum", *model, "--band", "1", "2"],
+        ["indicators", *model, *data, "--methods", "image-image"],
+    ):
+        assert cli.main([str(argument) for argument in (*command, *place)]) == 0
+    return out
+
+
+def test_what_the_commands_measure_is_drawn(measured, capsys):
+    assert cli.main(["report", str(measured)]) == 0
+    page = (measured / "report.html").read_text()
+    for heading in (
+        "Image retrieval",
+        "Names find pictures",
+        "Search for the band",
+        "Spectra",
+        "Similarities by",
+    ):
+        assert f"<h2>{heading}" in page
+    for title in (": mAP against steps", "Similarities, image-image", "Singular values", "mAP by band"):
+        assert title in page
+    # Each query's first result is its copy, under every method.
+    assert page.count("&lt;dog&gt;") >= 6
+    assert "<dog>" not in page
+    queries = page.count('<span class="quiet">query</span>')
+    assert queries > 0
+    assert page.count('class="result label"') == 2 * queries
+    assert "1 to 1 relevant among the first 5" in page

@@ -1,0 +1,201 @@
+"""Search of one's own pictures: rankings by hand, features that are kept, and the picture of both."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import cli
+from eval.search import compare, draw_sheet, find_library
+from eval.search.compare import similarities
+from eval.search.sheet import Cell, drawable, shorten, thumbnail
+from jaxalign.errors import JaxalignError
+
+
+def save(path, seed, size=(20, 14)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    for i in range(4):
+        save(folder / f"{i}.png", i)
+    save(folder / "trip" / "a.png", 9)
+    return folder
+
+
+class Counted:
+    """How many pictures were computed by a call of `find_library`."""
+
+    def __init__(self, model, folder, store):
+        self.arguments, self.options = (model, folder), {"store": store, "batch_size": 2}
+
+    def __call__(self, **options):
+        told = []
+        library = find_library(*self.arguments, **self.options, **options, progress=told.append)
+        return library, sum(told[1:])
+
+
+def expected_features(model, folder, names):
+    return model.encode_image([folder / name for name in names], projected=False)
+
+
+def test_a_library_computes_only_what_is_new_or_has_changed(tmp_path, clip, photos):
+    find = Counted(clip, photos, tmp_path / "store")
+    library, computed = find()
+    assert (library.names, computed) == (("0.png", "1.png", "2.png", "3.png", "trip/a.png"), 5)
+    assert find()[1] == 0
+
+    save(photos / "new.png", 20)
+    save(photos / "1.png", 21)
+    (photos / "2.png").unlink()
+    os.utime(photos / "3.png", (1, 1))
+    library, computed = find()
+    assert (library.names, computed) == (("0.png", "1.png", "3.png", "new.png", "trip/a.png"), 3)
+    expected = expected_features(clip, photos, library.names)
+    np.testing.assert_allclose(library.features, expected, rtol=1e-5, atol=1e-5)
+    assert find()[1] == 0
+    assert library.position(photos / "trip" / ".." / "new.png") == 3
+    assert library.position(tmp_path / "photos" / "trip" / "a.png") == 4
+    save(tmp_path / "new.png", 20)
+    assert library.position(tmp_path / "new.png") is None
+
+
+def test_an_unreadable_picture_is_named_left_out_and_found_when_it_is_repaired(tmp_path, clip, photos):
+    (photos / "2.png").write_bytes(b"")
+    find = Counted(clip, photos, tmp_path / "store")
+    for _ in range(2):
+        with pytest.raises(JaxalignError, match=r"^2\.png .*it is empty.*--unreadable leave-out"):
+            find()
+    library, computed = find(unreadable="leave out")
+    assert (library.left_out, library.names) == (("2.png",), ("0.png", "1.png", "3.png", "trip/a.png"))
+    assert computed == 5
+    assert find(unreadable="leave out")[1] == 0
+    with pytest.raises(JaxalignError, match=r"^2\.png .*it is empty"):
+        find()
+    save(photos / "2.png", 2)
+    library, computed = find()
+    assert (library.left_out, len(library.names), computed) == ((), 5, 1)
+    expected = expected_features(clip, photos, library.names)
+    np.testing.assert_allclose(library.features, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_interrupted_library_is_continued_or_replaced(tmp_path, clip, photos):
+    """A generation that stopped is finished where all its pictures are still there, else made anew."""
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(count):
+        if count == 2:
+            raise Stop
+
+    find = Counted(clip, photos, tmp_path / "store")
+    with pytest.raises(Stop):
+        find_library(clip, photos, store=tmp_path / "store", batch_size=2, progress=stop)
+    (photos / "0.png").unlink()
+    library, computed = find()
+    assert (len(library.names), computed) == (4, 4)
+    with pytest.raises(Stop):
+        find_library(clip, photos, store=tmp_path / "other", batch_size=2, progress=stop)
+    library, computed = Counted(clip, photos, tmp_path / "other")()
+    assert (len(library.names), computed) == (4, 4)
+    assert len(list((tmp_path / "other").rglob("store.json"))) == 1
+
+
+def test_a_folder_without_pictures_or_without_readable_ones(tmp_path, clip):
+    with pytest.raises(JaxalignError, match="is not there"):
+        find_library(clip, tmp_path / "none", store=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(JaxalignError, match="no pictures in"):
+        find_library(clip, tmp_path / "empty", store=tmp_path)
+    (tmp_path / "empty" / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(JaxalignError, match=r"^dangling\.jpg: .*cannot be read: No such file"):
+        find_library(clip, tmp_path / "empty", store=tmp_path)
+    with pytest.raises(JaxalignError, match=r"none of the 1 pictures .*dangling\.jpg for one"):
+        find_library(clip, tmp_path / "empty", store=tmp_path, unreadable="leave out")
+
+
+def test_rankings_by_hand():
+    gallery = np.array([[1, 0], [0, 2], [3, 3], [1, 0], [0, 0]], np.float32)
+    query = np.array([2, 0], np.float32)
+    found = compare(
+        query, gallery, lambda x: x, lambda x: x[:, ::-1] * [0, 1] + [0.0, 1.0], first=2, leave_out=3
+    )
+    assert [(hit.row, hit.is_new) for hit in found.before] == [(0, False), (2, True)]
+    assert found.before[0].score == 1
+    assert found.before[1].score == pytest.approx(0.5**0.5)
+    # After: all embeddings are (0, 1 + x) and point the same way, so the first rows come first.
+    assert [(hit.row, hit.is_new) for hit in found.after] == [(0, False), (1, True)]
+    np.testing.assert_allclose(
+        similarities(query, gallery, lambda x: x), [1, 0, 0.5**0.5, 1, 0], rtol=1e-6, atol=1e-7
+    )
+
+
+def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys):
+    save(photos / "$1$ 日本 a very long name of a picture.png", 0, (200, 30))
+    results, out = tmp_path / "results.json", tmp_path / "found.png"
+    arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--out", str(out)]
+    store = ["--store", str(tmp_path / "store"), "--json", str(results)]
+    assert cli.main([*arguments, *store, "--method", "pca", "--rank", "8", "--first", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "emoji-clip is a toy" in said
+    assert "0.png among 6 pictures" in said
+    assert "after: pca, rank 8" in said
+    found = json.loads(results.read_text())
+    assert found["after"]["rank"] == 8
+    for hits in found["results"].values():
+        assert len(hits) == 3
+        assert "0.png" not in [hit["file"] for hit in hits]
+        assert sorted((hit["score"] for hit in hits), reverse=True) == [hit["score"] for hit in hits]
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.size[0] > 1000
+    assert cli.main([*arguments, *store, "--band", "0", "64"]) == 0
+    assert "after: isoclip, band (0, 64)" in capsys.readouterr().out
+    assert len(json.loads(results.read_text())["results"]["after"]) == 5
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "found.gif"], "--out is found.gif; expected a file name that ends in .png"),
+        (["--first", "0"], "--first is 0; expected 1 or more"),
+        (["--query", "nowhere.jpg"], "the query nowhere.jpg is not there; expected a picture file"),
+        (["--query", "empty.jpg"], "the query empty.jpg cannot be read as a picture: it is empty"),
+        (["--out", "no/such/x.png"], "cannot write the file no/such/x.png: there is no folder no/such"),
+        (["--method", "isoclip"], "the paper prints no image band for emoji-clip; pass one"),
+        (["--band", "100", "100"], "the band (100, 100) leaves none of the 128 singular directions"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, photos, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    query = [] if "--query" in arguments else ["--query", str(photos / "0.png")]
+    assert cli.main(["search", str(photos), *query, *arguments, "--store", "store"]) == 1
+    assert capsys.readouterr().err.startswith(f"jaxalign: error: {message}")
+
+
+def test_usage_needs_a_query(photos, capsys):
+    assert cli.main(["search", str(photos)]) == 2
+    assert "--query" in capsys.readouterr().err
+
+
+def test_parts_of_the_sheet():
+    assert shorten("short.png") == "short.png"
+    assert shorten("a very long name of a picture.png") == "…long name of a picture.png"[-22:].rjust(23, "…")
+    assert drawable("$1$ 日 é") == "$1$ \N{WHITE SQUARE} é"
+    upright = Image.new("RGB", (40, 20))
+    upright.getexif()[0x0112] = 6  # turned by 90 degrees
+    assert thumbnail(upright, 20).shape == (20, 10, 3)
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    assert (thumbnail(clear, 4) == 255).all()
+    cells = [Cell(clear, "$x$", 0.5, True)] * 7
+    content = draw_sheet(upright, "日本.png", ("before", cells), ("after", cells[:1]))
+    assert content.startswith(b"\x89PNG")
