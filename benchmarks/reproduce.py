@@ -123,9 +123,11 @@ def fill_store(folder: str) -> None:
         write(root, key, examples, {}, (model.config.image.projection or 0) + STEPS, chunk=128)
 
 
-def write(root: Path, key: Any, examples: Examples, labels: dict[str, np.ndarray], width: int, **sizes: int):
+def write(
+    root: Path, key: Any, examples: Examples, labels: dict[str, np.ndarray], width: int, chunk: int = 1024
+):
     """Features around a centre of each class."""
-    store = FeatureStore.open(root, key, examples.ids, labels, width, **sizes)
+    store = FeatureStore.open(root, key, examples.ids, labels, width, chunk=chunk)
     classes = CLASSES[examples.dataset]
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((classes, width), np.float32)

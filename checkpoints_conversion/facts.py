@@ -92,7 +92,9 @@ def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts
 
 def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts, name: str) -> None:
     """No shape says how many heads there are: as wide as in the known model, if that leaves no rest."""
-    towers = [(known.towers.image, fitted.towers.image, facts.image)]
+    towers: list[tuple[Any, Any, Mapping[str, Any]]] = [
+        (known.towers.image, fitted.towers.image, facts.image)
+    ]
     if known.towers.text and fitted.towers.text:
         towers.append((known.towers.text, fitted.towers.text, facts.text))
     for like, tower, said in towers:

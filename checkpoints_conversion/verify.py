@@ -18,7 +18,7 @@ class Comparison:
     Attributes:
       tensors: number of parameters compared.
       parameter: difference of any two weights, and the name of the tensor where it is.
-      image, text: difference of unit-length embeddings of random inputs.
+      image, text: difference of unit-length embeddings of random inputs; 0 for texts where there is no tower.
     """
 
     tensors: int
@@ -46,13 +46,16 @@ def compare(one: DualEncoder, other: DualEncoder, *, examples: int = 4, seed: in
     rng = np.random.default_rng(seed)
     image, text = one.config.image, one.config.text
     pixels = rng.uniform(-1, 1, (examples, image.image_size, image.image_size, 3)).astype(np.float32)
-    tokens = rng.integers(0, text.vocabulary, (examples, text.context)).astype(np.int32)
-    tokens[:, -1] = text.end_token
+    texts = 0.0
+    if text is not None:
+        tokens = rng.integers(0, text.vocabulary, (examples, text.context)).astype(np.int32)
+        tokens[:, -1] = text.end_token
+        texts = _distance(one.apply_text(one.params, tokens), other.apply_text(other.params, tokens))
     return Comparison(
         len(a),
         (differences[worst], worst),
         _distance(one.apply_image(one.params, pixels), other.apply_image(other.params, pixels)),
-        _distance(one.apply_text(one.params, tokens), other.apply_text(other.params, tokens)),
+        texts,
     )
 
 

@@ -29,7 +29,7 @@ class StoredMember:
             raw = np.fromfile(self.path, np.uint8, self.length, offset=self.offset)
         except OSError as error:
             raise JaxalignError(f"cannot read {self.path}: {error.strerror or error}") from error
-        if raw.size != self.length or (self.checksum is not None and zlib.crc32(raw) != self.checksum):
+        if raw.size != self.length or (self.checksum is not None and zlib.crc32(raw.data) != self.checksum):
             raise JaxalignError(
                 f"{self.path} is cut off or damaged: {self.length} bytes at {self.offset} do not match their"
                 " checksum; fetch it again"

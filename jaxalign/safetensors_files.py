@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -62,8 +62,8 @@ def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, S
     for name, entry in entries:
         if name == "__metadata__":
             continue
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        span = entry.get("data_offsets") if isinstance(entry, dict) else None
+        facts = entry if isinstance(entry, dict) else {}
+        shape, span = facts.get("shape"), facts.get("data_offsets")
         if not _are_counts(shape) or not _are_counts(span) or len(span) != 2:
             raise JaxalignError(f"{path} is damaged: its header says {entry!r:.80} of {name!r:.80}")
         dtype = DTYPES.get(str(entry.get("dtype")))
@@ -83,7 +83,7 @@ def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, S
     return tensors
 
 
-def _are_counts(values: Any) -> bool:
+def _are_counts(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(x) is int and x >= 0 for x in values)
 
 

@@ -19,7 +19,6 @@ import jax
 
 import jaxalign as ja
 from jaxalign.models import ImageTower, ImageTowerConfig, ModifiedResNet, TextTower
-from jaxalign.specs import find_spec
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 TINY, FULL = 1e-5, 2e-5  # relative to the largest; twelve to twenty-four blocks round more than two
@@ -92,11 +91,9 @@ def test_tiny(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCES)
 def test_full_size(name, tmp_path):
+    originals.cache_clear()  # some are gigabytes
     compare(name, "full", tmp_path, FULL)
     originals.cache_clear()
-    model = load(name, "full", tmp_path)
-    originals.cache_clear()
-    assert model.spec.name == REFERENCES[name].spec or model.config == find_spec(REFERENCES[name].spec).towers
 
 
 def blocks(module, params, x) -> list[np.ndarray]:

@@ -52,7 +52,7 @@ def read_huggingface(folder: Path) -> Facts:
     image = dict(facts.image)
     if kind.startswith("dino") and size is not None:
         image["image_size"] = size  # the configuration's is that of the position grid, or of no account
-    return Facts(image, facts.text, facts.spec | spec)
+    return Facts(image, facts.text, {**facts.spec, **spec})
 
 
 def _transformer(config: JsonFacts, defaults: tuple) -> dict[str, Any]:

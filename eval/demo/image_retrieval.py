@@ -75,7 +75,7 @@ def embeddings_by_method(model: ja.DualEncoder, fitted: Fitted) -> dict[str, Emb
         Method("whitened", "image"),
         Method("isoclip", "image", band=fitted.band.best),
         Method("isoclip-auto", "image", band=fitted.auto_band),
-        Method("pca", "image", rank=fitted.texts.shape[1] // 2, **texts),
+        Method("pca", "image", **texts),
         Method(f"pca-rank{best}", "image", rank=best, **texts),
     )
 

@@ -7,7 +7,7 @@ training features so. Only the examples that are drawn are embedded.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,9 +38,8 @@ class Augmented:
     size: int
     seed: int
 
-    @property
-    def ids(self) -> Sequence[str]:
-        return self.examples.ids
+    def __len__(self) -> int:
+        return len(self.examples)
 
     def __getitem__(self, index: int, /) -> Any:
         from PIL import Image
@@ -48,7 +47,7 @@ class Augmented:
         picture = self.examples.images[index]
         if isinstance(picture, np.ndarray):
             picture = Image.fromarray(picture)
-        name = hashlib.sha256(f"{self.seed} {self.ids[index]}".encode()).digest()
+        name = hashlib.sha256(f"{self.seed} {self.examples.ids[index]}".encode()).digest()
         return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)))
 
 
@@ -56,7 +55,7 @@ def augment(picture: Any, size: int, rng: np.random.Generator) -> Any:
     """A crop of 50 to 100 % of the area, sides 3:4 to 4:3, resized bicubically; half of them flipped."""
     from PIL import Image
 
-    box = random_box(*picture.size, rng)
+    box = random_box(picture.width, picture.height, rng)
     cropped = picture.crop(box).resize((size, size), Image.Resampling.BICUBIC)
     return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cropped
 
@@ -64,8 +63,8 @@ def augment(picture: Any, size: int, rng: np.random.Generator) -> Any:
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """Left, top, right and bottom; the largest centred box of an allowed shape where ten tries do not fit."""
     for _ in range(_TRIES):
-        area = width * height * rng.uniform(*SCALE)
-        ratio = np.exp(rng.uniform(*np.log(RATIO)))
+        area = width * height * rng.uniform(SCALE[0], SCALE[1])
+        ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1])))
         w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < w <= width and 0 < h <= height:
             left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
@@ -115,9 +114,5 @@ def subset_features(
         size = model.config.image.image_size
         pictures = Augmented(chosen, size, augmentation)
         model = replace(model, spec=replace(model.spec, resize_size=None))  # the crop has its size already
-    elif isinstance(pictures, np.ndarray):
-        from .obtain import _InMemory
-
-        pictures = _InMemory(chosen.ids, pictures)
     embed_images(model, pictures, found, batch_size=batch_size, threads=threads, advance=progress)
     return found.read()

@@ -216,7 +216,8 @@ def _tune(
     classifier: ja.Classifier, name: str, validation: Sequence[ArrayLike]
 ) -> tuple[ja.Classifier, dict[str, float]]:
     features, labels = validation
-    found = ja.search_hyperparameters(classifier, features, labels, **GRIDS[name])
+    axes: Any = GRIDS[name]
+    found = ja.search_hyperparameters(classifier, features, labels, **axes)
     return found.classifier, found.best
 
 

@@ -94,7 +94,8 @@ class Method:
 
     Attributes:
       band: of `isoclip` and `isoclip-auto`.
-      rank, subspace, texts: of PCA<-: its texts are prompts with class names.
+      rank, subspace, texts: of PCA<-: its texts are prompts with class names; no rank is that of
+        `ja.principal_subspace`.
       inverting: of `oti` and `ovi`, with all its numbers.
     """
 
@@ -119,7 +120,7 @@ class Method:
         found: dict[str, Any] = {"method": self.name}
         if self.band is not None:
             found["band"] = list(self.band)
-        if self.rank is not None:
+        if self.texts:
             digest = hashlib.sha256("\0".join(self.texts).encode()).hexdigest()[:16]
             found |= {"rank": self.rank, "subspace": self.subspace, "texts": f"{len(self.texts)} {digest}"}
         if self.inverting is not None:
@@ -190,7 +191,7 @@ def fit(
         return ja.whiten(heads)
     if method.band is not None:
         return getattr(ja.isoclip(model.projectors, *method.band, spectrum), method.modality)
-    if method.rank is not None:
+    if method.texts:
         return _fit_subspace(method, baseline, subspace_texts, gallery)
     return baseline
 
@@ -261,7 +262,7 @@ def _subspace_texts(model: DualEncoder, options: MethodOptions) -> tuple[tuple[s
     width = model.require_text().projection
     names = options.class_names or ja.class_names("imagenet")
     most = min(len(names) - center, width)
-    rank = width // 2 if options.rank is None else options.rank
+    rank = min(width // 2, most) if options.rank is None else options.rank
     if not 1 <= rank <= most:
         raise JaxalignError(
             f"the rank of PCA<- is {rank}; expected 1 to {most} with {len(names)} class names and embeddings"

@@ -49,8 +49,8 @@ def group(outcomes: list[Outcome]) -> dict[str, list[Outcome]]:
 
 def _scatter(axes: Axes, series: dict[str, list[Outcome]]) -> None:
     for i, (name, outcomes) in enumerate(series.items()):
-        printed = [o.cell.printed for o in outcomes]
-        measured = [o.value for o in outcomes]
+        printed = [o.cell.printed or 0.0 for o in outcomes]
+        measured = [o.value or 0.0 for o in outcomes]
         axes.scatter(printed, measured, s=22, color=_COLOURS[i % len(_COLOURS)], label=name, alpha=0.8)
     low = min(*axes.get_xlim(), *axes.get_ylim())
     high = max(*axes.get_xlim(), *axes.get_ylim())
