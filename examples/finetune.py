@@ -6,6 +6,18 @@
 `jax.value_and_grad` of a loss, an optax update, and every so many steps the held-out pictures. The loss has
 two parts, both contrastive: a picture and one of its captions, as in CLIP, and two pictures of one emoji,
 which CLIP's training never compares.
+
+mAP in percent of the same emoji, all 341 held-out emoji in scenes, with the settings below (3.7 minutes of
+processor time in all):
+
+    step   loss   image-image   pre   isoclip-auto   pca
+       0      -          5.28  5.16           5.28  8.44
+      50   4.76          7.03  6.56           7.03  8.00
+     100   3.97          7.82  7.11           7.82  8.47
+     150   3.98          8.03  7.23           8.03  8.70
+     200   3.88          8.08  7.25           8.08  8.77
+
+isoclip-auto is image-image: the label-free rule finds no flat middle in this small model's spectrum.
 """
 
 import dataclasses
