@@ -18,6 +18,8 @@ from .measure import Claim, machine
 
 SUITES = ("ranking", "sweep", "few_shot", "inversion", "conversion", "encoding", "reproduce")
 
+RESULTS = Path(__file__).with_name("results.json")
+
 
 @dataclass(frozen=True)
 class Benchmarks:
@@ -25,7 +27,7 @@ class Benchmarks:
 
     suites: Annotated[tuple[str, ...], tyro.conf.Positional] = SUITES
     """Which to run."""
-    out: Path = Path(__file__).with_name("results.json")
+    out: Path = RESULTS
     """JSON file; a Markdown table of the same name is written beside it."""
 
 

@@ -1,4 +1,4 @@
-"""Timing one claim: our function and its reference in turn, in one process, against what the machine can do."""
+"""Timing one claim: ours and its reference in turn, in one process, against what the machine can do."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ class Claim:
       compile_seconds: of our first call beyond a warm one.
       reference: what it is compared with.
       reference_seconds: of the reference.
-      at_least: the ratio `reference_seconds / seconds` that the project promises; None where it promises none.
+      at_least: the ratio `reference_seconds / seconds` that is promised; None where none is.
       flops: floating-point operations that the result cannot do without; None where bytes are the floor.
       bytes: bytes that must be read from or written to memory at least once.
       unit: what one "per" is, where seconds are divided by a count ("image and step"); "" for a whole call.

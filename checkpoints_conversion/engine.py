@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Shape, StoredTensor, parameter
+from jaxalign.stored import Shape, StoredTensor, parameter, read_ahead
 from jaxalign.tensors import STORED_DTYPES
 
 from .transforms import Transform, must_be_zero, zeros
@@ -89,18 +89,20 @@ def convert(
     steps = plan(table, found, wanted, where)
     added = {step.targets[0]: step.source for step in steps if step.added}
     params: dict[str, jax.Array] = {}
-    for step in sorted(steps, key=lambda s: -_elements(found, s.source)):  # see stored.largest_first
-        if step.added:
-            continue
+    ordered = sorted(steps, key=lambda s: -_elements(found, s.source))  # see stored.largest_first
+    ordered = [step for step in ordered if not step.added]
+    arrays = read_ahead([found[step.source] for step in ordered if step.source])
+    for step in ordered:
         if step.transform is zeros:
-            parts = [np.zeros(wanted[path], np.float32) for path in step.targets]
-        else:
-            parts = step.transform.split(found[step.source].read(), len(step.targets))
-        if step.transform is must_be_zero and found[step.source].read().any():
+            params |= {path: parameter([np.zeros(wanted[path])], wanted[path]) for path in step.targets}
+            continue
+        source = next(arrays)
+        if step.transform is must_be_zero and source.any():
             raise JaxalignError(
                 f"{where}: {step.source} is not all zeros, and the model has no place for it;"
                 " it is not the model that it looks like"
             )
+        parts = step.transform.split(source, len(step.targets))
         for path, part in zip(step.targets, parts, strict=True):
             more = [found[added[path]].read()] if path in added else []
             params[path] = parameter([part, *more], wanted[path])

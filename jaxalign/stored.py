@@ -1,7 +1,8 @@
 """Tensors in files: known by shape and dtype, read one at a time, with plain NumPy."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from jaxalign.errors import JaxalignError
 
 Shape = tuple[int, ...]
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
-_COLUMNS = 32  # copied at once where a matrix is transposed: rows of that many fit the cache
+_COLUMNS = 64  # copied at once where a matrix is transposed: rows of that many fit the cache
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,22 @@ def stored_tensor(path: Path, dtype: str, shape: Shape, offset: int) -> StoredTe
 
 
 def read_parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, jax.Array]:
-    """All of them in float32, read one after the other: memory holds the result and one tensor more."""
-    return {name: parameter([tensor.read()], tensor.shape) for name, tensor in largest_first(tensors)}
+    """All of them in float32: memory holds the result and two tensors more."""
+    ordered = largest_first(tensors)
+    arrays = read_ahead([tensor for _, tensor in ordered])
+    return {name: parameter([x], tensor.shape) for (name, tensor), x in zip(ordered, arrays, strict=True)}
+
+
+def read_ahead(tensors: Sequence[StoredTensor]) -> Iterator[np.ndarray]:
+    """Each in turn; while the caller copies one, a thread reads the next and compares its checksum."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        following = pool.submit(tensors[0].read) if tensors else None
+        for i in range(len(tensors)):
+            assert following is not None
+            current = following.result()
+            following = pool.submit(tensors[i + 1].read) if i + 1 < len(tensors) else None
+            yield current
+            del current
 
 
 def largest_first(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, StoredTensor]]:

@@ -157,7 +157,7 @@ def describe_missing(spec: Any) -> str:
     """For messages: which files a model of `spec` came without, and what to do."""
     names = {SENTENCEPIECE: f"{SENTENCEPIECE} or {TOKENIZER_JSON}"}.get(wanted_files(spec)[0], TOKENIZER_JSON)
     return (
-        f"model {spec.name!r} came without {names}; put it into the model's folder (its source: {spec.source})"
+        f"model {spec.name!r} came without {names}; put it into the model's folder (source: {spec.source})"
         " and load again, or pass token ids to apply_text"
     )
 

@@ -32,7 +32,7 @@ spec = find_spec("clip-vit-base-patch16")
 image, text = (replace(tower, depth=4) for tower in (spec.towers.image, spec.towers.text))
 towers = replace(spec.towers, image=image, text=text)
 expected_shapes(towers)
-from_package = load_tokenizer(spec, Path())  # the vocabulary that ships with the package is no part of the checkpoint
+from_package = load_tokenizer(spec, Path())  # the vocabulary that ships is no part of the checkpoint
 before = memory("VmRSS")
 model = read(Path(sys.argv[1]), replace(spec, towers=towers))
 print(memory("VmHWM") - before)

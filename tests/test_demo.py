@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_model
+from PIL import Image
 
 import jaxalign as ja
 from eval.datasets import DATASETS, Examples
@@ -274,8 +275,21 @@ def test_readme_has_one_command_for_each_purpose():
 
 
 def test_readme_quick_start_runs(monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     monkeypatch.setattr("eval.datasets.load_split", tiny_examples)
     exec(compile(code, "README.md", "exec"), {})
     methods = re.findall(r"^(.*): same-emoji mAP \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
     assert methods == ["image-image", "IsoCLIP", "PCA<-"]
+
+
+def test_readme_example_with_a_model_from_the_hub(monkeypatch, tmp_path):
+    _, code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    model = tiny_model("emoji-clip")
+    model = replace(model, spec=replace(model.spec, band=(1, 2)))
+    monkeypatch.setattr("jaxalign.load", {"openai/clip-vit-base-patch16": model}.get)
+    monkeypatch.chdir(tmp_path)
+    for name in ("dog.jpg", "cat.jpg"):
+        Image.new("RGB", (30, 40), "red").save(name)
+    names = {"ja": ja}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["embeddings"].shape == (2, model.config.text.projection)
