@@ -28,7 +28,7 @@ class DemoSettings:
     ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
     oti_steps: int = 150
     ovi_steps: int = 50
-    ovi_queries: int = 40
+    ovi_queries: int = 16
     curve: tuple[int, ...] = (0, 5, 10, 20, 35, 50, 75, 100, 150)
     examples: int = 8
 
