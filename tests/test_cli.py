@@ -14,7 +14,7 @@ import pytest
 import tyro
 
 from eval import cli
-from eval.cli.availability import Availability, find_model
+from eval.availability import Availability, find_model
 from eval.cli.catalogue import count_parameters
 from eval.cli.output import check_file, check_folder, write_json
 from eval.datasets import DATASETS

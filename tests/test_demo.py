@@ -20,7 +20,7 @@ from eval.demo.data import choose_queries, collect_captions
 from eval.demo.examples import pick_examples
 from eval.demo.measure import measure_tasks, paired_gain
 from eval.demo.output import staged_folder
-from eval.demo.stages import Stages
+from eval.stages import Stages
 from jaxalign import JaxalignError
 
 README = Path(__file__).parents[1] / "README.md"

@@ -62,7 +62,7 @@ MODEL_NOTES = {
 
 def describe_model(spec: Any) -> dict[str, Any]:
     """The facts of a `jaxalign.specs.ModelSpec` that the list shows, and some more."""
-    from .availability import find_model
+    from eval.availability import find_model
 
     image, text = spec.towers.image, spec.towers.text
     found = find_model(spec)
@@ -89,7 +89,7 @@ def describe_model(spec: Any) -> dict[str, Any]:
 
 def describe_dataset(record: Any, data_dir: Any = None) -> dict[str, Any]:
     """The facts of an `eval.datasets.DatasetRecord` that the list shows, and some more."""
-    from .availability import find_dataset_copy
+    from eval.availability import find_dataset_copy
 
     found = find_dataset_copy(record, data_dir)
     return {

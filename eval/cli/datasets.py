@@ -69,9 +69,8 @@ class Datasets:
 
 def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
     """The facts of an `eval.datasets.DatasetRecord`, and what of it is on this machine."""
+    from eval.availability import find_dataset_copy
     from eval.datasets import source_root
-
-    from .availability import find_dataset_copy
 
     root = source_root(data_dir, source_dir)
     missing = record.missing_sources(root)

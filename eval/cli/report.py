@@ -42,11 +42,11 @@ class Report:
     def run(self) -> None:
         from collections import Counter
 
-        from eval.demo.stages import Stages
         from eval.report import build_run_report
         from eval.report.prepared import prepared_splits
         from eval.report.reproduced import read_tables
         from eval.runs import read_runs
+        from eval.stages import Stages
         from jaxalign.errors import JaxalignError
 
         from .output import check_file, write_json, write_text

@@ -101,9 +101,9 @@ class Search:
         import jax.numpy as jnp
 
         import jaxalign as ja
+        from eval.availability import find_model
         from eval.protocols.methods import find_method
 
-        from .availability import find_model
         from .measuring import method_options
 
         model = ja.load(self.model, dtype=jnp.dtype(self.dtype))

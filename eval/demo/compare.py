@@ -13,9 +13,9 @@ from eval.demo.data import PLAIN, SCENES, load_data
 from eval.demo.evaluate import evaluate
 from eval.demo.output import staged_folder
 from eval.demo.settings import DemoSettings
-from eval.demo.stages import Stages
 from eval.demo.terminal import print_results
 from eval.report import build_report
+from eval.stages import Stages
 from jaxalign.errors import JaxalignError
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")

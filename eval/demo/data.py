@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.datasets import DATASETS, Examples, load_split, prepare
-from eval.demo.stages import Stages
+from eval.stages import Stages
 
 PLAIN, SCENES = "emoji", "emoji-scenes"
 PROMPT = "a photo of {}"

@@ -22,9 +22,9 @@ from eval.demo.image_retrieval import (
 )
 from eval.demo.measure import Measured
 from eval.demo.settings import DemoSettings
-from eval.demo.stages import Stages
 from eval.demo.text_retrieval import choose_text_band, invert_captions, measure_texts
 from eval.report import ModelArrays
+from eval.stages import Stages
 
 
 @dataclass(frozen=True, eq=False)

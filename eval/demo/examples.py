@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from eval.datasets import Examples
+from eval.protocols.first_results import first_results
 from eval.report import Example, Shown
-
-RESULTS = 10
 
 
 def pick_examples(
@@ -38,25 +37,19 @@ def pick_examples(
     for reason, positions in groups.items():
         for at in positions:
             chosen.setdefault(int(at), f"{reason}: average precision {before[at]:.0f} to {after[at]:.0f} %")
+    rows = queries[list(chosen)]  # positions among the pictures
+    nearest = {
+        title: first_results(x[rows], x, rows, queries=len(rows))["first_results"]
+        for title, x in embeddings.items()
+    }
     return [
         Example(
-            query=_shown(examples, queries[at], queries[at]),
+            query=_shown(examples, row, row),
             reason=reason,
-            results={
-                title: [_shown(examples, i, queries[at]) for i in _first_results(x, queries[at])]
-                for title, x in embeddings.items()
-            },
+            results={title: [_shown(examples, i, row) for i in found[n]] for title, found in nearest.items()},
         )
-        for at, reason in chosen.items()
+        for n, (row, reason) in enumerate(zip(rows, chosen.values(), strict=True))
     ]
-
-
-def _first_results(x: np.ndarray, query: int) -> np.ndarray:
-    """Positions of the pictures nearest to `query` by cosine, itself left out."""
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    scores = unit @ unit[query]
-    scores[query] = -np.inf
-    return np.argsort(-scores, kind="stable")[:RESULTS]
 
 
 def _shown(examples: Examples, at: int, query: int) -> Shown:

@@ -13,11 +13,11 @@ from eval.demo.data import PROMPT, DemoData, choose_queries, emoji_names
 from eval.demo.encode import Encoder, Features
 from eval.demo.measure import Measured, measure_tasks, trace
 from eval.demo.settings import DemoSettings
-from eval.demo.stages import Stages
 from eval.protocols.methods import Method
 from eval.protocols.methods import fit as fit_method
 from eval.report import InversionTrace
 from eval.report.tables import TASKS
+from eval.stages import Stages
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
 

@@ -10,8 +10,8 @@ from eval.demo.data import CaptionSet
 from eval.demo.encode import Encoder, Features
 from eval.demo.measure import measure_task, trace
 from eval.demo.settings import DemoSettings
-from eval.demo.stages import Stages
 from eval.report import InversionTrace
+from eval.stages import Stages
 
 
 def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSettings) -> ja.BandSweep:

@@ -11,13 +11,13 @@ import numpy as np
 
 import jaxalign as ja
 from eval.datasets import Examples, load_split
-from eval.demo.stages import Stages
 from eval.features import key as feature_key
 from eval.features.embed import BATCH
 from eval.features.obtain import image_features, text_features
 from eval.features.store import Features
 from eval.protocols import Result
 from eval.runs import Run, find_run, write_run
+from eval.stages import Stages
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 

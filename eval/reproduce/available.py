@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.cli.availability import find_dataset_copy, find_model
+from eval.availability import find_dataset_copy, find_model
 from eval.datasets import DatasetRecord, find_dataset
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.specs import find_spec
