@@ -15,6 +15,7 @@ from PIL import Image
 import jaxalign as ja
 from eval.datasets import DATASETS, Examples
 from eval.datasets.emoji import scenes, sprites
+from eval.datasets.pictures import Pictures
 from eval.demo import DemoSettings, data, run
 from eval.demo.data import choose_queries, collect_captions
 from eval.demo.examples import pick_examples
@@ -40,7 +41,7 @@ SETTINGS = DemoSettings(
 
 
 @cache
-def tiny_examples(name, split, data_dir=None):
+def tiny_examples(name, split, data_dir=None, on_demand=False):
     """Three emoji of each group in three styles: what `load_split` gives, without TFDS and in a moment."""
     chosen = [
         emoji
@@ -66,7 +67,7 @@ def tiny_examples(name, split, data_dir=None):
         dataset=name,
         split=split,
         version=DATASETS[name].version,
-        images=np.stack(images),
+        images=on_demand_pictures(images) if on_demand else np.stack(images),
         labels={
             k: np.array([names.index(v) for v in found], np.int32) for k, (names, found) in values.items()
         },
@@ -74,6 +75,14 @@ def tiny_examples(name, split, data_dir=None):
         captions=tuple((f"a photo of {e.name}", f"a {e.subgroup}") for e, _, _ in pictures),
         file_names=tuple(map(str, range(len(pictures)))),
     )
+
+
+def on_demand_pictures(images):
+    files = []
+    for pixels in images:
+        files.append(io.BytesIO())
+        Image.fromarray(pixels).save(files[-1], "png")
+    return Pictures(lambda i: files[i].getvalue(), tuple(map(str, range(len(files)))), "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,16 @@ def test_captions_of_scenes_tell_the_truth(emoji_data_dir):
     assert share == pytest.approx(expected, abs=0.03)
 
 
+def test_pictures_on_demand_are_the_same_ones(emoji_data_dir):
+    whole = load_split("emoji-scenes", "test", emoji_data_dir)
+    lazy = load_split("emoji-scenes", "test", emoji_data_dir, on_demand=True)
+    assert lazy.file_names == whole.file_names
+    assert lazy.captions == whole.captions
+    assert all(np.array_equal(lazy.labels[task], whole.labels[task]) for task in whole.labels)
+    for row in (0, 7, len(whole) - 1):
+        np.testing.assert_array_equal(np.asarray(lazy.images[row].convert("RGB")), whole.images[row])
+
+
 def test_a_scene_depends_on_its_file_name_and_version_only(emoji_data_dir):
     test = load_split("emoji-scenes", "test", emoji_data_dir)
     for i, (emoji, style, sprite) in enumerate(read_sprites("test")):

@@ -71,6 +71,8 @@ def load_split(
     split: str,
     data_dir: str | os.PathLike | None = None,
     source_dir: str | os.PathLike | None = None,
+    *,
+    on_demand: bool = False,
 ) -> Examples:
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
@@ -81,6 +83,7 @@ def load_split(
         pictures.
       data_dir: see `data_root`.
       source_dir: see `source_root`.
+      on_demand: whether the pictures of the embedded data sets, too, are decoded when they are asked for.
 
     Raises:
       JaxalignError: unknown data set or split, data that are not there (and where to put them), a folder
@@ -94,7 +97,7 @@ def load_split(
         check_split(record, part)
     builder = prepare(record, data_dir, source_dir)
     try:
-        loaded = [load_part(record, builder, part, record.folder(data_dir)) for part in parts]
+        loaded = [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
     except JaxalignError:
         raise
     except READ_ERRORS as error:
@@ -121,7 +124,7 @@ def check_split(record: DatasetRecord, split: str) -> None:
         raise unknown_name(f"split of {record.name}", split, known)
 
 
-def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path) -> Examples:
+def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_demand: bool) -> Examples:
     """One split, without `+`."""
     import tensorflow_datasets as tfds
 
@@ -137,7 +140,7 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path) -> E
     source = builder.as_data_source(split, decoders=decoders)
     index = read_index(folder, split)
     if record.in_memory:
-        index, images = read_all(record, builder, source)
+        index, images = read_all(record, builder, source, decoded=not on_demand)
     elif index is None:
         raise ValueError(f"the index of {split} is missing")
     else:
@@ -175,11 +178,15 @@ def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
     return read
 
 
-def read_all(record: DatasetRecord, builder: Any, source: Any) -> tuple[Index, np.ndarray]:
-    """Every example of a split, pictures uint8 [n, h, w, 3]."""
+def read_all(
+    record: DatasetRecord, builder: Any, source: Any, *, decoded: bool
+) -> tuple[Index, np.ndarray | Pictures]:
+    """Every example of a split; pictures uint8 [n, h, w, 3], or as their files hold them."""
 
     def read(start: int) -> list[dict]:
         rows = source.__getitems__(range(start, min(start + BLOCK, len(source))))
+        if not decoded:
+            return rows
         return [row | {"image": decode_image(row["image"], row["file_name"].decode())} for row in rows]
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -190,7 +197,10 @@ def read_all(record: DatasetRecord, builder: Any, source: Any) -> tuple[Index, n
         label_names={task: tuple(builder.info.features[task].names) for task in record.tasks},
         captions=tuple(tuple(text.decode() for text in row["captions"]) for row in rows),
     )
-    return index, np.stack([row["image"] for row in rows])
+    images = [row["image"] for row in rows]
+    if decoded:
+        return index, np.stack(images)
+    return index, Pictures(images.__getitem__, index.file_names, record.name)
 
 
 def decode_image(data: bytes, name: str = "the file") -> np.ndarray:

@@ -43,31 +43,25 @@ def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int
     with stages.stage("read", "Reading the pictures", total=4) as advance:
         splits = {}
         for name, split in ((PLAIN, "train"), (PLAIN, "test"), (SCENES, "train"), (SCENES, "test")):
-            splits[name, split] = load_split(name, split, data_dir)
+            # of the training pictures only some are looked at
+            splits[name, split] = load_split(name, split, data_dir, on_demand=split == "train")
             advance(1)
     names = np.unique(splits[SCENES, "train"].labels["emoji"])
     drawn = np.random.default_rng(seed).permutation(names)[:training_names]
-    plain, scenes = (choose_rows(splits[name, "train"], drawn) for name in (PLAIN, SCENES))
+    plain, scenes = (choose_emoji(splits[name, "train"], drawn) for name in (PLAIN, SCENES))
     return DemoData(
         plain=splits[PLAIN, "test"],
         scenes=splits[SCENES, "test"],
-        training=scenes,
+        training=replace(scenes, images=np.stack([np.asarray(p.convert("RGB")) for p in scenes.images])),
         captions=collect_captions(splits[PLAIN, "test"]),
         training_captions=collect_captions(plain),
         training_names=emoji_names(splits[SCENES, "train"])[1],
     )
 
 
-def choose_rows(examples: Examples, emoji: np.ndarray) -> Examples:
+def choose_emoji(examples: Examples, emoji: np.ndarray) -> Examples:
     """The examples of some `emoji`, labels [e]."""
-    rows = np.flatnonzero(np.isin(examples.labels["emoji"], emoji))
-    return replace(
-        examples,
-        images=examples.images[rows],
-        labels={task: values[rows] for task, values in examples.labels.items()},
-        captions=tuple(examples.captions[i] for i in rows),
-        file_names=tuple(examples.file_names[i] for i in rows),
-    )
+    return examples.select(np.isin(examples.labels["emoji"], emoji))
 
 
 def collect_captions(examples: Examples) -> CaptionSet:
