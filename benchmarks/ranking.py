@@ -52,11 +52,11 @@ def shape_claims(name: str, queries: int, items: int, classes: int, own: bool) -
     )
     loop = published_loop(query, gallery, query_labels, gallery_labels, own)
     if loop is None:
-        print(f"{title}: PyTorch is not installed, so the published loop is not timed")
+        print(f"{title}: torchmetrics is not installed, so the published loop is not timed")
         return
     looped, _ = seconds(loop, repeats=3)
     looped *= queries / min(queries, MOST_LOOPED)
-    how = "published loop over queries in PyTorch"
+    how = "published loop over queries, torchmetrics"
     if queries > MOST_LOOPED:
         how += f", {MOST_LOOPED} of them times {queries / MOST_LOOPED:.1f}"
     yield Claim(title, ours, compiling, how, looped, 8, flops)
@@ -74,9 +74,13 @@ def class_features(count: int, classes: int, seed: int) -> tuple[jax.Array, np.n
 def published_loop(
     query: jax.Array, gallery: jax.Array, query_labels: np.ndarray, gallery_labels: np.ndarray, own: bool
 ) -> Callable[[], float] | None:
-    """What torchmetrics 1.4's RetrievalMAP does for each query, after the product of all with all."""
+    """torchmetrics' average precision for each query, after the product of all with all.
+
+    torchmetrics since 1.8 takes scores of 0 and below for irrelevant; 2 is added, which cosines do not mind.
+    """
     try:
         import torch
+        from torchmetrics.functional.retrieval import retrieval_average_precision
     except ImportError:
         return None
     count = min(len(query_labels), MOST_LOOPED)
@@ -84,16 +88,14 @@ def published_loop(
     q_labels, g_labels = torch.tensor(query_labels[:count]), torch.tensor(gallery_labels)
 
     def loop() -> float:
-        scores = q @ g.T
+        scores = q @ g.T + 2
         values = []
         for i in range(count):
             row, target = scores[i], g_labels == q_labels[i]
             if own:
                 keep = torch.arange(len(row)) != i
                 row, target = row[keep], target[keep]
-            hit = target[torch.argsort(row, descending=True)]
-            rank = torch.arange(1, len(hit) + 1)[hit].float()
-            values.append(((torch.arange(len(rank)) + 1) / rank).mean())
+            values.append(retrieval_average_precision(row, target))
         return float(torch.stack(values).mean())
 
     return loop

@@ -14,7 +14,7 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class Run:
       arrays: for plots, by name.
       seconds: of the measurement; not part of what identifies it.
       versions: of the packages it ran with.
+      left_out: names of pictures that took no part because they cannot be read, by data set and split; only
+        where the settings allow that.
     """
 
     protocol: str
@@ -64,6 +66,7 @@ class Run:
     arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     versions: Mapping[str, str] = dataclasses.field(default_factory=package_versions)
+    left_out: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -119,10 +122,11 @@ def read_run(path: Path) -> Run:
     if found != (FORMAT, VERSION):
         raise JaxalignError(f"{path} is {found[0]} version {found[1]}; expected {FORMAT} version {VERSION}")
     names = {f.name for f in dataclasses.fields(Run)} - {"arrays"}
-    missing = sorted(names - content.keys())
+    missing = sorted(names - {"left_out"} - content.keys())
     if missing:
         raise JaxalignError(f"{path} lacks {', '.join(missing)}; delete it and run again")
-    return Run(**{name: content[name] for name in names}, arrays=_read_arrays(path.with_suffix(".npz")))
+    fields = {name: content[name] for name in names & content.keys()}
+    return Run(**fields, arrays=_read_arrays(path.with_suffix(".npz")))
 
 
 def find_run(folder: str | os.PathLike, protocol: str, settings: Mapping[str, Any]) -> Run | None:

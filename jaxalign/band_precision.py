@@ -11,7 +11,8 @@ scores are sums of growing length, never differences of nearly equal numbers.
 
 Ranks come from counting instead of sorting. Average precision needs, for each positive, how many irrelevant
 items score at least as high (among equals they come first): g p comparisons for g items and p positives,
-which vectorise. Sorting the row is cheaper from about a hundred positives on.
+which vectorise. Sorting the row is cheaper from about a hundred positives on. Over a mesh each device counts
+among its own part of the gallery, and the counts are summed.
 """
 
 from functools import partial
@@ -20,8 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxalign.ranking import Relevance
+from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 
 _SCORES_PER_BLOCK = 5 << 20  # 20 MiB of scores
 _UNROLL = 32  # gallery rows compared in one go, so that thresholds and counts stay in registers
@@ -76,11 +79,12 @@ def band_average_precision(
     k_top: np.ndarray,
     k_bottom: np.ndarray,
     block_size: int | None = None,
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """float32 `[a, b, q]` over the bands `[k_top, r - k_bottom)`, for `k_top` int `[a]` and `k_bottom` `[b]`.
 
     NaN for queries without positives; of no meaning where a band is empty. `block_size` queries are scored at
-    a time.
+    a time; the gallery is divided over the axis `data` of `mesh`.
     """
     (queries, r), items = coordinates.query.shape, coordinates.gallery.shape[0]
     order = np.argsort(-k_bottom, kind="stable")  # from narrow to wide
@@ -88,30 +92,48 @@ def band_average_precision(
     step = max(1, int(np.diff(stops).max(initial=0)))
     rank = min(r, -(-step // 8) * 8) if step * _LOW_RANK <= r else None
     size = min(queries, block_size or max(_UNROLL, _SCORES_PER_BLOCK // items))
-    gallery = jnp.pad(coordinates.gallery, ((0, -items % _UNROLL), (0, 0)))
+    if mesh is None:
+        gallery = jnp.pad(coordinates.gallery, ((0, -items % _UNROLL), (0, 0)))
+        sweep = partial(_sweep_block, items=items, rank=rank)
+    else:
+        gallery = divide_rows(coordinates.gallery, mesh, multiple=_UNROLL)
+        sweep = partial(_sweep_over_mesh, items=items, rank=rank, mesh=mesh)
 
     precision = np.empty((len(k_top), len(k_bottom), queries), np.float32)
     for start in range(0, queries, size):
         first = min(start, queries - size)  # one shape, one compilation: the last block reaches back
         rows = slice(first, first + size)
-        block = coordinates._replace(query=coordinates.query[rows], gallery=gallery)
-        found = _sweep_block(
-            block,
-            Positives(*(field[rows] for field in positives)),
-            k_top.astype(np.int32),
-            stops,
-            items=items,
-            rank=rank,
-        )
-        precision[:, order, rows] = found
+        block = coordinates._replace(query=coordinates.query[rows], gallery=None)
+        given = (block, Positives(*(field[rows] for field in positives)), k_top.astype(np.int32), stops)
+        block, *given = given if mesh is None else copy_to_all(given, mesh)
+        precision[:, order, rows] = fetch(sweep(block._replace(gallery=gallery), *given))
     return precision
 
 
-@partial(jax.jit, static_argnames=("items", "rank"))
+@partial(jax.jit, static_argnames=("items", "rank", "mesh"))
+def _sweep_over_mesh(x: Coordinates, *given: Any, items: int, rank: int | None, mesh: Mesh) -> jax.Array:
+    """`_sweep_block` with the rows of the gallery on several devices; everything else is whole on each."""
+    whole, divided = PartitionSpec(), PartitionSpec(AXIS)
+    specs = (Coordinates(whole, divided, whole, whole), *(whole,) * len(given))
+    sweep = partial(_sweep_block, items=items, rank=rank, axis=AXIS)
+    return jax.shard_map(sweep, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(x, *given)
+
+
+@partial(jax.jit, static_argnames=("items", "rank", "axis"))
 def _sweep_block(
-    x: Coordinates, positives: Positives, starts: jax.Array, stops: jax.Array, *, items: int, rank: int | None
+    x: Coordinates,
+    positives: Positives,
+    starts: jax.Array,
+    stops: jax.Array,
+    *,
+    items: int,
+    rank: int | None,
+    axis: str | None = None,
 ) -> jax.Array:
-    """`[a, b, queries]`, for `starts [a]` and ascending `stops [b]`; `items` of the gallery rows are real."""
+    """`[a, b, queries]`, for `starts [a]` and ascending `stops [b]`; `items` of the gallery rows are real.
+
+    With `axis`, that of a mesh, `x` has this device's part of the gallery.
+    """
 
     def sweep_stops(_, start):
         def one_band(carry, stop):
@@ -120,7 +142,7 @@ def _sweep_block(
                 band = _whole_band(x, start, stop)
             else:
                 band = _widen(band, x, jnp.maximum(before, start), stop, rank)
-            return (band, stop), _average_precision(band, positives, items)
+            return (band, stop), _average_precision(band, positives, items, axis)
 
         narrowest = _whole_band(x, start, stops[0])
         return None, jax.lax.scan(one_band, (narrowest, stops[0]), stops)[1]
@@ -157,24 +179,34 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def _average_precision(band: _Band, positives: Positives, items: int) -> jax.Array:
+def _average_precision(band: _Band, positives: Positives, items: int, axis: str | None) -> jax.Array:
     """`[b]`. The gallery's lengths divide the scores here; those of the queries change no order."""
+    own_rows = band.scores.shape[0]
+    first = 0 if axis is None else own_rows * jax.lax.axis_index(axis)
+    total = (lambda x: x) if axis is None else partial(jax.lax.psum, axis_name=axis)
     square = jnp.sum(jnp.square(band.gallery), axis=1)
     scale = jnp.where(square == 0, 0, jax.lax.rsqrt(jnp.where(square == 0, 1, square)))
     index, count = positives.index.T, positives.count  # [p, b], [b]
     nth = jnp.arange(index.shape[0])[:, None]
     is_positive = nth < count
-    score_of = lambda at: jnp.take_along_axis(band.scores, at, axis=0) * scale[at]
+
+    def score_of(at: jax.Array) -> jax.Array:
+        if axis is None:
+            return jnp.take_along_axis(band.scores, at, axis=0) * scale[at]
+        here = (at >= first) & (at < first + own_rows)
+        at = jnp.clip(at - first, 0, own_rows - 1)
+        return total(jnp.where(here, jnp.take_along_axis(band.scores, at, axis=0) * scale[at], 0))
+
     level = jnp.where(is_positive, score_of(index), jnp.inf)
     itself = jnp.maximum(positives.self_index, 0)[None]
     own = jnp.where(positives.self_index < 0, -jnp.inf, score_of(itself))
 
     # NaN is at least nothing: the rows that only fill up the gallery are not counted.
-    scale = jnp.where(jnp.arange(scale.shape[0]) < items, scale, jnp.nan)
+    scale = jnp.where(first + jnp.arange(own_rows) < items, scale, jnp.nan)
     hits = jnp.where(is_positive, level, jnp.nan)
     at_least = lambda score, level, i: score >= level
     not_after = lambda score, level, i: (score > level) | ((score == level) & (i <= nth))
-    of_all = _count(band.scores, level, at_least, scale)
+    of_all = total(_count(band.scores, level, at_least, scale))
     of_positives = _count(hits, level, at_least)
     place = _count(hits, level, not_after)  # among the positives, equal ones in the order of the gallery
     irrelevant = of_all - of_positives - (own >= level)

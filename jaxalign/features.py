@@ -1,5 +1,7 @@
 """Feature matrices as every function takes them: checked, and scaled to length one."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from jax.typing import ArrayLike
 from jaxalign.errors import JaxalignError
 
 _STREAMED = 1 << 26  # elements; above it a float32 copy takes more than 256 MiB
+_ROWS = 1 << 14  # that are looked at together on the host
+_HALVES = (jnp.float16, jnp.bfloat16)
 
 
 def as_features(name: str, x: ArrayLike, *, streamed: bool = False) -> jax.Array:
@@ -20,18 +24,35 @@ def as_features(name: str, x: ArrayLike, *, streamed: bool = False) -> jax.Array
     if streamed and isinstance(x, np.ndarray) and is_streamed(x):
         x = jax.device_put(x, may_alias=True)  # jnp.asarray holds a second copy for a moment
     x = jnp.asarray(x)
+    _check_matrix(name, x)
+    streamed = streamed and is_streamed(x)
+    if not (streamed and x.dtype in _HALVES):
+        x = x.astype(jnp.float32)
+    if not streamed and not isinstance(x, Tracer):
+        check_finite(name, np.asarray(_finite_rows(x)))
+    return x
+
+
+def host_features(name: str, x: ArrayLike, *, streamed: bool = False) -> np.ndarray:
+    """The same as a NumPy array, of which each device of a mesh is given its part; always checked."""
+    if isinstance(x, Tracer):
+        raise JaxalignError(f"{name} is traced, but a mesh takes its parts from the host; leave out mesh")
+    x = np.asarray(x)
+    _check_matrix(name, x)
+    if not (streamed and is_streamed(x) and x.dtype in _HALVES):
+        x = x.astype(np.float32, copy=False)
+    finite = [np.isfinite(x[i : i + _ROWS]).all(axis=1) for i in range(0, len(x), _ROWS)]
+    check_finite(name, np.concatenate(finite))
+    return x
+
+
+def _check_matrix(name: str, x: Any) -> None:
     if x.ndim != 2:
         raise JaxalignError(f"{name} has shape {x.shape}; expected two axes, [n, d], one row per example")
     if 0 in x.shape:
         raise JaxalignError(f"{name} is empty, shape {x.shape}; expected at least one row and one column")
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise JaxalignError(f"{name} is {x.dtype}; expected real numbers")
-    streamed = streamed and is_streamed(x)
-    if not (streamed and x.dtype in (jnp.float16, jnp.bfloat16)):
-        x = x.astype(jnp.float32)
-    if not streamed and not isinstance(x, Tracer):
-        check_finite(name, np.asarray(_finite_rows(x)))
-    return x
 
 
 def is_streamed(x: jax.Array | np.ndarray) -> bool:

@@ -50,18 +50,32 @@ def statistics_by_numpy(
     found = np.flatnonzero((keys & 1).astype(bool))  # three times as fast as from integers
     end = np.searchsorted(found, np.arange(1, queries + 1) * items)
     count = np.diff(end, prepend=0)
+    rank = found - np.repeat(np.arange(queries), count) * items + 1
+    return statistics_of_ranks(rank, count, depths, extra_depth, trapezoidal)
+
+
+def statistics_of_ranks(
+    rank: np.ndarray, count: np.ndarray, depths: tuple[int, ...], extra_depth: int, trapezoidal: bool
+) -> RankStatistics:
+    """Of the ranks of all positives, ascending for each query and one query after the other, in float64.
+
+    `count` int `[q]` says how many belong to each query.
+    """
+    queries, end = len(count), np.cumsum(count)
     some = count > 0
-    row = np.repeat(np.arange(queries), count)
-    rank = found - row * items + 1
-    nth = np.arange(1, found.size + 1) - np.repeat(end - count, count)
+    nth = np.arange(1, rank.size + 1) - np.repeat(end - count, count)
     precision = nth / rank
     ends = (precision + _precision_before(nth, rank, np)) / 2 if trapezoidal else precision
     among = np.repeat(count, count)
 
     def mean(values: np.ndarray) -> np.ndarray:
         result = np.full(queries, np.nan)
-        result[some] = np.add.reduceat(values, (end - count)[some]) / count[some] if found.size else 0
+        result[some] = np.add.reduceat(values, (end - count)[some]) / count[some] if rank.size else 0
         return result
+
+    def hits(depth: int) -> np.ndarray:
+        within = np.concatenate([[0], np.cumsum(rank <= depth)])
+        return within[end] - within[end - count]
 
     last = np.zeros(queries, np.int64)
     last[some] = rank[end[some] - 1]
@@ -70,7 +84,7 @@ def statistics_by_numpy(
         average_precision=mean(ends),
         map_at_r=mean(precision * (rank <= among + extra_depth)),
         precision_at_r=mean((rank <= among).astype(np.float64)),
-        hits=np.stack([(keys[:, :depth] & 1).sum(axis=1) for depth in depths], axis=1),
+        hits=np.stack([hits(depth) for depth in depths], axis=1),
         last_rank=last,
     )
 

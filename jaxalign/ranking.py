@@ -8,7 +8,7 @@ sorted by XLA.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -18,21 +18,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features as as_features
-from jaxalign.features import check_finite, direction_and_length, is_streamed
+from jaxalign.features import check_finite, is_streamed
 from jaxalign.features import normalize as normalize
+from jaxalign.rank_counts import statistics_over_mesh
 from jaxalign.rank_order import RankStatistics as RankStatistics
 from jaxalign.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
 from jaxalign.relevance import Relevance as Relevance
+from jaxalign.scores import one_ahead, product, streamed_product
+from jaxalign.sharding import check_mesh
 
 _KEYS_PER_BLOCK = 1 << 22  # 16 MiB, so that a block's keys are still in the cache when they are sorted
 _ROWS_PER_BLOCK = 128  # of a gallery too large for that, unless they exceed
 _MOST_KEYS = 1 << 27  # 512 MiB
 _KEYS_PER_TASK = 1 << 18  # sorted by one thread at a time
-_CHUNK = 2048  # rows of a streamed gallery at a time: 4 MiB of float32 at d = 512
 _SORTS = ("numpy", "xla")
 
 
@@ -47,6 +50,7 @@ def rank_statistics(
     block_size: int | None = None,
     dtype: Any = jnp.float32,
     sort: str | None = None,
+    mesh: Mesh | None = None,
 ) -> RankStatistics:
     """Per-query statistics of the cosine ranking of features `[q, d]` against `[g, d]`.
 
@@ -62,6 +66,8 @@ def rank_statistics(
         float32.
       sort: "numpy" or "xla", by default the faster of those that can be used. They agree exactly on the
         ranking; NumPy gives float64 statistics, XLA float32.
+      mesh: devices over which the gallery is divided; concrete features, taken from the host, and float64
+        statistics.
 
     Under `jit` and `vmap`, features with NaN or infinite values give NaN; concrete ones are an error.
     """
@@ -75,6 +81,7 @@ def rank_statistics(
         block_size=block_size,
         dtype=dtype,
         sort=sort,
+        mesh=mesh,
     )[0]
 
 
@@ -89,6 +96,7 @@ def rank_statistics_of_each(
     block_size: int | None = None,
     dtype: Any = jnp.float32,
     sort: str | None = None,
+    mesh: Mesh | None = None,
 ) -> list[RankStatistics]:
     """`rank_statistics` for several relevances, from one pass over the scores."""
     depths = _check_depths(depths, gallery.shape[0])
@@ -96,14 +104,19 @@ def rank_statistics_of_each(
         raise JaxalignError(f"dtype is {jnp.dtype(dtype)}; expected float32 or bfloat16")
     if sort is not None and sort not in _SORTS:
         raise unknown_name("sort", sort, _SORTS)
+    options = (depths, extra_depth, trapezoidal)
     size = _block_size(block_size, query.shape[0], gallery.shape[0] * len(relevances))
+    if mesh is not None:
+        host = np.asarray(query), np.asarray(gallery)
+        mesh = check_mesh(mesh)
+        return statistics_over_mesh(*host, relevances, mesh, options, block_size, jnp.dtype(dtype))
     query = normalize(query.astype(jnp.float32))
     if not is_streamed(gallery):
         gallery = normalize(gallery)
     sort = sort or _fastest_sort(query, gallery, relevances)
     tables: list[Relevance] = jax.tree.map(jnp.asarray, list(relevances))
     run = _statistics_on_device if sort == "xla" else _statistics_on_host
-    return run(query, gallery, tables, size, jnp.dtype(dtype), (depths, extra_depth, trapezoidal))
+    return run(query, gallery, tables, size, jnp.dtype(dtype), options)
 
 
 def _check_depths(depths: Sequence[int], items: int) -> tuple[int, ...]:
@@ -136,33 +149,7 @@ def _fastest_sort(query: jax.Array, gallery: jax.Array, relevances: Sequence[Rel
 def cosine_rows(query: jax.Array, gallery: jax.Array, start: ArrayLike, *, size: int) -> jax.Array:
     """Scores `[size, g]` of normalised queries `start` to `start + size`, compiled once for every `start`."""
     rows = jax.lax.dynamic_slice_in_dim(query, start, size)
-    return _product(rows, gallery, jnp.dtype(jnp.float32))
-
-
-def _product(rows: jax.Array, gallery: jax.Array, dtype: Any) -> jax.Array:
-    rows, gallery = rows.astype(dtype), gallery.astype(dtype)
-    highest = jax.lax.Precision.HIGHEST
-    return jnp.matmul(rows, gallery.T, precision=highest, preferred_element_type=jnp.float32)
-
-
-def _streamed_product(rows: jax.Array, gallery: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """Scores `[b, g]` with a gallery of any scale, and which of its rows are finite, bool `[g]`."""
-    items = gallery.shape[0]
-    chunk = min(_CHUNK, items)
-
-    def fill(i: jax.Array, filled: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        # The last chunk reaches back: all have one shape, so that equal vectors get equal scores.
-        start = jnp.minimum(i * chunk, items - chunk)
-        x = jax.lax.dynamic_slice_in_dim(gallery, start, chunk)
-        x, length, finite = direction_and_length(x)
-        scores = _product(rows, x, dtype) / length[None, :]
-        return (
-            jax.lax.dynamic_update_slice_in_dim(filled[0], scores, start, axis=1),
-            jax.lax.dynamic_update_slice_in_dim(filled[1], finite, start, axis=0),
-        )
-
-    empty = jnp.zeros((rows.shape[0], items), jnp.float32), jnp.zeros(items, bool)
-    return jax.lax.fori_loop(0, -(-items // chunk), fill, empty)
+    return product(rows, gallery, jnp.dtype(jnp.float32))
 
 
 def _block_keys(
@@ -181,9 +168,9 @@ def _block_keys(
     items = gallery.shape[0]
     index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), query.shape[0] - 1)
     if is_streamed(gallery):
-        scores, finite = _streamed_product(query[index], gallery, dtype)
+        scores, finite = streamed_product(query[index], gallery, dtype)
     else:
-        scores, finite = _product(query[index], gallery, dtype), None
+        scores, finite = product(query[index], gallery, dtype), None
     return [order_keys(scores, *relevance.rows(index, items)) for relevance in relevances], finite
 
 
@@ -209,7 +196,7 @@ def _statistics_on_host(
 
     blocks: Iterable[Any] = map(dispatch, range(0, queries, size))
     if size * items * len(relevances) <= 4 * _KEYS_PER_BLOCK:
-        blocks = _one_ahead(blocks)
+        blocks = one_ahead(blocks)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
@@ -227,16 +214,6 @@ def _statistics_on_host(
         of_blocks = list(map(ranked, blocks))
     of_relevances = [list(chain.from_iterable(parts)) for parts in zip(*of_blocks, strict=True)]
     return [RankStatistics(*map(np.concatenate, zip(*parts, strict=True))) for parts in of_relevances]
-
-
-def _one_ahead(blocks: Iterable[Any]) -> Iterator[Any]:
-    """The same blocks, the next one already under way: XLA returns before its result is there."""
-    blocks = iter(blocks)
-    current = next(blocks)
-    for following in blocks:
-        yield current
-        current = following
-    yield current
 
 
 @partial(jax.jit, static_argnames=("size", "dtype", "options"))

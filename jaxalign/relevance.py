@@ -168,3 +168,49 @@ def _self_index(exclude_self: bool | ArrayLike, queries: int, items: int) -> Any
             f" expected 0 to {items - 1}, positions in the gallery"
         )
     return positions.astype(np.int32)
+
+
+class Positions:
+    """Each query's positives, and what leaves its gallery, as gallery positions, made when asked for.
+
+    Args:
+      relevance: concrete.
+      items: of the gallery.
+    """
+
+    def __init__(self, relevance: Relevance, items: int):
+        of = lambda field: None if field is None else np.asarray(field)
+        self._table, self._ignored, self._itself = map(
+            of, (relevance.table, relevance.ignored, relevance.self_index)
+        )
+        self._items = items
+        if self._table is None:
+            gallery, codes = np.asarray(relevance.gallery_codes), np.asarray(relevance.query_codes)
+            self._by_code = np.argsort(gallery, kind="stable")
+            self._first, self._stop = (
+                np.searchsorted(gallery, codes, side, sorter=self._by_code) for side in ("left", "right")
+            )
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """About how many positives each query has, `[q]`: those that leave its gallery are among them."""
+        if self._table is None:
+            return self._stop - self._first
+        return (self._table if self._table.dtype == bool else self._table < self._items).sum(axis=1)
+
+    def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positives and ignored items of one query, the query itself among these; no item is in both."""
+        ignored = [] if self._ignored is None else [self._listed(self._ignored[query])]
+        if self._itself is not None:
+            ignored.append(self._itself[query : query + 1])
+        if self._table is None:
+            relevant = self._by_code[self._first[query] : self._stop[query]]
+        else:
+            relevant = self._listed(self._table[query])
+        if not ignored:
+            return relevant, np.zeros(0, np.int32)
+        left_out = np.concatenate(ignored)
+        return np.setdiff1d(relevant, left_out), left_out
+
+    def _listed(self, row: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(row) if row.dtype == bool else np.unique(row[row < self._items])

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.features import as_features
+from jaxalign.features import as_features, host_features
 from jaxalign.ranking import RankStatistics, rank_statistics
 from jaxalign.relevance import relevance_from_labels as relevance_from_labels
 from jaxalign.relevance import relevance_from_table
@@ -31,6 +32,7 @@ def retrieval_metrics(
     block_size: int | None = None,
     dtype: Any = jnp.float32,
     protocol: str = "paper",
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """Retrieval by cosine similarity, an item being relevant when it has the query's label.
 
@@ -50,6 +52,7 @@ def retrieval_metrics(
         takes R before the query is removed from the gallery, so with `exclude_self` its mAP@R sums over the
         first R + 1 items and divides by R; and queries without positives count as 0 instead of being left
         out.
+      mesh: devices whose axis `data` the gallery is divided over; the numbers do not depend on it.
 
     Returns:
       Percent, means over the queries that have a positive: `mAP`; `mAP_at_R` and `precision_at_R`, with R the
@@ -66,7 +69,7 @@ def retrieval_metrics(
     """
     if protocol not in _PROTOCOLS:
         raise unknown_name("protocol", protocol, _PROTOCOLS)
-    query, gallery = check_pair(query, gallery, streamed=True)
+    query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     given = {"query_labels": query_labels, "gallery_labels": gallery_labels, "relevant": relevant}
     names = [name for name, value in given.items() if value is not None]
     if names not in (["query_labels", "gallery_labels"], ["relevant"]):
@@ -87,6 +90,7 @@ def retrieval_metrics(
         extra_depth=int(reference and relevance.self_index is not None),
         block_size=block_size,
         dtype=dtype,
+        mesh=mesh,
     )
     means = {
         "mAP": ranks.average_precision,
@@ -110,7 +114,7 @@ def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -
       captions: text features `[n, d]`.
       pictures: which picture each caption describes, `[n]`, integers or strings; captions of one picture need
         not be neighbours, the first is the one that comes first.
-      **options: `recall_at`, `block_size`, `dtype` and `protocol` of `retrieval_metrics`.
+      **options: `recall_at`, `block_size`, `dtype`, `protocol` and `mesh` of `retrieval_metrics`.
 
     Returns:
       As `retrieval_metrics`. A picture with a single caption is a query without positives.
@@ -134,6 +138,7 @@ def average_precision(
     exclude_self: bool | ArrayLike = False,
     block_size: int | None = None,
     dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Average precision of each query, float32 `[q]` in [0, 1]: the mean of the precision at its positives.
 
@@ -142,7 +147,7 @@ def average_precision(
       gallery: features `[g, d]`.
       relevant: the positives, bool `[q, g]` or one list of gallery positions per query.
       ignore: items that are junk for a query, in the same two forms: they leave its gallery, relevant or not.
-      exclude_self, block_size, dtype: as in `retrieval_metrics`.
+      exclude_self, block_size, dtype, mesh: as in `retrieval_metrics`.
 
     Returns:
       NaN for a query without positives. Works under `jit` and `vmap`, where features that are not finite
@@ -151,19 +156,23 @@ def average_precision(
     Raises:
       JaxalignError: as `retrieval_metrics`, or tables that are not bool `[q, g]`.
     """
-    query, gallery = check_pair(query, gallery, streamed=True)
+    query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     relevance = relevance_from_table(query, gallery, relevant, exclude_self, ignore)
-    ranks = rank_statistics(query, gallery, relevance, block_size=block_size, dtype=dtype)
+    ranks = rank_statistics(query, gallery, relevance, block_size=block_size, dtype=dtype, mesh=mesh)
     return jnp.asarray(ranks.average_precision, jnp.float32)
 
 
 def check_pair(
-    query: ArrayLike, gallery: ArrayLike, *, streamed: bool = False
-) -> tuple[jax.Array, jax.Array]:
-    """Both as `as_features` matrices of one width, or a JaxalignError; a large gallery may be `streamed`."""
+    query: ArrayLike, gallery: ArrayLike, *, streamed: bool = False, mesh: Mesh | None = None
+) -> tuple[Any, Any]:
+    """Both as `as_features` matrices of one width, or a JaxalignError; a large gallery may be `streamed`.
+
+    With a mesh they are `host_features`.
+    """
     same = query is gallery
-    query = as_features("query", query)
-    gallery = query if same else as_features("gallery", gallery, streamed=streamed)
+    check = as_features if mesh is None else host_features
+    query = check("query", query)
+    gallery = query if same else check("gallery", gallery, streamed=streamed)
     if query.shape[1] != gallery.shape[1]:
         raise JaxalignError(
             f"query features are {query.shape[1]} wide, gallery features {gallery.shape[1]};"

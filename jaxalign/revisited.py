@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
@@ -33,6 +34,7 @@ def revisited_metrics(
     *,
     block_size: int | None = None,
     dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
 ) -> dict[str, float | int]:
     """mAP and mean P@1, 5, 10 of ROxford or RParis, in its easy, medium and hard settings, by cosine.
 
@@ -42,7 +44,7 @@ def revisited_metrics(
         or bfloat16 if need be, which are used as they are, in blocks.
       ground_truth: one mapping per query with `easy`, `hard` and `junk`, sequences of gallery positions, as
         in the list `gnd` of the published `gnd_*.pkl`; other entries, such as the box, are not looked at.
-      block_size, dtype: as in `retrieval_metrics`.
+      block_size, dtype, mesh: as in `retrieval_metrics`.
 
     Returns:
       For each setting, in percent and over the queries with positives in it: `mAP_easy`, with precision
@@ -55,7 +57,7 @@ def revisited_metrics(
       JaxalignError: as `retrieval_metrics`; or ground truth of another length, without one of the three
         lists, with positions out of range, or with a position in two lists.
     """
-    query, gallery = check_pair(query, gallery, streamed=True)
+    query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     lists = _check_ground_truth(ground_truth, query.shape[0], gallery.shape[0])
     relevances = [
         relevance_from_table(query, gallery, _joined(lists, positives), False, _joined(lists, ignored))
@@ -63,7 +65,14 @@ def revisited_metrics(
     ]
     depths = tuple(min(k, gallery.shape[0]) for k in _DEPTHS)
     ranked = rank_statistics_of_each(
-        query, gallery, relevances, depths=depths, trapezoidal=True, block_size=block_size, dtype=dtype
+        query,
+        gallery,
+        relevances,
+        depths=depths,
+        trapezoidal=True,
+        block_size=block_size,
+        dtype=dtype,
+        mesh=mesh,
     )
     metrics: dict[str, float | int] = {}
     for name, ranks in zip(SETTINGS, ranked, strict=True):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.band_precision import Coordinates, band_average_precision, list_positives
@@ -15,6 +16,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.projectors import MODALITIES, Projector, Projectors, decompose, directions
 from jaxalign.ranking import Relevance, rank_statistics
 from jaxalign.retrieval import check_pair, relevance_from_labels
+from jaxalign.sharding import check_mesh
 from jaxalign.subspace import spanned_subspace
 
 _MOST_COUNTED = 128  # positives of a query; beyond, sorting its gallery is cheaper than counting for each
@@ -58,13 +60,14 @@ def sweep_bands(
     modality: str = "image",
     exclude_self: bool | ArrayLike = False,
     block_size: int | None = None,
+    mesh: Mesh | None = None,
 ) -> BandSweep:
     """Retrieval mAP of IsoCLIP for every band of a grid (supplement, section G), compiled once for all.
 
     Args:
       projectors: both heads.
       query, gallery: pre-projection features of one modality, `[q, d_in]` and `[g, d_in]`.
-      query_labels, gallery_labels, exclude_self, block_size: as in `retrieval_metrics`.
+      query_labels, gallery_labels, exclude_self, block_size, mesh: as in `retrieval_metrics`.
       k_top, k_bottom: the grid's axes, numbers of directions.
       modality: which head the features belong to, "image" or "text".
 
@@ -83,7 +86,7 @@ def sweep_bands(
             f"every band of the grid is empty: k_top from {min(tops)} and k_bottom from {min(bottoms)}"
             f" leave none of the {r} singular directions; pass smaller values"
         )
-    scores = _mean_ap(coordinates, relevance, tops, bottoms, block_size)
+    scores = _mean_ap(coordinates, relevance, tops, bottoms, block_size, mesh)
     removed = [(top + bottom, top) for top in tops for bottom in bottoms]
     at = _best(scores.ravel(), removed)
     best = (tops[at // len(bottoms)], bottoms[at % len(bottoms)])
@@ -103,6 +106,7 @@ def sweep_ranks(
     mean: ArrayLike | None = None,
     exclude_self: bool | ArrayLike = False,
     block_size: int | None = None,
+    mesh: Mesh | None = None,
 ) -> RankSweep:
     """Retrieval mAP of PCA<- for every rank; one decomposition, and one compilation, for all of them.
 
@@ -110,7 +114,7 @@ def sweep_ranks(
       text_embeddings: `[n, d]`; `center` and `normalize` as in `principal_subspace`.
       mean: `[d]`, that of the image embeddings, for the mean adjustment of eq. 12; none by default.
       query, gallery: embeddings of one modality, `[q, d]` and `[g, d]`.
-      query_labels, gallery_labels, exclude_self, block_size: as in `retrieval_metrics`.
+      query_labels, gallery_labels, exclude_self, block_size, mesh: as in `retrieval_metrics`.
       ranks: how many principal directions to keep.
 
     Raises:
@@ -128,7 +132,8 @@ def sweep_ranks(
             f" expected ranks from 1 to {spanned}"
         )
     coordinates = _rank_coordinates(subspace.basis, query, gallery, mean)
-    found = _mean_ap(coordinates, relevance, [0], [spanned - rank for rank in within], block_size)[0]
+    bottoms = [spanned - rank for rank in within]
+    found = _mean_ap(coordinates, relevance, [0], bottoms, block_size, mesh)[0]
     scores = np.full(len(axis), np.nan)
     scores[[i for i, rank in enumerate(axis) if rank in within]] = found
     best = axis[_best(scores, [(-rank, 0) for rank in axis])]
@@ -180,10 +185,12 @@ def _mean_ap(
     tops: list[int],
     bottoms: list[int],
     block_size: int | None,
+    mesh: Mesh | None,
 ) -> np.ndarray:
     """mAP in percent `[a, b]`, NaN where the band is empty."""
     if block_size is not None and block_size < 1:
         raise JaxalignError(f"block_size is {block_size}; expected a positive number of queries, or None")
+    mesh = None if mesh is None else check_mesh(mesh)
     codes, gallery_codes = np.asarray(relevance.query_codes), np.asarray(relevance.gallery_codes)
     count = np.bincount(gallery_codes, minlength=codes.max() + 1)[codes]
     if relevance.self_index is not None:
@@ -199,16 +206,15 @@ def _mean_ap(
     many = np.flatnonzero(count > _MOST_COUNTED)
     if few.size:
         some, theirs = _queries(coordinates, relevance, few)
-        total += band_average_precision(some, list_positives(theirs), k_top, k_bottom, block_size).sum(
-            2, dtype=np.float64
-        )
+        found = band_average_precision(some, list_positives(theirs), k_top, k_bottom, block_size, mesh)
+        total += found.sum(2, dtype=np.float64)
     r = coordinates.directions.shape[0]
     empty = k_top[:, None] + k_bottom >= r
     if many.size:
         some, theirs = _queries(coordinates, relevance, many)
         for i, j in np.argwhere(~empty):
             query, gallery = _embed(some, tops[i], r - bottoms[j])
-            ranks = rank_statistics(query, gallery, theirs, block_size=block_size)
+            ranks = rank_statistics(query, gallery, theirs, block_size=block_size, mesh=mesh)
             total[i, j] += np.sum(ranks.average_precision, dtype=np.float64)
     return np.where(empty, np.nan, 100 * total / (few.size + many.size))
 

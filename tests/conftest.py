@@ -1,5 +1,6 @@
 """Tiny models with random weights, of both shapes: offline, and built in a moment."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,10 @@ def emoji_data_dir(tmp_path_factory) -> Path:
     """Both embedded data sets, prepared once for all tests; to be read, not changed."""
     from eval.datasets import prepare
 
-    folder = tmp_path_factory.mktemp("tfds")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one folder for all workers, of which one prepares
+        folder = folder.parent
+    folder = folder / "tfds"
     for name in ("emoji", "emoji-scenes"):
         prepare(name, folder)
     return folder

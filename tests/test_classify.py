@@ -137,11 +137,12 @@ def test_reference_protocol_projects_unit_vectors_and_leaves_them(photos, model,
     pair = LabelledPair(workspace, model, f"folder:{photos}")
     reference = Classes(workspace, model, pair, Classifying(options=options, protocol="reference"))
     method = find_method("pca", model, "image", options)
-    plain = np.asarray(image_embeddings(model, pair.test_pre))
+    pre = pair.test_pre_and_labels[0]
+    plain = np.asarray(image_embeddings(model, pre))
     unit = plain / np.linalg.norm(plain, axis=1, keepdims=True)
     subspace = ja.principal_subspace(reference.fitting.subspace_texts(method), 5)
     # float32 products of vectors of about length 10, divided by it
-    np.testing.assert_allclose(reference._embed(method, pair.test_pre), subspace.project(unit), atol=1e-5)
+    np.testing.assert_allclose(reference._embed(method, pre), subspace.project(unit), atol=1e-5)
 
 
 def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monkeypatch):
@@ -197,7 +198,9 @@ def test_pictures_without_label_take_no_part(photos, model, workspace, monkeypat
     assert len(whole.train_labels) == 12
     monkeypatch.setattr(Workspace, "load_split", partly)
     pair = LabelledPair(Workspace(None, workspace.store.with_name("other")), model, f"folder:{photos}")
-    np.testing.assert_allclose(pair.test_pre, whole.test_pre[2:], atol=1e-5)
+    np.testing.assert_allclose(
+        pair.test_pre_and_labels[0], whole.test_pre_and_labels[0][2:], atol=1e-5
+    )
     assert pair.train_labels.tolist() == whole.train_labels.tolist()[2:]
 
 

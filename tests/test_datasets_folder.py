@@ -1,12 +1,14 @@
 """Any folder of pictures as a data set."""
 
+import errno
 import os
 
 import dataset_layouts as layouts
 import numpy as np
 import pytest
 
-from eval.datasets import find_dataset, load_split, prepare
+from eval.datasets import find_dataset, load_split, picture_folder, prepare
+from eval.features import image_features
 from jaxalign.errors import JaxalignError
 
 
@@ -82,6 +84,54 @@ def test_a_folder_has_a_record(photos):
     assert load_split(record, "all").version == record.version
     with pytest.raises(JaxalignError, match="is read where it is"):
         prepare(record)
+
+
+def test_a_link_that_leads_nowhere_is_named_when_it_is_read(photos, clip, tmp_path_factory):
+    before = load_split(f"folder:{photos}", "all").version
+    (photos / "dog" / "link.png").symlink_to("nowhere.png")
+    examples = load_split(f"folder:{photos}", "all")
+    assert examples.version != before
+    at = examples.file_names.index("dog/link.png")
+    with pytest.raises(JaxalignError, match=r"link.png cannot be read: No such file"):
+        examples.images[at]
+    store = tmp_path_factory.mktemp("store")
+    with pytest.raises(JaxalignError, match=r"link.png .*No such file.*--unreadable leave-out") as caught:
+        image_features(clip, examples, store=store)
+    assert "\n" not in str(caught.value)
+    assert image_features(clip, examples, store=store, unreadable="leave out").left_out == ("dog/link.png",)
+
+
+def test_a_file_that_vanishes_while_the_folder_is_read(photos, monkeypatch):
+    find = picture_folder.find_pictures
+
+    def find_and_lose(root):
+        found = find(root)
+        (photos / "loose.webp").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(picture_folder, "find_pictures", find_and_lose)
+    examples = load_split(f"folder:{photos}", "all")
+    assert "loose.webp" in examples.file_names
+    with pytest.raises(JaxalignError, match=r"loose.webp cannot be read: No such file"):
+        examples.images[examples.file_names.index("loose.webp")]
+
+
+@pytest.mark.parametrize("at", ["", "dog"])
+def test_a_folder_that_cannot_be_listed_is_an_error(at, photos, monkeypatch):
+    """Its pictures would be missing from the results, and nobody would know."""
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == os.fspath(photos / at):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in refuse(path)])
+    with pytest.raises(
+        JaxalignError, match=rf"the folder {photos / at} cannot be read: Permission denied; mend"
+    ):
+        load_split(f"folder:{photos}", "all")
 
 
 def test_a_picture_that_vanished_is_named(photos):

@@ -143,7 +143,8 @@ def stored_bytes(store):
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
-COUNT, KILLS = 160, 20
+COUNT = 160
+KILLED, KILLS = 400, 20  # pictures and processes of the test that kills
 
 
 def linear_model():
@@ -158,34 +159,49 @@ def linear_model():
     )
 
 
-def linear_store(root):
-    noise = Noise(COUNT)
+def linear_store(root, count=COUNT):
+    noise = Noise(count)
     key = FeatureKey("linear", "0", {}, "noise", "1.0.0", "test", "image", "float32")
     return FeatureStore.open(root, key, noise.ids, {}, 5, chunk=8)
 
 
-def fill_and_tell(root, progress):
-    """What the killed processes run."""
-    embed_images(linear_model(), Noise(COUNT), linear_store(root), batch_size=4, advance=progress.send)
+def fill_and_tell(root, connection):
+    """What the killed processes run: a step at a time, as far as the other end lets them."""
+
+    def tell(done):
+        connection.send(done)
+        connection.recv()
+
+    embed_images(linear_model(), Noise(KILLED), linear_store(root, KILLED), batch_size=4, advance=tell)
 
 
 def test_killed_at_random_points_the_result_is_the_same_to_the_byte(tmp_path):
-    """One process after the other is killed (SIGKILL) after 0 to 3 more batches, then one may finish."""
-    undisturbed, store = linear_store(tmp_path / "whole"), linear_store(tmp_path / "killed")
-    embed_images(linear_model(), Noise(COUNT), undisturbed, batch_size=4)
+    """One process after the other is killed (SIGKILL) after 0 to 3 more batches, then one may finish.
+
+    A killed one is granted 1 to 4 steps, the first of which is what was done before, and dies somewhere in
+    the next, at most 4 batches further: 20 of them cannot finish 100 batches.
+    """
+    undisturbed, store = (linear_store(tmp_path / name, KILLED) for name in ("whole", "killed"))
+    embed_images(linear_model(), Noise(KILLED), undisturbed, batch_size=4)
     processes = multiprocessing.get_context("forkserver")  # which imports everything once
     processes.set_forkserver_preload(["test_embed"])
     generator, left = random.Random(0), [store.chunks]
     for kill in range(KILLS + 1):
-        receiver, sender = processes.Pipe(duplex=False)
-        process = processes.Process(target=fill_and_tell, args=(tmp_path / "killed", sender))
+        ours, theirs = processes.Pipe()
+        process = processes.Process(target=fill_and_tell, args=(tmp_path / "killed", theirs), daemon=True)
         process.start()
+        theirs.close()  # so that a process that is gone is noticed here
+        try:
+            for _ in range(generator.randint(1, 4) if kill < KILLS else KILLED):
+                assert ours.poll(120), "the process says nothing"
+                ours.recv()
+                ours.send(None)
+        except EOFError:
+            assert kill == KILLS, "the process ended by itself"
+        time.sleep(generator.uniform(0, 0.005))
         if kill < KILLS:
-            for _ in range(generator.randint(1, 4)):
-                receiver.recv()
-            time.sleep(generator.uniform(0, 0.005))
             process.kill()
-        process.join()
+        process.join(120)
         assert process.exitcode == (-signal.SIGKILL if kill < KILLS else 0)
         left.append(len(store.missing()))
     assert stored_bytes(store) == stored_bytes(undisturbed)

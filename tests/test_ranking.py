@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles_ranking import problem, statistics, table
 
-from jaxalign import features, ranking
+from jaxalign import features, ranking, scores
 from jaxalign.errors import JaxalignError
 from jaxalign.features import normalize
 from jaxalign.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
@@ -145,7 +145,7 @@ def test_streamed_gallery_equals_the_copied_one(monkeypatch, sort, dtype, chunks
     monkeypatch.setattr(features, "_STREAMED", 100)
     for chunk in chunks:
         jax.clear_caches()
-        monkeypatch.setattr(ranking, "_CHUNK", chunk)
+        monkeypatch.setattr(scores, "_CHUNK", chunk)
         assert_same_ranking(rank_statistics(query, gallery, relevance, sort=sort), whole)
     jax.clear_caches()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -16,7 +17,10 @@ from eval.features import FeatureStore, make_key
 from eval.measurements import Workspace
 from eval.reproduce import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
 from eval.reproduce.available import candidates
-from eval.reproduce.output import to_csv, to_markdown
+from eval.reproduce.figures import draw_figures
+from eval.reproduce.output import summary, to_csv, to_json, to_markdown
+from eval.reproduce.session import _MEASURES
+from eval.runs import read_runs
 from jaxalign.errors import JaxalignError
 
 # Embeddings (first two of 128 coordinates), by split and class, in the order of the files.
@@ -91,16 +95,29 @@ def test_every_printed_number_is_a_cell():
     assert {table.file for table in TABLES.values()} == shipped
     for table in TABLES.values():
         numbers = [row[c] for row in table.rows() for c in table.columns if row[c]]
-        shown = [cell.printed for cell in read_cells(table) if cell.shown]
+        cells = [cell for cell in read_cells(table) if cell.shown]
+        shown = [cell.printed for cell in cells if cell.printed is not None]
         assert Counter(shown) == Counter(map(float, numbers)), table.name
+        if not numbers:  # a figure without any: each row is measured all the same
+            assert len(cells) == len(table.rows()), table.name
+
+
+def test_the_tables_are_those_of_the_papers():
+    """All tables, and all figures but the pictures of ideas, of captions and of methods (1, 3, 4, 9, 10)."""
+    isoclip = ["table1", "table2", "table3", "table4", *(f"tableS{i}" for i in range(5, 11))]
+    isoclip += ["figure2", "figure3", "figure4", "figure5", *(f"figureS{i}" for i in range(6, 11))]
+    other = ["table1", "table2", "table3", "bdd100k", "figure2", "figure5", "figure6", "figure6-methods"]
+    other += ["figure7", "figure8", "appendixA"]
+    expected = {f"isoclip-{name}" for name in (*isoclip, "sectionF3", "sectionH")}
+    assert set(TABLES) == expected | {f"reevaluating-{name}" for name in other}
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_models_and_data_sets_of_every_cell_are_known(table):
     for cell in read_cells(table):
         assert candidates(cell.backbone)
-        assert cell.dataset in DATASETS or cell.members
-        assert cell.settings["protocol"]
+        assert cell.dataset in DATASETS or cell.members or cell.settings["protocol"] == "spectrum"
+        assert cell.settings["protocol"] in _MEASURES
 
 
 def test_printed_averages_are_means_of_their_members():
@@ -231,6 +248,71 @@ def test_every_protocol_gives_a_number(tmp_path, emoji_data_dir):
     assert [outcome.reason for outcome in found.outcomes[:-1]] == [""] * 7
     assert all(outcome.value is not None and outcome.value >= 0 for outcome in found.outcomes[:-1])
     assert "no text band for emoji-clip" in found.outcomes[-1].reason
+
+
+# Figures: what is measured for them is drawn, too.
+FIGURES = (
+    "spectrum,,,,concentration.image_isoclip,",
+    "spectral-parts,ANIMALS,,,grown.top.-1.mAP,",
+    "spectral-parts,emoji,,text,parts.all.mAP,",
+    "band-selection,ANIMALS,,,best.mAP,",
+    "class-indicator,ANIMALS,image-image,,overlap,",
+    "class-indicator,ANIMALS,pre,,overlap,",
+    "modality-indicator,ANIMALS,pca,,gap,",
+    "view,ANIMALS,,,adjusted.shift,",
+    "degrees-of-freedom,ANIMALS,,,with_texts.largest_error,",
+    "text-image,ANIMALS,image-image,,recall_at_1,",
+    "text-image,ANIMALS,isoclip-auto,,recall_at_1,",
+    "modality-indicator,ANIMALS,pre,,gap,",
+    "spectral-parts,ANIMALS,,,grown.top.99.mAP,",
+)
+
+
+def test_figures_are_measured_and_drawn(animals, tmp_path, emoji_data_dir):
+    dataset, store = animals
+    columns = "protocol,dataset,method,modality,metric,value,backbone"
+    table = find_table(
+        str(write_table(tmp_path / "f.csv", dataset, [f"{row},emoji-clip" for row in FIGURES], columns))
+    )
+    workspace = Workspace(tmp_path / "runs", store, emoji_data_dir)
+    found = reproduce(table, Session(workspace, Places(data_dir=emoji_data_dir)))
+    assert [outcome.reason for outcome in found.outcomes[:-2]] == [""] * (len(FIGURES) - 2)
+    assert "pre has no modality-indicator" in found.outcomes[-2].reason
+    assert "has no number grown.top.99.mAP" in found.outcomes[-1].reason
+    drawn = [path.name for path in draw_figures(tmp_path / "runs", found)]
+    kinds = [name.split("-")[1] for name in drawn]
+    assert sorted(kinds) == sorted(
+        ["spectrum", "parts", "growth", "parts", "growth", "bands", "classes", "modalities", "views"]
+    )
+    assert all((tmp_path / "runs" / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
+
+
+def test_the_layout_of_the_heads_is_an_option(animals, tmp_path):
+    """By default that of the protocol; runs and tables say which."""
+    dataset, store = animals
+    table = find_table(str(write_table(tmp_path / "t.csv", dataset, ROWS[:1])))
+    for layout, used in (("", "reference"), ("paper", "paper")):
+        found = reproduce(table, session_of(tmp_path, store, layout=layout))
+        assert found.outcomes[0].value == pytest.approx(MAP, abs=1e-4)
+        assert to_json(found)["layout"] == used
+        assert ("heads of the paper layout" in summary(found)) == (layout == "paper")
+    assert {run.settings["layout"] for run in read_runs(tmp_path / "runs")} == {"paper", "reference"}
+
+
+def test_features_are_shared_between_layouts_that_do_not_change_them():
+    from conftest import tiny_model
+
+    clip = tiny_model("emoji-clip")
+    key = lambda model, modality="image", **more: make_key(model, "d", "1", "test", modality, **more).digest
+    other = clip.with_layout("reference")
+    assert key(clip) == key(other)
+    assert key(clip, stage="oti") != key(other, stage="oti")
+    tower = replace(
+        clip.spec.towers.image, rope="pe", pooling="map", projection=clip.spec.towers.image.projection
+    )
+    pe = replace(clip, spec=replace(clip.spec, towers=replace(clip.spec.towers, image=tower)))
+    assert key(pe) != key(pe.with_layout("reference"))
+    assert key(pe, "text") == key(pe.with_layout("reference"), "text")
 
 
 def test_selection(animals, tmp_path):

@@ -17,6 +17,7 @@ from .classify import Classify
 from .convert import Convert
 from .demo import Demo
 from .embed import Embed
+from .export import Export
 from .indicators import Indicators
 from .report import Report
 from .reproduce import Reproduce
@@ -39,6 +40,7 @@ COMMANDS: dict[str, type] = {
     "indicators": Indicators,
     "classify": Classify,
     "search": Search,
+    "export": Export,
     "reproduce": Reproduce,
     "report": Report,
 }

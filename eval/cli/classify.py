@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile
+from .arguments import DataDir, JsonFile, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -92,6 +92,7 @@ class Classify:
     out: RunFolder = Path("jaxalign-runs")
     store: StoreFolder = None
     data_dir: DataDir = None
+    unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
 
     def run(self) -> None:

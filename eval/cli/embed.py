@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from .arguments import ComputeDtype, DataDir, JsonFile, UnreadablePictures
-from .measuring import ModelName, StoreFolder
+from .measuring import NAMED, ModelName, StoreFolder
 
 if TYPE_CHECKING:
     from eval.datasets import Examples
     from eval.features import Features
     from jaxalign.dual_encoder import DualEncoder
 
-_NAMED = 10  # pictures left out that the terminal names; the JSON has all
 _EITHER = tyro.conf.create_mutex_group(required=False)
 DatasetName = Annotated[
     str | None,
@@ -205,6 +204,6 @@ def print_summary(facts: dict[str, Any]) -> None:
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:
-        more = f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else ""
-        print(f"{len(lost):,} left out, unreadable: {', '.join(lost[:_NAMED])}{more}")
+        more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
+        print(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}")
     print(f"features {facts['width']} wide, in {facts['store']}")

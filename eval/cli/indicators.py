@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile, Seed
+from .arguments import DataDir, JsonFile, Seed, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -67,6 +67,7 @@ class Indicators:
     out: RunFolder = Path("jaxalign-runs")
     store: StoreFolder = None
     data_dir: DataDir = None
+    unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
 
     def run(self) -> None:

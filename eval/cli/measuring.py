@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eval.protocols.methods import MethodOptions
     from eval.runs import Run
 
+NAMED = 10  # pictures left out that the terminal names
 ModelName = Annotated[
     str, tyro.conf.arg(metavar="MODEL", help="A name of `jaxalign models`, a folder or a file.")
 ]
@@ -98,11 +99,13 @@ def open_workspace(command: Any) -> "Workspace":
     """The workspace of a command's options; what it will write is checked first."""
     from eval.measurements import Workspace
 
+    from .embed import library_name
     from .output import check_file, check_folder
 
     check_file(command.json)
     check_folder(command.out)
-    return Workspace(out=command.out, store=command.store, data_dir=command.data_dir)
+    unreadable = library_name(getattr(command, "unreadable", "fail"))
+    return Workspace(command.out, command.store, command.data_dir, unreadable=unreadable)
 
 
 def method_options(command: Any, inverting: Any = None) -> "MethodOptions":
@@ -195,6 +198,20 @@ def describe_method(settings: Any) -> str:
     return f"{name} ({settings['steps']} steps)" if "steps" in settings else name
 
 
+def describe_left_out(runs: Sequence["Run"]) -> list[str]:
+    """A line for each split of which pictures were left out; the JSON of the runs names all of them."""
+    lost: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for origin, names in run.left_out.items():
+            lost.setdefault(origin, {}).update(dict.fromkeys(names))
+    lines = []
+    for origin, found in lost.items():
+        more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+        named = ", ".join(list(found)[:NAMED])
+        lines.append(f"{len(found):,} pictures of {origin} left out, unreadable: {named}{more}")
+    return lines
+
+
 def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
     """Write the results as JSON where that was asked for, and say where everything is."""
     from .output import write_json
@@ -203,4 +220,6 @@ def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ())
     write_json(command.json, content)
     for file in files:
         print(f"Wrote {file}")
+    for line in describe_left_out(runs):
+        print(line)
     print(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile
+from .arguments import DataDir, JsonFile, UnreadablePictures
 from .measuring import StoreFolder
 
 Some = "(default: all)"
@@ -64,8 +64,18 @@ class Reproduce:
         ),
     ] = "reference"
     distractors: Annotated[
-        bool, tyro.conf.arg(help="Add R1M to the galleries of ROxford and RParis, as IsoCLIP's paper says.")
+        bool,
+        tyro.conf.arg(
+            help="Add R1M to the galleries of ROxford and RParis, as IsoCLIP's paper and --protocol paper do."
+        ),
     ] = False
+    layout: Annotated[
+        Literal["protocol", "paper", "reference"],
+        tyro.conf.arg(
+            help="Heads of SigLIP, EVA-02 and Perception Encoder: of the protocol, of the paper, or of its"
+            " published code, which gave the printed numbers."
+        ),
+    ] = "protocol"
     weights: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
@@ -80,6 +90,7 @@ class Reproduce:
     )
     store: StoreFolder = None
     data_dir: DataDir = None
+    unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
 
     def run(self) -> None:
@@ -104,19 +115,23 @@ class Reproduce:
         from eval.measurements import Workspace
         from eval.reproduce import Selection, Session, reproduce
         from eval.reproduce.output import to_json, write_files, write_whole
+        from eval.reproduce.figures import draw_figures
         from eval.reproduce.plots import draw
         from jaxalign.errors import JaxalignError
 
+        from .embed import library_name
         from .output import write_json
 
-        workspace = Workspace(self.out, self.store, self.data_dir)
-        session = Session(workspace, places, self.protocol, self.distractors)
+        workspace = Workspace(self.out, self.store, self.data_dir, unreadable=library_name(self.unreadable))
+        layout = "" if self.layout == "protocol" else self.layout
+        session = Session(workspace, places, self.protocol, self.distractors, layout)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
         files = write_files(self.out, found, content)
         picture = draw(found)
         if picture is not None:
             files.append(write_whole(self.out / f"{table.name}.png", picture))
+        files += draw_figures(self.out, found)
         print_reproduction(found, files)
         if found.failed:
             write_json(self.json, content)

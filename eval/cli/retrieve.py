@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile, Seed
+from .arguments import DataDir, JsonFile, Seed, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -71,6 +71,7 @@ class Retrieve:
     out: RunFolder = Path("jaxalign-runs")
     store: StoreFolder = None
     data_dir: DataDir = None
+    unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
 
     def run(self) -> None:

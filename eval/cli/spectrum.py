@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile
+from .arguments import DataDir, JsonFile, UnreadablePictures
 from .measuring import (
     BandOption,
     LayoutOption,
@@ -58,6 +58,7 @@ class Spectrum:
     out: RunFolder = Path("jaxalign-runs")
     store: StoreFolder = None
     data_dir: DataDir = None
+    unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
 
     def run(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile
+from .arguments import DataDir, JsonFile, UnreadablePictures
 from .measuring import (
     DatasetName,
     LayoutOption,
@@ -61,6 +61,7 @@ class Sweep:
     out: RunFolder = Path("jaxalign-runs")
     store: StoreFolder = None
     data_dir: DataDir = None
+    unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
 
     def run(self) -> None:

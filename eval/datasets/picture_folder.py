@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -97,7 +98,10 @@ def check_folder(root: Path) -> None:
 
 def find_splits(root: Path) -> dict[str, Path]:
     """The folder of each split."""
-    children = [path for path in root.iterdir() if not path.name.startswith(".")]
+    try:
+        children = [path for path in root.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise unreadable_folder(error) from error
     if children and all(path.is_dir() and path.name in ("train", "val", "test") for path in children):
         return {path.name: path for path in children}
     return {ALL: root}
@@ -106,12 +110,23 @@ def find_splits(root: Path) -> dict[str, Path]:
 def find_pictures(root: Path) -> list[Path]:
     """All pictures below `root`; links to folders are not followed."""
     found = []
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=stop_at):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if Path(name).suffix.lower() in PICTURES and not name.startswith("."):
                 found.append(Path(folder, name))
     return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
+
+
+def stop_at(error: OSError) -> NoReturn:
+    """A folder that cannot be listed ends the walk: without its pictures, results would be others."""
+    raise unreadable_folder(error) from error
+
+
+def unreadable_folder(error: OSError) -> JaxalignError:
+    return JaxalignError(
+        f"the folder {error.filename} cannot be read: {error.strerror}; mend that, or move it elsewhere"
+    )
 
 
 def label_by_folder(names: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -127,9 +142,20 @@ def digest(base: Path, names: tuple[str, ...]) -> str:
     """A version that changes with the pictures."""
     sha = hashlib.sha256()
     for name in names:
-        stat = (base / name).stat()
-        sha.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
+        size, changed = size_and_change(base / name)
+        sha.update(os.fsencode(f"{name}\0{size}\0{changed}\0"))
     return sha.hexdigest()[:16]
+
+
+def size_and_change(path: Path) -> tuple[int, int]:
+    """Bytes and time of change; zeros for a link that leads nowhere or a file that has gone, which is named
+    when it is read.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
 
 
 def read_file(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from eval.datasets import Examples
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
-from .embed import BATCH, THREADS, embed_images
+from .embed import BATCH, THREADS, Unreadable, check_depth, embed_images
 from .key import make_key
 from .obtain import default_store
 from .store import Features, FeatureStore
@@ -45,6 +45,7 @@ class Augmented:
         from PIL import Image
 
         picture = self.examples.images[index]
+        check_depth(picture)  # converted to RGB it would look like any other
         if isinstance(picture, np.ndarray):
             picture = Image.fromarray(picture)
         name = hashlib.sha256(f"{self.seed} {self.examples.ids[index]}".encode()).digest()
@@ -81,6 +82,7 @@ def subset_features(
     *,
     augmentation: int | None = None,
     store: str | os.PathLike | None = None,
+    unreadable: Unreadable = "fail",
     batch_size: int = BATCH,
     threads: int = THREADS,
     progress: Callable[[int], None] = lambda count: None,
@@ -90,6 +92,7 @@ def subset_features(
     Args:
       rows: int `[m]`, positions in `examples`.
       augmentation: seed of the random crops and flips; None for the model's own preprocessing.
+      unreadable: as for `image_features`.
 
     Raises:
       JaxalignError: captions without pictures, an unreadable picture, or a store that cannot be used.
@@ -114,5 +117,13 @@ def subset_features(
         size = model.config.image.image_size
         pictures = Augmented(chosen, size, augmentation)
         model = replace(model, spec=replace(model.spec, resize_size=None))  # the crop has its size already
-    embed_images(model, pictures, found, batch_size=batch_size, threads=threads, advance=progress)
+    embed_images(
+        model,
+        pictures,
+        found,
+        unreadable=unreadable,
+        batch_size=batch_size,
+        threads=threads,
+        advance=progress,
+    )
     return found.read()

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.heads import pre_projection_name
 from jaxalign.specs import spec_to_json
 from jaxalign.tensors import flatten
 
@@ -66,11 +67,19 @@ class FeatureKey:
 def make_key(
     model: DualEncoder, dataset: str, version: str, split: str, modality: str, **further: Any
 ) -> FeatureKey:
-    """The key of `model`'s features of a split; `further` are `stage` and `options`."""
+    """The key of `model`'s features of a split; `further` are `stage` and `options`.
+
+    Features before the projectors are those of the paper's layout, and shared with it, where `spec.layout`
+    changes the projectors alone.
+    """
+    spec, paper = model.spec, dataclasses.replace(model.spec, layout="paper")
+    same = modality == "text" or pre_projection_name(spec) == pre_projection_name(paper)
+    if same and further.get("stage", "pre") == "pre":
+        spec = paper
     return FeatureKey(
         model=model.name,
         weights=weights_digest(model.params),
-        spec=spec_to_json(model.spec),
+        spec=spec_to_json(spec),
         dataset=dataset,
         version=version,
         split=split,

@@ -45,6 +45,35 @@ def image_features(
       JaxalignError: captions without pictures, an unreadable picture, no readable one, or a store that cannot
         be used.
     """
+    found = image_store(
+        model,
+        examples,
+        store=store,
+        unreadable=unreadable,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress,
+    )
+    features = found.read()
+    if not features.ids:
+        raise JaxalignError(
+            f"none of the {len(examples)} pictures of {examples.dataset}/{examples.split} can be read,"
+            f" {features.left_out[0]} for one; expected at least one"
+        )
+    return features
+
+
+def image_store(
+    model: DualEncoder,
+    examples: Examples,
+    *,
+    store: str | os.PathLike | None = None,
+    unreadable: Unreadable = "fail",
+    batch_size: int = BATCH,
+    threads: int = THREADS,
+    progress: Progress = lambda count: None,
+) -> FeatureStore:
+    """The store of `image_features`, filled: for splits that are read in parts."""
     if examples.images is None:
         raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
     key = make_key(model, examples.dataset, examples.version, examples.split, "image")
@@ -60,13 +89,7 @@ def image_features(
         threads=threads,
         advance=progress,
     )
-    features = found.read()
-    if not features.ids:
-        raise JaxalignError(
-            f"none of the {len(examples)} pictures of {examples.dataset}/{examples.split} can be read,"
-            f" {features.left_out[0]} for one; expected at least one"
-        )
-    return features
+    return found
 
 
 def text_features(
@@ -88,6 +111,20 @@ def text_features(
     Raises:
       JaxalignError: a model without text tower or tokenizer, or a store that cannot be used.
     """
+    return text_store(model, name, ids, texts, store=store, batch_size=batch_size, progress=progress).read()
+
+
+def text_store(
+    model: DualEncoder,
+    name: str,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    *,
+    store: str | os.PathLike | None = None,
+    batch_size: int = BATCH,
+    progress: Progress = lambda count: None,
+) -> FeatureStore:
+    """The store of `text_features`, filled."""
     text = model.config.text
     if text is None:
         raise JaxalignError(f"{model.name} has no text tower; expected a model that embeds texts")
@@ -97,4 +134,4 @@ def text_features(
     key = make_key(model, name, digest, "texts", "text")
     found = FeatureStore.open(default_store() if store is None else store, key, ids, {}, text.width)
     embed_texts(model, texts, found, batch_size=batch_size, advance=progress)
-    return found.read()
+    return found

@@ -35,12 +35,14 @@ class Features:
       values: `[n, d]`.
       ids: of the n examples.
       labels: int32 `[n]` by name of the labelling.
+      rows: int `[n]`, ascending: their positions among all examples.
       left_out: ids of the examples that could not be computed.
     """
 
     values: np.ndarray
     ids: tuple[str, ...]
     labels: dict[str, np.ndarray]
+    rows: np.ndarray
     left_out: tuple[str, ...] = ()
 
 
@@ -182,9 +184,10 @@ class FeatureStore:
         left_out = np.isnan(values).any(axis=1)
         kept = np.flatnonzero(~left_out)
         return Features(
-            values[kept],
+            values if len(kept) == len(values) else values[kept],
             tuple(self.ids[i] for i in kept),
             {name: label[kept] for name, label in self.labels.items()},
+            kept,
             tuple(self.ids[i] for i in np.flatnonzero(left_out)),
         )
 

@@ -19,6 +19,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .labelled import LabelledPair
+from .readable import naming_left_out
 from .retrieve import Fitting
 from .workspace import Workspace, model_settings
 
@@ -104,38 +105,51 @@ class Classes:
         self, workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
     ):
         self.model, self.pair, self.classifying = model, pair, classifying
-        self.fitting = Fitting(workspace, model, lambda: pair.train_pre)
+        self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
 
     def zero_shot(self) -> Result:
         prompts = self.pair.prompts(self.classifying.templates)
-        return zero_shot(image_embeddings(self.model, self.pair.test_pre), self.pair.test_labels, prompts)
+        pre, labels = self.pair.test_pre_and_labels
+        found = zero_shot(image_embeddings(self.model, pre), labels, prompts)
+        return naming_left_out(found, self.pair.read_test)
 
     def ncm(self, method: Method) -> Result:
         embed, pair = self.fitting.embed(method), self.pair
-        return nearest_class_mean(
-            embed(pair.train_pre), pair.train_labels, embed(pair.test_pre), pair.test_labels, pair.num_classes
-        )
+        (train, train_labels), (test, test_labels) = pair.train_pre_and_labels, pair.test_pre_and_labels
+        found = nearest_class_mean(embed(train), train_labels, embed(test), test_labels, pair.num_classes)
+        return naming_left_out(found, pair.read_train, pair.read_test)
 
     def few_shot(self, method: Method, settings: FewShotSettings) -> Result:
         pair, classifying = self.pair, self.classifying
-        rows = drawn_rows(pair.train_labels, pair.num_classes, settings)
-        drawn = self._embed(method, pair.drawn_pre(rows, classifying.augmentation))
+        choose = lambda labels: drawn_rows(labels, pair.num_classes, settings)
+        drawn = pair.draw(choose, classifying.augmentation)
+        test, test_labels = pair.test_pre_and_labels
+        held_out = self._held_out() if classifying.tune else None
         weights, bank = None, None
         if settings.with_text:
             weights = text_weights(pair.prompts(classifying.templates))
         if settings.classifier == "coder" and "ensemble" in pair.record.templates:
             bank = np.asarray(pair.prompts("ensemble"))
             bank = bank.reshape(-1, bank.shape[-1])
-        return few_shot(
-            Pool(pair.train_labels, drawn, rows),
-            self._embed(method, pair.test_pre),
-            pair.test_labels,
+        validation = None
+        if held_out is not None:
+            pre, labels = held_out.test_pre_and_labels
+            validation = self._embed(method, pre), labels
+        found = few_shot(
+            Pool(drawn.labels, self._embed(method, drawn.pre), drawn.rows),
+            self._embed(method, test),
+            test_labels,
             pair.num_classes,
             settings,
             text_weights=weights,
             text_bank=bank,
-            validation=self._validation(method) if classifying.tune else None,
+            validation=validation,
         )
+        found = naming_left_out(found, pair.read_test, held_out.read_test if held_out else None)
+        if drawn.left_out:
+            origin = f"{pair.train.dataset}/{pair.train.split}"
+            found = replace(found, left_out={**found.left_out, origin: drawn.left_out})
+        return found
 
     def is_left_unscaled(self, method: Method) -> bool:
         """Whether what `method` projects stays as long as it then is."""
@@ -150,16 +164,16 @@ class Classes:
         length = np.linalg.norm(np.asarray(plain), axis=1, keepdims=True)
         return embedded / np.where(length == 0, 1, length)
 
-    def _validation(self, method: Method) -> tuple[jax.Array, np.ndarray]:
+    def _held_out(self) -> LabelledPair:
+        """The pictures that hyper-parameters are chosen on, as the test pictures of a pair."""
         pair = self.pair
         if "val" not in pair.record.splits or "val" in (pair.train_split, pair.test_split):
             raise JaxalignError(
                 f"{pair.record.name} has no validation split to choose hyper-parameters on; leave out --tune"
             )
-        held_out = LabelledPair(
+        return LabelledPair(
             self.fitting.workspace, self.model, pair.dataset, pair.task, pair.train_split, "val"
         )
-        return self._embed(method, held_out.test_pre), held_out.test_labels
 
 
 def _find(name: str, model: DualEncoder, pair: LabelledPair, classifying: Classifying) -> Method:

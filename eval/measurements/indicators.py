@@ -1,8 +1,10 @@
 """`jaxalign indicators`: the papers' histograms, dogs and cats, degrees of freedom, and views of the
 space."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -71,13 +73,13 @@ class Indicators:
     @cached_property
     def rows(self) -> np.ndarray:
         """Positions of the pictures that are looked at."""
-        labelled = np.flatnonzero(self.pair.query.labels[self.task] >= 0)
+        labelled = np.flatnonzero(self.pair.read_query.examples.labels[self.task] >= 0)
         count = min(len(labelled), self.indicating.max_pictures)
         return labelled[np.linspace(0, len(labelled) - 1, count).round().astype(int)]
 
     @property
     def labels(self) -> np.ndarray:
-        return self.pair.query.labels[self.task][self.rows]
+        return self.pair.read_query.examples.labels[self.task][self.rows]
 
     @cached_property
     def texts(self) -> np.ndarray:
@@ -92,10 +94,13 @@ class Indicators:
         """The pictures' embeddings `[n, d]` as they are."""
         return np.asarray(image_embeddings(self.model, self.pair.query_pre[self.rows]))
 
+    def _measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
+        return self.workspace.measure(protocol, settings, lambda: self.pair.name_left_out(compute()))
+
     def by_class(self) -> list[Run]:
         """Runs of protocol `class-indicator`, one for each method."""
         return [
-            self.workspace.measure(
+            self._measure(
                 "class-indicator",
                 self.settings | method.to_json(),
                 lambda n=name: class_indicator(self.embeddings(n), self.labels),
@@ -109,7 +114,7 @@ class Indicators:
         if self.model.config.text is None:
             return []
         return [
-            self.workspace.measure(
+            self._measure(
                 "modality-indicator",
                 self.settings | method.to_json(),
                 lambda m=method: modality_indicator(self.embeddings(m.name), self.texts),
@@ -133,20 +138,21 @@ class Indicators:
             return dogs_cats(found, self.labels, texts, ks=ks)
 
         methods = [method.to_json() for method in self.methods.values()]
-        return self.workspace.measure("dogs-cats", self.settings | {"methods": methods}, compute)
+        return self._measure("dogs-cats", self.settings | {"methods": methods}, compute)
 
     def tasks(self) -> Run:
         """The run of protocol `ambiguity`: all labellings of the same pictures."""
 
         def compute() -> Result:
-            labels = {task: values[self.rows] for task, values in self.pair.query.labels.items()}
+            whole = self.pair.read_query.examples.labels
+            labels = {task: values[self.rows] for task, values in whole.items()}
             found = {name: self.embeddings(name) for name in self.methods}
             pairs = {name: (x, x) for name, x in found.items()}
             return ambiguity(pairs, labels, labels, exclude_self=True)
 
         methods = [method.to_json() for method in self.methods.values()]
         settings = {**self.settings, "methods": methods, "tasks": sorted(self.pair.query.labels)}
-        return self.workspace.measure("ambiguity", settings, compute)
+        return self._measure("ambiguity", settings, compute)
 
     def freedom(self) -> Run:
         """The run of protocol `degrees-of-freedom`, with the class names' and PCA<-'s texts as anchors."""
@@ -158,7 +164,7 @@ class Indicators:
             with self.workspace.stages.stage("recover", f"{self.model.name}: recovering similarities"):
                 return degrees_of_freedom(images, anchors)
 
-        return self.workspace.measure("degrees-of-freedom", self.settings, compute)
+        return self._measure("degrees-of-freedom", self.settings, compute)
 
     def view(self, kind: str, seed: int = 0) -> Run:
         """The run of protocol `view`: texts, pictures and projected pictures in two dimensions."""
@@ -171,4 +177,4 @@ class Indicators:
                 return embedding_views(images, texts, subspace, view=kind, seed=seed)
 
         settings = self.settings | method.to_json() | {"view": kind, "seed": seed}
-        return self.workspace.measure("view", settings, compute)
+        return self._measure("view", settings, compute)

@@ -1,5 +1,6 @@
 """Inverted queries in the feature store: hours of optimisation that no interruption loses."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ def invert_queries(
     embeddings: np.ndarray,
     ids: Sequence[str],
     source: tuple[str, str, str],
+    left_out: Sequence[str] = (),
 ) -> Inverted:
     """The inversions of `embeddings` `[q, d]` by `method` (`oti` or `ovi`), of which the store keeps whole
     chunks.
@@ -57,6 +59,7 @@ def invert_queries(
     Args:
       ids: of the queries, each once.
       source: data set, version and split that they are from.
+      left_out: ids of the queries of that split that are not among them.
     """
     inverting = method.inverting
     if inverting is None or inverting.steps is None or not inverting.curve:
@@ -66,6 +69,8 @@ def invert_queries(
     options: dict[str, Any] = {"steps": steps, "seed": inverting.seed, "curve": list(curve)}
     if inverting.patches is not None:
         options["patches"] = inverting.patches
+    if left_out:
+        options["left_out"] = hashlib.sha256("\0".join(left_out).encode()).hexdigest()
     modality = "text" if method.name == "oti" else "image"
     key = make_key(model, *source, modality, stage=method.name, options=options)
     root = default_store() if workspace.store is None else workspace.store

@@ -1,5 +1,7 @@
 """Training and test pictures of a data set under one labelling, and prompts for its classes."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +18,32 @@ from eval.protocols.heads import text_embeddings
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
+from .readable import Readable, read_pictures
 from .workspace import Workspace, choose_task
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Training examples that were drawn.
+
+    Attributes:
+      labels: int `[n]`, of all that could be drawn.
+      rows: int `[m]`, ascending: which of those were.
+      pre: `[m, d_image]`, their pre-projection features.
+      left_out: ids of those that were drawn and cannot be read.
+    """
+
+    labels: np.ndarray
+    rows: np.ndarray
+    pre: np.ndarray
+    left_out: tuple[str, ...]
 
 
 class LabelledPair:
     """Pictures to learn from and pictures to classify; examples without label are left out of both.
+
+    `train`, `test` and `train_labels` are of the whole splits, which are there before any picture is read;
+    everything else is about the pictures that can be read.
 
     Args:
       task: the labelling; by default the data set's first one.
@@ -50,7 +73,7 @@ class LabelledPair:
         self.test = self._load(self.test_split)
         self.task = choose_task(self.test, task)
         self.names = self.test.label_names[self.task]
-        self._test_rows, self.test_labels = self._labelled(self.test)
+        self._labelled(self.test)  # says what is wrong before any picture is read
 
     @property
     def num_classes(self) -> int:
@@ -64,7 +87,7 @@ class LabelledPair:
             "version": self.test.version,
             "task": self.task,
             "test": self.test.split,
-        }
+        } | self.workspace.picture_settings
 
     @cached_property
     def train(self) -> Examples:
@@ -74,40 +97,75 @@ class LabelledPair:
 
     @cached_property
     def train_labels(self) -> np.ndarray:
-        """Int `[n]`, of the training examples that have a label."""
+        """Int `[n]`, of all training examples that have a label."""
         return self._train_rows_and_labels[1]
 
     @cached_property
-    def test_pre(self) -> np.ndarray:
-        """Pre-projection features `[t, d_image]` of the test examples that have a label."""
-        return take(self.workspace.images(self.model, self.test).values, self._test_rows)
+    def read_test(self) -> Readable:
+        return read_pictures(self.workspace, self.model, self.test)
 
     @cached_property
-    def train_pre(self) -> np.ndarray:
-        """Pre-projection features `[n, d_image]` of the training examples that have a label."""
-        rows = self._train_rows_and_labels[0]
-        return take(self.workspace.images(self.model, self.train).values, rows)
+    def read_train(self) -> Readable:
+        return read_pictures(self.workspace, self.model, self.train)
 
-    def drawn_pre(self, rows: np.ndarray, augmentation: int | None) -> np.ndarray:
-        """Pre-projection features `[m, d_image]` of the labelled training examples at `rows`.
+    @cached_property
+    def test_pre_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pre-projection features `[t, d_image]` and labels int `[t]` of the test examples with a label."""
+        rows, labels = self._labelled(self.read_test.examples)
+        return take(self.read_test.pre, rows), labels
+
+    @cached_property
+    def train_pre_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same, `[n, d_image]` and int `[n]`, of the training examples."""
+        rows, labels = self._labelled(self.read_train.examples)
+        return take(self.read_train.pre, rows), labels
+
+    def draw(self, choose: Callable[[np.ndarray], np.ndarray], augmentation: int | None = None) -> "Drawn":
+        """Some of the labelled training examples, with their features.
+
+        Where a picture that is drawn cannot be read, and may be left out, all are drawn again without it. So
+        what is drawn depends on the pictures alone, and not on what the store holds.
+
+        Args:
+          choose: from labels int `[n]` to ascending positions int `[m]`.
+          augmentation: as for `subset_features`.
+        """
+        rows, labels = self._train_rows_and_labels
+        lost: list[str] = []
+        while True:
+            chosen = choose(labels)
+            pre, unreadable = self._read_drawn(rows[chosen], augmentation)
+            if not unreadable:
+                return Drawn(labels, chosen, pre, tuple(lost))
+            lost += unreadable
+            kept = ~np.isin(np.array(self.train.ids)[rows], unreadable)
+            rows, labels = rows[kept], labels[kept]
+
+    def _read_drawn(self, rows: np.ndarray, augmentation: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Features `[m, d_image]` of the training examples at `rows`, and ids of those that were left out.
 
         Out of those of the whole split where they are at hand or hardly more, else only these are computed.
         """
         many = len(self.train) < 2 * len(rows)
-        if augmentation is None and (many or "train_pre" in self.__dict__ or self._is_stored()):
-            return self.train_pre[rows]
+        if augmentation is None and (many or "read_train" in self.__dict__ or self._is_stored()):
+            shown = self.read_train
+            lost = rows[~np.isin(rows, shown.rows)]
+            at = np.searchsorted(shown.rows, np.setdiff1d(rows, lost))
+            return shown.pre[at], tuple(self.train.ids[row] for row in lost)
         name = f"{self.train.dataset}/{self.train.split}"
         with self.workspace.stages.stage(
             "embed", f"{self.model.name}: {name}, {len(rows)} pictures that are drawn", len(rows)
         ) as advance:
-            return subset_features(
+            found = subset_features(
                 self.model,
                 self.train,
-                self._train_rows_and_labels[0][rows],
+                rows,
                 augmentation=augmentation,
                 store=self.workspace.store,
+                unreadable=self.workspace.unreadable,
                 progress=advance,
-            ).values
+            )
+        return found.values, found.left_out
 
     def prompts(self, templates: str = "single") -> np.ndarray:
         """Embeddings `[c, t, d]` of the class names in each of a data set's templates of that name."""

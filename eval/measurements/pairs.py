@@ -1,21 +1,26 @@
 """Queries and gallery of a data set: which splits, which labels, and their features once they are needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from eval.datasets import Examples, fill_template, find_dataset
+from eval.protocols import Result
 from eval.protocols.text_retrieval import Captions, collect_captions
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
+from .readable import Readable, naming_left_out, read_pictures
 from .workspace import Workspace, choose_task
 
 
 class ImagePair:
     """Pictures as queries, and pictures as gallery; the same ones where both splits are the same.
+
+    `query`, `gallery` and `distractors` are the whole splits, which are there before any picture is read;
+    everything else is about the pictures that can be read.
 
     Args:
       query, gallery: splits; by default those of the data set's protocol.
@@ -63,6 +68,7 @@ class ImagePair:
             "query": self.query.split,
             "gallery": self.gallery.split,
         }
+        found |= self.workspace.picture_settings
         return found if self.distractors is None else found | {"distractors": self.distractors.dataset}
 
     @property
@@ -70,35 +76,77 @@ class ImagePair:
         """Whether lists of positives (ROxford, RParis) stand in place of labels."""
         return bool(self.query.ground_truth)
 
+    @property
+    def has_captions_alone(self) -> bool:
+        """Whether captions (COCO, Flickr30k, nocaps) stand in place of labels."""
+        return not self.query.labels and bool(self.query.captions)
+
     def tasks(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         """Labellings: `wanted`, or the data set's first one; one empty name where there are lists of
-        positives."""
-        if self.has_ground_truth:
+        positives, or captions alone."""
+        if self.has_ground_truth or self.has_captions_alone:
             return ("",)
         return tuple(choose_task(self.query, task) for task in wanted or ("",))
 
     def labels(self, task: str) -> tuple[np.ndarray, np.ndarray]:
         """Labels int `[q]` and `[g]` of queries and gallery."""
-        missing = -np.ones(0 if self.distractors is None else len(self.distractors), np.int32)
-        return self.query.labels[task], np.concatenate([self.gallery.labels[task], missing])
+        missing = -np.ones(0 if self.distractors is None else len(self.read_distractors.rows), np.int32)
+        own = self.read_gallery.examples.labels[task]
+        return self.read_query.examples.labels[task], np.concatenate([own, missing])
 
     @cached_property
+    def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
+        """For each query its positions in the gallery under `easy`, `hard` and `junk`."""
+        truth = self.read_query.examples.ground_truth
+        if not self.read_gallery.left_out:
+            return truth
+        place = np.full(len(self.gallery), -1)
+        place[self.read_gallery.rows] = np.arange(len(self.read_gallery.rows))
+        kept = lambda rows: [int(place[row]) for row in rows if place[row] >= 0]
+        return tuple({kind: kept(rows) for kind, rows in lists.items()} for lists in truth)
+
+    @cached_property
+    def read_query(self) -> Readable:
+        return read_pictures(self.workspace, self.model, self.query)
+
+    @cached_property
+    def read_gallery(self) -> Readable:
+        return self.read_query if self.same else read_pictures(self.workspace, self.model, self.gallery)
+
+    @cached_property
+    def read_distractors(self) -> Readable:
+        if self.distractors is None:
+            raise JaxalignError(f"{self.record.name} was loaded without distractors")
+        return read_pictures(self.workspace, self.model, self.distractors)
+
+    @property
     def query_pre(self) -> np.ndarray:
         """Pre-projection features `[q, d_image]`."""
-        return self.workspace.images(self.model, self.query).values
+        return self.read_query.pre
 
     @cached_property
     def gallery_pre(self) -> np.ndarray:
         """Pre-projection features `[g, d_image]`, those of the distractors last."""
-        own = self.query_pre if self.same else self.workspace.images(self.model, self.gallery).values
         if self.distractors is None:
-            return own
-        return np.concatenate([own, self.workspace.images(self.model, self.distractors).values])
+            return self.read_gallery.pre
+        return np.concatenate([self.read_gallery.pre, self.read_distractors.pre])
+
+    def name_left_out(self, result: Result) -> Result:
+        """`result` of queries and gallery, with the names of the pictures that were left out."""
+        more = None if self.distractors is None else self.read_distractors
+        return naming_left_out(result, self.read_query, self.read_gallery, more)
+
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where queries `[q]` and gallery `[g]` are in their whole splits, distractors behind the gallery."""
+        gallery = self.read_gallery.rows
+        if self.distractors is not None:
+            gallery = np.concatenate([gallery, len(self.gallery) + self.read_distractors.rows])
+        return self.read_query.rows, gallery
 
     def name_prompts(self, task: str) -> tuple[list[str], np.ndarray]:
         """A prompt for each class of `task` that the gallery has, and their labels."""
         names = self.gallery.label_names[task]
-        labels = np.unique(self.gallery.labels[task])
+        labels = np.unique(self.read_gallery.examples.labels[task])
         labels = labels[labels >= 0]
         return [fill_template(self.record.template, names[i]) for i in labels], labels
 
@@ -110,6 +158,24 @@ class ImagePair:
             name = f"{task} names of {self.record.name}"
             self._names[task] = self.workspace.texts(self.model, name, ids, prompts), labels
         return self._names[task]
+
+    def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What finds pictures: `name_features`, or without a labelling all captions; labels of the gallery.
+
+        Returns:
+          Pre-projection features `[t, d_text]`, labels int `[t]` of the texts and `[g]` of the pictures.
+        """
+        if not self.has_captions_alone:
+            return *self.name_features(task), self.labels(task)[1]
+        examples = self.read_gallery.examples
+        captions = [(row, i, text) for row, own in enumerate(examples.captions) for i, text in enumerate(own)]
+        pre = self.workspace.texts(
+            self.model,
+            f"captions of the pictures of {examples.dataset} {examples.split}",
+            [f"{examples.ids[row]}#{i}" for row, i, _ in captions],
+            [text for *_, text in captions],
+        )
+        return pre, np.array([row for row, *_ in captions], np.int32), np.arange(len(examples))
 
 
 class CaptionPair:
@@ -136,8 +202,16 @@ class CaptionPair:
         examples = self.examples
         return {"dataset": examples.dataset, "version": examples.version, "query": examples.split}
 
+    @property
+    def name(self) -> str:
+        """What the feature store calls the captions."""
+        return f"captions of {self.examples.dataset} {self.examples.split}"
+
+    def name_left_out(self, result: Result) -> Result:
+        """`result` as it is: captions are all read."""
+        return result
+
     @cached_property
     def pre(self) -> np.ndarray:
         """Pre-projection features `[n, d_text]` of all captions."""
-        name = f"captions of {self.examples.dataset} {self.examples.split}"
-        return self.workspace.texts(self.model, name, self.captions.ids, self.captions.texts)
+        return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)

@@ -1,6 +1,6 @@
 """`jaxalign retrieve` and `text-retrieve`: every method on the same queries and the same gallery."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from eval.protocols.methods import BASELINES, Embed, Method, MethodOptions, defa
 from eval.protocols.text_retrieval import text_retrieval
 from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
 
 from .inversions import Inverted, invert_queries
 from .pairs import CaptionPair, ImagePair
@@ -89,7 +90,12 @@ def measure_image_retrieval(
     facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
     fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
     runs: dict[str, list[Run]] = {task: [] for task in tasks}
-    for method in methods:
+    if pair.has_captions_alone and not retrieving.text_image:
+        raise JaxalignError(
+            f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
+            " pictures (--text-image), or captions (`jaxalign text-retrieve`)"
+        )
+    for method in methods if not pair.has_captions_alone else ():
         embedded: list[tuple[Any, Any, Inverted | None]] = []  # empty as long as all of its runs are found
 
         def compute(task: str, method: Method = method, embedded: list = embedded) -> Result:
@@ -100,10 +106,8 @@ def measure_image_retrieval(
         for task in tasks:
             settings = facts | {"task": task} | method.to_json()
             runs[task].append(workspace.measure("image-retrieval", settings, lambda t=task, c=compute: c(t)))
-    names_runs = (
-        _measure_names(workspace, model, pair, fitting, methods, tasks) if retrieving.text_image else []
-    )
-    return [run for task in tasks for run in runs[task]] + names_runs
+    further = measure_text_image(workspace, model, pair, retrieving, fitting) if retrieving.text_image else []
+    return [run for task in tasks for run in runs[task]] + further
 
 
 def _embed_images(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
@@ -113,11 +117,10 @@ def _embed_images(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[An
     if not method.inverts:
         own = pair.same and pair.distractors is None
         return gallery if own else np.asarray(embed(pair.query_pre)), gallery, None
-    query = pair.query
+    query, lost = pair.read_query.examples, pair.read_query.left_out
     source = (query.dataset, query.version, query.split)
-    inverted = invert_queries(
-        fitting.workspace, pair.model, method, np.asarray(embed(pair.query_pre)), query.ids, source
-    )
+    embedded = np.asarray(embed(pair.query_pre))
+    inverted = invert_queries(fitting.workspace, pair.model, method, embedded, query.ids, source, lost)
     return inverted.embeddings, gallery, inverted
 
 
@@ -126,13 +129,18 @@ def _measure_images(
 ) -> Result:
     exclude: Any = False
     if pair.has_ground_truth:
-        measure = lambda q: landmark_retrieval(q, gallery, pair.query.ground_truth)
+        measure = lambda q: landmark_retrieval(q, gallery, pair.ground_truth)
     else:
         labels = pair.labels(task)
         exclude = np.arange(len(labels[0])) if pair.same else False
         measure = lambda q: retrieval(q, gallery, *labels, exclude_self=exclude, protocol=protocol)
     result = _with_curve(measure, query, inverted)
-    return Result(result.metrics, {**result.arrays, **first_results(query, gallery, exclude)})
+    first, (queries, items) = first_results(query, gallery, exclude), pair.positions()
+    shown = {  # in the whole splits, which the report has the pictures of
+        "shown_queries": queries[first["shown_queries"]].astype(np.int32),
+        "first_results": items[first["first_results"]].astype(np.int32),
+    }
+    return pair.name_left_out(Result(result.metrics, {**result.arrays, **shown}))
 
 
 def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted | None) -> Result:
@@ -149,30 +157,36 @@ def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted
     return Result(result.metrics, {**result.arrays, **curve})
 
 
-def _measure_names(
+def measure_text_image(
     workspace: Workspace,
     model: DualEncoder,
     pair: ImagePair,
-    fitting: Fitting,
-    methods: Sequence[Method],
-    tasks: Sequence[str],
+    retrieving: Retrieving,
+    fitting: Fitting | None = None,
 ) -> list[Run]:
-    """Names find pictures: with both heads as they are, and with both filtered by each band."""
+    """Runs of protocol `text-image`: texts find pictures, with both heads as they are, and filtered by bands.
+
+    The texts are the names of the classes, or every caption where a data set has captions and no labels.
+    IsoCLIP's appendix H says that its heads make this worse.
+    """
+    model.require_text()
+    fitting = fitting or Fitting(workspace, model, lambda: pair.gallery_pre)
+    names = retrieving.methods or default_methods(model, "image", retrieving.options)
+    methods = [find_method(name, model, "image", retrieving.options) for name in dict.fromkeys(names)]
     runs = []
     plain = Method(BASELINES["image"], "image")
-    for task in tasks if not pair.has_ground_truth else ():
+    for task in pair.tasks(retrieving.tasks) if not pair.has_ground_truth else ():
         for method in (plain, *(m for m in methods if m.band is not None)):
 
             def compute(task: str = task, method: Method = method) -> Result:
-                texts, labels = pair.name_features(task)
+                texts, labels, gallery_labels = pair.text_features(task)
                 if method.band is None:
                     text, gallery = text_embeddings(model, texts), image_embeddings(model, pair.gallery_pre)
                 else:
                     heads = ja.isoclip(model.projectors, *method.band, fitting.spectrum)
                     text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
-                return names_find_pictures(
-                    np.asarray(text), np.asarray(gallery), labels, pair.labels(task)[1]
-                )
+                found = names_find_pictures(np.asarray(text), np.asarray(gallery), labels, gallery_labels)
+                return pair.name_left_out(found)
 
             settings = model_settings(model) | pair.settings | {"task": task} | method.to_json()
             settings["method"] = "text-image" if method is plain else f"text-image {method.name}"

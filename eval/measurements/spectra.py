@@ -6,7 +6,7 @@ from eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
 from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 
-from .sweep import Sweeping, labelled_pictures
+from .sweep import Sweeping, captions, labelled_pictures
 from .workspace import Workspace, model_settings
 
 
@@ -30,24 +30,31 @@ def measure_parts(
     sweeping: Sweeping,
     width: int | None = None,
     step: int | None = None,
+    modality: str = "image",
 ) -> Run:
-    """The run of protocol `spectral-parts` on a data set's pictures, as `bands_of_the_spectrum` says."""
-    pair, facts, examples = labelled_pictures(workspace, model, dataset, sweeping)
+    """The run of protocol `spectral-parts` on a data set's pictures or captions, as `bands_of_the_spectrum`
+    says."""
+    source = captions if modality == "text" else labelled_pictures
+    pair, facts, examples = source(workspace, model, dataset, sweeping)
     settings = model_settings(model) | pair.settings | facts
+    if modality == "text":
+        settings["modality"] = modality
     settings |= {"width": width, "step": step, "max_queries": sweeping.max_queries}
 
     def compute() -> Result:
         query, gallery, query_labels, gallery_labels, exclude = examples()
         with workspace.stages.stage("parts", f"{model.name}: parts of the spectrum on {dataset}"):
-            return bands_of_the_spectrum(
+            found = bands_of_the_spectrum(
                 model.projectors,
                 query,
                 gallery,
                 query_labels,
                 gallery_labels,
+                modality=modality,
                 exclude_self=exclude,
                 width=width,
                 step=step,
             )
+        return pair.name_left_out(found)
 
     return workspace.measure("spectral-parts", settings, compute)

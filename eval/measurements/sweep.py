@@ -59,7 +59,7 @@ def measure_sweep(
             f" of 0 or more, the smallest two with a sum below {r}"
         )
     k_top, k_bottom = (tuple(k for k in grid if k < r) for grid in grids)
-    source = _captions if modality == "text" else labelled_pictures
+    source = captions if modality == "text" else labelled_pictures
     pair, facts, examples = source(workspace, model, dataset, sweeping)
     settings = model_settings(model) | pair.settings | facts | {"modality": modality}
     settings |= {"k_top": list(k_top), "k_bottom": list(k_bottom), "max_queries": sweeping.max_queries}
@@ -67,7 +67,7 @@ def measure_sweep(
     def compute() -> Result:
         query, gallery, query_labels, gallery_labels, exclude = examples()
         with workspace.stages.stage("sweep", f"{model.name}: {len(k_top) * len(k_bottom)} bands"):
-            return band_sweep(
+            found = band_sweep(
                 model.projectors,
                 query,
                 gallery,
@@ -78,6 +78,7 @@ def measure_sweep(
                 modality=modality,
                 exclude_self=exclude,
             )
+        return pair.name_left_out(found)
 
     return workspace.measure("band-sweep", settings, compute)
 
@@ -102,7 +103,8 @@ def labelled_pictures(workspace: Workspace, model: DualEncoder, dataset: str, sw
     return pair, {"task": task}, examples
 
 
-def _captions(workspace: Workspace, model: DualEncoder, dataset: str, sweeping: Sweeping) -> Any:
+def captions(workspace: Workspace, model: DualEncoder, dataset: str, sweeping: Sweeping) -> Any:
+    """The same for captions, of which one picture's have one label."""
     pair = CaptionPair(workspace, model, dataset, sweeping.query)
 
     def examples() -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import jaxalign as ja
 from eval.datasets import Examples, load_split
 from eval.features import key as feature_key
-from eval.features.embed import BATCH
+from eval.features.embed import BATCH, Unreadable
 from eval.features.obtain import image_features, text_features
 from eval.features.store import Features
 from eval.protocols import Result
@@ -31,6 +31,8 @@ class Workspace:
       store: folder or URL of the feature stores; `default_store()` by default.
       data_dir: folder of prepared data sets; TFDS's by default.
       batch_size: pictures that pass through the tower together; by default what suits a CPU.
+      unreadable: whether a picture that cannot be read ends a measurement, or is left out and named in its
+        run.
       stages: shows progress.
     """
 
@@ -38,6 +40,7 @@ class Workspace:
     store: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     batch_size: int | None = None
+    unreadable: Unreadable = "fail"
     stages: Stages = dataclasses.field(default_factory=Stages)
 
     def load_model(self, name: str | os.PathLike, layout: str = "paper") -> DualEncoder:
@@ -51,12 +54,22 @@ class Workspace:
         with self.stages.timed("read"):
             return load_split(dataset, split, self.data_dir)
 
+    @property
+    def picture_settings(self) -> dict[str, Any]:
+        """What a run's settings say of pictures that cannot be read: nothing, where they end it."""
+        return {} if self.unreadable == "fail" else {"unreadable": self.unreadable}
+
     def images(self, model: DualEncoder, examples: Examples) -> Features:
         """Pre-projection features of a split's pictures, under a progress bar."""
         title = f"{model.name}: {examples.dataset}/{examples.split}, {len(examples)} pictures"
         with self.stages.stage("embed", title, len(examples)) as advance:
             return image_features(
-                model, examples, store=self.store, progress=advance, batch_size=self.batch_size or BATCH
+                model,
+                examples,
+                store=self.store,
+                unreadable=self.unreadable,
+                progress=advance,
+                batch_size=self.batch_size or BATCH,
             )
 
     def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -82,7 +95,9 @@ class Workspace:
         start = time.perf_counter()
         result = compute()
         seconds = time.perf_counter() - start
-        run = Run(protocol, settings, result.metrics, result.arrays, round(seconds, 3))
+        run = Run(
+            protocol, settings, result.metrics, result.arrays, round(seconds, 3), left_out=result.left_out
+        )
         if self.out is not None:
             write_run(self.out, run)
         return run

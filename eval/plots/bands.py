@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from eval.runs import Run
 
-from .figures import BLUE, ORANGE, panels, styled, title
+from .figures import BLUE, ORANGE, panels, styled, task_of, title
 
 _MOST_NUMBERS = 15  # columns up to which every cell has its number
 
@@ -86,5 +86,5 @@ def draw_growth(run: Run) -> Figure:
     ax.set_xlabel(f"directions added to the {middle} in the middle")
     ax.set_ylabel("mAP in %")
     ax.legend()
-    title(figure, f"{run.settings['model']} on {run.settings['dataset']}, {run.settings['task']}")
+    title(figure, f"{run.settings['model']} on {run.settings['dataset']}{task_of(run)}")
     return figure

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from eval.runs import Run
 from jaxalign.errors import JaxalignError
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
@@ -43,6 +44,11 @@ def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8) -> 
 def title(figure: Figure, text: str) -> None:
     """One line above all panels; names are shown as they are, without reading them as formulas."""
     figure.suptitle(text, fontsize=11, parse_math=False)
+
+
+def task_of(run: Run) -> str:
+    """The labelling, for the end of a title; empty for captions, which have none."""
+    return f", {run.settings['task']}" if "task" in run.settings else ""
 
 
 def legend_below(figure: Figure, axes: Any, markerscale: float = 1.0) -> None:

@@ -19,6 +19,7 @@ from .figures import (
     occupied,
     panels,
     styled,
+    task_of,
     title,
 )
 
@@ -37,7 +38,7 @@ def draw_class_histograms(runs: Sequence[Run]) -> Figure:
         ax.set_xlim(*occupied(a["edges"], (a["same"], a["different"])))
         ax.set_title(f"{run.settings['method']}: overlap {numbers['overlap']:.3f}, IoU {numbers['iou']:.3f}")
     _label(figure, axes[: len(runs)], _COLUMNS)
-    title(figure, f"{_about(runs[0])}, {runs[0].settings['task']}")
+    title(figure, f"{_about(runs[0])}{task_of(runs[0])}")
     return figure
 
 
@@ -73,7 +74,7 @@ def draw_parts(run: Run) -> Figure:
         start, stop = numbers["k_top"], run.metrics["singular_values"] - numbers["k_bottom"] - 1
         ax.set_title(f"{name}, {start} to {stop}: mAP {numbers['mAP']:.1f}")
     _label(figure, list(axes[0]), len(parts))
-    title(figure, f"{_about(run)}, {run.settings['task']}: parts of the inter-modal spectrum")
+    title(figure, f"{_about(run)}{task_of(run)}: parts of the inter-modal spectrum")
     return figure
 
 

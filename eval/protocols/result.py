@@ -1,6 +1,6 @@
 """What a protocol gives, and how sure a difference between two of them is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,12 @@ class Result:
     Attributes:
       metrics: JSON; percentages where a name does not say otherwise, None where something is not defined.
       arrays: for plots and for paired comparisons, by name.
+      left_out: names of pictures that took no part because they cannot be read, by data set and split.
     """
 
     metrics: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:

@@ -9,8 +9,18 @@ from eval.runs import Run
 MODEL, DATASET = "model", "dataset"
 METHOD = ("classifier", "method", "modality")  # a run has some of them, or none
 MODEL_DETAILS = ("weights", "layout", "dtype", "embedding_dtype")
-DATASET_DETAILS = ("version", "query", "gallery", "distractors", "split", "train", "test", "task")
-ADDED = ("distractors",)  # details that make a difference by being there
+DATASET_DETAILS = (
+    "version",
+    "query",
+    "gallery",
+    "distractors",
+    "split",
+    "train",
+    "test",
+    "task",
+    "unreadable",
+)
+ADDED = ("distractors", "unreadable")  # details that make a difference by being there
 NESTING = 4  # levels of settings and metrics that are taken apart
 
 Label = Callable[[Run], str]

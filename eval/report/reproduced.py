@@ -54,12 +54,14 @@ def _restore(content: Mapping[str, Any]) -> Reproduction:
             record["reason"],
             record["model"],
             tuple(record["runs"]),
+            record.get("left_out", {}),
         )
         for record in content["cells"]
     ]
     missing = [(Missing(m["what"], m["advice"]), m["cells"]) for m in content["missing"]]
     table = Table(content["table"], content["title"], "", content["unit"], {}, digits=content["digits"])
-    return Reproduction(table, tuple(outcomes), tuple(missing), content["protocol"])
+    layout = content.get("layout", content["protocol"])
+    return Reproduction(table, tuple(outcomes), tuple(missing), content["protocol"], layout)
 
 
 def _shown(reproduction: Reproduction) -> ReproducedTable:

@@ -130,6 +130,9 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
         if key not in METHOD and all(other.get(key, key) == value for other in every)
     }
     versions: dict[str, Mapping[str, str]] = {show(run.versions, most=64): run.versions for run in runs}
+    lost = {origin: len(names) for run in runs for origin, names in run.left_out.items()}
+    if lost:
+        shared["left out, unreadable"] = ", ".join(f"{count} of {origin}" for origin, count in lost.items())
     return shared | {
         "runs": str(len(runs)),
         "seconds": show(float(sum(run.seconds for run in runs))),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec as find_spec_of
 from pathlib import Path
 
 from eval.availability import find_dataset_copy, find_model
@@ -11,6 +12,8 @@ from jaxalign.specs import find_spec
 
 from .cells import Cell
 from .printed_names import BACKBONES
+
+_PACKAGES = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # of views: module, name
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,12 @@ class Places:
     def missing_for(self, cell: Cell) -> list[Missing]:
         """What a cell lacks."""
         weights = self.find_weights(cell.backbone)
-        data = self.missing_dataset(cell.dataset)
-        return [lacking for lacking in (weights, data) if isinstance(lacking, Missing)]
+        data = self.missing_dataset(cell.dataset) if cell.dataset else None
+        package = _PACKAGES.get(cell.settings.get("view", ""))
+        lacking = [found for found in (weights, data) if isinstance(found, Missing)]
+        if package is not None and find_spec_of(package[0]) is None:
+            lacking.append(Missing(f"package {package[1]}", "pip install 'jaxalign[plots]'"))
+        return lacking
 
 
 def candidates(backbone: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The printed tables and figures with numbers: one record each, which says how its cells are measured."""
+"""The papers' tables and figures: one record each, which says how its cells are measured."""
 
 import csv
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ FEW_SHOT_DATASETS = (
 
 @dataclass(frozen=True)
 class Table:
-    """A printed table.
+    """A printed table, or the numbers behind a figure, which mostly are not printed.
 
     Attributes:
       name: what `jaxalign reproduce` is called with.
@@ -77,10 +77,12 @@ class Table:
         return rows
 
 
-_IMAGES = {"protocol": "image-retrieval", "uncropped": True}
+_IMAGES = {"protocol": "image-retrieval", "uncropped": True, "distractors": True}
 _REEVALUATED = {"protocol": "image-retrieval"}
 _TEXTS = {"protocol": "text-retrieval"}
 _FEW_SHOT = {"protocol": "few-shot"}
+_PARTS, _BANDS = {"protocol": "spectral-parts"}, {"protocol": "band-selection"}
+_IMAGENET = {"dataset": "imagenet", "split": "val"}
 _MAP, _PERCENT = "mAP, %", "accuracy, %"
 
 
@@ -102,12 +104,33 @@ _RECORDS = (
     _isoclip("table3", "table 3: classification", "table3_classification_accuracy", _PERCENT, {}),
     _isoclip("table4", "table 4: ablations of the image projector", "table4_ablations_map", _MAP, _IMAGES),
     _isoclip(
+        "figure2",
+        "figure 2: spectra of the inter-modal operator",
+        "figure2_spectra",
+        "singular values",
+        {"protocol": "spectrum"},
+    ),
+    _isoclip(
+        "figure3",
+        "figure 3: what the top, the middle and the bottom carry (captions: our choice)",
+        "figure3_spectral_parts",
+        "mAP in %, mean cosines",
+        _PARTS,
+    ),
+    _isoclip(
         "figure4",
         "figure 4: overlap of dog-dog and dog-cat similarities",
         "figure4_dogs_vs_cats_iou",
         "intersection over union",
         {"protocol": "dogs-cats", "dataset": "dogs-vs-cats", "metric": "iou"},
         digits=3,
+    ),
+    _isoclip(
+        "figure5",
+        "figure 5: search for the bands of ViT-B/16",
+        "figure5_band_search",
+        "mAP in %, singular directions left out",
+        _BANDS,
     ),
     _isoclip(
         "tableS5",
@@ -132,6 +155,50 @@ _RECORDS = (
         digits=0,
     ),
     _isoclip("sectionF3", "section F.3: DINOv2 for comparison", "sectionF3_dinov2_map", _MAP, _IMAGES),
+    _isoclip(
+        "figureS6",
+        "figure S6: share of the ten largest eigenvalues of the intra-modal operator",
+        "figureS6_intra_modal_spectra",
+        "share",
+        {"protocol": "spectrum"},
+        digits=3,
+    ),
+    _isoclip(
+        "figureS7",
+        "figure S7: similarities by class on CUB",
+        "figureS7_similarities_by_class",
+        "overlap, IoU and mean cosines",
+        {"protocol": "class-indicator"},
+        digits=3,
+    ),
+    _isoclip(
+        "figureS8",
+        "figure S8: the middle grown to either end, on CUB",
+        "figureS8_grown_middle",
+        _MAP,
+        _PARTS,
+    ),
+    _isoclip(
+        "figureS9",
+        "figure S9: bands on the data sets of captions",
+        "figureS9_band_search_text",
+        "mAP in %, singular directions left out",
+        _BANDS | {"modality": "text"},
+    ),
+    _isoclip(
+        "figureS10",
+        "figure S10: bands on the data sets of pictures that have labels",
+        "figureS10_band_search",
+        "mAP in %, singular directions left out",
+        _BANDS,
+    ),
+    _isoclip(
+        "sectionH",
+        "section H: texts find pictures, with IsoCLIP's heads and the original ones (data sets: our choice)",
+        "sectionH_text_image",
+        "mAP and recall at 1, %",
+        {"protocol": "text-image"},
+    ),
     _reevaluating(
         "table1",
         "table 1: dogs and cats",
@@ -158,6 +225,30 @@ _RECORDS = (
         "table3", "table 3: image-to-image retrieval", "table3_image_retrieval_map", _MAP, _REEVALUATED
     ),
     _reevaluating(
+        "figure2",
+        "figure 2: similarities of dogs and cats, by class and by modality",
+        "figure2_similarities",
+        "overlap, IoU, gap and mean cosines",
+        {"dataset": "dogs-vs-cats"},
+        digits=3,
+    ),
+    _reevaluating(
+        "figure5",
+        "figure 5: similarities on ImageNet, by class and by modality",
+        "figure5_similarities",
+        "overlap, IoU, gap and mean cosines",
+        _IMAGENET,
+        digits=3,
+    ),
+    _reevaluating(
+        "figure6-methods",
+        "figure 6: few-shot adaptation of ResNet-50, mean over eleven data sets",
+        "figure6_methods",
+        _PERCENT,
+        _FEW_SHOT | {"with_text": True},
+        datasets=FEW_SHOT_DATASETS,
+    ),
+    _reevaluating(
         "figure6",
         "figure 6 and supplement: few-shot classification with and without texts, for each data set",
         "supplement_few_shot_per_dataset_accuracy",
@@ -172,6 +263,30 @@ _RECORDS = (
         "change of mAP, percentage points",
         {"protocol": "image-retrieval", "dataset": "bdd100k", "method": "pca", "minus": "image-image"},
         columns={"pca_minus_original_map": {}},
+    ),
+    _reevaluating(
+        "figure7",
+        "figure 7: views of texts, pictures and projected pictures",
+        "figure7_views",
+        "distance of the centroids of pictures and projected pictures",
+        {"protocol": "view"} | _IMAGENET,
+        digits=3,
+    ),
+    _reevaluating(
+        "figure8",
+        "figure 8: the gap before and after PCA<-, without and with the mean",
+        "figure8_modality_gap",
+        "overlap, gap and mean cosines",
+        {"protocol": "modality-indicator"} | _IMAGENET,
+        digits=3,
+    ),
+    _reevaluating(
+        "appendixA",
+        "appendix A: similarities of pictures out of those to texts",
+        "appendixA_recovery",
+        "error of a cosine",
+        {"protocol": "degrees-of-freedom"} | _IMAGENET,
+        digits=6,
     ),
 )
 TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _RECORDS})

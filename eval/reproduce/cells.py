@@ -27,8 +27,9 @@ _TEXTS = (
     "templates",
     "metric",
     "minus",
+    "view",
 )
-_FLAGS = ("with_text", "projected", "uncropped")
+_FLAGS = ("with_text", "projected", "uncropped", "distractors")
 _TRUTH = {"yes": True, "no": False, "true": True, "false": False}
 _ALIASES = {"model": "backbone", "num_pseudo_patches": "patches"}
 _UNCOMPARED = ("latency_ms", "latency_std_ms")  # of the authors' GPU
@@ -40,7 +41,15 @@ PROTOCOLS = {
     "few-shot": "accuracy",
     "band-selection": "best.k_top",
     "dogs-cats": "image_image_mAP",
+    "text-image": "mAP",
+    "spectrum": "effective_rank",
+    "spectral-parts": "parts.middle.mAP",
+    "class-indicator": "overlap",
+    "modality-indicator": "overlap",
+    "degrees-of-freedom": "with_texts.largest_error",
+    "view": "adjusted.shift",
 }
+_WITHOUT_DATA = ("spectrum",)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Cell:
     Attributes:
       labels: how the table names it, by column.
       backbone: as printed.
-      dataset: our name; empty for a mean.
+      dataset: our name; empty for a mean, and for what is about the model alone.
       settings: of the measurement: `protocol`, `method` and so on.
       metric: which number of its metrics, names joined by points.
       printed: the number in the paper; None where a table has none.
@@ -185,7 +194,7 @@ def _fill_averages(cells: Sequence[Cell]) -> list[Cell]:
                     f"{cell.name} is the mean of nothing; expected rows of data sets beside it"
                 )
             cell = replace(cell, members=members)
-        elif not cell.dataset and not cell.members:
+        elif not cell.dataset and not cell.members and cell.settings["protocol"] not in _WITHOUT_DATA:
             raise JaxalignError(f"{cell.name} has no data set; expected a column of that name")
         filled.append(cell)
     return filled

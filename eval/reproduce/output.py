@@ -20,6 +20,7 @@ _ROWS = (
     "number",
     "num_pseudo_patches",
     "task",
+    "metric",
 )  # what lines of a block are, the first there is
 
 
@@ -52,7 +53,7 @@ def blocks(reproduction: Reproduction) -> list[Block]:
     labels = list(shown[0].cell.labels)
     head = next((name for name in _ROWS if name in labels), "")
     across = "shots" if head == "dataset" and "shots" in labels else ""
-    parted = ("protocol", "backbone", "model", *(("classifier", "inputs", "projected") if across else ()))
+    parted = ("protocol", "backbone", "model", "modality", *(("classifier", "inputs", "projected") if across else ()))
     columns = [
         name for name in labels if name != head and name not in parted and (not across or name == across)
     ]
@@ -93,12 +94,14 @@ def to_json(reproduction: Reproduction) -> dict[str, Any]:
         "unit": table.unit,
         "digits": table.digits,
         "protocol": reproduction.protocol,
+        "layout": reproduction.layout or reproduction.protocol,
         "summary": {s: reproduction.count(s) for s in ("measured", "missing", "failed", "incomplete")},
         "cells": [_record(outcome) for outcome in reproduction.outcomes],
         "missing": [
             {"what": missing.what, "advice": missing.advice, "cells": count}
             for missing, count in reproduction.missing
         ],
+        "left_out": {origin: list(names) for origin, names in reproduction.left_out.items()},
         "versions": package_versions(),
     }
 
@@ -115,6 +118,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "in_table": cell.shown,
         "model": outcome.model,
         "runs": list(outcome.runs),
+        "left_out": {origin: list(names) for origin, names in outcome.left_out.items()},
     }
 
 
@@ -170,11 +174,17 @@ def summary(reproduction: Reproduction) -> str:
     """One sentence: how much there is, and how near it is."""
     shown = [outcome for outcome in reproduction.outcomes if outcome.cell.shown]
     measured = [outcome for outcome in shown if outcome.value is not None]
-    text = f"{len(measured)} of {len(shown)} cells measured ({reproduction.protocol} protocol)"
+    how = f"{reproduction.protocol} protocol"
+    if reproduction.layout not in ("", reproduction.protocol):
+        how += f", heads of the {reproduction.layout} layout"
+    text = f"{len(measured)} of {len(shown)} cells measured ({how})"
     differences = [abs(o.difference) for o in measured if o.difference is not None]
     if differences:
         mean = sum(differences) / len(differences)
         text += f", mean absolute difference {mean:.2f}, largest {max(differences):.2f}"
+    if lost := reproduction.left_out:
+        counts = ", ".join(f"{len(names)} of {origin}" for origin, names in lost.items())
+        text += f", unreadable pictures left out: {counts}"
     return text + "."
 
 

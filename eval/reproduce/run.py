@@ -1,7 +1,7 @@
 """Measure the cells of a table, one after the other, past those that are missing or fail."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
@@ -29,6 +29,7 @@ class Outcome:
       reason: why there is none.
       model: name of the model that was used.
       runs: digests of the runs.
+      left_out: names of pictures that the runs left out because they cannot be read, by data set and split.
     """
 
     cell: Cell
@@ -37,6 +38,7 @@ class Outcome:
     reason: str = ""
     model: str = ""
     runs: tuple[str, ...] = ()
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def difference(self) -> float | None:
@@ -54,12 +56,19 @@ class Reproduction:
       outcomes: one for each cell, in the table's order.
       missing: what is not here, with how many cells lack it.
       protocol: "reference" or "paper".
+      layout: of the heads, likewise; empty for that of the protocol.
     """
 
     table: Table
     outcomes: tuple[Outcome, ...]
     missing: tuple[tuple[Missing, int], ...]
     protocol: str
+    layout: str = ""
+
+    @property
+    def left_out(self) -> dict[str, Sequence[str]]:
+        """Pictures that took no part because they cannot be read, by data set and split."""
+        return {origin: names for outcome in self.outcomes for origin, names in outcome.left_out.items()}
 
     def count(self, state: State) -> int:
         return sum(outcome.state == state for outcome in self.outcomes)
@@ -125,7 +134,7 @@ def reproduce(table: Table, session: Session, selection: Selection | None = None
     before = None
     for i in _in_order(cells, wanted):
         cell = cells[i]
-        absent = session.places.missing_for(cell)
+        absent = session.missing_for(cell)
         if absent:
             for missing in absent:
                 lacking[missing] = lacking.get(missing, 0) + 1
@@ -140,9 +149,8 @@ def reproduce(table: Table, session: Session, selection: Selection | None = None
         members = [outcomes[k] for k in cell.members if k in outcomes]
         if members:
             outcomes[i] = _mean(cell, members)
-    return Reproduction(
-        table, tuple(outcomes[i] for i in sorted(outcomes)), tuple(lacking.items()), session.protocol
-    )
+    ordered = tuple(outcomes[i] for i in sorted(outcomes))
+    return Reproduction(table, ordered, tuple(lacking.items()), session.protocol, session.used_layout)
 
 
 def _measure(session: Session, cell: Cell) -> Outcome:
@@ -151,7 +159,7 @@ def _measure(session: Session, cell: Cell) -> Outcome:
     except _FAILURES as error:
         reason = str(error).strip().splitlines()
         return Outcome(cell, "failed", reason=reason[0] if reason else type(error).__name__)
-    return Outcome(cell, "measured", found.value, model=found.model, runs=found.runs)
+    return Outcome(cell, "measured", found.value, "", found.model, found.runs, found.left_out)
 
 
 def _mean(cell: Cell, members: Sequence[Outcome]) -> Outcome:

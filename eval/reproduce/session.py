@@ -1,6 +1,7 @@
 """Measures cells: which measurement each protocol is, with the settings of the papers or of their code."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +11,13 @@ from eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_clas
 from eval.measurements.indicators import Indicating, Indicators
 from eval.measurements.labelled import LabelledPair
 from eval.measurements.pairs import CaptionPair, ImagePair
-from eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
+from eval.measurements.retrieve import (
+    Retrieving,
+    measure_image_retrieval,
+    measure_text_image,
+    measure_text_retrieval,
+)
+from eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
 from eval.measurements.sweep import Sweeping, measure_sweep
 from eval.measurements.workspace import Workspace
 from eval.protocols.few_shot import FewShotSettings
@@ -28,11 +35,12 @@ _EVERY = 1 << 40  # no picture is left out
 
 @dataclass(frozen=True)
 class Measured:
-    """A number, the name of the model that gave it, and the runs that it comes from."""
+    """A number, the name of the model that gave it, the runs that it comes from, and what they left out."""
 
     value: float
     model: str
     runs: tuple[str, ...]
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -43,15 +51,17 @@ class Session:
       workspace: where features and runs are.
       places: where models and data sets are.
       protocol: "reference" for what the published code does, "paper" for what the papers say.
-      distractors: whether R1M is added to the galleries of ROxford and RParis, as IsoCLIP's paper says (and
-        the
-        published code does not do).
+      distractors: whether R1M is added to all galleries of ROxford and RParis; under the protocol "paper" it
+        is added for the tables whose paper says so (IsoCLIP's, while its published code does not).
+      layout: of the heads of SigLIP, EVA-02 and Perception Encoder: "paper" or "reference", empty for that of
+        the protocol. The published numbers are those of the "reference".
     """
 
     workspace: Workspace
     places: Places
     protocol: str = "reference"
     distractors: bool = False
+    layout: str = ""
     _model: tuple[str, DualEncoder] | None = field(default=None, init=False)
     _data: tuple[Any, Any] | None = field(default=None, init=False)
 
@@ -62,7 +72,8 @@ class Session:
         if cell.minus:
             runs.append(self._run(cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
-        return Measured(value, self.model(cell.backbone).name, tuple(run.digest for run in runs))
+        lost = {origin: names for run in runs for origin, names in run.left_out.items()}
+        return Measured(value, self.model(cell.backbone).name, tuple(run.digest for run in runs), lost)
 
     def model(self, backbone: str) -> DualEncoder:
         """The model of a backbone, with the projectors of the protocol."""
@@ -74,8 +85,25 @@ class Session:
             name, spec = found
             with self.workspace.stages.stage("load", f"loading {backbone}"):
                 model = ja.load(name, spec=spec)
-            self._model = (backbone, model if self.protocol == "paper" else model.with_layout("reference"))
+            self._model = (backbone, model.with_layout(self.used_layout))
         return self._model[1]
+
+    @property
+    def used_layout(self) -> str:
+        return self.layout or self.protocol
+
+    def takes_distractors(self, cell: Cell) -> bool:
+        """Whether the gallery of a cell has R1M in it."""
+        wanted = self.distractors or (self.protocol == "paper" and cell.settings.get("distractors", False))
+        return wanted and bool(cell.dataset) and bool(find_dataset(cell.dataset).distractors)
+
+    def missing_for(self, cell: Cell) -> list[Missing]:
+        """What a cell lacks."""
+        lacking = self.places.missing_for(cell)
+        if self.takes_distractors(cell):
+            more = self.places.missing_dataset(find_dataset(cell.dataset).distractors)
+            lacking += [more] if more is not None else []
+        return lacking
 
     def _run(self, cell: Cell, settings: Mapping[str, Any]) -> Run:
         return _MEASURES[settings["protocol"]](self, cell, settings)
@@ -91,7 +119,7 @@ class Session:
         """Options of the methods."""
         reference = self.protocol == "reference"
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
-        if band is None and reference:
+        if band is None and self.used_layout == "reference":
             band = REFERENCE_BANDS.get(cell.backbone)
         steps = settings.get("steps") or (1000 if settings.get("method") == "ovi" else 150)
         return MethodOptions(
@@ -107,8 +135,8 @@ def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) 
     query = settings.get("query", "")
     if settings.get("uncropped") and session.protocol == "reference" and record.query == "query":
         query = "query-uncropped"  # as IsoCLIP's code reads them
-    distractors = session.distractors and bool(record.distractors)
-    key = ("images", cell.backbone, cell.dataset, query, settings.get("gallery", ""))
+    distractors = session.takes_distractors(cell)
+    key = ("images", cell.backbone, cell.dataset, query, settings.get("gallery", ""), distractors)
     pair = session.kept(
         key,
         lambda: ImagePair(
@@ -165,6 +193,51 @@ def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -
     return measure_classification(session.workspace, model, pair, classifying)[0]
 
 
+def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+    model = session.model(cell.backbone)
+    pair = session.kept(
+        ("text-image", cell.backbone, cell.dataset),
+        lambda: ImagePair(session.workspace, model, cell.dataset),
+    )
+    method = settings.get("method", "image-image")
+    retrieving = Retrieving((method,), session.options(cell, settings), text_image=True)
+    return measure_text_image(session.workspace, model, pair, retrieving)[
+        -1 if method != "image-image" else 0
+    ]
+
+
+def _spectrum(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+    model = session.model(cell.backbone)
+    band = band_to_show(model, session.options(cell, settings).band)
+    return measure_spectra(session.workspace, model, band)
+
+
+def _spectral_parts(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+    model = session.model(cell.backbone)
+    sweeping = Sweeping(query=settings.get("split", ""), gallery=settings.get("split", ""))
+    modality = settings.get("modality", "image")
+    return measure_parts(session.workspace, model, cell.dataset, sweeping, modality=modality)
+
+
+def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+    model, protocol = session.model(cell.backbone), settings["protocol"]
+    methods = (settings.get("method", "image-image"),)
+    options, split = session.options(cell, settings), settings.get("split", "")
+    key = ("indicators", cell.backbone, cell.dataset, split, methods, options)
+    indicating = Indicating(methods, options, split=split)
+    found = session.kept(key, lambda: Indicators(session.workspace, model, cell.dataset, indicating))
+    if protocol == "degrees-of-freedom":
+        return found.freedom()
+    if protocol == "view":
+        return found.view(settings.get("view", "pca"))
+    runs = found.by_class() if protocol == "class-indicator" else found.by_modality()
+    if not runs:
+        raise JaxalignError(
+            f"{methods[0]} has no {protocol} with {model.name}; expected a method beside texts"
+        )
+    return runs[0]
+
+
 def _band_selection(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     modality = settings.get("modality", "image")
     model = session.model(cell.backbone)
@@ -186,6 +259,13 @@ _MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {
     "few-shot": _classification,
     "band-selection": _band_selection,
     "dogs-cats": _dogs_cats,
+    "text-image": _text_image,
+    "spectrum": _spectrum,
+    "spectral-parts": _spectral_parts,
+    "class-indicator": _indicators,
+    "modality-indicator": _indicators,
+    "degrees-of-freedom": _indicators,
+    "view": _indicators,
 }
 
 
@@ -193,7 +273,11 @@ def _pick(run: Run, path: str) -> float:
     """The number at `path` of a run's metrics; raises JaxalignError for one that is not there."""
     found: Any = run.metrics
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, list) and re.fullmatch(r"-?\d+", name):
+            at = int(name)
+            found = found[at] if -len(found) <= at < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
     if not isinstance(found, int | float):
         raise JaxalignError(
             f"the measurement {run.protocol} has no number {path}; expected one of its metrics"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.datasets.picture_folder import check_folder, find_pictures, read_file
+from eval.datasets.picture_folder import check_folder, find_pictures, read_file, size_and_change
 from eval.datasets.pictures import Pictures
 from eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
 from eval.features.embed import BATCH, THREADS, Unreadable
@@ -122,11 +122,8 @@ def gather(root: Path, paths: dict[str, Path], found: dict[str, np.ndarray | Non
 
 def identify(path: Path, root: Path) -> str:
     """Name, size and time of change; of a link that leads nowhere, the name."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return f"{path.relative_to(root).as_posix()}|0|0"
-    return f"{path.relative_to(root).as_posix()}|{stat.st_size}|{stat.st_mtime_ns}"
+    size, changed = size_and_change(path)
+    return f"{path.relative_to(root).as_posix()}|{size}|{changed}"
 
 
 def name_of(key: str) -> str:

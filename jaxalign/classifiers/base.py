@@ -1,6 +1,7 @@
 """What a classifier is, and the checks that all of them share."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -8,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.core import Tracer
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
 from jaxalign.projectors import Projector
 from jaxalign.ranking import as_features
 from jaxalign.ranking import normalize as unit_rows
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
 
 _ROWS_AT_A_TIME = 2048
 _MATMUL_CLASSES = 256  # on a CPU, a product with one-hot labels beats a segment sum up to about here
@@ -61,9 +64,33 @@ class Classifier:
         logits = in_blocks(self.logits, rows)
         return logits.reshape(*x.shape[:-1], logits.shape[-1])
 
-    def predict(self, features: ArrayLike) -> jax.Array:
-        """Class indices `[n]`, the largest logit; among equal logits the first class."""
-        return jnp.argmax(self(features), axis=-1)
+    @property
+    def is_transductive(self) -> bool:
+        """Whether the logits of an example depend on what else is in the call."""
+        return False
+
+    def predict(self, features: ArrayLike, *, mesh: Mesh | None = None) -> jax.Array:
+        """Class indices `[n]`, the largest logit; among equal logits the first class.
+
+        With `mesh` the features, concrete ones, are divided over its axis `data`; the classes are the same.
+        """
+        if mesh is None or self.is_transductive:
+            return jnp.argmax(self(features), axis=-1)
+        mesh, x = check_mesh(mesh), np.asarray(check_width(features, self.width))
+        found = _predict_over_mesh(copy_to_all(self, mesh), divide_rows(x, mesh), mesh=mesh)
+        return jnp.asarray(fetch(found)[: len(x)])
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _predict_over_mesh(classifier: Classifier, features: jax.Array, *, mesh: Mesh) -> jax.Array:
+    """Classes of all features, `[n]`, on every device."""
+
+    def own(classifier: Classifier, features: jax.Array) -> jax.Array:
+        return jax.lax.all_gather(classifier.predict(features), AXIS, tiled=True)
+
+    whole, divided = PartitionSpec(), PartitionSpec(AXIS)
+    over = jax.shard_map(own, mesh=mesh, in_specs=(whole, divided), out_specs=whole, check_vma=False)
+    return over(classifier, features)
 
 
 @struct.dataclass

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import Classifier, check_class_labels, check_directions
 from jaxalign.errors import JaxalignError
 from jaxalign.ranking import as_features
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
@@ -65,6 +67,7 @@ def few_shot_accuracy(
     shots: Sequence[int] = SHOTS,
     seeds: Sequence[int] = SEEDS,
     num_classes: int | None = None,
+    mesh: Mesh | None = None,
     **options: Any,
 ) -> FewShotAccuracy:
     """Test accuracy of a method for every number of shots and seed: figure 6 and table 2 of Reevaluating.
@@ -77,6 +80,8 @@ def few_shot_accuracy(
       test_features, test_labels: `[t, d]` and `[t]`.
       shots, seeds: what the two axes of the accuracy are.
       num_classes: c, by default the largest label of the pool plus one.
+      mesh: devices whose axis `data` the test features are divided over; every device fits all classifiers.
+        (Tip-X with `protocol="reference"` takes all test features at once, so on one device.)
       **options: of `fit`, such as `text_weights`.
 
     Raises:
@@ -90,19 +95,25 @@ def few_shot_accuracy(
             check_directions(name, value)  # inside the compiled function it could not be
     static = tuple(sorted((k, v) for k, v in options.items() if _is_plain(v)))
     arrays = {k: v for k, v in options.items() if not _is_plain(v)}
-    test_y = jnp.asarray(test_labels, jnp.int32)
+    total, test_y = len(test), np.asarray(test_labels, np.int32)
+    mesh = None if mesh is None or options.get("protocol") == "reference" else check_mesh(mesh)
+    if mesh is not None:
+        arrays = copy_to_all(arrays, mesh)
+        test, test_y = divide_rows(test, mesh), divide_rows(test_y, mesh, fill=-1)
     rows = []
     for count in shots:
         drawn = np.stack([sample_shots(labels, count, seed=seed, num_classes=classes) for seed in seeds])
-        y = jnp.asarray(np.repeat(np.arange(classes, dtype=np.int32), count))
+        support = pool[drawn], np.repeat(np.arange(classes, dtype=np.int32), count)
+        if mesh is not None:
+            support = copy_to_all(support, mesh)
         correct = _count_correct(
-            pool[drawn], y, test, test_y, arrays, fit=fit, classes=classes, static=static
+            *support, test, test_y, arrays, fit=fit, classes=classes, static=static, mesh=mesh
         )
-        rows.append(100 * np.asarray(correct) / len(test))
+        rows.append(100 * fetch(correct) / total)
     return FewShotAccuracy(tuple(shots), tuple(seeds), np.stack(rows))
 
 
-@partial(jax.jit, static_argnames=("fit", "classes", "static"))
+@partial(jax.jit, static_argnames=("fit", "classes", "static", "mesh"))
 def _count_correct(
     support: jax.Array,
     labels: jax.Array,
@@ -113,12 +124,24 @@ def _count_correct(
     fit: Callable[..., Classifier],
     classes: int,
     static: tuple[tuple[str, Any], ...],
+    mesh: Mesh | None,
 ) -> jax.Array:
-    def one_seed(features: jax.Array) -> jax.Array:
-        classifier = fit(features, labels, num_classes=classes, **dict(static), **arrays)
-        return jnp.sum(classifier.predict(test) == test_labels, dtype=jnp.int32)
+    """For each seed how many are right, `[seeds]`; over a mesh, what only fills up the test has no class."""
 
-    return jax.vmap(one_seed)(support)
+    def count(support: Any, labels: Any, arrays: Any, test: jax.Array, test_labels: jax.Array) -> jax.Array:
+        def one_seed(features: jax.Array) -> jax.Array:
+            classifier = fit(features, labels, num_classes=classes, **dict(static), **arrays)
+            return jnp.sum(classifier.predict(test) == test_labels, dtype=jnp.int32)
+
+        return jax.vmap(one_seed)(support)
+
+    given = (support, labels, arrays, test, test_labels)
+    if mesh is None:
+        return count(*given)
+    whole, divided = PartitionSpec(), PartitionSpec(AXIS)
+    specs = (whole, whole, whole, divided, divided)
+    summed = lambda *own: jax.lax.psum(count(*own), AXIS)
+    return jax.shard_map(summed, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(*given)
 
 
 def _is_plain(value: Any) -> bool:

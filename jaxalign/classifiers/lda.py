@@ -71,12 +71,26 @@ def _discriminant(features: jax.Array, labels: jax.Array, means: jax.Array) -> t
 def _solve_by_scatter(z: jax.Array, right: jax.Array) -> jax.Array:
     """(Z^T Z + I)^-1 right, `[d, c]`, for Z `[n, d]`."""
     with jax.default_matmul_precision("highest"):
-        scatter = z.T @ z + jnp.eye(z.shape[1], dtype=z.dtype)
-        return cho_solve((jnp.linalg.cholesky(scatter), True), right)
+        return _solve(z.T @ z + jnp.eye(z.shape[1], dtype=z.dtype), right)
 
 
 def _solve_by_gram(z: jax.Array, right: jax.Array) -> jax.Array:
     """The same by Woodbury's identity: right - Z^T (Z Z^T + I)^-1 Z right."""
     with jax.default_matmul_precision("highest"):
-        gram = z @ z.T + jnp.eye(z.shape[0], dtype=z.dtype)
-        return right - z.T @ cho_solve((jnp.linalg.cholesky(gram), True), z @ right)
+        return right - z.T @ _solve(z @ z.T + jnp.eye(z.shape[0], dtype=z.dtype), z @ right)
+
+
+def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """matrix^-1 right, for a symmetric positive definite one.
+
+    On a CPU one factor after the other, also under `vmap`: JAX runs batched LAPACK calls on the threads that
+    wait for them, and several of them in one program can wait for each other for ever.
+    """
+    return jax.lax.platform_dependent(matrix, right, cpu=_solve_in_turn, default=_solve_by_cholesky)
+
+
+def _solve_by_cholesky(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    return cho_solve((jnp.linalg.cholesky(matrix), True), right)
+
+
+_solve_in_turn = jax.custom_batching.sequential_vmap(_solve_by_cholesky)

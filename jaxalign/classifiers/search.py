@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import Classifier, check_class_labels, check_scalar, check_width
@@ -16,9 +17,11 @@ from jaxalign.classifiers.cache import CacheClassifier
 from jaxalign.classifiers.refinement import RefinedClassifier, check_channels
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.ranking import as_features
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
 
 _AFFINITIES_PER_BLOCK = 1 << 22  # 16 MiB
 _SIMPLEST_FIRST = ("alpha", "gamma", "beta", "channels")
+_NO_CLASS = -1
 
 Grid = dict[str, jax.Array]
 
@@ -43,6 +46,7 @@ def search_hyperparameters(
     labels: ArrayLike,
     *,
     block_size: int | None = None,
+    mesh: Mesh | None = None,
     **axes: Iterable[float],
 ) -> HyperparameterSearch:
     """Accuracy on validation features for every combination of values, in one compiled program.
@@ -57,6 +61,7 @@ def search_hyperparameters(
       labels: integers `[n]`, classes of the classifier (not all need occur).
       block_size: features taken at a time; the accuracies do not depend on it. (Tip-X with
         `protocol="reference"` takes all at once.)
+      mesh: devices whose axis `data` the features are divided over; not for what takes all at once.
       **axes: values of each hyper-parameter to search, such as `alpha=np.linspace(0.1, 3, 20)`: `alpha` for
         every classifier with text weights, `beta` for Tip-Adapter, CODER, Tip-X and APE, `gamma` for the
         latter two, `channels` for APE.
@@ -69,12 +74,15 @@ def search_hyperparameters(
     x = check_width(as_features("features", features), classifier.width)
     classes = jax.eval_shape(classifier, x[:1]).shape[-1]
     check_class_labels(labels, len(x), classes, all_occur=False)
-    y = jnp.asarray(labels, jnp.int32)
+    y = np.asarray(labels, np.int32)
     stages = [classifier.relate_uses, classifier.evidence_uses, classifier.combine_uses]
     names = [[name for name in stage if name in checked] for stage in stages]
     grids = [_product({name: checked[name] for name in stage}) for stage in names]
     size = _block_size(classifier, len(x), block_size)
-    correct = np.asarray(_count_correct(classifier, x, y, *grids, size=size), np.int64)
+    if mesh is None or classifier.is_transductive:
+        correct = np.asarray(_count_correct(classifier, x, y, *grids, size=size), np.int64)
+    else:
+        correct = _count_over_mesh(classifier, x, y, grids, size, check_mesh(mesh))
 
     order = [name for stage in names for name in stage]
     correct = correct.reshape([len(checked[name]) for name in order])
@@ -88,6 +96,26 @@ def search_hyperparameters(
     )
 
 
+def _count_over_mesh(
+    classifier: Any, x: jax.Array, y: np.ndarray, grids: list[Grid], size: int, mesh: Mesh
+) -> np.ndarray:
+    """`_count_correct` with the features on several devices; what only fills them up has no class."""
+    rows = divide_rows(x, mesh), divide_rows(y, mesh, fill=_NO_CLASS)
+    given = copy_to_all((classifier, *grids), mesh)
+    size = min(size, rows[0].shape[0] // mesh.shape[AXIS])
+    return fetch(_summed(*rows, *given, size=size, mesh=mesh)).astype(np.int64)
+
+
+@partial(jax.jit, static_argnames=("size", "mesh"))
+def _summed(x: jax.Array, y: jax.Array, *given: Any, size: int, mesh: Mesh) -> jax.Array:
+    def count(x: jax.Array, y: jax.Array, classifier: Any, *grids: Grid) -> jax.Array:
+        return jax.lax.psum(_count_correct(classifier, x, y, *grids, size=size), AXIS)
+
+    whole, divided = PartitionSpec(), PartitionSpec(AXIS)
+    specs = (divided, divided, *(whole,) * len(given))
+    return jax.shard_map(count, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(x, y, *given)
+
+
 @partial(jax.jit, static_argnames="size")
 def _count_correct(
     classifier: Any, x: jax.Array, y: jax.Array, relate: Grid, evidence: Grid, combine: Grid, *, size: int
@@ -99,6 +127,7 @@ def _count_correct(
         index = start + jnp.arange(size, dtype=jnp.int32)
         rows, valid = jnp.minimum(index, n - 1), index < n  # the last block repeats the last row, uncounted
         own, features = y[rows], x[rows]
+        valid &= own != _NO_CLASS
 
         def related(values: Grid) -> jax.Array:
             first = classifier.replace(**values)

@@ -29,6 +29,10 @@ class SignatureClassifier(CacheClassifier):
 
     combine_uses: ClassVar[tuple[str, ...]] = ("alpha", "gamma")
 
+    @property
+    def is_transductive(self) -> bool:
+        return self.protocol == "reference"
+
     def __call__(self, features: ArrayLike) -> jax.Array:
         """Logits `[..., c]`; with `protocol="reference"` they depend on all the features in the call."""
         if self.protocol == "paper":
