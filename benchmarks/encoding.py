@@ -22,10 +22,11 @@ from jaxalign.specs import find_spec
 from jaxalign.tensors import expected_shapes, unflatten
 
 from .measure import Claim
+from .settings import pick
 
-MODEL, SIZE = "clip-vit-base-patch32", (500, 375)
-BATCHES, REPEATS = 3, 5
-FLAT = 512  # pictures; four times as many must take no more memory
+MODEL, SIZE = pick("clip-vit-base-patch32", "emoji-clip"), (500, 375)
+BATCHES, REPEATS = pick((3, 5), (1, 1))
+FLAT = pick(512, 16)  # pictures; four times as many must take no more memory
 
 
 def claims() -> Iterator[Claim]:
@@ -99,12 +100,13 @@ def memory_claim() -> Claim:
     """Peak of a process that embeds four times as many pictures, against one that embeds some."""
     peaks = [float(peak_memory(count)) for count in (FLAT, 4 * FLAT)]
     return Claim(
-        f"embed, memory of {4 * FLAT} pictures (in bytes)",
+        f"embed, memory of {4 * FLAT} pictures",
         peaks[1],
         0.0,
         f"of {FLAT} pictures",
         peaks[0],
         0.95,
+        quantity="bytes",
     )
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import jaxalign as ja
 
 from .measure import Claim, seconds
+from .settings import pick
 
-CLASSES = (1000, 100, 37, 196, 102, 101, 100, 10, 101, 47, 397)  # of the eleven few-shot data sets
-SHOTS = (1, 2, 4, 8, 16)
+CLASSES = pick((1000, 100, 37, 196, 102, 101, 100, 10, 101, 47, 397), (5, 3))  # of the eleven data sets
+SHOTS = pick((1, 2, 4, 8, 16), (1, 4))
 SEEDS = 3
-WIDTH = 512
+WIDTH = pick(512, 16)
 
 
 def claims() -> Iterator[Claim]:

@@ -112,7 +112,7 @@ def interleaved(
     """
     first = [_timed(function) for function in functions]
     rounds: list[list[float]] = []
-    while len(rounds) < repeats and (not rounds or sum(map(sum, rounds)) < budget):
+    while len(rounds) < pick(repeats, 1) and (not rounds or sum(map(sum, rounds)) < budget):
         rounds.append([_timed(function) for function in functions])
     medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
     return medians, [max(f - m, 0.0) for f, m in zip(first, medians, strict=True)]
@@ -152,7 +152,7 @@ def memory_peak() -> float:
 
 def _fastest(function: Callable[[], Any], repeats: int = 5) -> float:
     """Seconds of the fastest call: a peak that is measured too low would excuse what is slow."""
-    return min(_timed(function) for _ in range(repeats + 1))
+    return min(_timed(function) for _ in range(pick(repeats, 1) + 1))
 
 
 def machine() -> dict[str, Any]:

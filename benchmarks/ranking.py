@@ -11,14 +11,19 @@ from jaxalign.relevance import check_table
 from jaxalign.retrieval import retrieval_metrics
 
 from .measure import Claim, memory_peak, seconds
+from .settings import pick
 
-WIDTH = 512
+WIDTH = pick(512, 16)
 # Queries, gallery, classes, whether the queries are the gallery.
-SHAPES = {
-    "2,465 x 4,128, 100 classes": (2465, 4128, 100, False),
-    "8,100 x 13,500, 10 classes (EuroSAT)": (8100, 13500, 10, False),
-    "11,788 self, 200 classes (CUB)": (11788, 11788, 200, True),
-}
+SHAPES = pick(
+    {
+        "2,465 x 4,128, 100 classes": (2465, 4128, 100, False),
+        "8,100 x 13,500, 10 classes (EuroSAT)": (8100, 13500, 10, False),
+        "11,788 self, 200 classes (CUB)": (11788, 11788, 200, True),
+    },
+    {"40 x 60, 4 classes": (40, 60, 4, False), "50 self, 5 classes": (50, 50, 5, True)},
+)
+MILLION = pick(1_000_000, 1000)
 MOST_LOOPED = 500  # queries of the published loop; its time is proportional to their number
 
 
@@ -103,11 +108,11 @@ def published_loop(
 
 def million_claims() -> Iterator[Claim]:
     """R1M: 70 queries, a gallery of a million in float16, lists of positives as in ROxford."""
-    queries, items = 70, 1_000_000
+    queries, items, step = 70, MILLION, min(MILLION, 50_000)
     rng = np.random.default_rng(0)
     gallery = np.empty((items, WIDTH), np.float16)
-    for start in range(0, items, 50_000):
-        gallery[start : start + 50_000] = rng.standard_normal((50_000, WIDTH), np.float32)
+    for start in range(0, items, step):
+        gallery[start : start + step] = rng.standard_normal((step, WIDTH), np.float32)
     gallery = jnp.asarray(gallery)
     query = jnp.asarray(rng.standard_normal((queries, WIDTH), np.float32))
     lists = [rng.integers(0, items, 100).tolist() for _ in range(queries)]
@@ -119,7 +124,7 @@ def million_claims() -> Iterator[Claim]:
             lambda dtype=dtype: rank_statistics(query, gallery, relevance, dtype=dtype), repeats=3
         )
         yield Claim(
-            f"ranking 70 x 1,000,000 (R1M), float16 gallery, {jnp.dtype(dtype)} products",
+            f"ranking 70 x {items:,} (R1M), float16 gallery, {jnp.dtype(dtype)} products",
             ours,
             compiling,
             "reading the gallery once",

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ from eval.features import FeatureStore, make_key
 from eval.measurements import Workspace
 from eval.reproduce import TABLES, Cell, Missing, Places, Selection, Session, reproduce
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.models import TwoTowersConfig
 from jaxalign.specs import find_spec
 from jaxalign.tensors import expected_shapes, unflatten
 
 from .measure import Claim
+from .settings import pick
 
 TABLE, BACKBONE, MODEL = "isoclip-table1", "ViT-B/32", "clip-vit-base-patch32"
 SECONDS, BYTES = 300, 4 << 30
-CLASSES = {
+_ALL = {
     "caltech101": 100,
     "cub": 200,
     "roxford5k": 11,
@@ -43,6 +46,7 @@ CLASSES = {
     "sun397": 397,
     "ucf101": 101,
 }
+CLASSES = pick(_ALL, {"dtd": 47})
 STEPS = 150  # of OTI: as many losses are stored with each query
 
 
@@ -53,7 +57,7 @@ def claims() -> Iterator[Claim]:
     taken, busy, peak, cells = *map(float, words[:3]), int(words[3])
     what = f"reproduce {TABLE}, {BACKBONE}: {cells} cells of {len(CLASSES)} data sets, features stored"
     yield Claim(f"{what} ({busy:.0f} s of processor time)", taken, 0.0, "promised", SECONDS, at_least=1)
-    yield Claim(f"{what}, peak memory (in bytes)", peak, 0.0, "promised", BYTES, at_least=1)
+    yield Claim(f"{what}, peak memory", peak, 0.0, "promised", BYTES, at_least=1, quantity="bytes")
 
 
 def _run(function: str, folder: str) -> str:
@@ -99,9 +103,11 @@ def reproduce_table(folder: str) -> None:
     start = time.perf_counter()
     workspace = Synthetic(Path(folder) / "runs", Path(folder) / "store")
     session = RandomModel(workspace, Everything())
-    found = reproduce(TABLES[TABLE], session, Selection(backbones=(BACKBONE,)))
+    found = reproduce(
+        TABLES[TABLE], session, Selection(backbones=(BACKBONE,), datasets=pick((), tuple(CLASSES)))
+    )
     taken = time.perf_counter() - start
-    if found.count("measured") < len(found.outcomes):
+    if found.count("measured") < pick(len(found.outcomes), 1):  # some data sets alone have no mean
         raise SystemExit(f"{found.failed[0].cell.name}: {found.failed[0].reason}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
     print(taken, time.process_time(), peak, len(found.outcomes))
@@ -169,8 +175,11 @@ def ground_truth(gallery: int, queries: int, classes: int) -> tuple[dict[str, li
 
 
 def random_model() -> DualEncoder:
-    """Random weights in the shapes of the real ones."""
+    """Random weights in the shapes of the real ones; for a quick run, of one block in each tower."""
     spec = find_spec(MODEL)
+    known: Any = spec.towers
+    shallow = TwoTowersConfig(replace(known.image, depth=1), replace(known.text, depth=1))
+    spec = pick(spec, replace(spec, towers=shallow))
     rng = np.random.default_rng(0)
     params = {
         path: jnp.asarray(0.02 * rng.standard_normal(shape, np.float32))

@@ -10,11 +10,12 @@ import numpy as np
 import jaxalign as ja
 
 from .measure import Claim, seconds
+from .settings import pick
 
 # Caltech101's shape at ViT-B/32: test queries, training gallery, width before and after the head.
-QUERIES, GALLERY, WIDTH, DIM, CLASSES = 2465, 4128, 768, 512, 100
-K_TOP, K_BOTTOM = tuple(range(0, 260, 10)), tuple(range(0, 160, 10))
-REFERENCE_CELLS = ((0, 0), (150, 50), (250, 150))
+QUERIES, GALLERY, WIDTH, DIM, CLASSES = pick((2465, 4128, 768, 512, 100), (40, 60, 24, 16, 4))
+K_TOP, K_BOTTOM = pick((tuple(range(0, 260, 10)), tuple(range(0, 160, 10))), ((0, 2, 4), (0, 3)))
+REFERENCE_CELLS = pick(((0, 0), (150, 50), (250, 150)), ((0, 0), (2, 3), (4, 3)))
 
 
 def claims() -> Iterator[Claim]:

@@ -96,7 +96,8 @@ def band_average_precision(
         gallery = jnp.pad(coordinates.gallery, ((0, -items % _UNROLL), (0, 0)))
         sweep = partial(_sweep_block, items=items, rank=rank)
     else:
-        gallery = divide_rows(coordinates.gallery, mesh, multiple=_UNROLL)
+        each = -(-items // (mesh.shape[AXIS] * _UNROLL)) * _UNROLL
+        gallery = divide_rows(coordinates.gallery, mesh, each=each)
         sweep = partial(_sweep_over_mesh, items=items, rank=rank, mesh=mesh)
 
     precision = np.empty((len(k_top), len(k_bottom), queries), np.float32)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
@@ -22,6 +23,7 @@ from jaxalign.models import (
     image_tower,
 )
 from jaxalign.projectors import Projector, Projectors
+from jaxalign.sharding import AXIS, check_mesh, divide_rows, fetch, shard_parameters
 from jaxalign.specs import ModelSpec
 from jaxalign.tokenization import Tokenizer, describe_missing
 
@@ -127,7 +129,12 @@ class DualEncoder:
         return both[0 if projected else 1]
 
     def encode_image(
-        self, images: Sequence[Any] | ArrayLike, projected: bool = True, *, batch_size: int = 64
+        self,
+        images: Sequence[Any] | ArrayLike,
+        projected: bool = True,
+        *,
+        batch_size: int = 64,
+        mesh: Mesh | None = None,
     ) -> jax.Array:
         """Preprocess and embed pictures.
 
@@ -136,6 +143,8 @@ class DualEncoder:
             `[n, h, w, 3]`, or one float array `[n, h, w, 3]` that is preprocessed already.
           projected: False for the pre-projection features.
           batch_size: pictures computed at once; the last batch is padded, so that a call compiles one shape.
+          mesh: devices whose axis `data` the pictures are divided over; each then computes `batch_size` at
+            once. Parameters lie as `shard_parameters` puts them.
 
         Returns:
           Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_image]`; float32.
@@ -145,17 +154,26 @@ class DualEncoder:
         """
         _check_batch_size(batch_size)
         pictures = _image_list(images, self.config.image.image_size)
-        tower = partial(self._image_tower, self.params)
+        params = {"img": self.params["img"]}
+        tower, batch_size = _over_mesh(self._image_tower, params, batch_size, mesh)
         batches = self._pixel_batches(pictures, batch_size)
         return _encode(batches, len(pictures), tower, projected, batch_size)
 
-    def encode_text(self, texts: Sequence[str], projected: bool = True, *, batch_size: int = 64) -> jax.Array:
+    def encode_text(
+        self,
+        texts: Sequence[str],
+        projected: bool = True,
+        *,
+        batch_size: int = 64,
+        mesh: Mesh | None = None,
+    ) -> jax.Array:
         """Tokenize and embed texts; longer ones than the context are cut.
 
         Args:
           texts: a list of strings.
           projected: False for the pre-projection features.
           batch_size: texts computed at once; the last batch is padded, so that a call compiles one shape.
+          mesh: as in `encode_image`.
 
         Returns:
           Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_text]`; float32.
@@ -168,7 +186,8 @@ class DualEncoder:
         tokens = self.require_tokenizer()(texts)
         if not len(tokens):
             raise JaxalignError("texts is empty; expected at least one string")
-        tower = partial(_text_tower, config, self.dtype, self.params["txt"])
+        tower = partial(_text_tower, config, self.dtype)
+        tower, batch_size = _over_mesh(tower, self.params["txt"], batch_size, mesh)
         batches = (tokens[i : i + batch_size] for i in range(0, len(tokens), batch_size))
         return _encode(batches, len(tokens), tower, projected, batch_size)
 
@@ -235,6 +254,17 @@ def _text_tower(
     return z, out["pre_logits"]
 
 
+def _over_mesh(
+    tower: Callable, params: Params, batch_size: int, mesh: Mesh | None
+) -> tuple[Callable[[np.ndarray], tuple[jax.Array, jax.Array]], int]:
+    """The tower as a function of a batch, and how much a batch of all devices is."""
+    if mesh is None:
+        return partial(tower, params), batch_size
+    mesh = check_mesh(mesh)
+    params = shard_parameters(params, mesh)
+    return lambda batch: tower(params, divide_rows(batch, mesh)), batch_size * mesh.shape[AXIS]
+
+
 def _encode(
     batches: Iterator[np.ndarray], count: int, tower: Callable, projected: bool, batch_size: int
 ) -> jax.Array:
@@ -247,16 +277,16 @@ def _encode(
     done: list[np.ndarray] = []
     waiting: list[tuple[jax.Array, int]] = []
 
-    def fetch() -> None:
+    def take() -> None:
         features, kept = waiting.pop(0)
-        done.append(np.asarray(features.astype(jnp.float32))[:kept])
+        done.append(fetch(features).astype(np.float32)[:kept])
 
     for batch in batches:
         padded = np.pad(batch, ((0, size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
         waiting.append((tower(padded)[0 if projected else 1], len(batch)))
         if len(waiting) > 1:
-            fetch()
-    fetch()
+            take()
+    take()
     return jnp.asarray(np.concatenate(done))
 
 

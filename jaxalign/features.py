@@ -33,7 +33,7 @@ def as_features(name: str, x: ArrayLike, *, streamed: bool = False) -> jax.Array
     return x
 
 
-def host_features(name: str, x: ArrayLike, *, streamed: bool = False) -> np.ndarray:
+def host_features(name: str, x: ArrayLike, *, streamed: bool = False) -> Any:
     """The same as a NumPy array, of which each device of a mesh is given its part; always checked."""
     if isinstance(x, Tracer):
         raise JaxalignError(f"{name} is traced, but a mesh takes its parts from the host; leave out mesh")

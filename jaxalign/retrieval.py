@@ -164,21 +164,21 @@ def average_precision(
 
 def check_pair(
     query: ArrayLike, gallery: ArrayLike, *, streamed: bool = False, mesh: Mesh | None = None
-) -> tuple[Any, Any]:
+) -> tuple[jax.Array, jax.Array]:
     """Both as `as_features` matrices of one width, or a JaxalignError; a large gallery may be `streamed`.
 
-    With a mesh they are `host_features`.
+    With a mesh they are `host_features`, in which all that is asked of them here is the same.
     """
     same = query is gallery
     check = as_features if mesh is None else host_features
-    query = check("query", query)
-    gallery = query if same else check("gallery", gallery, streamed=streamed)
-    if query.shape[1] != gallery.shape[1]:
+    queries = check("query", query)
+    items = queries if same else check("gallery", gallery, streamed=streamed)
+    if queries.shape[1] != items.shape[1]:
         raise JaxalignError(
-            f"query features are {query.shape[1]} wide, gallery features {gallery.shape[1]};"
+            f"query features are {queries.shape[1]} wide, gallery features {items.shape[1]};"
             " expected features of one model, projected or not"
         )
-    return query, gallery
+    return queries, items
 
 
 def mean_percent(ranks: RankStatistics, values: Any, count_empty: bool = False) -> Any:

@@ -198,9 +198,7 @@ def test_pictures_without_label_take_no_part(photos, model, workspace, monkeypat
     assert len(whole.train_labels) == 12
     monkeypatch.setattr(Workspace, "load_split", partly)
     pair = LabelledPair(Workspace(None, workspace.store.with_name("other")), model, f"folder:{photos}")
-    np.testing.assert_allclose(
-        pair.test_pre_and_labels[0], whole.test_pre_and_labels[0][2:], atol=1e-5
-    )
+    np.testing.assert_allclose(pair.test_pre_and_labels[0], whole.test_pre_and_labels[0][2:], atol=1e-5)
     assert pair.train_labels.tolist() == whole.train_labels.tolist()[2:]
 
 

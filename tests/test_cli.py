@@ -26,6 +26,7 @@ COMMANDS = sorted(cli.COMMANDS)
 # What a command cannot do without, as arguments and as fields.
 REQUIRED = {
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
+    "export": (["--npy", "out"], {"npy": Path("out")}),
     "search": (["photos", "--query", "q.jpg"], {"folder": Path("photos"), "query": Path("q.jpg")}),
 }
 

@@ -37,7 +37,7 @@ def place(tmp_path_factory):
     """Options for a tiny model and the prepared data sets, whose records have the numbers of these copies."""
     folder = tmp_path_factory.mktemp("layouts")
     records = [write(folder / "raw") for write in MADE]
-    records.append(layouts.karpathy(folder / "raw", "flickr30k-captions"))
+    records += [layouts.karpathy(folder / "raw", name) for name in ("flickr30k-captions", "flickr30k")]
     for record in records:
         prepare(record, folder / "tfds", folder / "raw")
     ja.save(tiny_model("emoji-clip"), folder / "model")
@@ -132,6 +132,29 @@ def test_captions(place, tmp_path, capsys):
     command = ["retrieve", "--dataset", "flickr30k-captions", "--out", str(tmp_path / "w"), *arguments]
     assert cli.main(command) == 1
     assert "has captions only; use `jaxalign text-retrieve`" in capsys.readouterr().err
+
+
+def test_captions_find_pictures(place, tmp_path, capsys):
+    """Appendix H of IsoCLIP: with both heads as they are, and with both filtered."""
+    options = ["--dataset", "flickr30k", "--methods", "image-image", "isoclip", "--band", "1", "2"]
+    runs = measure(place, tmp_path / "runs", "retrieve", *options, "--text-image")
+    plain, filtered = sorted(runs, key=lambda run: run.settings["method"])
+    assert [plain.settings["method"], filtered.settings["method"]] == ["text-image", "text-image isoclip"]
+    assert "names find pictures" not in capsys.readouterr().out
+    examples = load_split("flickr30k", "test", place["--data-dir"])
+    captions = [(row, text) for row, own in enumerate(examples.captions) for text in own]
+    model = ja.load(place["--model"])
+    pre_text = model.encode_text([text for _, text in captions], projected=False)
+    pre_image = model.encode_image([examples.images[i] for i in range(2)], projected=False)
+    for run, heads in ((plain, model.projectors), (filtered, ja.isoclip(model.projectors, 1, 2))):
+        scores = oracles.cosine(np.asarray(heads.text(pre_text)), np.asarray(heads.image(pre_image)))
+        first = [scores[i, row] > scores[i, 1 - row] for i, (row, _) in enumerate(captions)]
+        assert run.metrics["queries"] == len(captions) == 6
+        assert run.metrics["recall_at_1"] == pytest.approx(100 * np.mean(first))
+        assert run.metrics["mAP"] == pytest.approx(100 * np.mean([1 if right else 0.5 for right in first]))
+    arguments = [str(x) for pair in place.items() for x in pair]
+    assert cli.main(["retrieve", *options, "--out", str(tmp_path / "w"), *arguments]) == 1
+    assert "let captions find pictures (--text-image)" in capsys.readouterr().err
 
 
 def test_what_is_not_there_says_what_to_put_where(place, tmp_path, capsys):

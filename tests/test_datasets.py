@@ -275,6 +275,6 @@ def test_unknown_names(tmp_path):
 
 def test_a_copy_of_another_version_is_not_read(caltech):
     record, data_dir, _ = caltech
-    with pytest.raises(JaxalignError, match="is not prepared"):
+    with pytest.raises(JaxalignError, match=r"not prepared in version 1.1.0 \(but in 1.0.0\), and its data"):
         load_split(replace(record, version="1.1.0"), "test", data_dir)
     assert find_dataset(record) is record

@@ -110,7 +110,7 @@ def test_a_file_that_vanishes_while_the_folder_is_read(photos, monkeypatch):
         return found
 
     monkeypatch.setattr(picture_folder, "find_pictures", find_and_lose)
-    examples = load_split(f"folder:{photos}", "all")
+    examples = picture_folder.load_folder(photos)
     assert "loose.webp" in examples.file_names
     with pytest.raises(JaxalignError, match=r"loose.webp cannot be read: No such file"):
         examples.images[examples.file_names.index("loose.webp")]

@@ -167,6 +167,19 @@ def test_what_is_missing_is_named(tmp_path):
         load_split("pets@tfds", "test", tmp_path, tmp_path)
 
 
+def test_a_copy_of_another_version_is_named_and_not_read(tmp_path):
+    write_copy(tmp_path, "pets")
+    write_split(tmp_path, "pets")
+    copy = tmp_path / "oxford_iiit_pet" / "4.0.0"
+    copy.rename(copy.with_name("3.2.0"))
+    with pytest.raises(
+        JaxalignError,
+        match=r"no copy of TFDS in .*/4.0.0, but of version 3.2.0; prepare oxford_iiit_pet:4.0.0",
+    ) as error:
+        load_split("pets@tfds", "test", tmp_path, tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_copy_in_tfrecord_is_named(tmp_path):
     write_copy(tmp_path, "pets")
     write_split(tmp_path, "pets")

@@ -184,11 +184,24 @@ def test_no_degree_of_freedom():
     assert (found["unknowns"], found["equations"]) == (21, 60)
     assert found["with_texts"]["largest_error"] < 1e-5
     assert found["without_texts"]["largest_error"] < 1e-5
+    many = degrees_of_freedom(images, RNG.normal(size=(90, 6))).metrics
+    assert many["without_texts"]["largest_error"] < 1e-5
+    assert many["without_texts"]["converged"] is True
     few = degrees_of_freedom(images[:20], texts).metrics
     assert few["without_texts"] is None
     assert few["with_texts"]["largest_error"] < 1e-5
     with pytest.raises(JaxalignError, match="5 text anchors for 6 dimensions"):
         degrees_of_freedom(images, texts[:5])
+
+
+def test_a_recovery_that_does_not_end_is_a_result_that_says_so(monkeypatch):
+    """What the texts give was computed before, and is not lost."""
+    recover = ja.recover_intra_similarities
+    monkeypatch.setattr(ja, "recover_intra_similarities", lambda s, d: recover(s, d, max_iterations=2))
+    found = degrees_of_freedom(RNG.normal(size=(60, 6)), RNG.normal(size=(9, 6))).metrics
+    assert found["with_texts"]["largest_error"] < 1e-5
+    assert found["without_texts"]["converged"] is False
+    assert found["without_texts"]["iterations"] == 2
 
 
 def test_ambiguity_is_retrieval_on_every_labelling():
@@ -225,11 +238,19 @@ def test_views_by_pca():
 
 
 @pytest.mark.parametrize(("view", "package"), [("tsne", "sklearn"), ("umap", "umap")])
-def test_views_of_other_packages(view, package):
+def test_views_of_other_packages(view, package, tmp_path):
     pytest.importorskip(package, reason=f"the extra `plots`, which brings {package}, is not installed")
     found, _ = views(view)
-    assert found.arrays["adjusted_projected"].shape == (24, 2)
-    assert np.isfinite(found.arrays["plain_text"]).all()
+    for variant in ("plain", "adjusted"):
+        parts = [found.arrays[f"{variant}_{kind}"] for kind in ("text", "image", "projected")]
+        assert [part.shape for part in parts] == [(11, 2), (24, 2), (24, 2)]
+        assert np.isfinite(np.concatenate(parts)).all()
+    image = look(plots.draw_views([as_run("view", found, view=view)]), tmp_path)
+    assert image.shape[1] > image.shape[0]  # without and with the mean, side by side
+    if view == "umap":
+        texts = RNG.normal(size=(2, 8))
+        with pytest.raises(JaxalignError, match="UMAP got 4 points; expected 5 or more"):
+            embedding_views(RNG.normal(size=(1, 8)), texts, ja.principal_subspace(texts, 1), view=view)
 
 
 @pytest.mark.parametrize("view", ["tsne", "umap"])

@@ -364,3 +364,17 @@ def test_pictures_that_are_not_at_hand_are_said_to_be_missing():
     assert "The pictures of cub 1.0.0 were not on the machine" in build_run_report(runs)
     few = build_run_report(runs, find_split=lambda *where: scenes(2))  # not the pictures that were measured
     assert "The pictures of cub 1.0.0 were not on the machine" in few
+
+
+def test_runs_that_left_out_pictures_say_so_and_stand_apart():
+    """Escaped like everything else; a run with the option is not mistaken for one without."""
+    lost = {f"{HOSTILE}/test": ["a.jpg", "b.jpg"]}
+    without = make_run()
+    allowing = make_run(unreadable="leave out")
+    allowing = Run(**{**vars(allowing), "left_out": lost})
+    label = dataset_label([without, allowing])
+    assert [label(without), label(allowing)] == ["cub", "cub (unreadable leave out)"]
+    shown = build_run_report([without, allowing])
+    assert "left out, unreadable" in shown
+    assert f"2 of {html.escape('<script>')}" in shown
+    assert HOSTILE not in shown

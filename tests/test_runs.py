@@ -1,6 +1,8 @@
 """Runs on disk: found again by their settings, whole or absent, damage named."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -44,6 +46,32 @@ def test_nothing_half_written_stays(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JaxalignError, match="cannot write"):
         write_run(tmp_path / "file", make_run())
+
+
+def test_a_full_disk_leaves_no_half_of_a_run(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for writer in ("pathlib.Path.write_text", "numpy.savez_compressed"):
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, full)
+            with pytest.raises(JaxalignError, match=r"cannot write .*: No space left on device"):
+                write_run(tmp_path, make_run(arrays={"x": np.zeros(3)}))
+        assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
+        assert not [path for path in tmp_path.iterdir() if path.suffix == ".json"]
+    write_run(tmp_path, make_run(arrays={"x": np.zeros(3)}))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS) is not None
+
+
+def test_what_was_left_out_is_kept_and_may_be_absent(tmp_path):
+    path = write_run(tmp_path, make_run(left_out={"photos/all": ("a.jpg",)}))
+    found = find_run(tmp_path, "image-retrieval", SETTINGS)
+    assert found is not None
+    assert found.left_out == {"photos/all": ["a.jpg"]}
+    content = json.loads(path.read_text())
+    del content["left_out"]
+    path.write_text(json.dumps(content))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS).left_out == {}
 
 
 @pytest.mark.parametrize(

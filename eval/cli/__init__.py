@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import tyro
 
+from .arguments import Processes
 from .catalogue import Datasets, Models
 from .classify import Classify
 from .convert import Convert
@@ -64,6 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Bad input and failures of the system become one line on standard error; anything else is a bug and keeps
     its traceback.
     """
+    if "JAXALIGN_PARENT" not in os.environ:
+        return run_reporting(arguments)
+    from eval.distributed import leave  # this is one of several processes
+
+    try:
+        status = run_reporting(arguments)
+    except BaseException as error:  # shown here: an ordinary exit would wait for processes that may be lost
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = FAILED
+    leave(status)
+    return status
+
+
+def run_reporting(arguments: Sequence[str] | None) -> int:
     try:
         status = run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()  # here, where a failure is still caught
@@ -93,7 +108,22 @@ def run(arguments: Sequence[str]) -> int:
         command = parse(arguments)
     except SystemExit as stop:  # of tyro: 0 after --help, 2 after an error
         return int(stop.code or 0)
+    processes = getattr(command, "distributed", None)
+    if processes is not None and processes.distributed:
+        return run_as_one_of_several(command, processes, arguments)
     command.run()
+    return 0
+
+
+def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
+    from eval import distributed
+
+    if not distributed.is_supervised():
+        return distributed.supervise(arguments)
+    distributed.end_with_parent()
+    where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)
+    with distributed.connected(*where):
+        command.run()
     return 0
 
 

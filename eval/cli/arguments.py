@@ -1,5 +1,6 @@
 """The options of the commands: types with their help."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,3 +32,41 @@ UnreadablePictures = Annotated[
     Literal["fail", "leave-out"],
     tyro.conf.arg(help="What a picture that cannot be read does: end the command, or be left out and named."),
 ]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How this process takes part in a run of several, each on its own devices."""
+
+    distributed: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Share the work with the other processes of a TPU pod, SLURM step or Open MPI job, or with"
+            " those that the next three options name; --store and --out are folders that all of them see."
+        ),
+    ] = False
+    coordinator: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="HOST:PORT",
+            help="Where process 0 is, with a free port.",
+            help_behavior_hint="(default: found out)",
+        ),
+    ] = None
+    num_processes: Annotated[
+        int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: found out)")
+    ] = None
+    process_id: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="I", help="From 0 to N - 1.", help_behavior_hint="(default: found out)"),
+    ] = None
+    lost_after: Annotated[
+        int,
+        tyro.conf.arg(
+            metavar="SECONDS", help="Without a sign of life after which a process is lost, and all end."
+        ),
+    ] = 100
+
+
+Distributed = Annotated[Processes, tyro.conf.OmitArgPrefixes]
+ALONE = Processes()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -94,8 +94,10 @@ class Classify:
     data_dir: DataDir = None
     unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
+    distributed: Distributed = ALONE
 
     def run(self) -> None:
+        from eval.distributed import is_first
         from eval.measurements.classify import measure_classification
         from eval.measurements.labelled import LabelledPair
 
@@ -106,6 +108,8 @@ class Classify:
         model = workspace.load_model(self.model, self.layout)
         pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
         runs = measure_classification(workspace, model, pair, classifying)
+        if not is_first():
+            return
         print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ComputeDtype, DataDir, JsonFile, UnreadablePictures
+from .arguments import ALONE, ComputeDtype, DataDir, Distributed, JsonFile, UnreadablePictures
 from .measuring import NAMED, ModelName, StoreFolder
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ SplitName = Annotated[
 ]
 BatchSize = Annotated[
     int,
-    tyro.conf.arg(help="Pictures that pass through the tower together; 256 suits a GPU better."),
+    tyro.conf.arg(help="Pictures that pass through the tower together on each device; 256 suits a GPU."),
 ]
 Threads = Annotated[int, tyro.conf.arg(help="That read, decode and resize pictures ahead of the tower.")]
 
@@ -54,7 +54,8 @@ class Embed:
     """Compute the pre-projection features of a split, or of a folder of pictures, into the feature store.
 
     Whatever is killed goes on where it stopped: run the same command again, and finished chunks of 256
-    pictures are neither computed again nor changed. Every other command finds the features there.
+    pictures are neither computed again nor changed. Every other command finds the features there. All devices
+    of the machine take part; with --distributed also those of other machines.
 
     A picture that is missing, damaged, cut off, empty, larger than 179 megapixels or grey with more than 8
     bits counts as unreadable. CMYK and palettes are converted and of an animation the first frame is taken,
@@ -78,6 +79,7 @@ class Embed:
     unreadable: UnreadablePictures = "fail"
     data_dir: DataDir = None
     json: JsonFile = None
+    distributed: Distributed = ALONE
 
     def run(self) -> None:
         from .output import check_file, write_json
@@ -87,6 +89,7 @@ class Embed:
 
         import jaxalign as ja
         from eval.datasets import find_dataset, load_split
+        from eval.distributed import is_first
         from eval.features import image_features
 
         name = self.dataset or "emoji-scenes"
@@ -104,6 +107,8 @@ class Embed:
                 threads=self.threads,
                 progress=watch.advance,
             )
+        if not is_first():
+            return
         facts = describe(model, examples, features, self.store) | watch.facts()
         write_json(self.json, facts)
         print_summary(facts)
@@ -129,7 +134,9 @@ class Watch:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
+        from eval.distributed import is_first
+
+        console = Console(stderr=True, quiet=not is_first())
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

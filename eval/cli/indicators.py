@@ -171,9 +171,10 @@ def print_freedom(run: Any) -> None:
     rows = [["unknowns, equations", f"{found['unknowns']}, {found['equations']}"]]
     for key, what in (("with_texts", "with the texts"), ("without_texts", "without the texts")):
         of = found[key]
-        rows.append(
-            [f"largest error {what}", "too few pictures" if of is None else f"{of['largest_error']:.1e}"]
-        )
+        said = "too few pictures" if of is None else f"{of['largest_error']:.1e}"
+        if of is not None and not of.get("converged", True):
+            said += f" (not converged after {of['iterations']} iterations; it takes more pictures)"
+        rows.append([f"largest error {what}", said])
     print_table("image-image cosines recovered from image-text ones", ["", ""], rows)
 
 

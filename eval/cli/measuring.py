@@ -97,6 +97,7 @@ MaxQueries = Annotated[
 
 def open_workspace(command: Any) -> "Workspace":
     """The workspace of a command's options; what it will write is checked first."""
+    from eval.distributed import is_first
     from eval.measurements import Workspace
 
     from .embed import library_name
@@ -105,7 +106,9 @@ def open_workspace(command: Any) -> "Workspace":
     check_file(command.json)
     check_folder(command.out)
     unreadable = library_name(getattr(command, "unreadable", "fail"))
-    return Workspace(command.out, command.store, command.data_dir, unreadable=unreadable)
+    workspace = Workspace(command.out, command.store, command.data_dir, unreadable=unreadable)
+    workspace.stages.console.quiet = not is_first()
+    return workspace
 
 
 def method_options(command: Any, inverting: Any = None) -> "MethodOptions":

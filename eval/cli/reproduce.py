@@ -114,8 +114,8 @@ class Reproduce:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""
         from eval.measurements import Workspace
         from eval.reproduce import Selection, Session, reproduce
-        from eval.reproduce.output import to_json, write_files, write_whole
         from eval.reproduce.figures import draw_figures
+        from eval.reproduce.output import to_json, write_files, write_whole
         from eval.reproduce.plots import draw
         from jaxalign.errors import JaxalignError
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile, Seed, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -62,7 +62,10 @@ class Retrieve:
     gallery: SplitName = ""
     distractors: Annotated[bool, tyro.conf.arg(help="Add the data set's distractors (R1M).")] = False
     text_image: Annotated[
-        bool, tyro.conf.arg(help="Also let class names find their pictures, before and after IsoCLIP.")
+        bool,
+        tyro.conf.arg(
+            help="Also let class names, or captions, find their pictures, before and after IsoCLIP."
+        ),
     ] = False
     protocol: ProtocolOption = "paper"
     layout: LayoutOption = "paper"
@@ -73,8 +76,10 @@ class Retrieve:
     data_dir: DataDir = None
     unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
+    distributed: Distributed = ALONE
 
     def run(self) -> None:
+        from eval.distributed import is_first
         from eval.measurements.pairs import ImagePair
         from eval.measurements.retrieve import Retrieving, measure_image_retrieval
         from eval.protocols.methods import Inverting, check_methods
@@ -88,6 +93,8 @@ class Retrieve:
         pair = ImagePair(workspace, model, self.dataset, self.query, self.gallery, self.distractors)
         retrieving = Retrieving(self.methods, options, self.tasks, self.protocol, self.text_image)
         runs = measure_image_retrieval(workspace, model, pair, retrieving)
+        if not is_first():
+            return
         for task in pair.tasks(self.tasks):
             of_task = [run for run in runs if run.settings["task"] == task]
             for protocol in ("image-retrieval", "text-image"):
@@ -97,6 +104,7 @@ class Retrieve:
                         f"{shown[0].metrics['queries']} queries, {shown[0].metrics['gallery']} in the gallery"
                     )
                     about = f"{model.name} on {self.dataset}" + (f", {task}" if task else "")
-                    what = "names find pictures, " if protocol == "text-image" else ""
+                    texts = "captions" if pair.has_captions_alone else "names"
+                    what = f"{texts} find pictures, " if protocol == "text-image" else ""
                     print_table(f"{about}: {what}{counts}, %", *retrieval_rows(shown))
         report_runs(self, runs)

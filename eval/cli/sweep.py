@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, UnreadablePictures
 from .measuring import (
     DatasetName,
     LayoutOption,
@@ -63,9 +63,11 @@ class Sweep:
     data_dir: DataDir = None
     unreadable: UnreadablePictures = "fail"
     json: JsonFile = None
+    distributed: Distributed = ALONE
 
     def run(self) -> None:
         from eval.datasets import find_dataset
+        from eval.distributed import is_first
         from eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
         from eval.plots import draw_sweeps, save
         from eval.protocols import Result
@@ -86,6 +88,8 @@ class Sweep:
         runs = {self.dataset: measure_sweep(workspace, model, self.dataset, self.modality, sweeping)}
         for name in others:
             runs[name] = measure_sweep(workspace, model, name, self.modality, elsewhere)
+        if not is_first():
+            return
         band = chosen_band(list(runs.values()))
         results = {name: Result(run.metrics, run.arrays) for name, run in runs.items()}
         rows = [

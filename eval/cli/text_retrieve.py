@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile, Seed
+from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed
 from .measuring import (
     BandOption,
     DatasetName,
@@ -58,8 +58,10 @@ class TextRetrieve:
     store: StoreFolder = None
     data_dir: DataDir = None
     json: JsonFile = None
+    distributed: Distributed = ALONE
 
     def run(self) -> None:
+        from eval.distributed import is_first
         from eval.measurements.pairs import CaptionPair
         from eval.measurements.retrieve import Retrieving, measure_text_retrieval
         from eval.protocols.methods import Inverting, check_methods
@@ -73,6 +75,8 @@ class TextRetrieve:
         pair = CaptionPair(workspace, model, self.dataset, self.split)
         retrieving = Retrieving(self.methods, options, protocol=self.protocol)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)
+        if not is_first():
+            return
         counts = f"{runs[0].metrics['queries']} queries, {runs[0].metrics['gallery']} captions"
         print_table(f"{model.name} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
         report_runs(self, runs)

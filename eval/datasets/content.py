@@ -60,14 +60,18 @@ def read_content(record: DatasetRecord, folder: Path) -> Content:
     return content
 
 
-def check_sources(record: DatasetRecord, folder: Path) -> None:
+def check_sources(record: DatasetRecord, folder: Path, data_dir: str | os.PathLike | None = None) -> None:
     """Raise unless everything that preparing needs is in the source folder."""
     missing = [source for source in record.missing_sources(folder) if source.required]
     if missing:
         wanted = "; ".join(
             f"{source.what} to {folder / source.path} (from {source.url})" for source in missing
         )
-        raise JaxalignError(f"{record.name} is not prepared, and its data are not there: put {wanted}")
+        others = ", ".join(record.other_versions(data_dir))
+        version = f" in version {record.version} (but in {others})" if others else ""
+        raise JaxalignError(
+            f"{record.name} is not prepared{version}, and its data are not there: put {wanted}"
+        )
 
 
 def check_content(record: DatasetRecord, content: Content) -> None:

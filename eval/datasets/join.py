@@ -121,9 +121,11 @@ def tfds_folder(record: DatasetRecord, root: Path) -> Path:
     name, _, version = record.tfds.rpartition(":")
     folder = root / name / version
     if not folder.is_dir():
+        others = sorted(path.name for path in (root / name).glob("*.*.*") if path.is_dir())
+        beside = f", but of version {', '.join(others)}" if others else ""
         raise JaxalignError(
-            f"{record.name}@tfds: there is no copy of TFDS in {folder}; prepare {record.tfds} there with"
-            " tensorflow-datasets, as array_record"
+            f"{record.name}@tfds: there is no copy of TFDS in {folder}{beside}; prepare {record.tfds} there"
+            " with tensorflow-datasets, as array_record"
         )
     return folder
 

@@ -48,7 +48,7 @@ def prepare(
         if not record.is_embedded:
             from .content import check_sources
 
-            check_sources(record, sources)  # before anything is written
+            check_sources(record, sources, data_dir)  # before anything is written
         generate(record, data_root(data_dir), sources)
     return open_prepared(record, record.folder(data_dir))
 

@@ -114,6 +114,11 @@ class DatasetRecord:
         """Whether the prepared copy is there; TFDS moves a copy to its place only when it is complete."""
         return self.in_place or self.folder(data_dir).is_dir()
 
+    def other_versions(self, data_dir: str | os.PathLike | None = None) -> list[str]:
+        """Versions of which there are prepared copies, beside the one that is read."""
+        found = (data_root(data_dir) / self.builder_name).glob("[0-9]*.*.*")
+        return sorted(path.name for path in found if path.is_dir() and path.name != self.version)
+
     def missing_sources(self, folder: Path) -> list[Source]:
         """The sources that are not in `folder`, those that can be done without included."""
         return [source for source in self.sources if not (folder / source.path).exists()]

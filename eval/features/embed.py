@@ -1,7 +1,8 @@
 """Fill a feature store: decoding on threads ahead of the device, chunk after chunk.
 
 A batch always holds the same examples, wherever an earlier run stopped, so that what comes out does not
-depend on interruptions, to the bit.
+depend on interruptions, to the bit. It is divided over all devices of the process; of several processes each
+computes chunks of its own, and needs no other for them.
 """
 
 import warnings
@@ -15,8 +16,10 @@ from typing import Any, Literal, Protocol, get_args
 import jax
 import numpy as np
 
+from eval.distributed import own_share, wait_for_all
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.sharding import AXIS, data_mesh, divide_rows, shard_parameters
 
 from .store import FeatureStore
 
@@ -35,7 +38,7 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a run did: chunks computed now, examples in them, and those of them that were left out."""
+    """What this process did: chunks computed now, examples in them, and those of them that were left out."""
 
     chunks: int
     examples: int
@@ -68,7 +71,7 @@ def embed_images(
       unreadable: `fail` stops at a picture that cannot be read, also at one that an earlier run left out;
         `leave out` stores a row of NaN for it. Grey pictures of more than 8 bits count as unreadable: Pillow,
         and with it the original preprocessing, would make most of their values white.
-      batch_size: pictures that pass through the tower together.
+      batch_size: pictures that pass through the tower together, on each device.
       threads: that read, decode and resize.
       advance: is told how many examples are done, those of earlier runs first.
 
@@ -99,11 +102,12 @@ def embed_images(
     size = processor.size
     empty = np.zeros((size, size, 3), np.float32)
     # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
-    forward = lambda pixels: model.apply_image(model.params, pixels, projected=False)
+    forward = lambda params, pixels: model.apply_image(params, pixels, projected=False)
     missing = lambda: store.missing(left_out=unreadable == "fail")
     with warnings.catch_warnings():  # of Pillow, for pictures of 90 to 180 megapixels; it refuses larger ones
         warnings.filterwarnings("ignore", "Image size", RuntimeWarning)
-        return _fill(store, missing, prepare, empty, forward, batch_size, threads, advance)
+        tower = Tower(forward, model.params, "img")
+        return _fill(store, missing, prepare, empty, tower, batch_size, threads, advance)
 
 
 def check_depth(picture: Any) -> None:
@@ -126,8 +130,25 @@ def embed_texts(
 ) -> Embedded:
     """The same for texts, in the order of the store's ids; raises JaxalignError without a tokenizer."""
     tokens = model.require_tokenizer()(texts)
-    forward = lambda ids: model.apply_text(model.params, ids, projected=False)
-    return _fill(store, store.missing, tokens.__getitem__, tokens[0], forward, batch_size, 1, advance)
+    forward = lambda params, ids: model.apply_text(params, ids, projected=False)
+    tower = Tower(forward, model.params, "txt")
+    return _fill(store, store.missing, tokens.__getitem__, tokens[0], tower, batch_size, 1, advance)
+
+
+class Tower:
+    """`forward(params, batch)` on all devices of this process; `part` names the parameters that it needs."""
+
+    def __init__(self, forward: Callable[[Any, Any], jax.Array], params: Any, part: str):
+        self._forward, self._params, self._mesh = forward, params, data_mesh(jax.local_devices())
+        if self._mesh is not None:
+            self._params = shard_parameters({part: params[part]}, self._mesh)
+
+    @property
+    def devices(self) -> int:
+        return 1 if self._mesh is None else self._mesh.shape[AXIS]
+
+    def __call__(self, batch: np.ndarray) -> jax.Array:
+        return self._forward(self._params, batch if self._mesh is None else divide_rows(batch, self._mesh))
 
 
 def _fill(
@@ -135,7 +156,7 @@ def _fill(
     find_missing: Callable[[], list[int]],
     prepare: Callable[[int], np.ndarray | None],
     empty: np.ndarray,
-    forward: Callable[[np.ndarray], jax.Array],
+    tower: Tower,
     batch_size: int,
     threads: int,
     advance: Callable[[int], None],
@@ -146,22 +167,27 @@ def _fill(
     with ExitStack() as stack:
         stack.enter_context(store.locked())
         missing = find_missing()
-        examples = sum(len(store.rows_of(chunk)) for chunk in missing)
-        advance(store.rows - examples)
+        mine = own_share(missing, "missing chunks")
+        all_examples, examples = (sum(len(store.rows_of(c)) for c in chunks) for chunks in (missing, mine))
+        advance(store.rows - all_examples)
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         left_out: list[str] = []
         parts: list[np.ndarray] = []
-        batches = _prepared(store, missing, prepare, pool, batch_size)
-        padding = [empty] * min(batch_size, len(store.rows_of(0)))  # one shape, whatever is missing
-        for batch, output in _encode(batches, forward, padding, store.ids):
+        batch_size = tower.devices * min(batch_size, len(store.rows_of(0)), -(-store.chunk // tower.devices))
+        batches = _prepared(store, mine, prepare, pool, batch_size)
+        padding = [empty] * batch_size  # one shape, whatever is missing
+        for batch, output in _encode(batches, tower, padding, store.ids):
             left_out += [store.ids[batch.rows[i]] for i in np.flatnonzero(np.isnan(output[:, 0]))]
             parts.append(output)
             if batch.rows.stop == store.rows_of(batch.chunk).stop:
                 store.write(batch.chunk, np.concatenate(parts))
                 parts = []
             advance(len(batch.rows))
-    return Embedded(len(missing), examples, tuple(left_out))
+        wait_for_all("filled")
+        if examples < all_examples:
+            advance(all_examples - examples)
+    return Embedded(len(mine), examples, tuple(left_out))
 
 
 def _prepared(
@@ -185,7 +211,7 @@ def _prepared(
 
 def _encode(
     batches: Iterator[_Batch],
-    forward: Callable[[np.ndarray], jax.Array],
+    tower: Tower,
     padding: list[np.ndarray],
     ids: Sequence[str],
 ) -> Iterator[tuple[_Batch, np.ndarray]]:
@@ -200,7 +226,7 @@ def _encode(
             raise
         lost = np.array([x is None for x in inputs])
         inputs = [padding[0] if x is None else x for x in inputs] + padding[len(inputs) :]
-        output = forward(np.stack(inputs))
+        output = tower(np.stack(inputs))
         if before is not None:
             yield _finish(*before, ids)
         before = (batch, lost, output)

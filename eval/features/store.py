@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from eval.distributed import after_first, is_first
 from jaxalign.errors import JaxalignError
 
 from .key import FeatureKey
@@ -85,6 +86,20 @@ class FeatureStore:
         A store that is there keeps its own chunk.
         """
         _check_examples(ids, labels)
+        with after_first("header of a store"):
+            return cls._open(root, key, ids, labels, width, dtype, chunk)
+
+    @classmethod
+    def _open(
+        cls,
+        root: str | os.PathLike,
+        key: FeatureKey,
+        ids: Sequence[str],
+        labels: dict[str, np.ndarray],
+        width: int,
+        dtype: str,
+        chunk: int,
+    ) -> "FeatureStore":
         content: dict[str, Any] = {
             "rows": len(ids),
             "width": width,
@@ -206,11 +221,12 @@ class FeatureStore:
 
     @contextmanager
     def locked(self):
-        """Keep other processes of this machine from filling the same store; they get a clear error.
+        """Keep other runs on this machine from filling the same store; they get a clear error.
 
         Cloud storage has no such lock: there two runs do the same work twice, and each chunk is still whole.
+        Of several processes of one run, the first one holds it.
         """
-        if not self.url.startswith("file://"):
+        if not self.url.startswith("file://") or not is_first():
             yield
             return
         from filelock import FileLock, Timeout

@@ -105,18 +105,21 @@ class Classes:
         self, workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
     ):
         self.model, self.pair, self.classifying = model, pair, classifying
+        self.mesh = workspace.mesh
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
 
     def zero_shot(self) -> Result:
         prompts = self.pair.prompts(self.classifying.templates)
         pre, labels = self.pair.test_pre_and_labels
-        found = zero_shot(image_embeddings(self.model, pre), labels, prompts)
+        found = zero_shot(image_embeddings(self.model, pre), labels, prompts, mesh=self.mesh)
         return naming_left_out(found, self.pair.read_test)
 
     def ncm(self, method: Method) -> Result:
         embed, pair = self.fitting.embed(method), self.pair
         (train, train_labels), (test, test_labels) = pair.train_pre_and_labels, pair.test_pre_and_labels
-        found = nearest_class_mean(embed(train), train_labels, embed(test), test_labels, pair.num_classes)
+        found = nearest_class_mean(
+            embed(train), train_labels, embed(test), test_labels, pair.num_classes, mesh=self.mesh
+        )
         return naming_left_out(found, pair.read_train, pair.read_test)
 
     def few_shot(self, method: Method, settings: FewShotSettings) -> Result:
@@ -144,6 +147,7 @@ class Classes:
             text_weights=weights,
             text_bank=bank,
             validation=validation,
+            mesh=self.mesh,
         )
         found = naming_left_out(found, pair.read_test, held_out.read_test if held_out else None)
         if drawn.left_out:

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 import jaxalign as ja
+from eval.distributed import own_share, wait_for_all
 from eval.features.key import make_key
 from eval.features.obtain import default_store
 from eval.features.store import FeatureStore
 from eval.protocols.methods import Method
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.sharding import data_mesh
 
 from .workspace import Workspace
 
@@ -93,7 +95,8 @@ def _fill(
         missing = store.missing()
         with workspace.stages.stage(method.name, what, len(embeddings)) as advance:
             advance(len(embeddings) - sum(len(store.rows_of(chunk)) for chunk in missing))
-            for chunk in missing:
+            mine = own_share(missing, "missing inversions")
+            for chunk in mine:
                 rows = np.asarray(store.rows_of(chunk))
                 found = invert(
                     model,
@@ -103,7 +106,11 @@ def _fill(
                     indices=rows,
                     keep=inverting.curve,
                     on_batch=lambda part, _: advance(len(part)),
+                    mesh=data_mesh(jax.local_devices()),
                     **options,
                 )
                 kept = [np.asarray(found.kept[step]) for step in inverting.curve]
                 store.write(chunk, np.concatenate([*kept, np.asarray(found.losses)], axis=1))
+            wait_for_all("inverted")
+            if len(mine) < len(missing):
+                advance(sum(len(store.rows_of(chunk)) for chunk in set(missing) - set(mine)))

@@ -9,6 +9,7 @@ import numpy as np
 
 import jaxalign as ja
 from eval.datasets import Examples, fill_template, find_dataset
+from eval.distributed import as_first
 from eval.features.augment import subset_features
 from eval.features.key import make_key
 from eval.features.obtain import default_store
@@ -192,7 +193,7 @@ class LabelledPair:
         key = make_key(self.model, examples.dataset, examples.version, examples.split, "image")
         root = default_store() if self.workspace.store is None else self.workspace.store
         found = FeatureStore.find(root, key)
-        return found is not None and not found.missing()
+        return as_first(found is not None and not found.missing())
 
     def _load(self, split: str) -> Examples:
         examples = self.workspace.load_split(self.dataset, split)

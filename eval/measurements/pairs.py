@@ -1,6 +1,7 @@
 """Queries and gallery of a data set: which splits, which labels, and their features once they are needed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -129,7 +130,12 @@ class ImagePair:
         """Pre-projection features `[g, d_image]`, those of the distractors last."""
         if self.distractors is None:
             return self.read_gallery.pre
-        return np.concatenate([self.read_gallery.pre, self.read_distractors.pre])
+        own = len(self.read_gallery.pre)
+        whole = np.concatenate([self.read_gallery.pre, self.read_distractors.pre])
+        # A million distractors are in memory once.
+        self.read_gallery = replace(self.read_gallery, pre=whole[:own])
+        self.read_distractors = replace(self.read_distractors, pre=whole[own:])
+        return whole
 
     def name_left_out(self, result: Result) -> Result:
         """`result` of queries and gallery, with the names of the pictures that were left out."""

@@ -128,12 +128,13 @@ def _measure_images(
     pair: ImagePair, task: str, protocol: str, query: Any, gallery: Any, inverted: Inverted | None
 ) -> Result:
     exclude: Any = False
+    mesh = pair.workspace.mesh
     if pair.has_ground_truth:
-        measure = lambda q: landmark_retrieval(q, gallery, pair.ground_truth)
+        measure = lambda q: landmark_retrieval(q, gallery, pair.ground_truth, mesh=mesh)
     else:
         labels = pair.labels(task)
         exclude = np.arange(len(labels[0])) if pair.same else False
-        measure = lambda q: retrieval(q, gallery, *labels, exclude_self=exclude, protocol=protocol)
+        measure = lambda q: retrieval(q, gallery, *labels, exclude_self=exclude, protocol=protocol, mesh=mesh)
     result = _with_curve(measure, query, inverted)
     first, (queries, items) = first_results(query, gallery, exclude), pair.positions()
     shown = {  # in the whole splits, which the report has the pictures of
@@ -185,7 +186,9 @@ def measure_text_image(
                 else:
                     heads = ja.isoclip(model.projectors, *method.band, fitting.spectrum)
                     text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
-                found = names_find_pictures(np.asarray(text), np.asarray(gallery), labels, gallery_labels)
+                found = names_find_pictures(
+                    np.asarray(text), np.asarray(gallery), labels, gallery_labels, mesh=workspace.mesh
+                )
                 return pair.name_left_out(found)
 
             settings = model_settings(model) | pair.settings | {"task": task} | method.to_json()
@@ -212,7 +215,9 @@ def measure_text_retrieval(
             source = (examples.dataset, examples.version, examples.split)
             inverted = invert_queries(workspace, model, method, query, ids, source)
             query = inverted.embeddings
-        measure = lambda q: text_retrieval(q, gallery, captions, protocol=retrieving.protocol)
+        measure = lambda q: text_retrieval(
+            q, gallery, captions, protocol=retrieving.protocol, mesh=workspace.mesh
+        )
         return _with_curve(measure, query, inverted)
 
     return [

@@ -77,6 +77,7 @@ def measure_sweep(
                 k_bottom=k_bottom,
                 modality=modality,
                 exclude_self=exclude,
+                mesh=workspace.mesh,
             )
         return pair.name_left_out(found)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 import jaxalign as ja
 from eval.datasets import Examples, load_split
+from eval.distributed import as_first, is_first
 from eval.features import key as feature_key
 from eval.features.embed import BATCH, Unreadable
 from eval.features.obtain import image_features, text_features
@@ -20,6 +22,7 @@ from eval.runs import Run, find_run, write_run
 from eval.stages import Stages
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,10 +33,12 @@ class Workspace:
       out: folder of the runs; None to keep none and find none.
       store: folder or URL of the feature stores; `default_store()` by default.
       data_dir: folder of prepared data sets; TFDS's by default.
-      batch_size: pictures that pass through the tower together; by default what suits a CPU.
+      batch_size: pictures that pass through the tower together on each device; by default what suits a
+        CPU.
       unreadable: whether a picture that cannot be read ends a measurement, or is left out and named in its
         run.
       stages: shows progress.
+      mesh: devices that galleries and test features are divided over; by default all of all processes.
     """
 
     out: Path | None = None
@@ -42,6 +47,7 @@ class Workspace:
     batch_size: int | None = None
     unreadable: Unreadable = "fail"
     stages: Stages = dataclasses.field(default_factory=Stages)
+    mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
 
     def load_model(self, name: str | os.PathLike, layout: str = "paper") -> DualEncoder:
         """The model, with the projectors of `layout`."""
@@ -88,9 +94,11 @@ class Workspace:
         return found.values
 
     def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
-        """The run of these settings: found, or computed and written."""
+        """The run of these settings: found, or computed and written, by the first of several processes."""
         found = None if self.out is None else find_run(self.out, protocol, settings)
-        if found is not None:
+        if as_first(found is not None):
+            if found is None:
+                raise JaxalignError(f"{self.out} lacks runs here; expected a folder that all processes share")
             return found
         start = time.perf_counter()
         result = compute()
@@ -98,7 +106,7 @@ class Workspace:
         run = Run(
             protocol, settings, result.metrics, result.arrays, round(seconds, 3), left_out=result.left_out
         )
-        if self.out is not None:
+        if self.out is not None and is_first():
             write_run(self.out, run)
         return run
 

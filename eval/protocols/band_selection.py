@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
@@ -42,8 +43,9 @@ def band_sweep(
     k_bottom: tuple[int, ...],
     modality: str = "image",
     exclude_self: bool | ArrayLike = False,
+    mesh: Mesh | None = None,
 ) -> Result:
-    """mAP for every band of a grid; pre-projection features and labels as in `ja.sweep_bands`.
+    """mAP for every band of a grid; features, labels and mesh as in `ja.sweep_bands`.
 
     Returns:
       Metrics: `best` `{k_top, k_bottom, mAP}`, `none`, the mAP without leaving out anything where the grid
@@ -65,6 +67,7 @@ def band_sweep(
         k_bottom=k_bottom,
         modality=modality,
         exclude_self=exclude_self,
+        mesh=mesh,
     )
     top, bottom = sweep.best
     metrics = {

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
@@ -12,12 +13,20 @@ from .result import Result
 UNLABELLED = -1
 
 
-def classify(classifier: ja.Classifier, features: ArrayLike, labels: ArrayLike, num_classes: int) -> Result:
+def classify(
+    classifier: ja.Classifier,
+    features: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    mesh: Mesh | None = None,
+) -> Result:
     """How often `classifier` is right.
 
     Args:
       features: `[n, d]`, as the classifier is called on.
       labels: int `[n]`, below `num_classes`.
+      mesh: devices that the features are divided over.
 
     Returns:
       Metrics: `accuracy` and `class_accuracy`, the mean of the accuracies of the classes that occur, in
@@ -28,7 +37,8 @@ def classify(classifier: ja.Classifier, features: ArrayLike, labels: ArrayLike, 
     """
     labels = np.asarray(labels)
     check_class_labels(labels, len(np.asarray(features)), num_classes, all_occur=False)
-    return summarise(np.asarray(classifier.predict(jnp.asarray(features))) == labels, labels, num_classes)
+    predicted = np.asarray(classifier.predict(jnp.asarray(features), mesh=mesh))
+    return summarise(predicted == labels, labels, num_classes)
 
 
 def summarise(correct: np.ndarray, labels: np.ndarray, num_classes: int) -> Result:
@@ -51,6 +61,8 @@ def nearest_class_mean(
     test_features: ArrayLike,
     test_labels: ArrayLike,
     num_classes: int,
+    *,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Cosine with the class means of all training examples.
 
@@ -61,9 +73,10 @@ def nearest_class_mean(
     Args:
       features, labels: of the training split under some method, `[n, d]` and int `[n]`.
       test_features, test_labels: `[t, d]` and int `[t]`.
+      mesh: devices that the test features are divided over.
 
     Raises:
       JaxalignError: labels out of range, a class without training example, or features that do not fit.
     """
     classifier = ja.ncm_classifier(features, labels, num_classes=num_classes)
-    return classify(classifier, test_features, test_labels, num_classes)
+    return classify(classifier, test_features, test_labels, num_classes, mesh=mesh)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
@@ -129,6 +130,7 @@ def few_shot(
     text_weights: ArrayLike | None = None,
     text_bank: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Accuracy for each number of shots and each seed.
 
@@ -140,6 +142,7 @@ def few_shot(
       validation: features `[v, d]` and labels `[v]` on which the hyper-parameters in `GRIDS` are chosen, for
         each
         draw; by default they are the classifier's own.
+      mesh: devices that test and validation features are divided over; all fit every classifier.
 
     Returns:
       Metrics: `accuracy`, in percent, by shots as text, mean over the seeds; `deviation` over the seeds; with
@@ -161,9 +164,12 @@ def few_shot(
             support = pool.draw(shots, seed, num_classes)
             classifier = fit(support, labels)
             if validation is not None:
-                classifier, best = _tune(classifier, settings.classifier, validation)
+                classifier, best = _tune(classifier, settings.classifier, validation, mesh)
                 chosen.setdefault(str(shots), []).append(best)
-            predicted = np.asarray(_predict(classifier, test))
+            if mesh is None:
+                predicted = np.asarray(_predict(classifier, test))
+            else:
+                predicted = np.asarray(classifier.predict(test, mesh=mesh))
             accuracy[i, j] = 100 * float((predicted == test_labels).mean())
     names = [str(shots) for shots in settings.shots]
     metrics: dict[str, Any] = {
@@ -213,11 +219,11 @@ def _predict(classifier: ja.Classifier, features: jax.Array) -> jax.Array:
 
 
 def _tune(
-    classifier: ja.Classifier, name: str, validation: Sequence[ArrayLike]
+    classifier: ja.Classifier, name: str, validation: Sequence[ArrayLike], mesh: Mesh | None
 ) -> tuple[ja.Classifier, dict[str, float]]:
     features, labels = validation
     axes: Any = GRIDS[name]
-    found = ja.search_hyperparameters(classifier, features, labels, **axes)
+    found = ja.search_hyperparameters(classifier, features, labels, mesh=mesh, **axes)
     return found.classifier, found.best
 
 

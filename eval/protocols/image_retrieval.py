@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
@@ -27,6 +28,7 @@ def retrieval(
     *,
     exclude_self: bool | ArrayLike = False,
     protocol: str = "paper",
+    mesh: Mesh | None = None,
 ) -> Result:
     """Retrieval by cosine, an item being relevant when it has the query's label.
 
@@ -38,6 +40,7 @@ def retrieval(
       exclude_self: whether query i is gallery item i and leaves its own gallery; or the position of each
         query in the gallery, int `[q]`.
       protocol: "paper" or "reference", as in `ja.retrieval_metrics`, whose numbers these are.
+      mesh: devices that the gallery is divided over.
 
     Returns:
       Metrics: `mAP`, `mAP_at_R`, `precision_at_R`, `recall_at_1` in percent, and counts. Arrays:
@@ -51,7 +54,7 @@ def retrieval(
     query, gallery, query_labels, gallery_labels, exclude, left_out = _labelled(
         query, gallery, np.asarray(query_labels), np.asarray(gallery_labels), exclude_self
     )
-    query, gallery = check_pair(query, gallery, streamed=True)
+    query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude)
     reference = protocol == "reference"
     ranks = rank_statistics(
@@ -60,6 +63,7 @@ def retrieval(
         relevance,
         depths=(1,),
         extra_depth=int(reference and relevance.self_index is not None),
+        mesh=mesh,
     )
     means = (ranks.average_precision, ranks.map_at_r, ranks.precision_at_r, ranks.hits[:, 0] > 0)
     without = int((np.asarray(ranks.positives) == 0).sum())
@@ -73,25 +77,35 @@ def retrieval(
 
 
 def landmark_retrieval(
-    query: ArrayLike, gallery: ArrayLike, ground_truth: Sequence[Mapping[str, Any]]
+    query: ArrayLike,
+    gallery: ArrayLike,
+    ground_truth: Sequence[Mapping[str, Any]],
+    *,
+    mesh: Mesh | None = None,
 ) -> Result:
     """ROxford and RParis by their own protocol (`ja.revisited_metrics`).
 
     Args:
       query, gallery: embeddings; distractors after the data set's own pictures.
       ground_truth: for each query its `easy`, `hard` and `junk` positions.
+      mesh: devices that the gallery is divided over.
 
     Returns:
       Metrics of `ja.revisited_metrics`, and `mAP`, the one of the easy setting, which the papers print.
     """
-    found = ja.revisited_metrics(query, gallery, ground_truth)
+    found = ja.revisited_metrics(query, gallery, ground_truth, mesh=mesh)
     metrics = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in found.items()}
     counts = {"queries": len(ground_truth), "gallery": len(np.asarray(gallery))}
     return Result({"mAP": metrics["mAP_easy"]} | metrics | counts)
 
 
 def names_find_pictures(
-    text: ArrayLike, gallery: ArrayLike, text_labels: np.ndarray, gallery_labels: np.ndarray
+    text: ArrayLike,
+    gallery: ArrayLike,
+    text_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    *,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Text-to-image retrieval: a class name, or a caption, finds its pictures (IsoCLIP, appendix H).
 
@@ -103,12 +117,13 @@ def names_find_pictures(
       text: embeddings `[t, d]` of prompts, one or more for each label.
       gallery: embeddings `[g, d]` of pictures.
       text_labels, gallery_labels: int; texts whose label no picture has are left out.
+      mesh: devices that the gallery is divided over.
     """
     text_labels, gallery_labels = np.asarray(text_labels), np.asarray(gallery_labels)
     present = np.isin(text_labels, gallery_labels)
     if not present.any():
         raise JaxalignError("none of the texts has a picture of its label in the gallery; check the labels")
-    return retrieval(np.asarray(text)[present], gallery, text_labels[present], gallery_labels)
+    return retrieval(np.asarray(text)[present], gallery, text_labels[present], gallery_labels, mesh=mesh)
 
 
 def _labelled(

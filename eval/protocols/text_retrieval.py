@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
@@ -56,7 +57,12 @@ def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> C
 
 
 def text_retrieval(
-    query: ArrayLike, gallery: ArrayLike, captions: Captions, *, protocol: str = "paper"
+    query: ArrayLike,
+    gallery: ArrayLike,
+    captions: Captions,
+    *,
+    protocol: str = "paper",
+    mesh: Mesh | None = None,
 ) -> Result:
     """The first caption of each picture against all captions, itself left out.
 
@@ -64,10 +70,10 @@ def text_retrieval(
       query: embeddings `[q, d]` of the captions at `captions.queries`: rows of `gallery`, or their
         inversions.
       gallery: embeddings `[n, d]` of all captions.
-      protocol: as in `retrieval`.
+      protocol, mesh: as in `retrieval`.
 
     Returns:
       As `retrieval`. A picture with one caption is a query without positives.
     """
     labels, first = captions.pictures, captions.queries
-    return retrieval(query, gallery, labels[first], labels, exclude_self=first, protocol=protocol)
+    return retrieval(query, gallery, labels[first], labels, exclude_self=first, protocol=protocol, mesh=mesh)

@@ -1,5 +1,6 @@
 """Two-dimensional views of texts, pictures and projected pictures (Reevaluating, figure 7)."""
 
+import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jaxalign.features import normalize
 from .result import Result
 
 VIEWS = ("pca", "tsne", "umap")
+_FEWEST = 5  # points that UMAP can place
+_FEW = 3000  # points whose steps take less time than threads need to meet
 
 
 def embedding_views(
@@ -38,7 +41,7 @@ def embedding_views(
       `VARIANT_text` `[m, 2]`, `VARIANT_image` and `VARIANT_projected` `[n, 2]`.
 
     Raises:
-      JaxalignError: an unknown view, or one whose package is missing.
+      JaxalignError: an unknown view, one whose package is missing, or too few points for UMAP.
     """
     if view not in VIEWS:
         raise unknown_name("view", view, VIEWS)
@@ -67,12 +70,19 @@ def _place(points: np.ndarray, view: str, seed: int) -> tuple[np.ndarray, float 
     if view == "tsne":
         try:
             from sklearn.manifold import TSNE
+            from threadpoolctl import threadpool_limits
         except ImportError as error:
             raise _missing("t-SNE", "scikit-learn") from error
         perplexity = min(30.0, (len(points) - 1) / 3)
-        return TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(points), None
+        # Threads wait for each other at each of a thousand steps: on a busy machine many times the work.
+        with threadpool_limits(1 if len(points) < _FEW else None):
+            return TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(points), None
+    if len(points) < _FEWEST:
+        raise JaxalignError(f"UMAP got {len(points)} points; expected {_FEWEST} or more")
     try:
-        import umap  # pyright: ignore[reportMissingImports]
+        with warnings.catch_warnings():  # of a variant that trains a network: TensorFlow is not there
+            warnings.simplefilter("ignore", ImportWarning)
+            import umap  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise _missing("UMAP", "umap-learn") from error
     reducer = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1)

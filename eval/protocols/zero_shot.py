@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
@@ -11,7 +12,9 @@ from .classification import classify
 from .result import Result
 
 
-def zero_shot(features: ArrayLike, labels: ArrayLike, prompts: ArrayLike) -> Result:
+def zero_shot(
+    features: ArrayLike, labels: ArrayLike, prompts: ArrayLike, *, mesh: Mesh | None = None
+) -> Result:
     """Cosine of picture embeddings with the embedding of each class's prompts.
 
     Args:
@@ -19,12 +22,13 @@ def zero_shot(features: ArrayLike, labels: ArrayLike, prompts: ArrayLike) -> Res
       labels: int `[n]`.
       prompts: embeddings `[c, t, d]` of t prompts for each class, averaged as `ja.ensemble_text_weights`
         does.
+      mesh: devices that the features are divided over.
 
     Raises:
       JaxalignError: labels out of range, or embeddings of different widths.
     """
     weights = text_weights(prompts)
-    return classify(ja.zero_shot_classifier(weights), features, labels, len(weights))
+    return classify(ja.zero_shot_classifier(weights), features, labels, len(weights), mesh=mesh)
 
 
 def text_weights(prompts: ArrayLike) -> jax.Array:

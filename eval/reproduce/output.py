@@ -53,7 +53,13 @@ def blocks(reproduction: Reproduction) -> list[Block]:
     labels = list(shown[0].cell.labels)
     head = next((name for name in _ROWS if name in labels), "")
     across = "shots" if head == "dataset" and "shots" in labels else ""
-    parted = ("protocol", "backbone", "model", "modality", *(("classifier", "inputs", "projected") if across else ()))
+    parted = (
+        "protocol",
+        "backbone",
+        "model",
+        "modality",
+        *(("classifier", "inputs", "projected") if across else ()),
+    )
     columns = [
         name for name in labels if name != head and name not in parted and (not across or name == across)
     ]

@@ -143,7 +143,8 @@ def reproduce(table: Table, session: Session, selection: Selection | None = None
             continue
         if (cell.backbone, cell.dataset) != before:
             before = (cell.backbone, cell.dataset)
-            session.workspace.stages.announce(f"{table.name}: {cell.backbone} on {cell.dataset}")
+            where = f"{cell.backbone} on {cell.dataset}" if cell.dataset else cell.backbone
+            session.workspace.stages.announce(f"{table.name}: {where}")
         outcomes[i] = _measure(session, cell)
     for i, cell in enumerate(cells):
         members = [outcomes[k] for k in cell.members if k in outcomes]

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.core import Tracer
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from jaxalign.errors import JaxalignError
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, gather
 
 from .descent import Descent, Outcome, descend
 
@@ -77,18 +77,20 @@ def invert_all(
     `on_batch` gets the positions of a finished batch among the examples and its part of the result.
     """
     n = len(examples.targets)
-    if mesh is not None:  # its axes as the compiler divides them by itself, not as types of arrays
-        mesh = Mesh(mesh.devices, mesh.axis_names)
+    mesh = None if mesh is None else check_mesh(mesh)
     size = _size(path, n, batch_size, mesh)
-    everywhere = _sharding(mesh, PartitionSpec())
-    prepared = _put(path.prepare(params), everywhere)
+    prepared = path.prepare(params)
+    if mesh is not None:
+        prepared = copy_to_all(prepared, mesh)
     parts = []
     for start in range(0, n, size):
         rows = np.arange(start, min(start + size, n))
         padded = jnp.asarray(np.minimum(np.arange(start, start + size), n - 1))
         tokens = _starting_points(examples, padded, path.shape)
-        batch = _put((examples.targets[padded], tokens), _sharding(mesh, PartitionSpec("data")))
-        outcome = descend(path, descent, prepared, *batch)
+        batch = (examples.targets[padded], tokens)
+        if mesh is not None:
+            batch = tuple(divide_rows(x, mesh) for x in batch)
+        outcome = gather(descend(path, descent, prepared, *batch))
         parts.append(_inversion(outcome, descent, len(rows)))
         if on_batch is not None:
             on_batch(rows, jax.block_until_ready(parts[-1]))
@@ -118,7 +120,7 @@ def _random_tokens(key: Any, indices: jax.Array, shape: tuple[int, int]) -> jax.
 def _size(path: Any, n: int, batch_size: int | None, mesh: Mesh | None) -> int:
     """Examples of a batch: those that were asked for, or what keeps the devices busy and fits their memory,
     in equal batches; a multiple of the devices that share it."""
-    devices = 1 if mesh is None else mesh.shape["data"]
+    devices = 1 if mesh is None else mesh.shape[AXIS]
     size = batch_size
     if size is None:
         rows = _ROWS.get(jax.default_backend(), _ROWS_ELSEWHERE)
@@ -130,30 +132,13 @@ def _size(path: Any, n: int, batch_size: int | None, mesh: Mesh | None) -> int:
 
 def _memory() -> int:
     """Bytes of a device's memory; of the machine's, where devices have none of their own."""
-    statistics = jax.devices()[0].memory_stats()
+    statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" in names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 4 << 30  # Windows: nothing in the standard library says
-
-
-def check_mesh(mesh: Mesh | None) -> None:
-    """Raises JaxalignError for a mesh without an axis called `data`."""
-    if mesh is not None and "data" not in mesh.axis_names:
-        raise JaxalignError(
-            f"mesh has the axes {', '.join(map(repr, mesh.axis_names))}; expected one called 'data', over"
-            " which the examples are divided"
-        )
-
-
-def _sharding(mesh: Mesh | None, spec: PartitionSpec) -> NamedSharding | None:
-    return None if mesh is None else NamedSharding(mesh, spec)
-
-
-def _put(tree: Any, sharding: NamedSharding | None) -> Any:
-    return tree if sharding is None else jax.device_put(tree, sharding)
 
 
 def is_concrete(x: Any) -> bool:

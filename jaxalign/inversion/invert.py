@@ -11,8 +11,9 @@ from jax.typing import ArrayLike
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ImageTowerConfig
+from jaxalign.sharding import check_mesh
 
-from .batches import Examples, Inversion, OnBatch, check_mesh, invert_all, is_concrete
+from .batches import Examples, Inversion, OnBatch, invert_all, is_concrete
 from .descent import Descent
 from .image_path import ImagePath
 from .prompt import text_path
@@ -74,7 +75,8 @@ def invert_to_text(
     model.require_text()
     descent = _descent(steps, learning_rate, weight_decay, keep, tolerance)
     _check_counts(num_tokens=num_tokens, batch_size=batch_size)
-    check_mesh(mesh)
+    if mesh is not None:
+        check_mesh(mesh)
     path = text_path(model, template, num_tokens)
     examples, valid = _examples(
         "image_embeddings", image_embeddings, model, path.shape, key, initial, indices, skip_invalid
@@ -125,7 +127,8 @@ def invert_to_image(
     model.require_text()
     descent = _descent(steps, learning_rate, weight_decay, keep, tolerance)
     _check_counts(num_patches=num_patches, batch_size=batch_size)
-    check_mesh(mesh)
+    if mesh is not None:
+        check_mesh(mesh)
     path = _image_path(model, num_patches)
     examples, valid = _examples(
         "text_embeddings", text_embeddings, model, path.shape, key, initial, indices, skip_invalid

@@ -1,0 +1,176 @@
+"""`jaxalign export`: embeddings of the feature store for other programs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from .arguments import ComputeDtype, DataDir, JsonFile, UnreadablePictures
+from .embed import BatchSize, Threads
+from .measuring import (
+    BandOption,
+    DatasetName,
+    LayoutOption,
+    ModelName,
+    NamesFile,
+    RankOption,
+    StoreFolder,
+    SubspaceOption,
+)
+
+_EITHER = tyro.conf.create_mutex_group(required=True)
+NumpyFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR",
+        help="Folder for embeddings.npy, ids.jsonl and export.json.",
+        help_behavior_hint="(default: none)",
+    ),
+    _EITHER,
+]
+FaissFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE",
+        help="FAISS index; FILE.ids.jsonl and FILE.json come beside it. Needs the extra `index`.",
+        help_behavior_hint="(default: none)",
+    ),
+    _EITHER,
+]
+MethodName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="METHOD",
+        help="How features become embeddings; see `jaxalign retrieve --help`.",
+        help_behavior_hint="(default: image-image or text-text, the model's own)",
+    ),
+]
+SplitName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="SPLIT",
+        help="Split to take; A+B is both, one after the other.",
+        help_behavior_hint="(default: the gallery of the protocol)",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the embeddings of a split, projected by a method and of length one, for other programs.
+
+    --npy writes a folder with embeddings.npy, which NumPy maps into memory and ScaNN takes as it is; --faiss
+    writes an index that FAISS searches, exact unless --faiss-index says otherwise. Ids come beside them, one
+    JSON string on a line for each embedding. Features come out of the feature store; what it lacks is
+    computed first. Pictures are exported, or with --modality text the captions of the split.
+
+    Nothing half-written is left behind, an earlier export is replaced, and memory does not grow with the
+    split, but for what FAISS keeps in its index.
+
+    Examples:
+      jaxalign export --npy gallery
+      jaxalign export --method isoclip --band 0 32 --faiss gallery.faiss
+      jaxalign export --model openai/clip-vit-base-patch16 --dataset sop --method isoclip --npy sop
+      jaxalign export --dataset folder:photos --method pca --rank 64 --faiss photos.faiss --faiss-index HNSW32
+    """
+
+    npy: NumpyFolder = None
+    faiss: FaissFile = None
+    faiss_index: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="FACTORY", help="Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32."
+        ),
+    ] = "Flat"
+    npy_dtype: Annotated[
+        Literal["float32", "float16"], tyro.conf.arg(help="Of embeddings.npy; float16 halves it.")
+    ] = "float32"
+    model: ModelName = "emoji-clip"
+    dataset: DatasetName = "emoji-scenes"
+    split: SplitName = ""
+    modality: Annotated[
+        Literal["image", "text"], tyro.conf.arg(help="Pictures, or captions where the data set has them.")
+    ] = "image"
+    method: MethodName = ""
+    band: BandOption = None
+    rank: RankOption = None
+    subspace: SubspaceOption = "paper"
+    class_names: NamesFile = None
+    layout: LayoutOption = "paper"
+    dtype: ComputeDtype = "float32"
+    batch_size: BatchSize = 32
+    threads: Threads = 8
+    unreadable: UnreadablePictures = "fail"
+    store: StoreFolder = None
+    data_dir: DataDir = None
+    json: JsonFile = None
+
+    def run(self) -> None:
+        from eval.measurements import Workspace
+
+        from .output import write_json
+
+        self._check()
+        workspace = Workspace(store=self.store, data_dir=self.data_dir, batch_size=self.batch_size)
+        facts = self._write(workspace)
+        write_json(self.json, facts)
+        print_summary(facts)
+
+    def _check(self) -> None:
+        """What would fail at the end fails before any picture is embedded."""
+        from eval.export.faiss_index import require_faiss
+        from eval.export.numpy_files import check_npy_folder
+
+        from .output import check_file, check_folder
+
+        check_file(self.json)
+        if self.npy is not None:
+            check_npy_folder(self.npy)
+            check_folder(self.npy.absolute().parent)
+        if self.faiss is not None:
+            require_faiss()
+            check_file(self.faiss)
+
+    def _write(self, workspace: Any) -> dict[str, Any]:
+        import dataclasses
+
+        import jax.numpy as jnp
+
+        from eval.export import open_gallery, write_faiss, write_npy
+
+        from .embed import library_name
+        from .measuring import method_options
+
+        model = workspace.load_model(self.model, self.layout)
+        gallery = open_gallery(
+            workspace,
+            dataclasses.replace(model, dtype=jnp.dtype(self.dtype)),
+            self.dataset,
+            self.split,
+            method=self.method,
+            modality=self.modality,
+            options=method_options(self),
+            unreadable=library_name(self.unreadable),
+            batch_size=self.batch_size,
+            threads=self.threads,
+        )
+        rows = gallery.shape[0]
+        place = self.npy or self.faiss
+        with workspace.stages.stage("export", f"{rows} embeddings to {place}", rows) as advance:
+            if self.npy is not None:
+                facts = write_npy(self.npy, gallery, dtype=self.npy_dtype, advance=advance)
+            else:
+                assert self.faiss is not None  # one of them is required
+                facts = write_faiss(self.faiss, gallery, factory=self.faiss_index, advance=advance)
+        return facts | {"path": str(place)}
+
+
+def print_summary(facts: dict[str, Any]) -> None:
+    """One line, and one more for what was left out."""
+    print(
+        f"{facts['model']}, {facts['dataset']}/{facts['split']}, {facts['method']}: {facts['rows']:,}"
+        f" embeddings {facts['width']} wide in {facts['path']}"
+    )
+    if facts["left_out"]:
+        print(f"{facts['left_out']:,} left out, unreadable")

@@ -1,0 +1,158 @@
+"""Several processes of one command: how they find each other, share work, and what happens when one is lost.
+
+Each process runs the same command on the same folders and JAX connects them (`jax.distributed`). Work that is
+kept in chunks is shared without any communication but at its beginning and end; galleries and test features
+are divided over the devices of all. The first process writes what is common to all.
+
+With one process everything here does nothing.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from jaxalign.errors import JaxalignError
+
+T = TypeVar("T")
+_ADVICE = "what is finished is kept: run the same command again, as all of its processes, to go on"
+# How XLA and its collectives say that another process does not answer any more.
+_LOSS = re.compile(r"^[A-Z_]+: .*(Gloo|NCCL|RCCL|heartbeat|coordination|[Bb]arrier|peer|onnect)", re.DOTALL)
+_PARENT = "JAXALIGN_PARENT"  # file descriptor: it ends when the process that started this one does
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what is common to all."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Go on when all processes are here; `what` is the same on all of them."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
+
+
+@contextlib.contextmanager
+def after_first(what: str) -> Iterator[None]:
+    """The block runs on the first process, and on the others when it is done there."""
+    if not is_first():
+        wait_for_all(what)
+    yield
+    if is_first():
+        wait_for_all(what)
+
+
+def as_first(flag: bool) -> bool:
+    """What the first process says, on all of them."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
+
+
+def own_share(items: Sequence[T], what: str) -> Sequence[T]:
+    """Every n-th of `items`, which all processes list before any of them begins."""
+    wait_for_all(what)
+    return items[jax.process_index() :: jax.process_count()]
+
+
+@contextlib.contextmanager
+def connected(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, lost_after: int
+) -> Iterator[None]:
+    """Be one of several processes; what is None JAX finds out where the cluster says it.
+
+    Args:
+      coordinator: HOST:PORT of the first process.
+      lost_after: seconds without a sign of life after which a process counts as lost, and all end.
+
+    Raises:
+      JaxalignError: no cluster to be found, a coordinator that does not answer, or a process that is lost
+        while others wait for it.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=lost_after,
+            shutdown_timeout_seconds=lost_after,
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise JaxalignError(
+            f"cannot connect the processes ({reason}); outside TPU pods, SLURM and Open MPI pass"
+            " --coordinator HOST:PORT, --num-processes N and --process-id I"
+        ) from error
+    try:
+        yield
+        wait_for_all("the end")
+        jax.distributed.shutdown()
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, JaxalignError) or not _LOSS.match(str(error)):
+            raise
+        raise JaxalignError(f"another process of this run was lost; {_ADVICE}") from error
+
+
+def is_supervised() -> bool:
+    """Whether `supervise` started this process."""
+    return _PARENT in os.environ
+
+
+def supervise(arguments: Sequence[str]) -> int:
+    """Run the command in a process of its own, and return its exit status.
+
+    JAX's coordination service ends a process whose peers are lost on the spot (SIGABRT, from C++). This one
+    is still there to say what has happened.
+    """
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "eval", *arguments]
+    child = subprocess.Popen(command, pass_fds=[read], env=os.environ | {_PARENT: str(read)})
+    os.close(read)
+    before = signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:  # the terminal told the child, too
+        child.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(write)
+    if status >= 0:
+        return status
+    name = signal.Signals(-status).name
+    if name == "SIGABRT":
+        raise JaxalignError(f"another process of this run was lost, or cannot be reached; {_ADVICE}")
+    raise JaxalignError(f"this process was ended by {name}; {_ADVICE}")
+
+
+def end_with_parent() -> None:
+    """Let this process, which `supervise` started, not outlive the one that did."""
+    parent = int(os.environ[_PARENT])
+
+    def watch() -> None:
+        os.read(parent, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def leave(status: int) -> None:
+    """End at once: at an ordinary exit JAX waits for processes that may be lost."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)

@@ -1,0 +1,162 @@
+"""A method's unit embeddings of a split, a few thousand at a time: memory does not grow with the split."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eval.datasets import find_dataset
+from eval.features.embed import BATCH, THREADS, Unreadable
+from eval.features.obtain import image_store, text_store
+from eval.features.store import FeatureStore
+from eval.measurements import Workspace
+from eval.measurements.pairs import CaptionPair
+from eval.measurements.retrieve import Fitting
+from eval.protocols.methods import (
+    BASELINES,
+    Embed,
+    Method,
+    MethodOptions,
+    Modality,
+    find_method,
+    fit,
+    subspace_of,
+)
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+from jaxalign.features import normalize
+
+ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Embeddings of length one, in the order of the store.
+
+    Attributes:
+      store: pre-projection features, all of them computed.
+      embed: the method.
+      facts: what the embeddings are, for the files beside them.
+    """
+
+    store: FeatureStore
+    embed: Embed
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def readable(self) -> np.ndarray:
+        """Bool `[rows]`: which examples have features; the others were left out as unreadable."""
+        found = [~np.isnan(x).any(axis=1) for x in features(self.store)]
+        return np.concatenate(found)
+
+    @property
+    def ids(self) -> Iterator[str]:
+        """Of the embeddings, in their order."""
+        return (self.store.ids[i] for i in np.flatnonzero(self.readable))
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Rows and width of the embeddings."""
+        pre = jax.ShapeDtypeStruct((1, self.store.width), jnp.float32)
+        return int(self.readable.sum()), jax.eval_shape(self.embed, pre).shape[1]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The embeddings float32 `[n, d]`, in blocks; a row of zeros stays zero."""
+        start = 0
+        for pre in features(self.store):
+            readable = self.readable[start : start + len(pre)]
+            start += len(pre)
+            yield np.asarray(normalize(self.embed(pre)))[readable]
+
+
+def features(store: FeatureStore) -> Iterator[np.ndarray]:
+    """The stored features, `[about ROWS, width]` at a time."""
+    step = max(ROWS // store.chunk, 1)
+    for first in range(0, store.chunks, step):
+        numbers = range(first, min(first + step, store.chunks))
+        yield np.concatenate([store.read_chunk(number) for number in numbers])
+
+
+def open_gallery(
+    workspace: Workspace,
+    model: DualEncoder,
+    dataset: str,
+    split: str = "",
+    *,
+    method: str = "",
+    modality: Modality = "image",
+    options: MethodOptions | None = None,
+    unreadable: Unreadable = "fail",
+    batch_size: int = BATCH,
+    threads: int = THREADS,
+) -> Gallery:
+    """The embeddings of a split's pictures or captions; what the feature store lacks is computed first.
+
+    Args:
+      split: by default the gallery of the data set's protocol.
+      method: of `eval.protocols.methods.METHODS`; by default the embeddings as they are.
+
+    Raises:
+      JaxalignError: as `find_method` and `image_features`, or a method that optimises each query.
+    """
+    chosen = find_method(method or BASELINES[modality], model, modality, options or MethodOptions())
+    if chosen.inverts:
+        raise JaxalignError(
+            f"{chosen.name} inverts queries and leaves the gallery as it is; export {BASELINES[modality]}"
+        )
+    if modality == "text":
+        pair = CaptionPair(workspace, model, dataset, split)
+        facts = {"dataset": dataset, "version": pair.examples.version, "split": pair.examples.split}
+        ids, texts = pair.captions.ids, pair.captions.texts
+        with workspace.stages.stage("embed", f"{model.name}: {len(ids)} captions", len(ids)) as advance:
+            store = text_store(
+                model, pair.name, ids, texts, store=workspace.store, batch_size=batch_size, progress=advance
+            )
+    else:
+        record = find_dataset(dataset)
+        examples = workspace.load_split(dataset, split or record.gallery or record.test)
+        facts = {"dataset": examples.dataset, "version": examples.version, "split": examples.split}
+        title = f"{model.name}: {examples.dataset}/{examples.split}, {len(examples)} pictures"
+        with workspace.stages.stage("embed", title, len(examples)) as advance:
+            store = image_store(
+                model,
+                examples,
+                store=workspace.store,
+                unreadable=unreadable,
+                batch_size=batch_size,
+                threads=threads,
+                progress=advance,
+            )
+    about = {"model": model.name, "weights": store.key.weights, **facts, "modality": modality}
+    gallery = Gallery(store, _fit(workspace, model, chosen, store), about | chosen.to_json())
+    if not gallery.shape[0]:
+        raise JaxalignError(
+            f"none of the {store.rows} examples of {facts['dataset']}/{facts['split']} can be read; expected"
+            " at least one"
+        )
+    return gallery
+
+
+def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: FeatureStore) -> Embed:
+    fitting = Fitting(workspace, model, lambda: np.empty((0, 0)))
+    if method.name != "pca-mean":
+        return fitting.embed(method)
+    subspace = subspace_of(method, fitting.subspace_texts(method))
+    baseline = fit(find_method(BASELINES[method.modality], model, method.modality), model)
+    unit = lambda pre: normalize(baseline(pre))
+    mean = _mean(store, unit)
+    return lambda pre: subspace.project(unit(pre), mean)
+
+
+def _mean(store: FeatureStore, embed: Embed) -> np.ndarray:
+    """Of the embeddings, float32 `[d]`."""
+    total, count = np.zeros(()), 0
+    for pre in features(store):
+        x = np.asarray(embed(pre), np.float64)
+        x = x[~np.isnan(pre).any(axis=1)]
+        total, count = total + x.sum(axis=0), count + len(x)
+    return np.asarray(total / max(count, 1), np.float32)
