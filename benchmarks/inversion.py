@@ -2,7 +2,7 @@
 through all tokens (transformers' modules, random weights, fp32).
 
 A step is one evaluation with its gradient; our n steps make n + 1 of them, and are divided by that. PyTorch's
-loop is measured at one batch size, since its time for an image does not fall with the batch.
+loop takes 32 examples at most, since its time for an image does not fall with the batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,12 @@ from jaxalign.inversion.image_path import ImagePath
 from jaxalign.inversion.text_path import TextPath
 from jaxalign.models import ImageTower, ImageTowerConfig, TextTower, TextTowerConfig
 
-from .measure import Claim, seconds
+from .costs import Products, image_tower, text_path
+from .measure import Claim, pair
 from .settings import pick, settings
 
 VOCABULARY = 2000  # what a step does not touch
+LOOPED = 32  # examples of the reference at most
 DEPTH = pick(12, 1)
 OTI_BATCHES, BATCH = pick(((32, 60), (256, 80)), ((2, None),)), pick(16, 2)  # and what is promised
 CLIP_TEXT = TextTowerConfig(
@@ -98,16 +100,19 @@ class Run:
         plan = descend.lower(path, self._descent, self.prepared, *arrays).compile().memory_analysis()
         return float("nan") if plan is None else plan.temp_size_in_bytes / 2**20
 
-    def claim(self, name: str, flops: float, torch_seconds: float, at_least: float | None) -> Claim:
-        ours, compiling = seconds(self, repeats=3)
+    def claim(self, name: str, products: Products, loop: Callable, at_least: float | None) -> Claim:
+        """Against one step of PyTorch's `loop`, by turns."""
+        batch = min(self.batch, LOOPED)
+        step = loop(batch)
+        found = pair(self, step, repeats=5, budget=60)
         return Claim(
             f"{name}, batch {self.batch} ({self.peak_mib():.0f} MiB)",
-            ours / self.batch / (self.steps + 1),
-            compiling,
+            found.seconds / self.batch / (self.steps + 1),
+            found.compile_seconds,
             "PyTorch loop",
-            torch_seconds,
+            found.reference_seconds / batch,
             at_least,
-            flops,
+            products.forward_and_back,
             unit="image and step",
         )
 
@@ -119,24 +124,23 @@ def claims() -> Iterator[Claim]:
         return
     params = _params(TextTower(CLIP_TEXT), jnp.zeros((1, 77), jnp.int32))
     path = TextPath(CLIP_TEXT, jnp.dtype("float32"), PROMPT, 1, (1,))
-    theirs = _seconds_of(_clip_text_loop(OTI_BATCHES[0][0]), OTI_BATCHES[0][0])
-    floor = _flops(CLIP_TEXT, 2)
+    products = text_path(CLIP_TEXT, len(PROMPT), 1, 1)
     for batch, at_least in OTI_BATCHES:
         run = Run(path, path.prepare(params), batch, 9)
-        yield run.claim("OTI, CLIP ViT-B/32", floor, theirs, at_least)
+        yield run.claim("OTI, CLIP ViT-B/32", products, _clip_text_loop, at_least)
     yield _bfloat16(path, params)
 
     path = TextPath(SIGLIP_TEXT, jnp.dtype("float32"), PROMPT[1:], 1, (1,) * 60)
     params = _params(TextTower(SIGLIP_TEXT), jnp.zeros((1, 64), jnp.int32))
-    theirs = _seconds_of(_siglip_text_loop(BATCH), BATCH)
-    yield Run(path, path.prepare(params), BATCH, 2).claim(
-        "OTI, SigLIP B/16", _flops(SIGLIP_TEXT, 64), theirs, 2
-    )
+    products = text_path(SIGLIP_TEXT, len(PROMPT) - 1, 1, 60)
+    run = Run(path, path.prepare(params), BATCH, 2)
+    yield run.claim("OTI, SigLIP B/16", products, _siglip_text_loop, 2)
 
     path = ImagePath(CLIP_IMAGE, jnp.dtype("float32"), 4)
     params = _params(ImageTower(CLIP_IMAGE), jnp.zeros((1, 224, 224, 3)))
-    theirs = _seconds_of(_clip_image_loop(BATCH, 4), BATCH)
-    yield Run(path, params, BATCH, 2).claim("OVI, CLIP ViT-B/32, P = 4", _flops(CLIP_IMAGE, 50), theirs, 2.5)
+    products = image_tower(CLIP_IMAGE, patches=False)
+    run = Run(path, params, BATCH, 2)
+    yield run.claim("OVI, CLIP ViT-B/32, P = 4", products, _clip_image_loop, 2.5)
 
 
 def _bfloat16(path: TextPath, params: Any) -> Claim:
@@ -146,8 +150,7 @@ def _bfloat16(path: TextPath, params: Any) -> Claim:
         Run(p := replace(path, dtype=jnp.dtype(dtype)), p.prepare(params), batch, steps)
         for dtype in ("float32", "bfloat16")
     )
-    reference, _ = seconds(exact, repeats=1)
-    ours, compiling = seconds(rounded, repeats=1)
+    ours, reference, compiling = pair(rounded, exact, repeats=3)
     a, b = exact(), rounded()
     cosine = (a.embeddings * b.embeddings).sum(1) / jnp.linalg.norm(a.embeddings, axis=1)
     cosine = cosine / jnp.linalg.norm(b.embeddings, axis=1)
@@ -167,16 +170,6 @@ def _params(tower: Any, example: jax.Array) -> Any:
         shapes = jax.eval_shape(tower.init, jax.random.key(0), example)["params"]
         return jax.tree.map(lambda x: jnp.full(x.shape, 0.02, x.dtype), shapes)
     return jax.jit(tower.init)(jax.random.key(0), example)["params"]
-
-
-def _flops(config: TextTowerConfig | ImageTowerConfig, tokens: int) -> float:
-    """Of the products with kernels for `tokens` live tokens, forward and back."""
-    block = 4 * config.width**2 + 2 * config.width * config.mlp_hidden
-    return 4.0 * tokens * config.depth * block
-
-
-def _seconds_of(step: Callable[[], Any], batch: int) -> float:
-    return seconds(step, repeats=3)[0] / batch
 
 
 def _torch_loop(embed: Callable, shape: tuple[int, ...], width: int) -> Callable[[], Any]:
@@ -259,7 +252,7 @@ def _siglip_text_loop(batch: int) -> Callable[[], Any]:
     return _torch_loop(embed, (batch, 1, 768), 768)
 
 
-def _clip_image_loop(batch: int, count: int) -> Callable[[], Any]:
+def _clip_image_loop(batch: int, count: int = 4) -> Callable[[], Any]:
     import torch
     import transformers
 

@@ -10,7 +10,7 @@ from jaxalign.ranking import Relevance, rank_statistics
 from jaxalign.relevance import check_table
 from jaxalign.retrieval import retrieval_metrics
 
-from .measure import Claim, memory_peak, seconds
+from .measure import Claim, interleaved, memory_peak, pair, seconds
 from .settings import pick
 
 WIDTH = pick(512, 16)
@@ -39,27 +39,21 @@ def shape_claims(name: str, queries: int, items: int, classes: int, own: bool) -
     metrics = lambda dtype=jnp.float32: retrieval_metrics(
         query, gallery, query_labels, gallery_labels, exclude_self=own, dtype=dtype
     )
-    ours, compiling = seconds(metrics)
     product = jax.jit(lambda q, g: jnp.matmul(q, g.T, precision="highest"))
-    alone, _ = seconds(lambda: product(query, gallery))
+    (ours, half, alone), (compiling, *_) = interleaved(
+        [metrics, lambda: metrics(jnp.bfloat16), lambda: product(query, gallery)]
+    )
     flops = 2.0 * queries * items * WIDTH
     title = f"retrieval_metrics, {name}"
     yield Claim(title, ours, compiling, "the product q @ g.T alone", alone, 1 / 2.5, flops)
-    half, _ = seconds(lambda: metrics(jnp.bfloat16))
     change = metrics(jnp.bfloat16)["mAP"] - metrics()["mAP"]
-    yield Claim(
-        f"{title}, bfloat16 (mAP {metrics()['mAP']:.3f} {change:+.4f})",
-        half,
-        0.0,
-        "float32",
-        ours,
-        flops=flops,
-    )
+    rounded = f"{title}, bfloat16 (mAP {metrics()['mAP']:.3f} {change:+.4f})"
+    yield Claim(rounded, half, 0.0, "float32", ours, flops=flops)
     loop = published_loop(query, gallery, query_labels, gallery_labels, own)
     if loop is None:
         print(f"{title}: torchmetrics is not installed, so the published loop is not timed")
         return
-    looped, _ = seconds(loop, repeats=3)
+    ours, looped, _ = pair(metrics, loop)
     looped *= queries / min(queries, MOST_LOOPED)
     how = "published loop over queries, torchmetrics"
     if queries > MOST_LOOPED:
