@@ -253,3 +253,8 @@ def lda_iclr24_classify(inputs):
     sims = inputs["test_features"].float() @ weights - (means * weights.T).sum(1) / 2
     return calc_acc_from_sims(sims, inputs["test_labels"])
 """
+
+
+def test_the_readme_shows_the_latest_results():
+    shown = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8").strip()
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
