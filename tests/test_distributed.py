@@ -81,10 +81,7 @@ def one(folder):
 
 def measured(folder, name):
     """Numbers of all runs, by digest of their settings."""
-    return {
-        run.digest: (run.settings, numbers(run.metrics) | arrays(run))
-        for run in read_runs(folder / f"{name}-runs")
-    }
+    return {run.digest: numbers(run.metrics) | arrays(run) for run in read_runs(folder / f"{name}-runs")}
 
 
 def numbers(metrics, prefix=""):
@@ -103,12 +100,9 @@ def arrays(run):
 
 def assert_same(many, one):
     assert many.keys() == one.keys()
-    for digest, (settings, expected) in one.items():
-        # Adam divides by the gradient's own size: rounding grows, and neighbours in a ranking change places.
-        tolerance = 1e-3 if settings.get("method") == "oti" else 1e-6
+    for digest, expected in one.items():
         for name, value in expected.items():
-            if not (tolerance > 1e-6 and name.startswith("array")):
-                np.testing.assert_allclose(many[digest][1][name], value, rtol=tolerance, err_msg=name)
+            np.testing.assert_allclose(many[digest][name], value, rtol=1e-6, err_msg=name)
 
 
 def test_two_processes_measure_what_one_does(folder, one):
