@@ -137,7 +137,8 @@ def test_rankings_by_hand():
     )
 
 
-def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys):
+def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # wide enough for a title on one line
     save(photos / "$1$ 日本 a very long name of a picture.png", 0, (200, 30))
     results, out = tmp_path / "results.json", tmp_path / "found.png"
     arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--out", str(out)]
@@ -157,7 +158,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys):
         assert sheet.format == "PNG"
         assert sheet.size[0] > 1000
     assert cli.main([*arguments, *store, "--band", "0", "64"]) == 0
-    assert "after: isoclip, band (0, 64)" in " ".join(capsys.readouterr().out.split())  # lines are wrapped
+    assert "after: isoclip, band (0, 64)" in capsys.readouterr().out
     assert len(json.loads(results.read_text())["results"]["after"]) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
 
