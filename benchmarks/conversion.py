@@ -60,7 +60,8 @@ def claim(kind: str, path: Path, reference: Callable[[Path], Any]) -> Claim:
     convert = lambda: read(path, spec).params
     _, compiling = seconds(convert, repeats=1)
     pairs = [
-        (seconds(convert, repeats=1)[0], seconds(lambda: reference(path), repeats=1)[0]) for _ in range(5)
+        (seconds(convert, repeats=1)[0], seconds(lambda: reference(path), repeats=1)[0])
+        for _ in range(pick(15, 1))
     ]
     ours, theirs = sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
     return Claim(
