@@ -86,20 +86,6 @@ class FeatureStore:
         A store that is there keeps its own chunk.
         """
         _check_examples(ids, labels)
-        with after_first("header of a store"):
-            return cls._open(root, key, ids, labels, width, dtype, chunk)
-
-    @classmethod
-    def _open(
-        cls,
-        root: str | os.PathLike,
-        key: FeatureKey,
-        ids: Sequence[str],
-        labels: dict[str, np.ndarray],
-        width: int,
-        dtype: str,
-        chunk: int,
-    ) -> "FeatureStore":
         content: dict[str, Any] = {
             "rows": len(ids),
             "width": width,
@@ -110,20 +96,21 @@ class FeatureStore:
         url = store_url(root, key)
         files = _key_value_store(url)
         header = {"format": FORMAT, "version": VERSION, "content": content, "key": key.to_json()}
-        old = _read_json(files, url, "store.json")
-        if old is not None:
-            _check_header(old, url)
-            content["chunk"] = old["content"]["chunk"]
-            if old["content"] != content or _read_json(files, url, "examples.json") != examples:
-                raise JaxalignError(
-                    f"{url} holds features of other examples under the same key; if these are some of a"
-                    " split's, embed the whole split and select rows of the result; if the data set has"
-                    " changed, give it a new version, or delete that folder"
-                )
-        else:  # the header comes last: what has one is whole
-            _write(files, url, "examples.json", examples)
-            _write(files, url, "store.json", header)
-        return cls(url, key, content, examples)
+        with after_first("header of a store"):
+            old = _read_json(files, url, "store.json")
+            if old is not None:
+                _check_header(old, url)
+                content["chunk"] = old["content"]["chunk"]
+                if old["content"] != content or _read_json(files, url, "examples.json") != examples:
+                    raise JaxalignError(
+                        f"{url} holds features of other examples under the same key; if these are some of a"
+                        " split's, embed the whole split and select rows of the result; if the data set has"
+                        " changed, give it a new version, or delete that folder"
+                    )
+            else:  # the header comes last: what has one is whole
+                _write(files, url, "examples.json", examples)
+                _write(files, url, "store.json", header)
+            return cls(url, key, content, examples)
 
     @classmethod
     def find(cls, root: str | os.PathLike, key: FeatureKey) -> "FeatureStore | None":
