@@ -217,3 +217,30 @@ def test_one_trace_for_each_shape_under_strict_promotion(fit):
                 fitted(FEATURES, LABELS, TEXT, alpha, X), expected, rtol=1e-4, atol=1e-4
             )
     assert len(traces) == 1
+
+
+def test_lda_differentiates_as_its_formula_does():
+    pick = jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
+
+    def formula(x):
+        mu = jnp.stack([x[k == LABELS].mean(0) for k in range(3)])
+        z = x - mu[LABELS]
+        matrix = z.T @ z + jnp.sum(z**2) / (len(x) - 1) * jnp.eye(6)
+        return jnp.sum(pick * 6 * jnp.linalg.solve(matrix, mu.T))
+
+    def fitted(x):
+        return jnp.sum(pick * lda_classifier(x, LABELS, normalize=False).kernel)
+
+    both = jnp.asarray(np.stack([FEATURES, FEATURES + 0.1 * RNG.normal(size=FEATURES.shape)]), jnp.float32)
+    expected = jax.vmap(jax.grad(formula))(both)
+    np.testing.assert_allclose(jax.vmap(jax.grad(fitted))(both), expected, rtol=1e-4, atol=1e-5)  # in float32
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about LAPACK")
+def test_several_ldas_in_one_program_are_factored_one_at_a_time():
+    """Batched calls of LAPACK can wait for each other for ever on XLA's threads."""
+    fit = jax.jit(jax.vmap(lambda x: lda_classifier(x, LABELS).kernel))
+    compiled = fit.lower(jnp.ones((3, *FEATURES.shape))).compile().as_text()
+    calls = [line for line in compiled.splitlines() if "potrf" in line]
+    assert calls
+    assert all("f32[6,6]" in line and "f32[3,6,6]" not in line for line in calls)

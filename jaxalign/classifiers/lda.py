@@ -1,5 +1,7 @@
 """Linear discriminant analysis, as few-shot CLIP uses it: one regularised covariance for all classes."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
@@ -86,7 +88,9 @@ def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     On a CPU one factor after the other, also under `vmap`: JAX runs batched LAPACK calls on the threads that
     wait for them, and several of them in one program can wait for each other for ever.
     """
-    return jax.lax.platform_dependent(matrix, right, cpu=_solve_in_turn, default=_solve_by_cholesky)
+    fixed = jax.lax.stop_gradient(matrix)  # the derivative is the linear system's, not the factorisation's
+    solve = partial(jax.lax.platform_dependent, fixed, cpu=_solve_in_turn, default=_solve_by_cholesky)
+    return jax.lax.custom_linear_solve(lambda x: matrix @ x, right, lambda _, b: solve(b), symmetric=True)
 
 
 def _solve_by_cholesky(matrix: jax.Array, right: jax.Array) -> jax.Array:
