@@ -5,14 +5,16 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.models import ImageTowerConfig, TwoTowersConfig
+from jaxalign.models import ImageTowerConfig, ResNetConfig, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.stored import StoredTensor
 
 from .engine import Table
-from .sizes import fit_towers
+from .sizes import fit_towers, tell_heads
 
 OPENAI_PAPER = "CLIP, arXiv:2103.00020"
+# Up to here all published models of these kinds have heads 64 wide; those of wider ones are 64 to 112 wide.
+_UNIFORM_WIDTH = 1024
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def choose_spec(
       is_torchscript: OpenAI's archives are; nobody else publishes such.
 
     Raises:
-      JaxalignError: known models that fit and differ in what they compute.
+      JaxalignError: known models that fit and differ in what they compute, or heads that nothing tells.
     """
     known = [find_spec(model) for model in table.models]
     named = [s for s in known if name in (s.name, *s.aliases)]
@@ -56,7 +58,7 @@ def choose_spec(
             f"{name} may be {' or '.join(s.name for s in pool)}, which differ in what they compute; say"
             " which: jaxalign.load(..., spec=NAME) or `jaxalign convert --spec NAME`"
         )
-    if not exact:
+    if not exact and not tell_heads(table, found):
         _check_heads(pool[0], fitted[pool[0]], facts, name)
     best = max(pool, key=lambda s: _likeness(s.towers, fitted[s].towers))
     if exact:
@@ -91,18 +93,20 @@ def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts
 
 
 def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts, name: str) -> None:
-    """No shape says how many heads there are: as wide as in the known model, if that leaves no rest."""
+    """No shape says how many heads there are: as wide as in the known model, where that is no guess."""
     towers: list[tuple[Any, Any, Mapping[str, Any]]] = [
         (known.towers.image, fitted.towers.image, facts.image)
     ]
     if known.towers.text and fitted.towers.text:
         towers.append((known.towers.text, fitted.towers.text, facts.text))
     for like, tower, said in towers:
-        if "heads" not in said and tower.heads == 1 and tower.width % (like.width // like.heads):
+        if "heads" in said or tower.width == like.width:
+            continue
+        leaves_rest = tower.heads == 1 and tower.width % (like.width // like.heads)
+        if leaves_rest or (tower.width > _UNIFORM_WIDTH and not isinstance(tower, ResNetConfig)):
             raise JaxalignError(
-                f"{name}: a width of {tower.width} is no multiple of {like.width // like.heads}, the heads of"
-                f" {known.name}, and nothing says how many there are; pass all facts:"
-                " jaxalign.load(..., spec=ModelSpec(...))"
+                f"{name}: nothing says how many heads a tower of width {tower.width} has; put its"
+                " configuration beside it, or pass all facts: jaxalign.load(..., spec=ModelSpec(...))"
             )
 
 

@@ -109,6 +109,11 @@ def _fit_vit(image: ImageTowerConfig, shapes: Shapes, resampled: bool) -> ImageT
     )
 
 
+def tell_heads(table: Table, found: Mapping[str, StoredTensor]) -> bool:
+    """Whether the tensors' shapes say how many heads there are: big_vision's do."""
+    return Shapes(table, found).get(_IMAGE_BLOCKS.format(i=0) + _QUERY, 3) is not None
+
+
 def _heads(shapes: Shapes, blocks: str, width: int, head_width: int) -> int:
     """As the kernel of the queries has them (big_vision); elsewhere heads are as wide as in the known model.
 

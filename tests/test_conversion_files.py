@@ -219,15 +219,32 @@ def test_folders_without_or_with_too_many_weights(tmp_path):
         ja.load(tmp_path)
 
 
-def test_heads_that_nothing_tells(tmp_path):
-    image = replace(tiny("slip-vit-base-patch16").towers.image, width=96, heads=3)
+@pytest.mark.parametrize(("width", "heads"), [(96, 3), (1152, 16)])
+def test_heads_that_nothing_tells(tmp_path, width, heads):
+    """No multiple of the known model's heads; or So400m's width, whose heads are 72 and not 64 wide."""
     spec = tiny("slip-vit-base-patch16")
+    image = replace(spec.towers.image, width=width, heads=heads)
     spec = replace(spec, towers=replace(spec.towers, image=image))
     table = next(t for t in TABLES if t.name == "SLIP original")
     path = write_torch_zip(tmp_path / "slip.pt", source_tensors(table, random_parameters(spec.towers)))
-    with pytest.raises(JaxalignError, match=r"a width of 96 is no multiple of 64"):
+    with pytest.raises(JaxalignError, match=f"how many heads a tower of width {width} has"):
         ja.load(path)
-    assert ja.load(path, spec=spec).config.image.heads == 3
+    assert ja.load(path, spec=spec).config.image.heads == heads
+
+
+def test_heads_that_the_tensors_tell(tmp_path):
+    """big_vision's kernels have an axis of heads: So400m's 16 of 72."""
+    spec = tiny("siglip-base-patch16-224-big-vision")
+    wide: dict = {"width": 1152, "heads": 16}
+    towers = replace(
+        spec.towers,
+        image=replace(spec.towers.image, **wide),
+        text=replace(spec.towers.text, projection=1152, **wide),
+    )
+    table = next(t for t in TABLES if t.name == "big_vision two_towers")
+    path = write_npz(tmp_path / "siglip.npz", source_tensors(table, random_parameters(towers)))
+    config = ja.load(path).config
+    assert (config.image.heads, config.text.heads) == (16, 16)
 
 
 def test_find_spec_takes_original_file_names():

@@ -11,13 +11,18 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the originals' imports
     for module in ("torch", "open_clip", "timm", "transformers"):
         pytest.importorskip(module, reason="the originals need the extra `reference`")
+    import open_clip
+    import timm
+    import torch
     from references import REFERENCES
 
+import json
 from dataclasses import replace
 
 import jax
 
 import jaxalign as ja
+from checkpoints_conversion.configs.open_clip import read_open_clip
 from jaxalign.models import ImageTower, ImageTowerConfig, ModifiedResNet, TextTower
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
@@ -26,8 +31,9 @@ TINY, FULL = 1e-5, 2e-5  # relative to the largest; twelve to twenty-four blocks
 ANY_SIZE = ("dinov3-original",)
 
 
-def relative_error(ours, theirs) -> float:
-    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+def relative_error(ours, theirs, unit: float | None = None) -> float:
+    """The largest difference in units of `unit`, by default of the largest value."""
+    return float(np.abs(np.asarray(ours) - theirs).max() / (np.abs(theirs).max() if unit is None else unit))
 
 
 @functools.cache
@@ -54,8 +60,12 @@ def load(name: str, size: str, folder):
 
 
 def compare(name: str, size: str, folder, tolerance: float) -> None:
+    """A single pair's cosine is near zero at random weights: its logit is held to the scale, a cosine of 1.
+
+    (Relative to its own value the originals' own rounding is 3e-5 there, by their float64.)
+    """
     model = load(name, size, folder)
-    _, _, pixels, ids, outputs = originals(name, size)
+    reference, module, pixels, ids, outputs = originals(name, size)
     with jax.default_matmul_precision("highest"):
         errors = {
             "image pre": (model.apply_image(model.params, pixels, projected=False), outputs["image"]["pre"]),
@@ -63,10 +73,13 @@ def compare(name: str, size: str, folder, tolerance: float) -> None:
         }
         if ids is not None:
             text = outputs["text"]
+            scale, bias = map(float, reference.scale(module))
             errors |= {
                 "text pre": (model.apply_text(model.params, ids, projected=False), text["pre"]),
                 "text": (model.apply_text(model.params, ids), text["embedding"]),
-                "logits": (logits(model, pixels, ids), outputs["logits"]),
+                "logits": (logits(model, pixels, ids), outputs["logits"], scale if len(ids) == 1 else None),
+                "scale": (np.exp(model.params["t"]), scale),
+                "bias": (model.params["b"] if model.config.logit_bias else 0.0, bias, max(abs(bias), 1e-3)),
             }
     errors = {what: relative_error(*pair) for what, pair in errors.items()}
     assert max(errors.values()) < tolerance, errors
@@ -134,3 +147,25 @@ def test_blocks(name, tmp_path):
 def _last_of_each_stage(found, config):
     ends = np.cumsum(config.stage_depths) - 1
     return [found[i] for i in ends]
+
+
+def timm_trunks() -> list[str]:
+    """The image towers of every SigLIP of open_clip, by timm's name."""
+    configs = map(open_clip.get_model_config, open_clip.list_models())
+    names = {config["vision_cfg"].get("timm_model_name", "") for config in configs}
+    return sorted(name for name in names if "siglip" in name)
+
+
+@pytest.mark.parametrize("name", timm_trunks())
+def test_what_the_name_of_a_timm_trunk_fixes(name, tmp_path):
+    """Heads and activation: no tensor and no configuration shows them, a wrong guess is silent."""
+    with torch.device("meta"):
+        trunk = timm.create_model(name, depth=1)
+    vision = {"timm_model_name": name, "image_size": trunk.patch_embed.img_size[0]}
+    config = {"model_cfg": {"embed_dim": trunk.embed_dim, "vision_cfg": vision, "text_cfg": {}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    facts = read_open_clip(tmp_path).image
+    assert facts.get("heads", trunk.embed_dim // 64) == trunk.blocks[0].attn.num_heads
+    assert facts.get("heads", trunk.embed_dim // 64) == trunk.attn_pool.num_heads
+    kind = {"GELU": "gelu", "GELUTanh": "gelu_tanh"}[type(trunk.blocks[0].mlp.act).__name__]
+    assert facts.get("activation", "gelu") == kind

@@ -1,5 +1,6 @@
 """open_clip's `open_clip_config.json`."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ from jaxalign.hub import OPEN_CLIP_CONFIG
 from .json_facts import JsonFacts, read_json
 
 _HEAD_WIDTH = 64  # open_clip's default
+# What the name of a timm trunk fixes and neither a shape nor the configuration shows, where that is not as in
+# the known models: heads 64 wide and the exact gelu. All rows that fit count.
+_TIMM_TRUNKS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (r"vit_(so400m|giantopt)_patch\d+_siglip_.*", {"heads": 16}),
+    (r"vit_(so400m|giantopt)_patch16_siglip_.*", {"activation": "gelu_tanh"}),
+    (r"vit_base_patch32_siglip_256|vit_large_patch16_siglip_512", {"activation": "gelu_tanh"}),
+)
 
 
 def read_open_clip(folder: Path) -> Facts:
@@ -33,9 +41,14 @@ def read_open_clip(folder: Path) -> Facts:
 
 
 def _timm(vision: JsonFacts) -> dict[str, Any]:
-    """What the name of a timm model fixes (widths, activation) is that of the known model."""
-    size = vision.values.get("image_size")
-    return {"image_size": vision.integer("image_size")} if size is not None else {}
+    """What the name of a timm model fixes, where it is not as in the known model, and the image size."""
+    name, facts = vision.text("timm_model_name"), {}
+    for pattern, fixed in _TIMM_TRUNKS:
+        if re.fullmatch(pattern, name):
+            facts |= fixed
+    if vision.values.get("image_size") is not None:
+        facts["image_size"] = vision.integer("image_size")
+    return facts
 
 
 def _vision(vision: JsonFacts, quick: bool, projection: int) -> dict[str, Any]:

@@ -77,10 +77,10 @@ def _hf_clip(spec: str, form: str, **config: Any) -> Reference:
     )
 
 
-def _hf_siglip(spec: str, vocabulary: dict[str, int], resample: int) -> Reference:
+def _hf_siglip(spec: str, vocabulary: dict[str, int], resample: int, shape: str = "base") -> Reference:
     return _transformers(
         spec,
-        lambda size: transformers_models.siglip_config(size, vocabulary[size]),
+        lambda size: transformers_models.siglip_config(size, vocabulary[size], shape),
         lambda found: _squash(found.vision_config.image_size, resample, _HALF),
         see_image=transformers_models.see_siglip_image,
         see_text=transformers_models.see_siglip_text,
@@ -129,6 +129,7 @@ def _meta(name: str, spec: str, sides: tuple[int, int], see: Any, write: Any) ->
 _VIT, _SIGLIP, _TRUNK = clip_models.see_vit, clip_models.see_siglip, clip_models.see_trunk
 _ARCHIVE, _STATE = openai_files.write_archive, openai_files.write_state_dict
 _DATACOMP = "datacomp_xl_s13b_b90k"
+_T5, _GEMMA = {"tiny": 32_000, "full": 32_000}, {"tiny": 500, "full": 256_000}  # sizes of vocabularies
 _V2, _V2_REG, _V3 = "vit_base_patch14_dinov2", "vit_base_patch14_reg4_dinov2", "vit_large_patch16_dinov3"
 
 REFERENCES: dict[str, Reference] = {
@@ -141,17 +142,30 @@ REFERENCES: dict[str, Reference] = {
     "clip-rn50-open_clip": _open_clip("RN50-quickgelu", "openai", "clip-rn50", clip_models.see_resnet),
     "clip-b16-transformers": _hf_clip("clip-vit-base-patch16", "safetensors"),
     "clip-b16-transformers-bin": _hf_clip("clip-vit-base-patch16", "bin"),
-    "clip-l14-336-transformers": _hf_clip("clip-vit-large-patch14-336", "sharded", large=True),
+    "clip-l14-transformers": _hf_clip("clip-vit-large-patch14", "safetensors", large=224),
+    "clip-l14-336-transformers": _hf_clip("clip-vit-large-patch14-336", "sharded", large=336),
     "datacomp-b32-open_clip": _open_clip("ViT-B-32", _DATACOMP, "clip-vit-base-patch32-datacomp", _VIT),
     "datacomp-b16-open_clip-bin": _open_clip(
         "ViT-B-16", _DATACOMP, "clip-vit-base-patch16-datacomp", _VIT, binary=True
     ),
     "datacomp-b16-transformers": _hf_clip("clip-vit-base-patch16-datacomp", "safetensors", activation="gelu"),
-    "siglip-transformers": _hf_siglip("siglip-base-patch16-224", {"tiny": 32_000, "full": 32_000}, 3),
+    "siglip-transformers": _hf_siglip("siglip-base-patch16-224", _T5, 3),
     "siglip-open_clip": _open_clip("ViT-B-16-SigLIP", "webli", "siglip-base-patch16-224-open-clip", _SIGLIP),
-    "siglip2-transformers": _hf_siglip("siglip2-base-patch16-224", {"tiny": 500, "full": 256_000}, 2),
+    "siglip2-transformers": _hf_siglip("siglip2-base-patch16-224", _GEMMA, 2),
     "siglip2-open_clip": _open_clip(
         "ViT-B-16-SigLIP2", "webli", "siglip2-base-patch16-224-open-clip", _SIGLIP
+    ),
+    "siglip-l16-transformers": _hf_siglip("siglip-large-patch16-256", _T5, 3, "large"),
+    "siglip-l16-open_clip": _open_clip(
+        "ViT-L-16-SigLIP-256", "webli", "siglip-base-patch16-224-open-clip", _SIGLIP
+    ),
+    "siglip-so400m-transformers": _hf_siglip("siglip-so400m-patch14-384", _T5, 3, "so400m"),
+    "siglip-so400m-open_clip": _open_clip(
+        "ViT-SO400M-14-SigLIP-384", "webli", "siglip-base-patch16-224-open-clip", _SIGLIP
+    ),
+    "siglip2-so400m-transformers": _hf_siglip("siglip2-so400m-patch14-384", _GEMMA, 2, "so400m"),
+    "siglip2-so400m-open_clip": _open_clip(
+        "ViT-SO400M-16-SigLIP2-256", "webli", "siglip2-base-patch16-224-open-clip", _SIGLIP
     ),
     "pe-open_clip": _open_clip(
         "PE-Core-B-16", "meta", "pe-core-base-patch16", _TRUNK, prepare=original_files.without_head_bias

@@ -33,6 +33,19 @@ def vit_tiny_siglip(pretrained: bool = False, **options: Any) -> nn.Module:
 
 
 @register_model
+def vit_so400m_patch14_siglip_tiny(pretrained: bool = False, **options: Any) -> nn.Module:
+    """The trunk of open_clip's So400m/14: its name alone says that it has 16 heads."""
+    shape = {"patch_size": 14, "img_size": 45, "num_heads": 16, "mlp_ratio": 3.7362}
+    return vit_tiny_siglip(**{**shape, **options})
+
+
+@register_model
+def vit_so400m_patch16_siglip_tiny(pretrained: bool = False, **options: Any) -> nn.Module:
+    """The trunk of open_clip's So400m/16: its name alone says that its gelu is the approximate one."""
+    return vit_tiny_siglip(**{"num_heads": 16, "mlp_ratio": 3.7362, "act_layer": "gelu_tanh", **options})
+
+
+@register_model
 def vit_tiny_pe_core(pretrained: bool = False, **options: Any) -> nn.Module:
     """The trunk of open_clip's PE-Core models with small sizes."""
     options = {
@@ -68,7 +81,14 @@ def vit_tiny_eva02(pretrained: bool = False, **options: Any) -> nn.Module:
     return timm.models.eva._create_eva("eva02_base_patch16_clip_224", pretrained=False, **options)
 
 
-_TINY_TRUNKS = {"siglip": "vit_tiny_siglip", "pe": "vit_tiny_pe_core", "eva02": "vit_tiny_eva02"}
+# by a part of timm's name, the first that fits
+_TINY_TRUNKS = {
+    "so400m_patch14_siglip": "vit_so400m_patch14_siglip_tiny",
+    "so400m_patch16_siglip": "vit_so400m_patch16_siglip_tiny",
+    "siglip": "vit_tiny_siglip",
+    "pe": "vit_tiny_pe_core",
+    "eva02": "vit_tiny_eva02",
+}
 
 
 def model_config(name: str, size: Size) -> dict[str, Any]:
@@ -79,7 +99,8 @@ def model_config(name: str, size: Size) -> dict[str, Any]:
     vision, text = config["vision_cfg"], {**config["text_cfg"], **_TINY_TEXT}
     if "timm_model_name" in vision:
         kind = next(kind for kind in _TINY_TRUNKS if kind in vision["timm_model_name"])
-        vision = {**vision, "timm_model_name": _TINY_TRUNKS[kind], "image_size": 48}
+        side = 45 if "patch14" in kind else 48
+        vision = {**vision, "timm_model_name": _TINY_TRUNKS[kind], "image_size": side}
     else:
         vision = dict(_TINY_VIT if isinstance(vision["layers"], int) else _TINY_RESNET)
         vision = {key: value for key, value in vision.items() if value is not None}

@@ -22,6 +22,27 @@ _TINY_VISION = {
 _TINY_TEXT = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
 _BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 _LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+_SO400M = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+}
+_TINY_SO400M = {  # heads of 72 as there, and an MLP whose width is no multiple of the tower's
+    "hidden_size": 144,
+    "intermediate_size": 538,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+# pixels, pixels of a patch, and sizes of both towers; So400m's last pixels fill no patch
+_SIGLIP_SHAPES: dict[tuple[str, Size], tuple[int, int, dict[str, int]]] = {
+    ("base", "full"): (224, 16, _BASE),
+    ("large", "full"): (256, 16, _LARGE),
+    ("so400m", "full"): (384, 14, _SO400M),
+    ("base", "tiny"): (48, 16, _TINY_VISION),
+    ("large", "tiny"): (64, 16, _TINY_VISION),
+    ("so400m", "tiny"): (45, 14, _TINY_SO400M),
+}
 _CLIP_TEXT = {
     "hidden_size": 512,
     "intermediate_size": 2048,
@@ -34,9 +55,9 @@ _OLD_IDS = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
 _IDS = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 1}
 
 
-def clip_config(size: Size, *, large: bool = False, activation: str = "quick_gelu") -> Any:
-    """CLIP B/16 (or L/14 at 336 pixels), or small sizes in its proportions."""
-    vision = {"image_size": 336, "patch_size": 14} if large else {"image_size": 224, "patch_size": 16}
+def clip_config(size: Size, *, large: int = 0, activation: str = "quick_gelu") -> Any:
+    """CLIP B/16 (or L/14 for `large` pixels), or small sizes in its proportions."""
+    vision = {"image_size": large, "patch_size": 14} if large else {"image_size": 224, "patch_size": 16}
     vision |= _LARGE if large else _BASE
     text = {**_BASE} if large else {**_CLIP_TEXT}
     projection = 768 if large else 512
@@ -50,14 +71,18 @@ def clip_config(size: Size, *, large: bool = False, activation: str = "quick_gel
     )
 
 
-def siglip_config(size: Size, vocabulary: int) -> Any:
-    """SigLIP B/16, or small sizes."""
-    vision = _BASE | {"image_size": 224} if size == "full" else _TINY_VISION | {"image_size": 48}
-    text = {**_BASE} if size == "full" else {**_TINY_TEXT}
-    text["projection_size"] = vision["hidden_size"]
+def siglip_config(size: Size, vocabulary: int, shape: str = "base") -> Any:
+    """SigLIP B/16, L/16 or So400m/14, or small sizes of its kind."""
+    side, patch, tower = _SIGLIP_SHAPES[shape, size]
+    text = tower if size == "full" else _TINY_TEXT
     return transformers.SiglipConfig(
-        text_config={**text, "vocab_size": vocabulary, "max_position_embeddings": 64},
-        vision_config={**vision, "patch_size": 16},
+        text_config={
+            **text,
+            "projection_size": tower["hidden_size"],
+            "vocab_size": vocabulary,
+            "max_position_embeddings": 64,
+        },
+        vision_config={**tower, "image_size": side, "patch_size": patch},
     )
 
 
