@@ -3,14 +3,14 @@
 import os
 import uuid
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ResNetConfig, TwoTowersConfig
 from jaxalign.tensors import flatten
 
+from .npz_files import write_npz
 from .reading import read as read
 from .reading import recognises as recognises
 from .rules.big_vision import PREFIX
@@ -18,8 +18,11 @@ from .rules.big_vision import PREFIX
 ACTIVATION = "gelu_tanh"
 
 
-def write(model: DualEncoder, path: Path) -> None:
+def write(model: DualEncoder, path: Path, dtype: Any = None) -> None:
     """Write the parameters of `model` as an `.npz` that big_vision and `read` load.
+
+    Args:
+      dtype: of the weights in it; by default as they are.
 
     Raises:
       JaxalignError: a model that big_vision's `two_towers` cannot express, or a path that cannot be written.
@@ -31,10 +34,10 @@ def write(model: DualEncoder, path: Path) -> None:
             " save it as a folder"
         )
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.npz")
-    arrays = {PREFIX + name: np.asarray(tensor) for name, tensor in flatten(model.params).items()}
+    tensors = {PREFIX + name: tensor for name, tensor in flatten(model.params).items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(partial, allow_pickle=False, **arrays)
+        write_npz(tensors, partial, dtype)
         os.replace(partial, path)
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error

@@ -4,19 +4,19 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxalign.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.safetensors_files import read_safetensors
 from jaxalign.specs import spec_to_json
-from jaxalign.stored import StoredTensor
+from jaxalign.stored import StoredTensor, cast_parts, read_parts
 from jaxalign.tensors import flatten
 
 from .big_vision import lacking
@@ -69,12 +69,11 @@ def convert_checkpoint(
 
 def describe_tensors(tensors: Mapping[str, Any], dtype: str) -> dict[str, dict[str, Any]]:
     """Shape and SHA-256 of each, as it is in `dtype`."""
+    names = sorted(tensors)
+    checksums = _checksums([cast_parts(tensors[name], jnp.dtype(dtype)) for name in names])
     return {
-        name: {
-            "shape": list(x.shape),
-            "sha256": _checksum(np.asarray(x).astype(jnp.dtype(dtype), copy=False)),
-        }
-        for name, x in sorted(tensors.items())
+        name: {"shape": list(tensors[name].shape), "sha256": checksum}
+        for name, checksum in zip(names, checksums, strict=True)
     }
 
 
@@ -87,32 +86,40 @@ def verify(folder: Path) -> None:
     try:
         report = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))
         tensors = report["tensors"]
-        _compare(read_safetensors(folder / WEIGHTS), tensors, str(folder / WEIGHTS))
+        _compare(read_safetensors(folder / WEIGHTS), tensors, folder / WEIGHTS)
     except OSError as error:
-        raise JaxalignError(f"cannot read {folder / VERIFICATION}: {error.strerror or error}") from error
+        raise JaxalignError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, JaxalignError):
             raise
         raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
 
 
-def _checksum(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+def _checksums(contents: Iterable[Iterable[bytes | memoryview]]) -> list[str]:
+    """SHA-256 of each content, which comes in parts; several at once, hashing being free of Python's lock."""
+
+    def checksum(parts: Iterable[bytes | memoryview]) -> str:
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        return digest.hexdigest()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(checksum, contents))
 
 
-def _compare(found: Mapping[str, StoredTensor], tensors: Mapping[str, Any], where: str) -> None:
+def _compare(found: Mapping[str, StoredTensor], tensors: Mapping[str, Any], path: Path) -> None:
+    """Raise JaxalignError where the file `path`, which holds `found`, is not what was written."""
+    both = sorted(found.keys() & tensors.keys())
+    checksums = _checksums([read_parts(path, found[name]) for name in both])
     wrong = sorted(found.keys() ^ tensors.keys())
-    wrong += [
-        name
-        for name, tensor in found.items()
-        if name in tensors and _checksum(tensor.read()) != tensors[name]["sha256"]
-    ]
+    wrong += [k for k, checksum in zip(both, checksums, strict=True) if checksum != tensors[k]["sha256"]]
     if wrong:
-        raise JaxalignError(f"{where} does not hold what was written: {', '.join(wrong[:5])}; convert again")
+        raise JaxalignError(f"{path} does not hold what was written: {', '.join(wrong[:5])}; convert again")
 
 
 def _check_folder(folder: Path, report: Mapping[str, Any]) -> None:
-    _compare(read_safetensors(folder / WEIGHTS), report["tensors"], str(folder / WEIGHTS))
+    _compare(read_safetensors(folder / WEIGHTS), report["tensors"], folder / WEIGHTS)
     (folder / VERIFICATION).write_text(_as_text(report), encoding="utf-8")
 
 
@@ -130,7 +137,7 @@ def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, report: Mapping
     try:
         save(model, partial, dtype=dtype)
         found = {name.removeprefix(PREFIX): tensor for name, tensor in read_npz(partial).items()}
-        _compare(found, report["tensors"], str(partial))
+        _compare(found, report["tensors"], partial)
         said.write_text(_as_text(report), encoding="utf-8")
         os.replace(said, dst.with_suffix(".verify.json"))
         os.replace(partial, dst)

@@ -1,15 +1,17 @@
-"""`.npz` files of plain arrays, read one array at a time and without pickle."""
+"""`.npz` files of plain arrays, read and written one array at a time and without pickle."""
 
 import math
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import StoredTensor
+from jaxalign.stored import StoredTensor, cast_parts
 
 from .zip_members import StoredMember, find_member
 
@@ -38,6 +40,26 @@ def read_npz(path: Path) -> dict[str, StoredTensor]:
         raise _damaged(path, error) from error
 
 
+def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None:
+    """Write arrays (NumPy's or JAX's), as `numpy.savez` does, but cast a part at a time.
+
+    Args:
+      dtype: to cast them to; by default as they are.
+
+    Raises:
+      OSError: what the file system says; `path` may then be there in part.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, tensor in tensors.items():
+            kind = jnp.dtype(dtype or tensor.dtype)
+            descr = np.lib.format.dtype_to_descr(kind)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                header = {"descr": descr, "fortran_order": False, "shape": tuple(tensor.shape)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for part in cast_parts(tensor, kind):
+                    member.write(part)
+
+
 def _damaged(path: Path, error: Exception) -> JaxalignError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return JaxalignError(f"{path} is cut off, damaged or no .npz of plain arrays: {reason:.200}")
@@ -59,7 +81,8 @@ def _header(
     if place is None or is_fortran or place.length != start + math.prod(shape) * dtype.itemsize:
         return StoredTensor(shape, kind, lambda: _read(path, name, kind))
     loaded = jnp.dtype(jnp.bfloat16) if kind == "bfloat16" else dtype
-    return StoredTensor(shape, kind, lambda: place.read()[start:].view(loaded).reshape(shape))
+    read = lambda: place.read()[start:].view(loaded).reshape(shape)
+    return StoredTensor(shape, kind, read, place.offset + start)
 
 
 def _read(path: Path, name: str, dtype: str) -> np.ndarray:

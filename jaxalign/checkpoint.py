@@ -124,8 +124,7 @@ def save(
     _check_range(tensors, dtype)
     writer = {f".{e.name}": e for e in entry_points(group=WRITERS)}.get(path.suffix)
     if writer is not None:
-        cast = {k: np.asarray(v).astype(jnp.dtype(dtype or v.dtype), copy=False) for k, v in tensors.items()}
-        writer.load()(replace(model, params=unflatten(cast)), path)
+        writer.load()(model, path, dtype)
         return
     _check_replaceable(path)
     with _replacing(path) as folder:
@@ -183,8 +182,9 @@ def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
     if dtype is None:
         return
     limit = float(jnp.finfo(dtype).max)
-    large = [name for name, x in tensors.items() if not jnp.abs(x).max(initial=0) <= limit]  # NaN is not
-    if large:
+    arrays = {name: np.asarray(x) for name, x in tensors.items()}  # no copies, and nothing to compile
+    large = [k for k, x in arrays.items() if not (-limit <= x.min(initial=0) and x.max(initial=0) <= limit)]
+    if large:  # or NaN, which is no number's equal or less
         raise JaxalignError(
             f"{', '.join(large[:5])}: NaN or values above {limit:g} do not fit {jnp.dtype(dtype).name}"
         )

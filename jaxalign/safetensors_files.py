@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import StoredTensor, stored_tensor
+from jaxalign.stored import StoredTensor, cast_parts, stored_tensor
 
 DTYPES = {
     "F64": "float64",
@@ -111,7 +110,7 @@ def write_safetensors(tensors: Mapping[str, Any], path: Path, dtype: Any = None)
     with path.open("wb") as file:
         file.write(len(content).to_bytes(8, "little") + content)
         for name in sorted(tensors):
-            array = np.ascontiguousarray(np.asarray(tensors[name]).astype(kinds[name], copy=False))
-            file.write(array.reshape(-1).view(np.uint8).data)
+            for part in cast_parts(tensors[name], kinds[name]):
+                file.write(part)
         file.flush()
         os.fsync(file.fileno())  # a full disk shows here at the latest

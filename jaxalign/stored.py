@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxalign.errors import JaxalignError
 Shape = tuple[int, ...]
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
 _COLUMNS = 64  # copied at once where a matrix is transposed: rows of that many fit the cache
+_PART = 1 << 18  # elements that are cast, written or hashed at once
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class StoredTensor:
     Attributes:
       dtype: NumPy's name, or "bfloat16".
       read: reads it, an array of that shape and dtype; raises JaxalignError where the file ends early.
+      offset: of its bytes in the file, where they lie there in C's order; None elsewhere.
     """
 
     shape: Shape
     dtype: str
     read: Callable[[], np.ndarray]
+    offset: int | None = None
 
 
 def stored_tensor(path: Path, dtype: str, shape: Shape, offset: int) -> StoredTensor:
@@ -44,7 +48,28 @@ def stored_tensor(path: Path, dtype: str, shape: Shape, offset: int) -> StoredTe
             raise JaxalignError(f"{path} is cut off: it ends within a tensor; fetch it again")
         return flat.reshape(shape)
 
-    return StoredTensor(shape, dtype, read)
+    return StoredTensor(shape, dtype, read, offset)
+
+
+def cast_parts(array: Any, dtype: Any) -> Iterator[memoryview]:
+    """The bytes of `array` in `dtype`, in C's order, a part at a time; it is NumPy's or JAX's."""
+    flat = np.asarray(array).reshape(-1)
+    for start in range(0, flat.size, _PART):
+        part = flat[start : start + _PART].astype(dtype, copy=False)
+        yield np.ascontiguousarray(part).view(np.uint8).data
+
+
+def read_parts(path: Path, tensor: StoredTensor) -> Iterator[bytes]:
+    """The bytes of a tensor in the file `path`, a part at a time; raises OSError or JaxalignError."""
+    left = math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize
+    if tensor.offset is None:
+        yield np.ascontiguousarray(tensor.read()).tobytes()
+        return
+    with path.open("rb") as file:
+        file.seek(tensor.offset)
+        while left and (part := file.read(min(left, _PART))):
+            left -= len(part)
+            yield part
 
 
 def read_parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, jax.Array]:
