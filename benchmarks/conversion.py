@@ -3,6 +3,8 @@
 The file is CLIP ViT-B/16 as transformers names its tensors: 599 MB of random float32, in the page cache.
 """
 
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
+from checkpoints_conversion.conversion import convert_checkpoint
 from checkpoints_conversion.engine import matches
 from checkpoints_conversion.reading import read
 from checkpoints_conversion.rules.huggingface import HF_CLIP
@@ -19,7 +23,7 @@ from jaxalign.safetensors_files import write_safetensors
 from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.tensors import expected_shapes
 
-from .measure import Claim, seconds
+from .measure import Claim, pair
 from .settings import pick
 
 MODEL = "clip-vit-base-patch16"
@@ -27,14 +31,16 @@ PROMISED = 1 / 1.5  # conversion takes at most 1.5 times as long
 
 
 def claims() -> Iterator[Claim]:
-    """One for each kind of file."""
+    """Reading each kind of file into a model, and the whole of `jaxalign convert`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tensors = source_tensors()
-        write_safetensors(tensors, folder / "model.safetensors")
-        yield claim("safetensors", folder / "model.safetensors", read_bytes)
+        path = folder / "model.safetensors"
+        write_safetensors(tensors, path)
+        yield reading("safetensors", path, read_safetensors)
+        yield converting(path)
         np.savez(folder / "model.npz", allow_pickle=False, **tensors)
-        yield claim(".npz", folder / "model.npz", read_npz)
+        yield reading(".npz", folder / "model.npz", read_npz)
         try:
             import torch
         except ImportError:
@@ -42,7 +48,7 @@ def claims() -> Iterator[Claim]:
             return
         torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, folder / "model.pt")
         read_torch = lambda path: [x.clone() for x in torch.load(path, weights_only=True).values()]
-        yield claim(".pt", folder / "model.pt", read_torch)
+        yield reading(".pt", folder / "model.pt", read_torch)
 
 
 def model_spec() -> ModelSpec:
@@ -54,29 +60,60 @@ def model_spec() -> ModelSpec:
     return pick(spec, replace(spec, towers=towers))
 
 
-def claim(kind: str, path: Path, reference: Callable[[Path], Any]) -> Claim:
-    """Ours and the reference in turn, so that a busy machine slows both; the median pair."""
+def reading(kind: str, path: Path, reference: Callable[[Path], Any]) -> Claim:
+    """Into memory."""
     spec = model_spec()
-    convert = lambda: read(path, spec).params
-    _, compiling = seconds(convert, repeats=1)
-    pairs = [
-        (seconds(convert, repeats=1)[0], seconds(lambda: reference(path), repeats=1)[0])
-        for _ in range(pick(15, 1))
-    ]
-    ours, theirs = sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
-    return Claim(
-        name=f"conversion of CLIP ViT-B/16, {path.stat().st_size / 1e6:.0f} MB {kind}",
-        seconds=ours,
-        compile_seconds=compiling,
-        reference="reading the file and one copy",
-        reference_seconds=theirs,
-        at_least=PROMISED,
-        bytes=3 * path.stat().st_size,
+    return claim(
+        f"conversion of CLIP ViT-B/16, {path.stat().st_size / 1e6:.0f} MB {kind}",
+        path,
+        lambda: read(path, spec).params,
+        "reading the file and one copy",
+        lambda: reference(path),
     )
 
 
-def read_bytes(path: Path) -> np.ndarray:
-    return np.fromfile(path, np.uint8).copy()
+def converting(path: Path) -> Claim:
+    """Onto the disk, with SHA-256 of every tensor twice: a plain copy is a scale, and no promise."""
+    spec, target = model_spec(), path.parent / "converted"
+
+    def copy() -> None:
+        """Flushed and renamed, as ours is."""
+        partial = path.with_suffix(".partial")
+        shutil.copyfile(path, partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path.with_suffix(".copy"))
+
+    return claim(
+        f"the same {path.stat().st_size / 1e6:.0f} MB safetensors to a folder on disk, checked",
+        path,
+        lambda: convert_checkpoint(path, target, spec=spec),
+        "copying the file, flushed",
+        copy,
+        promised=None,
+    )
+
+
+def claim(
+    name: str,
+    path: Path,
+    ours: Callable[[], Any],
+    reference: str,
+    theirs: Callable[[], Any],
+    promised: float | None = PROMISED,
+) -> Claim:
+    """Reading, writing and reading again: at least three times the bytes of `path`."""
+    return Claim(
+        name,
+        reference=reference,
+        at_least=promised,
+        bytes=3 * path.stat().st_size,
+        **pair(ours, theirs, repeats=15, budget=60)._asdict(),
+    )
+
+
+def read_safetensors(path: Path) -> list[np.ndarray]:
+    return [x.copy() for x in load_file(path).values()]
 
 
 def read_npz(path: Path) -> list[np.ndarray]:

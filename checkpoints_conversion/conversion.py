@@ -15,7 +15,7 @@ from jaxalign.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.safetensors_files import read_safetensors
-from jaxalign.specs import spec_to_json
+from jaxalign.specs import ModelSpec, spec_to_json
 from jaxalign.stored import StoredTensor, cast_parts, read_parts
 from jaxalign.tensors import flatten
 
@@ -28,7 +28,7 @@ def convert_checkpoint(
     src: str | os.PathLike,
     dst: Path,
     *,
-    spec: str | None = None,
+    spec: str | ModelSpec | None = None,
     dtype: str = "float32",
     to: Literal["jaxalign", "big_vision"] = "jaxalign",
 ) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def convert_checkpoint(
       dst: the folder to write, or for `big_vision` the `.npz`; what is there stays as it is until the new one
         is complete and checked. The report lies in the folder as `verify.json`, or beside the file as
         `NAME.verify.json`.
-      spec: the known model that `src` is, where it does not say.
+      spec: the known model that `src` is, where it does not say, or all its facts.
       dtype: of the weights in `dst`.
 
     Returns:

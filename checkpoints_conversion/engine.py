@@ -2,7 +2,7 @@
 
 It is strict. A source tensor that no rule uses and no name in `ignored` covers, a target that stays unfilled
 or is filled twice, a source that is used twice, a shape or dtype that differs: all of them are in one
-message, before the first tensor is read. Tensors are then read one by one into their final arrays.
+message, before the first tensor is read. Tensors are then read two at a time into their final arrays.
 """
 
 import re
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Shape, StoredTensor, parameter, read_ahead
+from jaxalign.stored import Shape, StoredTensor, parameter, two_at_once
 from jaxalign.tensors import STORED_DTYPES
 
 from .transforms import Transform, must_be_zero, zeros
@@ -88,24 +88,27 @@ def convert(
     """
     steps = plan(table, found, wanted, where)
     added = {step.targets[0]: step.source for step in steps if step.added}
-    params: dict[str, jax.Array] = {}
     ordered = sorted(steps, key=lambda s: -_elements(found, s.source))  # see stored.largest_first
     ordered = [step for step in ordered if not step.added]
-    arrays = read_ahead([found[step.source] for step in ordered if step.source])
-    for step in ordered:
+
+    def fill(step: Step) -> dict[str, jax.Array]:
         if step.transform is zeros:
-            params |= {path: parameter([np.zeros(wanted[path])], wanted[path]) for path in step.targets}
-            continue
-        source = next(arrays)
+            return {path: parameter([np.zeros(wanted[path])], wanted[path]) for path in step.targets}
+        source = found[step.source].read()
         if step.transform is must_be_zero and source.any():
             raise JaxalignError(
                 f"{where}: {step.source} is not all zeros, and the model has no place for it;"
                 " it is not the model that it looks like"
             )
         parts = step.transform.split(source, len(step.targets))
-        for path, part in zip(step.targets, parts, strict=True):
-            more = [found[added[path]].read()] if path in added else []
-            params[path] = parameter([part, *more], wanted[path])
+        return {
+            path: parameter([part, *([found[added[path]].read()] if path in added else [])], wanted[path])
+            for path, part in zip(step.targets, parts, strict=True)
+        }
+
+    params: dict[str, jax.Array] = {}
+    for filled in two_at_once(fill, ordered):
+        params |= filled
     return params
 
 

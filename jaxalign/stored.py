@@ -1,11 +1,11 @@
 """Tensors in files: known by shape and dtype, read one at a time, with plain NumPy."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
+R = TypeVar("R")
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
 _COLUMNS = 64  # copied at once where a matrix is transposed: rows of that many fit the cache
 _PART = 1 << 18  # elements that are cast, written or hashed at once
@@ -75,20 +77,14 @@ def read_parts(path: Path, tensor: StoredTensor) -> Iterator[bytes]:
 def read_parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, jax.Array]:
     """All of them in float32: memory holds the result and two tensors more."""
     ordered = largest_first(tensors)
-    arrays = read_ahead([tensor for _, tensor in ordered])
-    return {name: parameter([x], tensor.shape) for (name, tensor), x in zip(ordered, arrays, strict=True)}
+    arrays = two_at_once(lambda item: parameter([item[1].read()], item[1].shape), ordered)
+    return {name: array for (name, _), array in zip(ordered, arrays, strict=True)}
 
 
-def read_ahead(tensors: Sequence[StoredTensor]) -> Iterator[np.ndarray]:
-    """Each in turn; while the caller copies one, a thread reads the next and compares its checksum."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        following = pool.submit(tensors[0].read) if tensors else None
-        for i in range(len(tensors)):
-            assert following is not None
-            current = following.result()
-            following = pool.submit(tensors[i + 1].read) if i + 1 < len(tensors) else None
-            yield current
-            del current
+def two_at_once(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`work` of each, in order, by two threads: reading, checksums and copies are free of Python's lock."""
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(work, items)
 
 
 def largest_first(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, StoredTensor]]:

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from jaxalign.specs import find_spec
 from jaxalign.tensors import expected_shapes
-from checkpoints_conversion import conversion
+from checkpoints_conversion.conversion import convert_checkpoint
 from checkpoints_conversion.reading import read
 from jaxalign.tokenization import load_tokenizer
 
@@ -37,13 +37,12 @@ image, text = (replace(tower, depth=int(depth)) for tower in (spec.towers.image,
 spec = replace(spec, towers=replace(spec.towers, image=image, text=text))
 expected_shapes(spec.towers)
 from_package = load_tokenizer(spec, Path())  # the vocabulary that ships is no part of the checkpoint
-conversion.load = lambda path, spec: read(Path(path), globals()["spec"])  # no known model has this depth
 before = memory("VmRSS")
 if target == "-":
     model = read(Path(source), spec)
 else:
     to = "big_vision" if target.endswith(".npz") else "jaxalign"
-    conversion.convert_checkpoint(source, Path(target), dtype=dtype, to=to)
+    convert_checkpoint(source, Path(target), spec=spec, dtype=dtype, to=to)
 print(memory("VmHWM") - before)
 """
 CLIP, SIGLIP = "clip-vit-base-patch16", "siglip-base-patch16-224-big-vision"
