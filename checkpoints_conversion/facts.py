@@ -59,7 +59,7 @@ def choose_spec(
             " which: jaxalign.load(..., spec=NAME) or `jaxalign convert --spec NAME`"
         )
     if not exact and not tell_heads(table, found):
-        _check_heads(pool[0], fitted[pool[0]], facts, name)
+        _check_heads(pool[0], fitted[pool[0]], facts)
     best = max(pool, key=lambda s: _likeness(s.towers, fitted[s].towers))
     if exact:
         return fitted[best]
@@ -92,7 +92,7 @@ def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts
     return replace(spec, towers=replace(towers, image=image, text=text), **changes)
 
 
-def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts, name: str) -> None:
+def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts) -> None:
     """No shape says how many heads there are: as wide as in the known model, where that is no guess."""
     towers: list[tuple[Any, Any, Mapping[str, Any]]] = [
         (known.towers.image, fitted.towers.image, facts.image)
@@ -105,8 +105,8 @@ def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts, name: str) -
         leaves_rest = tower.heads == 1 and tower.width % (like.width // like.heads)
         if leaves_rest or (tower.width > _UNIFORM_WIDTH and not isinstance(tower, ResNetConfig)):
             raise JaxalignError(
-                f"{name}: nothing says how many heads a tower of width {tower.width} has; put its"
-                " configuration beside it, or pass all facts: jaxalign.load(..., spec=ModelSpec(...))"
+                f"nothing says how many heads a tower of width {tower.width} has; put a configuration that"
+                " does beside the weights, or pass all facts: jaxalign.load(..., spec=ModelSpec(...))"
             )
 
 
