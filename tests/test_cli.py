@@ -19,7 +19,7 @@ from eval.cli.catalogue import count_parameters
 from eval.cli.output import check_file, check_folder, write_json
 from eval.datasets import DATASETS
 from jaxalign.errors import JaxalignError
-from jaxalign.specs import MODELS
+from jaxalign.specs import MODELS, spec_to_json
 from jaxalign.tensors import expected_shapes
 
 COMMANDS = sorted(cli.COMMANDS)
@@ -99,7 +99,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
             ["models", "--jsn", "x"],
             "unrecognized options: --jsn, x (did you mean --json?); see `jaxalign models",
         ),
-        (["models", "x"], "unrecognized options: x; see `jaxalign models --help`"),
+        (["datasets", "x"], "unrecognized options: x; see `jaxalign datasets --help`"),
         (["demo", "--seed", "x"], "error parsing --seed: invalid literal for int() with base 10: 'x'; see"),
         (["datasets", "--data-dir"], "missing value for argument '--data-dir'. Expected 1 values; see"),
     ],
@@ -188,6 +188,29 @@ def test_models_lists_every_model(capsys, tmp_path):
     assert by_name["clip-vit-base-patch16"]["band"] == [200, 50]
     assert by_name["clip-vit-base-patch16"]["text_band"] == [10, 50]
     assert "200, 50" in said
+
+
+def test_models_prints_every_fact_of_the_models_it_is_given(capsys, tmp_path):
+    target = tmp_path / "models.json"
+    assert cli.main(["models", "ViT-B-16.pt", "dinov2-base", "--json", str(target)]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    clip, dino = lines[: lines.index([])], lines[lines.index([]) + 1 :]
+    assert (clip[0][0], dino[0][0]) == ("clip-vit-base-patch16", "dinov2-base")
+    spec = MODELS["clip-vit-base-patch16"]
+    facts = dict(clip[1:])
+    for tower in ("image", "text"):
+        for field in dataclasses.fields(getattr(spec.towers, tower)):
+            assert f"{tower}.{field.name}" in facts
+    assert {"image.activation": "quick_gelu", "text.norm_epsilon": "1e-05"}.items() <= facts.items()
+    assert {"band": "200, 50", "interpolation": "bicubic", "context": "77"}.items() <= facts.items()
+    for field in dataclasses.fields(spec):
+        assert field.name in ("name", "towers") or field.name in facts
+    assert not any(key.startswith("text.") for key in dict(dino[1:-1]))
+    assert [row["spec"] for row in json.loads(target.read_text())] == json.loads(
+        json.dumps([spec_to_json(MODELS[name]) for name in ("clip-vit-base-patch16", "dinov2-base")])
+    )
+    assert cli.main(["models", "dinov2-bse"]) == 1
+    assert "did you mean 'dinov2-base'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["emoji-siglip", "clip-rn50", "dinov2-with-registers-base"])

@@ -3,7 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from .arguments import JsonFile
 from .datasets import Datasets as Datasets
@@ -18,20 +20,33 @@ class Models:
 
     Examples:
       jaxalign models
+      jaxalign models clip-vit-base-patch16
       jaxalign models --json models.json
     """
 
+    names: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="[NAME ...]", help="Models whose every fact is printed; by default a list of all."
+        ),
+    ] = ()
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.specs import MODELS
+        from jaxalign.specs import MODELS, find_spec
 
         from .output import check_file, write_json
-        from .tables import Row, print_list
+        from .tables import Row, print_facts, print_list
 
         check_file(self.json)
-        models = [describe_model(spec) for spec in MODELS.values()]
+        specs = [find_spec(name) for name in self.names] or MODELS.values()
+        models = [describe_model(spec) for spec in specs]
         write_json(self.json, models)
+        if self.names:
+            for model in models:
+                print_facts(model["name"], model["available"], model_facts(model))
+            return
         rows = [
             Row(
                 model["name"],
@@ -61,8 +76,9 @@ MODEL_NOTES = {
 
 
 def describe_model(spec: Any) -> dict[str, Any]:
-    """The facts of a `jaxalign.specs.ModelSpec` that the list shows, and some more."""
+    """The facts of a `jaxalign.specs.ModelSpec`: what the list shows and more, and as `spec` the record."""
     from eval.availability import find_model
+    from jaxalign.specs import spec_to_json
 
     image, text = spec.towers.image, spec.towers.text
     found = find_model(spec)
@@ -84,7 +100,27 @@ def describe_model(spec: Any) -> dict[str, Any]:
         "source": spec.source,
         "revision": spec.revision,
         "paper": spec.paper,
+        "spec": spec_to_json(spec),
     }
+
+
+def model_facts(model: dict[str, Any]) -> dict[str, str]:
+    """All of `describe_model` as text, each once: `image.heads` is in the record's towers."""
+    facts = {key: value for key, value in model.items() if key not in ("name", "available", "local", "spec")}
+    record = {key: value for key, value in model["spec"].items() if key != "name"}
+    towers = record.pop("towers")
+    facts |= record
+    for tower in ("image", "text"):
+        facts |= {f"{tower}.{key}": value for key, value in (towers.pop(tower) or {}).items()}
+    return {key: _as_text(value) for key, value in (facts | towers).items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None or value == "" else str(value)
 
 
 def describe_dataset(record: Any, data_dir: Any = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Lists on the terminal: a table where it is wide enough, else a few lines for each row."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDE = 120  # columns from which on a table with a row for each line can be read
@@ -53,3 +53,15 @@ def print_list(rows: Sequence[Row], columns: Sequence[str], notes: Sequence[str]
             console.print()
     for note in notes:
         console.print(Text(note))
+
+
+def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
+    """Print one thing of a list with all that is known of it, a line each."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text.assemble((name, "bold"), f" ({state})"))
+    for key, value in facts.items():
+        console.print(Text(f"  {key:{max(map(len, facts))}}  {value}"))
+    console.print()
