@@ -28,7 +28,9 @@ class Models:
         tuple[str, ...],
         tyro.conf.Positional,
         tyro.conf.arg(
-            metavar="[NAME ...]", help="Models whose every fact is printed; by default a list of all."
+            metavar="[NAME ...]",
+            help="Models whose every fact is printed.",
+            help_behavior_hint="(default: a list of all)",
         ),
     ] = ()
     json: JsonFile = None
