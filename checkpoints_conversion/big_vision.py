@@ -30,7 +30,7 @@ def write(model: DualEncoder, path: Path, dtype: Any = None) -> None:
     found = lacking(model.config)
     if found:
         raise JaxalignError(
-            f"big_vision's two_towers has no {', no '.join(found)}, which {model.name} needs;"
+            f"big_vision's two_towers cannot express what {model.name} needs: {', '.join(found)};"
             " save it as a folder"
         )
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.npz")

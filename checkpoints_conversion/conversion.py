@@ -131,7 +131,10 @@ def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, report: Mapping
     """The file and its report, both written under other names first."""
     needed = lacking(model.config)
     if needed:
-        raise JaxalignError(f"big_vision's two_towers has no {', no '.join(needed)}; leave out --to")
+        raise JaxalignError(
+            f"big_vision's two_towers cannot express what {model.name} needs: {', '.join(needed)}; leave out"
+            " --to"
+        )
     partial = dst.with_name(f".{dst.stem}.{uuid.uuid4().hex[:8]}.npz")
     said = partial.with_suffix(".json")
     try:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
 
 FORMAT, VERSION = "jaxalign-run", 1
@@ -97,7 +98,7 @@ def write_run(folder: str | os.PathLike, run: Run) -> Path:
     """
     path = run_file(folder, run.protocol, run.settings)
     try:
-        text = json.dumps(run.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(run.to_json(), indent=1) + "\n"
     except (TypeError, ValueError) as error:
         raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {error}") from error
     try:

@@ -24,7 +24,7 @@ class Stages:
     def announce(self, title: str) -> None:
         """Say on one line what begins, where standard error is no terminal and no progress bar does."""
         if not self.console.is_terminal:
-            self.console.print(title, highlight=False, soft_wrap=True)
+            self.console.print(title, highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -34,13 +34,21 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     @contextlib.contextmanager
-    def stage(self, name: str, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def stage(
+        self, name: str, title: str, total: int | None = None, *, announced: bool = True
+    ) -> Iterator[Callable[[int], None]]:
         """Run a stage under a progress bar; yields a function to call with the number of items done.
 
-        Where standard error is no terminal, one line tells that the stage begins.
+        Where standard error is no terminal, one line tells that the stage begins, if it is `announced`.
         """
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self.announce(title)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
+        if announced:
+            self.announce(title)
         off = not self.console.is_terminal
         progress = Progress(*columns, console=self.console, transient=True, disable=off)
         with self.timed(name), progress:

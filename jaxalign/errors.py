@@ -13,4 +13,6 @@ def unknown_name(kind: str, got: str, known: Iterable[str], hint: str = "") -> J
     known = sorted(known)
     near = difflib.get_close_matches(got, known, n=3, cutoff=0.5)
     offer = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
-    return JaxalignError(f"unknown {kind} {got!r}; {offer}{' ' + hint if hint else ''}")
+    if hint:
+        offer += f" {hint}" if near or hint.startswith("(") else f"; {hint}"
+    return JaxalignError(f"unknown {kind} {got!r}; {offer}")

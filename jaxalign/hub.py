@@ -68,12 +68,12 @@ class _Fetch:
     def __call__(self, name: str) -> Path | None:
         """The file in the cache; None where the repository has none of this name, or offline the cache."""
         import huggingface_hub as hub
+        from huggingface_hub import errors
 
-        cached = hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
-        if isinstance(cached, str) and (self.revision is not None or self.is_offline):
-            return Path(cached)  # a pinned revision never changes
-        errors = hub.errors
         try:
+            cached = hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
+            if isinstance(cached, str) and (self.revision is not None or self.is_offline):
+                return Path(cached)  # a pinned revision never changes
             if self.is_offline is None:
                 self.is_offline = not self._is_reachable(name)
             options = {"revision": self.revision, "local_files_only": self.is_offline}

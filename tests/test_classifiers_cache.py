@@ -158,6 +158,21 @@ def test_error_messages(name, changes, message):
         FAMILY[name](**arguments)
 
 
+def test_every_few_shot_classifier_is_called_alike():
+    """`text_weights` may be left out: a cache of pictures, or one line that says what is missing."""
+    close(
+        ja.coder(FEATURES, LABELS, text_weights=TEXT)(X),
+        ja.coder(FEATURES, LABELS, text_weights=TEXT, text_bank=TEXT)(X),
+    )
+    for fit, message in (
+        (ja.tip_x, "text_weights is None; Tip-X"),
+        (ja.ape, "text_weights is None; APE"),
+        (ja.coder, "text_bank and text_weights are None"),
+    ):
+        with pytest.raises(JaxalignError, match=message):
+            fit(FEATURES, LABELS)
+
+
 def test_error_messages_of_one_method():
     for fit in (ja.tip_x, ja.ape):
         with pytest.raises(JaxalignError, match="text_weights is None"):

@@ -234,8 +234,8 @@ def test_the_command(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--classifiers", "tip-x"], 1, "tip-x compares pictures by class names; add --with-text"),
-        (["--tune"], 1, "--tune is about few-shot classifiers"),
+        (["--classifiers", "tip-x"], 2, "tip-x compares pictures by class names; add --with-text"),
+        (["--tune"], 2, "--tune is about few-shot classifiers"),
         (["--classifiers", "knn"], 2, "see `jaxalign classify --help`"),
         (["--methods", "oti"], 1, "oti inverts queries"),
         (["--task", "labl"], 1, "'labl'; did you mean 'label'"),

@@ -18,6 +18,7 @@ from eval.availability import Availability, find_model
 from eval.cli.catalogue import count_parameters
 from eval.cli.output import check_file, check_folder, write_json
 from eval.datasets import DATASETS
+from eval.stages import Stages
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import MODELS, spec_to_json
 from jaxalign.tensors import expected_shapes
@@ -100,7 +101,16 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
             "unrecognized options: --jsn, x (did you mean --json?); see `jaxalign models",
         ),
         (["datasets", "x"], "unrecognized options: x; see `jaxalign datasets --help`"),
-        (["demo", "--seed", "x"], "error parsing --seed: invalid literal for int() with base 10: 'x'; see"),
+        (["demo", "--seed", "x"], "error parsing --seed: seed is 'x'; expected an integer from 0 to"),
+        (
+            ["demo", "--seed", "-1"],
+            "error parsing --seed: seed is '-1'; expected an integer from 0 to 4294967295",
+        ),
+        (["demo", "--seed", "4294967296"], "error parsing --seed: seed is '4294967296'; expected an integer"),
+        (["reproduce"], "which table? Expected a name of `jaxalign reproduce --list`"),
+        (["classify", "--classifiers", "tip-x"], "tip-x compares pictures by class names; add --with-text"),
+        (["classify", "--classifiers"], "--classifiers and --methods need one name at least"),
+        (["search", "x", "--query", "y", "--first", "0"], "--first is 0; expected 1 or more"),
         (["datasets", "--data-dir"], "missing value for argument '--data-dir'. Expected 1 values; see"),
     ],
 )
@@ -109,6 +119,22 @@ def test_bad_usage_is_one_line_and_status_2(arguments, message, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert single_line(said.err).startswith(f"jaxalign: error: {message}")
+
+
+def test_a_closed_standard_output_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["models", "--json", str(tmp_path / "models.json")]) == 0
+
+
+def test_names_in_no_encoding_are_written(tmp_path, capsys):
+    """Bytes of a file name that are no UTF-8 are surrogates in Python; brackets are no markup."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    write_json(tmp_path / "names.json", {name: "\u5199"})
+    text = (tmp_path / "names.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {name: "\u5199"}
+    assert "\u5199" in text
+    Stages().announce("folder:cl[/red] [old]")
+    assert "folder:cl[/red] [old]" in capsys.readouterr().err
 
 
 def test_a_box_becomes_one_line_however_it_is_drawn():
@@ -254,6 +280,12 @@ def test_lists_are_whole_on_every_terminal(command, columns, monkeypatch, capsys
     for name, record in records.items():
         (line,) = [line for line in lines if line.split()[:1] == [name]]  # each name begins one line
         assert columns or record.licence in line  # for grep
+
+
+def test_what_is_classified_is_a_labelling_of_the_data_set():
+    for record in DATASETS.values():
+        assert record.classified in ("", *record.tasks)
+    assert DATASETS["emoji"].classified == "group"  # no emoji is in both splits
 
 
 def test_datasets_lists_every_data_set(capsys, tmp_path):

@@ -157,6 +157,12 @@ def test_a_repository_that_does_not_exist_or_is_gated(hub, monkeypatch):
         ja.load(NAME)
 
 
+@pytest.mark.parametrize("name", ["my models/clip b16", "models/gr\u00f6\u00dfe.npz", "photos/x..y"])
+def test_a_path_that_is_no_name_of_a_repository(name):
+    with pytest.raises(JaxalignError, match="on the hub, and no such path"):
+        ja.load(name)
+
+
 def test_a_model_that_is_not_on_the_hub():
     message = (
         r"slip-vit-base-patch16 is not on the hub; download https://dl.fbaipublicfiles.com/slip/.* spec="

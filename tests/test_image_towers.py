@@ -49,6 +49,13 @@ def test_the_embedding_is_the_head_of_the_pre_projection_feature(kind):
 
 
 @every_kind
+def test_no_picture_gives_no_embedding(kind):
+    module, params, x = tower(kind)
+    z, _ = jax.eval_shape(lambda p, x: module.bind({"params": p})(x), params, x[:0])
+    assert z.shape == (0, module.config.embedding_width)
+
+
+@every_kind
 def test_pictures_do_not_see_each_other(kind):
     _, params, x = tower(kind)
     one, other = run(kind)(params, x)[0], run(kind)(params, x.at[2].multiply(-1))[0]

@@ -79,9 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_reporting(arguments: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # names of files may be in no encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()  # here, where a failure is still caught
+        if sys.stdout:  # None where it was closed
+            sys.stdout.flush()  # here, where a failure is still caught
         return status
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
@@ -97,7 +101,9 @@ def run_reporting(arguments: Sequence[str] | None) -> int:
 
         if not isinstance(error, JaxalignError):
             raise
-        return fail(str(error), FAILED)
+        from .usage import UsageError
+
+        return fail(str(error), BAD_USAGE if isinstance(error, UsageError) else FAILED)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -129,6 +135,8 @@ def run_as_one_of_several(command: Command, processes: Processes, arguments: Seq
 
 def drop_output() -> None:
     """Forget what standard output cannot take, or Python complains about it once more at its end."""
+    if not sys.stdout:
+        return
     try:
         sys.stdout.flush()
     except OSError:

@@ -11,7 +11,26 @@ ModelNames = Annotated[
     tuple[str, ...],
     tyro.conf.arg(metavar="NAME [NAME ...]", help="Models to compare: of `jaxalign models`, or folders."),
 ]
-Seed = Annotated[int, tyro.conf.arg(help="Seed of everything that is drawn at random.")]
+
+
+def parse_seed(text: str) -> int:
+    """What all generators of random numbers take: 32 bits."""
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise ValueError(f"seed is {text!r}; expected an integer from 0 to {(1 << 32) - 1}")
+    return int(text)
+
+
+SeedNumber = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: parse_seed(words[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+Seed = Annotated[SeedNumber, tyro.conf.arg(help="Seed of everything that is drawn at random.")]
 DataDir = Annotated[
     Path | None,
     tyro.conf.arg(

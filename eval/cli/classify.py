@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, SeedNumber, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -66,7 +66,9 @@ class Classify:
     train: SplitName = ""
     test: SplitName = ""
     shots: Annotated[tuple[int, ...], Counts] = (1, 2, 4, 8, 16)
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")] = (
+    seeds: Annotated[
+        tuple[SeedNumber, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")
+    ] = (
         1,
         2,
         3,
@@ -110,6 +112,11 @@ class Classify:
         runs = measure_classification(workspace, model, pair, classifying)
         if not is_first():
             return
+        if pair.train_split == pair.test_split and set(self.classifiers) != {"zero-shot"}:
+            print(
+                f"Note: {self.dataset} has one split; pictures are classified by means and draws that they"
+                " are part of, which flatters all but zero-shot; give --train and --test if there are more"
+            )
         print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)
 
@@ -117,15 +124,17 @@ class Classify:
         """The options as `eval.measurements.classify.Classifying`."""
         from eval.measurements.classify import Classifying
         from eval.protocols.few_shot import FITTERS, NEED_TEXT, FewShotSettings
-        from jaxalign.errors import JaxalignError
 
         from .measuring import method_options
+        from .usage import UsageError
 
         asking = [name for name in self.classifiers if name in NEED_TEXT]
+        if not (self.classifiers and self.methods):
+            raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
-            raise JaxalignError(f"{asking[0]} compares pictures by class names; add --with-text")
+            raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
         if self.tune and not set(self.classifiers) & set(FITTERS):
-            raise JaxalignError("--tune is about few-shot classifiers; there is none among --classifiers")
+            raise UsageError("--tune is about few-shot classifiers; there is none among --classifiers")
         few_shot = FewShotSettings(
             with_text=self.with_text,
             shots=self.shots,

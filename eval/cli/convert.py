@@ -46,11 +46,13 @@ class Convert:
 
     def run(self) -> None:
         from checkpoints_conversion.conversion import convert_checkpoint
+        from eval.stages import Stages
 
         from .output import check_file, write_json
 
         check_file(self.json)
-        report = convert_checkpoint(self.src, self.dst, spec=self.spec, dtype=self.dtype, to=self.to)
+        with Stages().stage("convert", f"converting {self.src}", announced=False):
+            report = convert_checkpoint(self.src, self.dst, spec=self.spec, dtype=self.dtype, to=self.to)
         write_json(self.json, report)
         print(
             f"{report['name']}: {report['parameters']:,} parameters in {len(report['tensors'])} tensors,"

@@ -132,6 +132,10 @@ def read_names(file: Path | None) -> tuple[str, ...] | None:
         return None
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise JaxalignError(
+            f"cannot read the class names in {file}: {error.strerror}; expected a text file, a name on a line"
+        ) from error
     except UnicodeDecodeError as error:
         raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
     names = tuple(line for line in lines if line)

@@ -1,11 +1,11 @@
 """Where results go: checked before the work starts, written whole or not at all."""
 
-import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
 
 
@@ -38,7 +38,7 @@ def check_file(file: Path | None) -> None:
 def write_json(file: Path | None, content: Any) -> None:
     """Write `content` to `file` as `write_text` does; does nothing for None."""
     if file is not None:
-        write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(file, json_text(content, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:

@@ -95,9 +95,9 @@ class Reproduce:
 
     def run(self) -> None:
         from eval.reproduce import Places, find_table
-        from jaxalign.errors import JaxalignError
 
         from .output import check_file, check_folder, write_json
+        from .usage import UsageError
 
         check_file(self.json)
         places = Places(parse_weights(self.weights), self.download, self.data_dir)
@@ -105,7 +105,7 @@ class Reproduce:
             write_json(self.json, print_tables(places))
             return
         if self.table is None:
-            raise JaxalignError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
+            raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
         table = find_table(self.table)
         check_folder(self.out)
         write_json(self.json, self.reproduce(table, places))
@@ -145,11 +145,11 @@ class Reproduce:
 
 def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
     """`BACKBONE=PATH` as a mapping."""
-    from jaxalign.errors import JaxalignError
+    from .usage import UsageError
 
     for text in given:
         if not all(text.partition("=")):
-            raise JaxalignError(f"--weights got {text!r}; expected BACKBONE=PATH, as in 'ViT-B/32=clip-b32'")
+            raise UsageError(f"--weights got {text!r}; expected BACKBONE=PATH, as in 'ViT-B/32=clip-b32'")
     return {name: path for name, _, path in (text.partition("=") for text in given)}
 
 

@@ -69,6 +69,7 @@ class Search:
 
     def run(self) -> None:
         from eval.search import compare
+        from jaxalign.errors import JaxalignError
 
         from .output import check_file, write_json
 
@@ -80,6 +81,8 @@ class Search:
         library = self._find_library(model)
         before, after = self._fit(model, method, library)
         own = library.position(self.query)
+        if own is not None and len(library.names) == 1:
+            raise JaxalignError(f"{self.folder} has no picture but the query; there is nothing to find")
         found = compare(pre, library.features, before, after, first=self.first, leave_out=own)
         title = describe(method)
         write_json(self.json, self._facts(model, method, library, found))
@@ -90,12 +93,12 @@ class Search:
         print(f"Wrote {self.out}")
 
     def _check(self) -> None:
-        from jaxalign.errors import JaxalignError
+        from .usage import UsageError
 
         if self.out.suffix.lower() != ".png":
-            raise JaxalignError(f"--out is {self.out}; expected a file name that ends in .png")
+            raise UsageError(f"--out is {self.out}; expected a file name that ends in .png")
         if self.first < 1:
-            raise JaxalignError(f"--first is {self.first}; expected 1 or more")
+            raise UsageError(f"--first is {self.first}; expected 1 or more")
 
     def _find_method(self) -> "tuple[DualEncoder, Method]":
         import jax.numpy as jnp
@@ -175,7 +178,10 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     if not file.is_file():
         raise JaxalignError(f"the query {file} is not there; expected a picture file")
     picture = decode(file.read_bytes(), f"the query {file}")
-    check_depth(picture)
+    try:
+        check_depth(picture)
+    except JaxalignError as error:
+        raise JaxalignError(f"the query {file}: {error}") from error
     return picture, np.asarray(model.encode_image([picture], projected=False))[0]
 
 

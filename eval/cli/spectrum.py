@@ -11,7 +11,6 @@ from .arguments import DataDir, JsonFile, UnreadablePictures
 from .measuring import (
     BandOption,
     LayoutOption,
-    MaxQueries,
     ModelName,
     RunFolder,
     SplitName,
@@ -53,7 +52,9 @@ class Spectrum:
     task: TaskName = ""
     query: SplitName = ""
     gallery: SplitName = ""
-    max_queries: MaxQueries = 1000
+    max_queries: Annotated[
+        int, tyro.conf.arg(metavar="N", help="At most so many queries, evenly spaced.")
+    ] = 1000
     layout: LayoutOption = "paper"
     out: RunFolder = Path("jaxalign-runs")
     store: StoreFolder = None

@@ -47,6 +47,7 @@ class DatasetRecord:
       query, gallery: splits of the retrieval protocol; `a+b` is both, one after the other. With the same
         split in both, a query is left out of its own gallery.
       train, test: splits of the classification protocol.
+      classified: which of `tasks` it classifies; by default the first.
       distractors: data set whose pictures may be added to the gallery.
       template: one prompt for a class name, as CoOp uses it.
       printed: its name in the papers' tables.
@@ -74,6 +75,7 @@ class DatasetRecord:
     gallery: str = ""
     train: str = ""
     test: str = ""
+    classified: str = ""
     distractors: str = ""
     template: str = DEFAULT_TEMPLATE
     printed: str = ""

@@ -1,6 +1,5 @@
 """A gallery as a `.npy` file, which NumPy maps into memory and ScaNN takes as it is."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
 
 from .gallery import Gallery
@@ -67,11 +67,11 @@ def check_npy_folder(folder: Path) -> None:
 def write_ids(file: Path, ids: Iterable[str]) -> None:
     """One JSON string on each line: ids may contain anything."""
     with open(file, "w", encoding="utf-8") as out:
-        out.writelines(json.dumps(name, ensure_ascii=False) + "\n" for name in ids)
+        out.writelines(json_text(name) + "\n" for name in ids)
 
 
 def write_facts(file: Path, facts: dict[str, Any]) -> None:
-    file.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(json_text(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def describe(gallery: Gallery) -> dict[str, Any]:

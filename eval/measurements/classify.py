@@ -105,7 +105,7 @@ class Classes:
         self, workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
     ):
         self.model, self.pair, self.classifying = model, pair, classifying
-        self.mesh = workspace.mesh
+        self.mesh, self.stages = workspace.mesh, workspace.stages
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
 
     def zero_shot(self) -> Result:
@@ -138,17 +138,23 @@ class Classes:
         if held_out is not None:
             pre, labels = held_out.test_pre_and_labels
             validation = self._embed(method, pre), labels
-        found = few_shot(
-            Pool(drawn.labels, self._embed(method, drawn.pre), drawn.rows),
-            self._embed(method, test),
-            test_labels,
-            pair.num_classes,
-            settings,
-            text_weights=weights,
-            text_bank=bank,
-            validation=validation,
-            mesh=self.mesh,
+        title = (
+            f"{settings.classifier}, {method.name}: {len(settings.shots)} shots x {len(settings.seeds)} draws"
         )
+        total = len(settings.shots) * len(settings.seeds)
+        with self.stages.stage("classify", title, total) as advance:
+            found = few_shot(
+                Pool(drawn.labels, self._embed(method, drawn.pre), drawn.rows),
+                self._embed(method, test),
+                test_labels,
+                pair.num_classes,
+                settings,
+                text_weights=weights,
+                text_bank=bank,
+                validation=validation,
+                mesh=self.mesh,
+                progress=advance,
+            )
         found = naming_left_out(found, pair.read_test, held_out.read_test if held_out else None)
         if drawn.left_out:
             origin = f"{pair.train.dataset}/{pair.train.split}"

@@ -47,7 +47,7 @@ class LabelledPair:
     everything else is about the pictures that can be read.
 
     Args:
-      task: the labelling; by default the data set's first one.
+      task: the labelling; by default that of the data set's protocol.
       train, test: splits; by default those of the data set's protocol.
 
     Raises:
@@ -72,7 +72,7 @@ class LabelledPair:
                 f" {', '.join(self.record.splits)}"
             )
         self.test = self._load(self.test_split)
-        self.task = choose_task(self.test, task)
+        self.task = choose_task(self.test, task or self.record.classified)
         self.names = self.test.label_names[self.task]
         self._labelled(self.test)  # says what is wrong before any picture is read
 

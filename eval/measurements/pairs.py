@@ -201,6 +201,11 @@ class CaptionPair:
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
         self.captions: Captions = collect_captions(self.examples.captions, self.examples.ids)
+        if len(np.unique(self.captions.pictures)) == len(self.captions.pictures):
+            raise JaxalignError(
+                f"{dataset} has one caption of each picture, and text retrieval looks for the others; choose"
+                " a data set with several, such as emoji or coco"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Workspace:
 
     def load_split(self, dataset: str, split: str) -> Examples:
         """A split of a data set, which is prepared first where it was not."""
-        with self.stages.timed("read"):
+        with self.stages.stage("read", f"reading {dataset}/{split}", announced=False):
             return load_split(dataset, split, self.data_dir)
 
     @property

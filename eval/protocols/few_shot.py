@@ -131,6 +131,7 @@ def few_shot(
     text_bank: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
     mesh: Mesh | None = None,
+    progress: Callable[[int], Any] = lambda count: None,
 ) -> Result:
     """Accuracy for each number of shots and each seed.
 
@@ -143,6 +144,7 @@ def few_shot(
         each
         draw; by default they are the classifier's own.
       mesh: devices that test and validation features are divided over; all fit every classifier.
+      progress: called with 1 after each draw.
 
     Returns:
       Metrics: `accuracy`, in percent, by shots as text, mean over the seeds; `deviation` over the seeds; with
@@ -171,6 +173,7 @@ def few_shot(
             else:
                 predicted = np.asarray(classifier.predict(test, mesh=mesh))
             accuracy[i, j] = 100 * float((predicted == test_labels).mean())
+            progress(1)
     names = [str(shots) for shots in settings.shots]
     metrics: dict[str, Any] = {
         "accuracy": dict(zip(names, accuracy.mean(axis=1).tolist(), strict=True)),

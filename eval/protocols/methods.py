@@ -272,8 +272,12 @@ def _subspace_texts(model: DualEncoder, options: MethodOptions) -> tuple[tuple[s
 
 
 def _resolve(inverting: Inverting, name: str, model: DualEncoder) -> Inverting:
-    steps = inverting.steps or (150 if name == "oti" else 1000)
-    patches = None if name == "oti" else inverting.patches or model.spec.inversion_patches
+    usual = 150 if name == "oti" else 1000
+    steps = usual if inverting.steps is None else inverting.steps
+    patches = model.spec.inversion_patches if inverting.patches is None else inverting.patches
+    if steps < 1 or patches < 1:
+        raise JaxalignError(f"steps and patches are {steps} and {patches}; expected 1 or more of each")
+    patches = None if name == "oti" else patches
     curve = inverting.curve or _even_steps(steps)
     return Inverting(steps, patches, inverting.seed, tuple(sorted({k for k in curve if k < steps} | {steps})))
 

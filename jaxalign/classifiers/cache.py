@@ -123,9 +123,9 @@ def coder(
     features: ArrayLike,
     labels: ArrayLike,
     *,
-    text_bank: ArrayLike,
     num_classes: int | None = None,
     text_weights: ArrayLike | None = None,
+    text_bank: ArrayLike | None = None,
     alpha: ArrayLike = 0.5,
     beta: ArrayLike = 5.5,
     logit_scale: ArrayLike = 100.0,
@@ -138,10 +138,15 @@ def coder(
     classes written by a language model.
 
     Arguments and errors as in `tip_adapter`, and:
-      text_bank: embeddings `[t, d]` of any texts, any scale. Class-name embeddings are a small bank.
+      text_bank: embeddings `[t, d]` of any texts, any scale; by default `text_weights`, a small bank.
       beta: the published code searches it up to 200.
     """
     fields = cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
+    text_bank = text_weights if text_bank is None else text_bank
+    if text_bank is None:
+        raise JaxalignError(
+            "text_bank and text_weights are None; CODER compares images by texts, pass [t, d]"
+        )
     bank = unit_rows(check_directions("text_bank", text_bank))
     d = fields["keys"].shape[1]
     if bank.shape[1] != d:

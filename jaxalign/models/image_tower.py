@@ -158,7 +158,7 @@ class PatchEmbedding(nn.Module):
         rows, columns = h // p, w // p
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (p, p, channels, self.width))
         x = pixels[:, : rows * p, : columns * p].reshape(n, rows, p, columns, p, channels)
-        x = x.swapaxes(2, 3).reshape(n, rows * columns, -1)  # in the order of the kernel: p, p, channels
+        x = x.swapaxes(2, 3).reshape(n, rows * columns, p * p * channels)  # in the order of the kernel
         if (
             kept_patches is not None
         ):  # before the product: nothing is computed, nor differentiated, for the others

@@ -113,12 +113,12 @@ class AttentionPool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Pool [n, h, w, D] into [n, D]."""
         n, width = x.shape[0], x.shape[-1]
-        x = x.reshape(n, -1, width)
+        x = x.reshape(n, x.shape[1] * x.shape[2], width)
         x = jnp.concatenate([x.mean(1, keepdims=True, dtype=jnp.float32).astype(x.dtype), x], 1)
         init = nn.initializers.normal(width**-0.5)
         x = x + self.param("pos_embedding", init, x.shape[1:]).astype(x.dtype)
         split = lambda name, tokens: nn.Dense(width, dtype=self.dtype, name=name)(tokens).reshape(
-            n, -1, self.heads, width // self.heads
+            n, tokens.shape[1], self.heads, width // self.heads
         )
         q, k, v = split("query", x[:, :1]), split("key", x), split("value", x)
         scores = jnp.einsum("nqHh,nkHh->nHqk", q * q.shape[-1] ** -0.5, k)

@@ -28,6 +28,7 @@ def embedded(
         gallery="test",
         train="train",
         test="test",
+        classified="group",  # no emoji is in both splits
         template="a photo of {}",
         in_memory=True,
     )
