@@ -109,7 +109,8 @@ def save(
 
     Args:
       path: the folder. An earlier model in it is replaced, anything else is left alone with an error. A path
-        that ends in `.npz` is written in big_vision's naming instead.
+        that ends in `.npz` is written in big_vision's naming instead; it holds weights alone, so pass `load`
+        the `spec` of any model but big_vision's own, or pictures are preprocessed as there.
       dtype: of the weights on disk: float16, bfloat16 or float32; by default as they are.
       check: called with the folder, complete but still under another name; what it raises undoes all.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.core import Tracer
+from jax.dtypes import canonicalize_dtype
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
@@ -90,7 +91,7 @@ def decompose(projectors: Projectors) -> Spectrum:
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(image @ text.T, full_matrices=False)
     r = min(len(s), image.shape[1])
-    dtype = jnp.promote_types(projectors.image.kernel.dtype, jnp.float32)
+    dtype = canonicalize_dtype(jnp.promote_types(projectors.image.kernel.dtype, jnp.float32))
     return Spectrum(*(jnp.asarray(factor, dtype) for factor in (u[:, :r], s[:r], vt[:r])))
 
 
@@ -126,8 +127,12 @@ def isoclip(
     _check_band(k_top, k_bottom, r)
     image, text = _restrict(*heads, spectrum, k_top, k_bottom)
     return Projectors(
-        image=_from_homogeneous(image.astype(projectors.image.kernel.dtype), projectors.image),
-        text=_from_homogeneous(text.astype(projectors.text.kernel.dtype), projectors.text),
+        image=_from_homogeneous(
+            image.astype(canonicalize_dtype(projectors.image.kernel.dtype)), projectors.image
+        ),
+        text=_from_homogeneous(
+            text.astype(canonicalize_dtype(projectors.text.kernel.dtype)), projectors.text
+        ),
     )
 
 
@@ -161,7 +166,7 @@ def whiten(projector: Projector) -> Projector:
     in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
     nothing about them.
     """
-    dtype = projector.kernel.dtype
+    dtype = canonicalize_dtype(projector.kernel.dtype)
     head = homogeneous_kernel(projector)
     (head,), xp = widest(head=head)
     with jax.default_matmul_precision("highest"):
@@ -182,7 +187,7 @@ def homogeneous_kernel(projector: Projector) -> jax.Array:
             f"a projector's bias has shape {jnp.shape(bias)}; expected {shape[1:]}, its width"
         )
     rows = kernel if bias is None else jnp.concatenate([kernel, bias[None]])
-    return jnp.asarray(rows, jnp.promote_types(rows.dtype, jnp.float32))
+    return jnp.asarray(rows, canonicalize_dtype(jnp.promote_types(rows.dtype, jnp.float32)))
 
 
 def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:

@@ -239,3 +239,16 @@ def test_directions_give_the_band_embedding(projectors, modality):
     np.testing.assert_allclose((homogeneous @ basis)[:, 2 : r - 1] @ embedded[2 : r - 1], expected, atol=1e-4)
     with pytest.raises(JaxalignError, match="unknown modality 'txt'; did you mean 'text'"):
         directions(projectors, spectrum, "txt")
+
+
+def test_float64_heads_of_numpy_are_taken_as_the_float32_that_jax_has():
+    """Without JAX's warning that it has no float64, which is an error here."""
+    rng = np.random.default_rng(0)
+    wide = Projectors(
+        Projector(rng.normal(size=(6, 4))), Projector(rng.normal(size=(5, 4)), rng.normal(size=4))
+    )
+    narrow = jax.tree.map(lambda x: x.astype(np.float32), wide)
+    for build in (decompose, lambda p: isoclip(p, 1, 1), lambda p: whiten(p.text)):
+        for ours, expected in zip(jax.tree.leaves(build(wide)), jax.tree.leaves(build(narrow)), strict=True):
+            assert ours.dtype == jnp.float32
+            np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
