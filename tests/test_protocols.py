@@ -167,6 +167,7 @@ def test_what_a_method_depends_on_is_in_its_settings(clip):
         ("pca", MethodOptions(rank=9, class_names=NAMES), "rank of PCA<- is 9; expected 1 to 7"),
         ("pca", MethodOptions(subspace="papre"), "unknown variant of PCA<- 'papre'; did you mean 'paper'"),
         ("ovi", OPTIONS, "unknown image method 'ovi'"),
+        ("oti", MethodOptions(inverting=Inverting(steps=0)), "steps and patches are 0 and"),
     ],
 )
 def test_bad_methods(clip, name, options, message):

@@ -375,16 +375,16 @@ def test_the_list_says_how_much_is_here(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        ([], "which table?"),
-        (["isoclip-table1", "--weights", "ViT-B/32"], "expected BACKBONE=PATH"),
-        (["isoclip-table1", "--datasets", "Catlech"], "did you mean 'Caltech'"),
-        (["isoclip-table11"], "unknown table"),
+        ([], 2, "which table?"),
+        (["isoclip-table1", "--weights", "ViT-B/32"], 2, "expected BACKBONE=PATH"),
+        (["isoclip-table1", "--datasets", "Catlech"], 1, "did you mean 'Caltech'"),
+        (["isoclip-table11"], 1, "unknown table"),
     ],
 )
-def test_bad_usage_is_one_line(arguments, message, tmp_path, capsys):
-    assert main(["reproduce", *arguments, "--out", str(tmp_path)]) == 1
+def test_bad_usage_is_one_line(arguments, status, message, tmp_path, capsys):
+    assert main(["reproduce", *arguments, "--out", str(tmp_path)]) == status
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
     assert message in error[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -164,23 +165,33 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (["--out", "found.gif"], "--out is found.gif; expected a file name that ends in .png"),
-        (["--first", "0"], "--first is 0; expected 1 or more"),
-        (["--query", "nowhere.jpg"], "the query nowhere.jpg is not there; expected a picture file"),
-        (["--query", "empty.jpg"], "the query empty.jpg cannot be read as a picture: it is empty"),
-        (["--out", "no/such/x.png"], "cannot write the file no/such/x.png: there is no folder no/such"),
-        (["--method", "isoclip"], "the paper prints no image band for emoji-clip; pass one"),
-        (["--band", "100", "100"], "the band (100, 100) leaves none of the 128 singular directions"),
+        (["--out", "found.gif"], 2, "--out is found.gif; expected a file name that ends in .png"),
+        (["--first", "0"], 2, "--first is 0; expected 1 or more"),
+        (["--query", "nowhere.jpg"], 1, "the query nowhere.jpg is not there; expected a picture file"),
+        (["--query", "empty.jpg"], 1, "the query empty.jpg cannot be read as a picture: it is empty"),
+        (["--out", "no/such/x.png"], 1, "cannot write the file no/such/x.png: there is no folder no/such"),
+        (["--method", "isoclip"], 1, "the paper prints no image band for emoji-clip; pass one"),
+        (["--band", "100", "100"], 1, "the band (100, 100) leaves none of the 128 singular directions"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, tmp_path, photos, capsys, monkeypatch):
+def test_bad_input_is_one_line(arguments, status, message, tmp_path, photos, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jpg").write_bytes(b"")
     query = [] if "--query" in arguments else ["--query", str(photos / "0.png")]
-    assert cli.main(["search", str(photos), *query, *arguments, "--store", "store"]) == 1
+    assert cli.main(["search", str(photos), *query, *arguments, "--store", "store"]) == status
     assert capsys.readouterr().err.startswith(f"jaxalign: error: {message}")
+
+
+def test_a_folder_of_the_query_alone(tmp_path, photos, capsys):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(photos / "0.png", alone)
+    where = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "found.png")]
+    assert cli.main(["search", str(alone), "--query", str(alone / "0.png"), *where]) == 1
+    assert "no picture but the query; there is nothing to find" in capsys.readouterr().err
+    assert not (tmp_path / "found.png").exists()
 
 
 def test_usage_needs_a_query(photos, capsys):
