@@ -229,6 +229,11 @@ def test_the_command(photos, tmp_path, capsys):
     text = capsys.readouterr().out
     assert f"{found[1]['metrics']['accuracy']:.1f}" in text
     assert "2 shots" in text
+    assert "Note:" not in text
+    where = ["--out", str(tmp_path / "runs"), "--store", str(tmp_path / "store")]
+    same = ["--classifiers", "ncm", "--train", "test", "--test", "test", *where]
+    assert main(["classify", "--dataset", f"folder:{photos}", *same]) == 0
+    assert "Note: the pictures of test are classified by means" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

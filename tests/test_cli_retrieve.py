@@ -251,6 +251,7 @@ def test_indicators(models, twins, crossed, place, tmp_path, capsys):
         (["retrieve", "--query", "tset"], "unknown split of emoji-scenes 'tset'; did you mean 'test'"),
         (["retrieve", "--distractors"], "emoji-scenes has no distractors"),
         (["text-retrieve", "--methods", "oti"], "unknown text method 'oti'"),
+        (["text-retrieve", "--dataset", "emoji-scenes"], "emoji-scenes has one caption of each picture"),
         (["sweep", "--k-top", "12"], "no band of the grid leaves any of the 12 singular directions"),
         (["indicators", "--methods", "oti"], "oti changes only the queries"),
         (["indicators", "--max-pictures", "1"], "max_pictures is 1; expected 2 or more"),

@@ -32,6 +32,7 @@ EmbeddingMethods = Annotated[
     ),
 ]
 Counts = tyro.conf.arg(metavar="N [N ...]", help="Pictures of each class.")
+Seeds = Annotated[tuple[SeedNumber, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")]
 Alpha = Annotated[
     float | None,
     tyro.conf.arg(
@@ -66,13 +67,7 @@ class Classify:
     train: SplitName = ""
     test: SplitName = ""
     shots: Annotated[tuple[int, ...], Counts] = (1, 2, 4, 8, 16)
-    seeds: Annotated[
-        tuple[SeedNumber, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")
-    ] = (
-        1,
-        2,
-        3,
-    )
+    seeds: Seeds = (1, 2, 3)
     with_text: Annotated[bool, tyro.conf.arg(help="Let class names take part in few-shot classifiers.")] = (
         False
     )
@@ -114,8 +109,8 @@ class Classify:
             return
         if pair.train_split == pair.test_split and set(self.classifiers) != {"zero-shot"}:
             print(
-                f"Note: {self.dataset} has one split; pictures are classified by means and draws that they"
-                " are part of, which flatters all but zero-shot; give --train and --test if there are more"
+                f"Note: the pictures of {pair.test_split} are classified by means and draws they are part"
+                " of, which flatters all but zero-shot; give --train and --test where there are other splits"
             )
         print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)

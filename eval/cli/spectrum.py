@@ -53,7 +53,7 @@ class Spectrum:
     query: SplitName = ""
     gallery: SplitName = ""
     max_queries: Annotated[
-        int, tyro.conf.arg(metavar="N", help="At most so many queries, evenly spaced.")
+        int | None, tyro.conf.arg(metavar="N", help="At most so many queries, evenly spaced; None for all.")
     ] = 1000
     layout: LayoutOption = "paper"
     out: RunFolder = Path("jaxalign-runs")
