@@ -4,19 +4,19 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxalign.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.safetensors_files import read_safetensors
 from jaxalign.specs import ModelSpec, spec_to_json
-from jaxalign.stored import StoredTensor, cast_parts, read_parts
+from jaxalign.stored import PART, StoredTensor, cast_parts, on_all_cores
 from jaxalign.tensors import flatten
 
 from .big_vision import lacking
@@ -95,23 +95,26 @@ def verify(folder: Path) -> None:
         raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
 
 
-def _checksums(contents: Iterable[Iterable[bytes | memoryview]]) -> list[str]:
-    """SHA-256 of each content, which comes in parts; several at once, hashing being free of Python's lock."""
+def _checksums(contents: Iterable[Iterable[memoryview]]) -> list[str]:
+    """SHA-256 of each content, which comes in parts."""
 
-    def checksum(parts: Iterable[bytes | memoryview]) -> str:
+    def checksum(parts: Iterable[memoryview]) -> str:
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
         return digest.hexdigest()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(checksum, contents))
+    return list(on_all_cores(checksum, contents))
+
+
+def _bytes(tensor: StoredTensor) -> Iterator[memoryview]:
+    return (part.view(np.uint8).data for part in tensor.parts(PART))
 
 
 def _compare(found: Mapping[str, StoredTensor], tensors: Mapping[str, Any], path: Path) -> None:
     """Raise JaxalignError where the file `path`, which holds `found`, is not what was written."""
     both = sorted(found.keys() & tensors.keys())
-    checksums = _checksums([read_parts(path, found[name]) for name in both])
+    checksums = _checksums([_bytes(found[name]) for name in both])
     wrong = sorted(found.keys() ^ tensors.keys())
     wrong += [k for k, checksum in zip(both, checksums, strict=True) if checksum != tensors[k]["sha256"]]
     if wrong:

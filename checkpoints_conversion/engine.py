@@ -2,9 +2,10 @@
 
 It is strict. A source tensor that no rule uses and no name in `ignored` covers, a target that stays unfilled
 or is filled twice, a source that is used twice, a shape or dtype that differs: all of them are in one
-message, before the first tensor is read. Tensors are then read two at a time into their final arrays.
+message, before the first tensor is read. Tensors are then read, a part at a time, into their final arrays.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Shape, StoredTensor, parameter, two_at_once
+from jaxalign.stored import Shape, StoredTensor, aligned_zeros, fill, on_all_cores, taken_over
 from jaxalign.tensors import STORED_DTYPES
 
 from .transforms import Transform, must_be_zero, zeros
@@ -87,33 +88,28 @@ def convert(
       JaxalignError: everything that does not fit, in one message; or a damaged tensor.
     """
     steps = plan(table, found, wanted, where)
-    added = {step.targets[0]: step.source for step in steps if step.added}
-    ordered = sorted(steps, key=lambda s: -_elements(found, s.source))  # see stored.largest_first
-    ordered = [step for step in ordered if not step.added]
+    added = {step.targets[0]: found[step.source] for step in steps if step.added}
+    ordered = sorted(
+        (step for step in steps if not step.added),
+        key=lambda step: (
+            -sum(math.prod(wanted[path]) for path in step.targets)
+        ),  # the largest last would wait
+    )
 
-    def fill(step: Step) -> dict[str, jax.Array]:
-        if step.transform is zeros:
-            return {path: parameter([np.zeros(wanted[path])], wanted[path]) for path in step.targets}
-        source = found[step.source].read()
-        if step.transform is must_be_zero and source.any():
+    def read(step: Step) -> dict[str, jax.Array]:
+        if step.transform is must_be_zero and found[step.source].read().any():
             raise JaxalignError(
                 f"{where}: {step.source} is not all zeros, and the model has no place for it;"
                 " it is not the model that it looks like"
             )
-        parts = step.transform.split(source, len(step.targets))
-        return {
-            path: parameter([part, *([found[added[path]].read()] if path in added else [])], wanted[path])
-            for path, part in zip(step.targets, parts, strict=True)
-        }
+        targets = {path: aligned_zeros(wanted[path]) for path in step.targets}
+        if views := step.transform.views(list(targets.values())):
+            fill(views, found[step.source])
+        for path in added.keys() & targets.keys():
+            targets[path] += added[path].read().astype(np.float32).reshape(wanted[path])
+        return {path: taken_over(target) for path, target in targets.items()}
 
-    params: dict[str, jax.Array] = {}
-    for filled in two_at_once(fill, ordered):
-        params |= filled
-    return params
-
-
-def _elements(found: Mapping[str, StoredTensor], name: str) -> int:
-    return int(np.prod(found[name].shape)) if name else 0
+    return {path: x for filled in on_all_cores(read, ordered) for path, x in filled.items()}
 
 
 def plan(

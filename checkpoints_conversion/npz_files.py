@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import StoredTensor, cast_parts
+from jaxalign.stored import Span, StoredTensor, array_parts, cast_parts
 
-from .zip_members import StoredMember, find_member
+from .zip_members import find_member
 
 _DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, SyntaxError)
 
@@ -65,9 +65,7 @@ def _damaged(path: Path, error: Exception) -> JaxalignError:
     return JaxalignError(f"{path} is cut off, damaged or no .npz of plain arrays: {reason:.200}")
 
 
-def _header(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: StoredMember | None, path: Path
-) -> StoredTensor:
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: Span | None, path: Path) -> StoredTensor:
     with archive.open(info) as member:
         if np.lib.format.read_magic(member) == (1, 0):
             shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
@@ -79,10 +77,8 @@ def _header(
         raise ValueError(f"{name} holds Python objects, which allow_pickle=False refuses")
     kind = "bfloat16" if dtype.kind == "V" and dtype.itemsize == 2 else dtype.name  # NumPy has no name for it
     if place is None or is_fortran or place.length != start + math.prod(shape) * dtype.itemsize:
-        return StoredTensor(shape, kind, lambda: _read(path, name, kind))
-    loaded = jnp.dtype(jnp.bfloat16) if kind == "bfloat16" else dtype
-    read = lambda: place.read()[start:].view(loaded).reshape(shape)
-    return StoredTensor(shape, kind, read, place.offset + start)
+        return StoredTensor(shape, kind, lambda elements: array_parts(_read(path, name, kind), elements))
+    return place.tensor(shape, kind, skip=start)
 
 
 def _read(path: Path, name: str, dtype: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from .engine import Table, convert
 from .facts import choose_spec
 from .layouts import find_layout, is_checkpoint, read_tensors
 from .rules import find_table
-from .rules.big_vision import plain_names
+from .rules.big_vision import BIG_VISION, plain_names, with_stacks
 from .rules.timm_trunks import PE_TIMM
 from .sizes import Shapes
 
@@ -51,6 +51,7 @@ def read(path: Path, spec: ModelSpec | None = None) -> DualEncoder:
     if any(name.startswith(("params/", "img/")) for name in found):
         found = plain_names(found)
     table = find_table(found, str(layout.weights))
+    table = with_stacks(table, found) if table is BIG_VISION else table
     if spec is None:
         name = path.name if not path.is_dir() else layout.folder.resolve().name
         try:

@@ -11,7 +11,7 @@ from jaxalign.specs import ModelSpec
 from jaxalign.stored import Shape, StoredTensor
 
 from .engine import Table, matches
-from .transforms import conv, linear, patch_positions
+from .transforms import conv, linear, patch_positions, stacked
 
 _IMAGE_BLOCKS, _TEXT_BLOCKS = "img/Transformer/encoderblock_{i}", "txt/Encoder_0/encoderblock_{i}"
 _HIDDEN = "/MlpBlock_0/Dense_0/bias"
@@ -38,11 +38,13 @@ class Shapes:
 
     def depth(self, blocks: str) -> int:
         """One more than the largest number of a block of `blocks` (a path that ends in `{i}`) in the file."""
-        numbers = [-1]
+        depth = 0
         for rule in self.table.rules:
-            if rule.source and rule.targets and rule.targets[0].startswith(blocks):
-                numbers += [int(n["i"]) for n in matches(rule.source, self.found)]
-        return max(numbers) + 1
+            if rule.transform is stacked and rule.targets and rule.targets[0].startswith(blocks.format(i=0)):
+                depth = max(depth, len(rule.targets))
+            elif rule.source and rule.targets and rule.targets[0].startswith(blocks):
+                depth = max([depth, *(int(n["i"]) + 1 for n in matches(rule.source, self.found))])
+        return depth
 
 
 def _as_ours(shape: Shape, transform: Any) -> Shape:

@@ -3,6 +3,7 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import StoredTensor
+from jaxalign.stored import Span, StoredTensor, array_parts
 
 from .torch_pickle import DAMAGED, TensorRecord, find_tensors, unpickle
-from .zip_members import StoredMember, find_member
+from .zip_members import find_member
 
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # what training scripts put weights under
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -80,11 +81,11 @@ def _read_legacy(file: BinaryIO, path: Path) -> dict[str, StoredTensor]:
         raise JaxalignError(f"it is of version {version!r:.20}; save it again with a later PyTorch")
     records = find_tensors(content, _unwrap)
     sizes = {r.storage.key: r.storage for r in _all_records(content)}
-    places: dict[str, StoredMember] = {}
+    places: dict[str, Span] = {}
     for key in keys:
         count = int.from_bytes(file.read(8), "little")
         length = count * jnp.dtype(sizes[key].dtype).itemsize
-        places[key] = StoredMember(path, file.tell(), length, checksum=None)
+        places[key] = Span(path, file.tell(), length)
         file.seek(length, io.SEEK_CUR)
     return {name: _stored(record, places.get(record.storage.key)) for name, record in records.items()}
 
@@ -102,21 +103,32 @@ def _all_records(content: Any) -> list[TensorRecord]:
     return found
 
 
-def _stored(record: TensorRecord, place: StoredMember | None) -> StoredTensor:
+def _stored(record: TensorRecord, place: Span | None) -> StoredTensor:
     """The tensor of `record`, whose storage is at `place`."""
-    storage = record.storage
+    storage, shape = record.storage, record.shape
     itemsize = jnp.dtype(storage.dtype).itemsize
-    if place is None or place.length != storage.count * itemsize or len(record.strides) != len(record.shape):
+    if place is None or place.length != storage.count * itemsize or len(record.strides) != len(shape):
         raise JaxalignError(f"damaged: storage {storage.key!r:.40} is missing or of another size")
-    last = record.offset + sum((n - 1) * s for n, s in zip(record.shape, record.strides, strict=True))
-    if 0 not in record.shape and last >= storage.count:
-        raise JaxalignError(f"damaged: a tensor of shape {record.shape} reaches beyond its storage")
+    last = record.offset + sum((n - 1) * s for n, s in zip(shape, record.strides, strict=True))
+    if 0 not in shape and last >= storage.count:
+        raise JaxalignError(f"damaged: a tensor of shape {shape} reaches beyond its storage")
+    if 0 in shape or _lies_in_order(record):
+        return place.tensor(shape, storage.dtype, skip=record.offset * itemsize)
 
-    def read() -> np.ndarray:
-        if 0 in record.shape:
-            return np.empty(record.shape, jnp.dtype(storage.dtype))
-        flat = place.read().view(jnp.dtype(storage.dtype))[record.offset :]
+    def parts(elements: int) -> Iterator[np.ndarray]:
+        flat = place.tensor((storage.count,), storage.dtype).read()[record.offset :]
         strides = tuple(s * itemsize for s in record.strides)
-        return np.lib.stride_tricks.as_strided(flat, record.shape, strides, writeable=False)
+        array = np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
+        return array_parts(array, elements)
 
-    return StoredTensor(record.shape, storage.dtype, read)
+    return StoredTensor(shape, storage.dtype, parts)
+
+
+def _lies_in_order(record: TensorRecord) -> bool:
+    """Whether its elements lie one after the other, as those of all but views do."""
+    expected = 1
+    for n, stride in zip(reversed(record.shape), reversed(record.strides), strict=True):
+        if n != 1 and stride != expected:
+            return False
+        expected *= n
+    return True

@@ -1,4 +1,4 @@
-"""The named transforms of the rule tables: how a source tensor becomes one or several of ours.
+"""The named transforms of the rule tables: where a source tensor lies in ours.
 
 PyTorch keeps a linear layer as (out, in) and a convolution as (out, in, height, width); Flax as (in, out) and
 (height, width, in, out), attention with its heads apart: D width, H heads, h = D / H. Fused projections hold
@@ -20,52 +20,54 @@ class Transform:
 
     Attributes:
       source_shape: the source's shape, from the shapes of all targets; axes of length 1 are not compared.
-      split: the source as views, one for each target, whose elements lie in the target's order (the number
-        of axes may differ).
-      may_be: other shapes that the source may have.
+      views: of the targets, C-contiguous arrays; stacked along their first axes they have their elements in
+        the order of the source, which is written into them (`jaxalign.stored.fill`).
     """
 
     name: str
     source_shape: Callable[[list[Shape]], Shape]
-    split: Callable[[np.ndarray, int], list[np.ndarray]]
-    may_be: Callable[[list[Shape]], Shape] | None = None
+    views: Callable[[list[np.ndarray]], list[np.ndarray]]
 
     def fits(self, source: Shape, targets: list[Shape]) -> bool:
-        accepted = [self.source_shape(targets), *([self.may_be(targets)] if self.may_be else [])]
-        return any(_without_ones(source) == _without_ones(shape) for shape in accepted)
+        return _without_ones(source) == _without_ones(self.source_shape(targets))
 
 
 def _without_ones(shape: Shape) -> Shape:
     return tuple(n for n in shape if n != 1)
 
 
-def _rows(x: np.ndarray, count: int) -> list[np.ndarray]:
-    return np.split(x, count)
+def _flat(targets: list[np.ndarray]) -> list[np.ndarray]:
+    return [x.reshape(-1) for x in targets]
 
 
-def _with_zero_row(x: np.ndarray, count: int) -> list[np.ndarray]:
-    """Positions of the patches alone, the class token's being part of the token."""
-    x = x.reshape(-1, x.shape[-1])
-    return [np.concatenate([np.zeros((1, x.shape[-1]), x.dtype), x])]
+def _rows_of_heads(targets: list[np.ndarray]) -> list[np.ndarray]:
+    """[D, H, h] as (H h, D)."""
+    return [x.reshape(x.shape[0], -1).T for x in targets]
 
 
-value = Transform("value", lambda t: t[0], lambda x, n: [x])
-flat = Transform("flat", lambda t: (math.prod(t[0]),), lambda x, n: [x])
-linear = Transform("linear", lambda t: (t[0][1], t[0][0]), lambda x, n: [x.T])
-to_heads = Transform("to_heads", lambda t: (t[0][1] * t[0][2], t[0][0]), lambda x, n: [x.T])
-from_heads = Transform("from_heads", lambda t: (t[0][2], t[0][0] * t[0][1]), lambda x, n: [x.T])
+def _without_key(targets: list[np.ndarray]) -> list[np.ndarray]:
+    query, value = _flat(targets)
+    return [query, np.empty_like(query), value]
+
+
+value = Transform("value", lambda t: t[0], _flat)
+flat = Transform("flat", lambda t: (math.prod(t[0]),), _flat)
+stacked = Transform("stacked", lambda t: (len(t), *t[0]), _flat)  # a target for each block
+linear = Transform("linear", lambda t: (t[0][1], t[0][0]), lambda t: [t[0].T])
+to_heads = Transform("to_heads", lambda t: (t[0][1] * t[0][2], t[0][0]), _rows_of_heads)
+from_heads = Transform(
+    "from_heads", lambda t: (t[0][2], t[0][0] * t[0][1]), lambda t: [t[0].reshape(-1, t[0].shape[2]).T]
+)
 conv = Transform(
-    "conv", lambda t: (t[0][3], t[0][2], t[0][0], t[0][1]), lambda x, n: [x.transpose(2, 3, 1, 0)]
+    "conv", lambda t: (t[0][3], t[0][2], t[0][0], t[0][1]), lambda t: [t[0].transpose(3, 2, 0, 1)]
 )
-fused_heads = Transform(
-    "fused_heads",
-    lambda t: (len(t) * t[0][1] * t[0][2], t[0][0]),
-    lambda x, n: [part.T for part in _rows(x, n)],
-)
-fused_bias = Transform("fused_bias", lambda t: (len(t) * math.prod(t[0]),), _rows)
+fused_heads = Transform("fused_heads", lambda t: (len(t) * t[0][1] * t[0][2], t[0][0]), _rows_of_heads)
+fused_bias = Transform("fused_bias", lambda t: (len(t) * math.prod(t[0]),), _flat)
 query_value_bias = Transform(  # DINOv3's own files: a third for the keys that is masked, whatever it holds
-    "query_value_bias", lambda t: (3 * math.prod(t[0]),), lambda x, n: _rows(x, 3)[::2]
+    "query_value_bias", lambda t: (3 * math.prod(t[0]),), _without_key
 )
-patch_positions = Transform("patch_positions", lambda t: (t[0][0], t[0][1] - 1, t[0][2]), _with_zero_row)
-must_be_zero = Transform("must_be_zero", lambda t: (), lambda x, n: [])
-zeros = Transform("zeros", lambda t: (), lambda x, n: [])
+patch_positions = Transform(  # without the class token's, which is part of the token: ours is zero
+    "patch_positions", lambda t: (t[0][0], t[0][1] - 1, t[0][2]), lambda t: [t[0][0, 1:].reshape(-1)]
+)
+must_be_zero = Transform("must_be_zero", lambda t: (), lambda t: [])
+zeros = Transform("zeros", lambda t: (), lambda t: [])

@@ -80,13 +80,24 @@ def _read_local(path: Path, spec: ModelSpec | None) -> DualEncoder:
 
 
 def _read_hub(name: str, spec: ModelSpec | None) -> DualEncoder:
-    """A known model, or any repository, by way of the hub's cache."""
+    """A known model, or any repository, by way of the hub's cache; its facts say which commit it is."""
+    known, repository, revision = _find_repository(name)
+    folder = fetch_checkpoint(repository, revision)
+    model = _read_local(folder, spec or known)
+    facts = {"source": repository, "revision": folder.name}  # the cache names a folder after its commit
+    if model.name == folder.name:  # known by nothing else
+        facts["name"] = repository
+    return replace(model, spec=replace(model.spec, **facts))
+
+
+def _find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
+    """The known model, the repository and the commit that `name` stands for; None for what is not known."""
     try:
         known = find_spec(name)
     except JaxalignError as error:
         if name.count("/") != 1 or name.startswith((".", "~", "/")):
             raise JaxalignError(f"{error} (and there is no such path)") from error
-        return _read_local(fetch_checkpoint(name, None), spec)
+        return None, name, None
     if not known.hub_ids:
         raise JaxalignError(
             f"{known.name} is not on the hub; download {known.source} and load that file with"
@@ -94,8 +105,7 @@ def _read_hub(name: str, spec: ModelSpec | None) -> DualEncoder:
         )
     matching = [repository for repository in known.hub_ids if repository.casefold() == name.casefold()]
     repository = (matching or known.hub_ids)[0]
-    revision = known.revision if repository == known.hub_ids[0] else None
-    return _read_local(fetch_checkpoint(repository, revision), spec or known)
+    return known, repository, known.revision if repository == known.hub_ids[0] else None
 
 
 def save(

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import StoredTensor, cast_parts, stored_tensor
+from jaxalign.stored import Span, StoredTensor, cast_parts
 
 DTYPES = {
     "F64": "float64",
@@ -71,7 +71,7 @@ def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, S
         if span[1] - span[0] != math.prod(shape) * jnp.dtype(dtype).itemsize:
             raise JaxalignError(f"{path} is damaged: {name} of shape {shape} has {span[1] - span[0]} bytes")
         spans.append(span)
-        tensors[name] = stored_tensor(path, dtype, tuple(shape), start + span[0])
+        tensors[name] = Span(path, start + span[0], span[1] - span[0]).tensor(tuple(shape), dtype)
     end = 0
     for first, last in sorted(spans):
         if first != end:

@@ -1,11 +1,13 @@
-"""Tensors in files: known by shape and dtype, read one at a time, with plain NumPy."""
+"""Tensors in files: known by shape and dtype, read a part at a time, with plain NumPy."""
 
 import math
+import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 R = TypeVar("R")
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
-_COLUMNS = 64  # copied at once where a matrix is transposed: rows of that many fit the cache
-_PART = 1 << 18  # elements that are cast, written or hashed at once
+PART = 1 << 16  # elements that are read, cast, written or hashed at once: they fit the cache
 
 
 @dataclass(frozen=True)
@@ -27,87 +28,135 @@ class StoredTensor:
 
     Attributes:
       dtype: NumPy's name, or "bfloat16".
-      read: reads it, an array of that shape and dtype; raises JaxalignError where the file ends early.
-      offset: of its bytes in the file, where they lie there in C's order; None elsewhere.
+      parts: its elements in C's order, so many at a time, the last part shorter: 1-d arrays of that dtype.
+        The next part may overwrite the one before. Raises JaxalignError where the file ends early or is
+        damaged.
     """
 
     shape: Shape
     dtype: str
-    read: Callable[[], np.ndarray]
-    offset: int | None = None
+    parts: Callable[[int], Iterator[np.ndarray]]
+
+    def read(self) -> np.ndarray:
+        """All of it, in memory."""
+        out = np.empty(self.shape, jnp.dtype(self.dtype))
+        fill([out.reshape(-1)], self)
+        return out
 
 
-def stored_tensor(path: Path, dtype: str, shape: Shape, offset: int) -> StoredTensor:
-    """The contiguous little-endian tensor at byte `offset` of `path`."""
+@dataclass(frozen=True)
+class Span:
+    """Bytes that lie together in a file.
 
-    def read() -> np.ndarray:
-        count = math.prod(shape)
-        try:
-            flat = np.fromfile(path, jnp.dtype(dtype), count, offset=offset)
-        except OSError as error:
-            raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-        if flat.size != count:
-            raise JaxalignError(f"{path} is cut off: it ends within a tensor; fetch it again")
-        return flat.reshape(shape)
+    Attributes:
+      checksum: their CRC-32; None where there is none to compare.
+    """
 
-    return StoredTensor(shape, dtype, read, offset)
+    path: Path
+    offset: int
+    length: int
+    checksum: int | None = None
+
+    def tensor(self, shape: Shape, dtype: str, skip: int = 0) -> StoredTensor:
+        """The little-endian tensor in C's order that begins `skip` bytes after the span does."""
+        kind, size = jnp.dtype(dtype), math.prod(shape)
+        rest = self.length - skip - size * kind.itemsize
+        damaged = (
+            f"{self.path} is cut off or damaged: {self.length} bytes at {self.offset} are not what they were"
+        )
+
+        def parts(elements: int) -> Iterator[np.ndarray]:
+            buffer = np.empty(min(elements, size), kind)
+            try:
+                with self.path.open("rb") as file:
+                    file.seek(self.offset)
+                    found = self._checksum(file, skip, 0)
+                    for start in range(0, size, elements):
+                        part = buffer[: size - start]
+                        if file.readinto(part.view(np.uint8).data) != part.nbytes:
+                            raise JaxalignError(f"{damaged}; fetch it again")
+                        found = (
+                            found if self.checksum is None else zlib.crc32(part.view(np.uint8).data, found)
+                        )
+                        yield part
+                    if self._checksum(file, rest, found) != (self.checksum or 0):
+                        raise JaxalignError(f"{damaged}; fetch it again")
+            except OSError as error:
+                raise JaxalignError(f"cannot read {self.path}: {error.strerror or error}") from error
+
+        return StoredTensor(shape, dtype, parts)
+
+    def _checksum(self, file: BinaryIO, length: int, before: int) -> int:
+        """CRC-32 continued over the next bytes of `file`; where there is none to compare, they are passed."""
+        if self.checksum is None:
+            file.seek(length, os.SEEK_CUR)
+            return 0
+        while length and (part := file.read(min(length, PART))):
+            length, before = length - len(part), zlib.crc32(part, before)
+        return before
+
+
+def array_parts(array: np.ndarray, elements: int) -> Iterator[np.ndarray]:
+    """The elements of `array` in C's order, so many at a time."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, elements):
+        yield flat[start : start + elements]
 
 
 def cast_parts(array: Any, dtype: Any) -> Iterator[memoryview]:
     """The bytes of `array` in `dtype`, in C's order, a part at a time; it is NumPy's or JAX's."""
-    flat = np.asarray(array).reshape(-1)
-    for start in range(0, flat.size, _PART):
-        part = flat[start : start + _PART].astype(dtype, copy=False)
-        yield np.ascontiguousarray(part).view(np.uint8).data
+    for part in array_parts(np.asarray(array), PART):
+        yield np.ascontiguousarray(part.astype(dtype, copy=False)).view(np.uint8).data
 
 
-def read_parts(path: Path, tensor: StoredTensor) -> Iterator[bytes]:
-    """The bytes of a tensor in the file `path`, a part at a time; raises OSError or JaxalignError."""
-    left = math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize
-    if tensor.offset is None:
-        yield np.ascontiguousarray(tensor.read()).tobytes()
-        return
-    with path.open("rb") as file:
-        file.seek(tensor.offset)
-        while left and (part := file.read(min(left, _PART))):
-            left -= len(part)
-            yield part
+def fill(views: Iterable[np.ndarray], tensor: StoredTensor) -> None:
+    """Write the elements of `tensor`, cast, into `views`.
+
+    Args:
+      views: arrays of any strides that differ in the length of the first axis alone; stacked along it they
+        have the elements in the tensor's order.
+    """
+    views = list(views)
+    row = views[0].shape[1:]
+    width = max(math.prod(row), 1)
+    for part in tensor.parts(max(PART // width, 1) * width):
+        rows = part.reshape(-1, *row)
+        while len(rows):
+            n = min(len(rows), len(views[0]))
+            views[0][:n] = rows[:n]
+            rows, views[0] = rows[n:], views[0][n:]
+            if not len(views[0]):
+                views.pop(0)
+
+
+def aligned_zeros(shape: Shape) -> np.ndarray:
+    """float32 zeros where XLA takes memory over as it is."""
+    size = 4 * math.prod(shape)
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+def taken_over(array: np.ndarray) -> jax.Array:
+    """What `aligned_zeros` gave, filled, and nobody else keeps: taken over, not copied."""
+    return jax.device_put(array, may_alias=True)
 
 
 def read_parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, jax.Array]:
-    """All of them in float32: memory holds the result and two tensors more."""
-    ordered = largest_first(tensors)
-    arrays = two_at_once(lambda item: parameter([item[1].read()], item[1].shape), ordered)
-    return {name: array for (name, _), array in zip(ordered, arrays, strict=True)}
+    """All of them in float32; memory holds little more than the result."""
+
+    def read(name: str) -> jax.Array:
+        out = aligned_zeros(tensors[name].shape)
+        fill([out.reshape(-1)], tensors[name])
+        return taken_over(out)
+
+    names = sorted(
+        tensors, key=lambda name: -math.prod(tensors[name].shape)
+    )  # none is left for the end alone
+    return dict(zip(names, on_all_cores(read, names), strict=True))
 
 
-def two_at_once(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`work` of each, in order, by two threads: reading, checksums and copies are free of Python's lock."""
-    with ThreadPoolExecutor(2) as pool:
+def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`work` of each, in order; reading, casting, checksums and copies are free of Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(work, items)
-
-
-def largest_first(tensors: Mapping[str, StoredTensor]) -> list[tuple[str, StoredTensor]]:
-    """Their order: while the largest wait to be cast, the least memory is in use."""
-    return sorted(tensors.items(), key=lambda item: -math.prod(item[1].shape))
-
-
-def parameter(parts: list[np.ndarray], shape: Shape) -> jax.Array:
-    """One float32 array of `shape`: the `parts`, of any strides, summed, in the order of their elements."""
-    count = math.prod(shape)
-    memory = np.empty(4 * count + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    out = memory[start : start + 4 * count].view(np.float32)
-    _copy(parts[0], out.reshape(parts[0].shape))
-    for part in parts[1:]:
-        out += np.asarray(part, np.float32).reshape(-1)
-    return jax.device_put(out.reshape(shape), may_alias=True)  # nobody else has it: taken over, not copied
-
-
-def _copy(view: np.ndarray, out: np.ndarray) -> None:
-    """`out[...] = view`, by columns where `view` is a transpose: NumPy alone is ten times slower there."""
-    if view.ndim < 2 or view.flags.c_contiguous:
-        out[...] = view
-        return
-    for i in range(0, view.shape[-1], _COLUMNS):
-        out[..., i : i + _COLUMNS] = view[..., i : i + _COLUMNS]

@@ -13,7 +13,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.models import ResNetConfig, TwoTowers, TwoTowersConfig
 
 STORED_DTYPES = ("float16", "bfloat16", "float32")
-_DEEPEST = 1000  # blocks; a wrong number would otherwise take all memory for its names
+DEEPEST = 1000  # blocks; a wrong number would otherwise take all memory for its names
 _MENTIONED = 10  # tensors of each kind that one message names
 
 
@@ -72,8 +72,8 @@ def _expected_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
     if text is not None:
         blocks["txt/Encoder_0/encoderblock_0/"] = ("txt/Encoder_0/encoderblock_", 0, text.depth)
     deepest = max(depth for _, _, depth in blocks.values())
-    if deepest > _DEEPEST:
-        raise JaxalignError(f"{deepest} blocks in a tower; expected at most {_DEEPEST}: a damaged file?")
+    if deepest > DEEPEST:
+        raise JaxalignError(f"{deepest} blocks in a tower; expected at most {DEEPEST}: a damaged file?")
     shapes = _traced_shapes(replace(config, image=shallow, text=text and replace(text, depth=1)))
     for prefix, (name, first, depth) in blocks.items():
         alike = {path.removeprefix(prefix): s for path, s in shapes.items() if path.startswith(prefix)}

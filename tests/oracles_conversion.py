@@ -13,6 +13,28 @@ from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.tensors import expected_shapes
 
 _STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
+# transformers' configuration of `tiny("clip-vit-base-patch16")`
+TINY_CLIP_CONFIG = {
+    "model_type": "clip",
+    "projection_dim": 12,
+    "text_config": {
+        "hidden_size": 64,
+        "intermediate_size": 28,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 1,
+        "max_position_embeddings": 10,
+        "vocab_size": 50,
+        "eos_token_id": 2,
+    },
+    "vision_config": {
+        "hidden_size": 128,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 48,
+        "patch_size": 16,
+    },
+}
 
 
 def tiny(spec: ModelSpec | str, **image_options) -> ModelSpec:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles_conversion import random_parameters, source_tensors, tiny, write_npz, write_torch_zip
+from oracles_conversion import (
+    TINY_CLIP_CONFIG,
+    random_parameters,
+    source_tensors,
+    tiny,
+    write_npz,
+    write_torch_zip,
+)
 from safetensors.numpy import save_file
 
 import jaxalign as ja
@@ -17,27 +24,6 @@ from jaxalign.tensors import flatten
 BYTES = 50  # mutations of bytes for each format
 TENSORS = 12  # mutations of tensors of each kind for each format
 FORMATS = ("safetensors", "npz", "pt", "folder")
-CONFIG = {
-    "model_type": "clip",
-    "projection_dim": 12,
-    "text_config": {
-        "hidden_size": 64,
-        "intermediate_size": 28,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 1,
-        "max_position_embeddings": 10,
-        "vocab_size": 50,
-        "eos_token_id": 2,
-    },
-    "vision_config": {
-        "hidden_size": 128,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 48,
-        "patch_size": 16,
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +52,7 @@ def write(kind: str, folder: Path, tensors: dict[str, np.ndarray]) -> Path:
     path = folder / ("model.safetensors" if kind == "folder" else "m.safetensors")
     save_file({k: np.array(v, order="C") for k, v in tensors.items()}, path)
     if kind == "folder":
-        (folder / "config.json").write_text(json.dumps(CONFIG))
+        (folder / "config.json").write_text(json.dumps(TINY_CLIP_CONFIG))
     return path
 
 
@@ -143,9 +129,9 @@ def test_configurations_with_wrong_values(checkpoints, tmp_path):
     tensors, spec, params = made["folder"]
     write("folder", tmp_path, tensors)
     for part in (None, "text_config", "vision_config"):
-        for key in CONFIG if part is None else CONFIG[part]:
+        for key in TINY_CLIP_CONFIG if part is None else TINY_CLIP_CONFIG[part]:
             for value in WRONG[0 if part is None else 1 :: 1 if part is None else 2]:
-                config = json.loads(json.dumps(CONFIG))
+                config = json.loads(json.dumps(TINY_CLIP_CONFIG))
                 (config if part is None else config[part])[key] = value
                 (tmp_path / "config.json").write_text(json.dumps(config))
                 outcome(tmp_path, spec, params)

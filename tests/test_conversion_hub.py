@@ -8,7 +8,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import errors
-from oracles_conversion import random_parameters, source_tensors, tiny
+from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tensors, tiny
 from safetensors.numpy import save_file
 
 import jaxalign as ja
@@ -19,6 +19,7 @@ from jaxalign.specs import find_spec
 
 NAME = "openai/clip-vit-base-patch16"
 REVISION = find_spec(NAME).revision
+LATEST = "5" * 40  # the commit that a repository's main branch is at
 
 
 class Hub:
@@ -45,7 +46,8 @@ class Hub:
         return str(path) if path.exists() else None
 
     def path(self, repository, name, revision):
-        return self.folder / repository.replace("/", "--") / (revision or "main") / name
+        folder = f"models--{repository.replace('/', '--')}"
+        return self.folder / folder / "snapshots" / (revision or LATEST) / name
 
     def hf_hub_download(self, repository, name, *, revision=None, local_files_only=False):
         path = self.path(repository, name, revision)
@@ -67,11 +69,10 @@ def hub(tmp_path, monkeypatch):
     table = next(t for t in TABLES if t.name == "transformers CLIPModel")
     tensors = source_tensors(table, random_parameters(spec.towers))
     save_file({k: np.array(v, order="C") for k, v in tensors.items()}, tmp_path / "model.safetensors")
-    config = {"model_type": "clip", "vision_config": {"num_attention_heads": 2}, "text_config": {}}
     hub = Hub(
         tmp_path / "cache",
         {
-            "config.json": json.dumps(config).encode(),
+            "config.json": json.dumps(TINY_CLIP_CONFIG).encode(),
             "model.safetensors": (tmp_path / "model.safetensors").read_bytes(),
             "pytorch_model.bin": b"never asked for",
         },
@@ -90,6 +91,19 @@ def test_only_what_is_needed_of_the_pinned_revision(hub, name):
     assert {(repository, revision) for repository, _, revision in hub.asked} == {(NAME, REVISION)}
     assert fetched[:3] == ["open_clip_config.json", "config.json", "model.safetensors"]
     assert "pytorch_model.bin" not in fetched
+
+
+@pytest.mark.parametrize(
+    ("repository", "commit"),
+    [(NAME, REVISION), ("timm/vit_base_patch16_clip_224.openai", LATEST), ("some/one", LATEST)],
+)
+def test_facts_say_where_it_is_from(hub, repository, commit, monkeypatch):
+    """Of another repository than the pinned one the commit is known once it is loaded."""
+    if repository == "some/one":
+        monkeypatch.setattr(checkpoint, "find_spec", find_spec)
+    spec = ja.load(repository).spec
+    assert (spec.source, spec.revision) == (repository, commit)
+    assert spec.name == ("some/one" if repository == "some/one" else "tiny-clip-vit-base-patch16")
 
 
 def test_what_is_cached_needs_no_network(hub):

@@ -1,12 +1,12 @@
 """big_vision's `two_towers` (SigLIP, SigLIP 2): its names and layouts are ours."""
 
-from collections.abc import Callable, Mapping
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import replace
 
 from checkpoints_conversion.engine import Rule, Table
-from checkpoints_conversion.transforms import value
+from checkpoints_conversion.transforms import stacked, value
 from jaxalign.stored import StoredTensor
+from jaxalign.tensors import DEEPEST
 
 PREFIX = "params/"
 IGNORED = ("opt/", "extra/")  # what a training checkpoint holds besides its `params/`
@@ -58,28 +58,20 @@ BIG_VISION = Table(
 
 
 def plain_names(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors of a file without `params/`, and one for each block where nn.scan has stacked them."""
+    """The tensors of a file without `params/`, or what a training checkpoint holds besides."""
     if any(name.startswith(PREFIX) for name in tensors):
         tensors = {k.removeprefix(PREFIX): v for k, v in tensors.items() if not k.startswith(IGNORED)}
-    out: dict[str, StoredTensor] = {}
-    last: dict[str, np.ndarray] = {}  # the stack that was read last, whose blocks are asked for in a row
-    for name, tensor in tensors.items():
-        if "/encoderblock/" not in name or not tensor.shape:
-            out[name] = tensor
-            continue
-        for i in range(tensor.shape[0]):
-            block = StoredTensor(tensor.shape[1:], tensor.dtype, _read_block(name, tensor, i, last))
-            out[name.replace("/encoderblock/", f"/encoderblock_{i}/")] = block
-    return out
+    return dict(tensors)
 
 
-def _read_block(
-    name: str, stack: StoredTensor, i: int, last: dict[str, np.ndarray]
-) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        if name not in last:
-            last.clear()
-            last[name] = stack.read()
-        return last[name][i]
+def with_stacks(table: Table, found: Mapping[str, StoredTensor]) -> Table:
+    """`table` for a file in which nn.scan has stacked the blocks: one source for the same layer of all."""
 
-    return read
+    def stack(rule: Rule) -> Rule:
+        source = rule.source.replace("encoderblock_{i}", "encoderblock")
+        depth = found[source].shape[:1] if source != rule.source and source in found else ()
+        if not depth or depth[0] > DEEPEST:
+            return rule
+        return Rule(source, tuple(rule.targets[0].format(i=i) for i in range(depth[0])), stacked)
+
+    return replace(table, rules=tuple(map(stack, table.rules)))

@@ -107,7 +107,7 @@ _OPENAI = (
         _OPENAI_B16,
         name="clip-rn50",
         source="timm/resnet50_clip.openai",
-        revision=None,
+        revision="ec3d92cf63a5f9d591f0d611b736895966c73076",
         towers=TwoTowersConfig(
             ResNetConfig(image_size=224, stage_depths=(3, 4, 6, 3), stem_width=64, heads=32, projection=1024),
             replace(_TEXT, projection=1024),
@@ -138,7 +138,7 @@ _OPEN_CLIP = (
         _DATACOMP_B16,
         name="clip-vit-base-patch32-datacomp",
         source="laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
-        revision=None,
+        revision="f0e2ffa09cbadab3db6a261ec1ec56407ce42912",
         towers=TwoTowersConfig(replace(_BASE_32, **_EXACT), replace(_TEXT, **_EXACT)),
         band=(50, 50),
         text_band=None,
@@ -153,7 +153,7 @@ _PE_CORE = replace(
     _OPENAI_B16,
     name="pe-core-base-patch16",
     source="timm/PE-Core-B-16",
-    revision=None,
+    revision="0038414f37721c5eafc1a5e0da802d291c909de3",
     licence="Apache-2.0",
     paper="Perception Encoder, arXiv:2504.13181",
     towers=TwoTowersConfig(

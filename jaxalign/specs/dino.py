@@ -65,8 +65,8 @@ _DINOV2 = ModelSpec(
     hub_ids=("facebook/dinov2-base",),
     position_resampling="bicubic",
 )
-_REGISTERS = {"paper": "Vision Transformers Need Registers, arXiv:2309.16588", "revision": None}
-_FULL = {"revision": None, "resize_size": None, "pipeline": "timm", "position_resampling": None}
+_REGISTERS = {"paper": "Vision Transformers Need Registers, arXiv:2309.16588"}
+_FULL = {"resize_size": None, "pipeline": "timm", "position_resampling": None}
 
 _SECOND = (
     _DINOV2,
@@ -74,6 +74,7 @@ _SECOND = (
         _DINOV2,
         name="dinov2-base-518",
         source="timm/vit_base_patch14_dinov2.lvd142m",
+        revision="4685c99dabffe5affac90bd99dbffd25801ae58d",
         towers=TwoTowersConfig(_V2, text=None),
         hub_ids=("timm/vit_base_patch14_dinov2.lvd142m",),
         **_FULL,
@@ -92,6 +93,7 @@ _SECOND = (
         _DINOV2,
         name="dinov2-with-registers-base",
         source="facebook/dinov2-with-registers-base",
+        revision="a1d738ccfa7ae170945f210395d99dde8adb1805",
         towers=_at_224(_V2_REGISTERS),
         hub_ids=("facebook/dinov2-with-registers-base",),
         position_resampling="bicubic_antialias",
@@ -101,6 +103,7 @@ _SECOND = (
         _DINOV2,
         name="dinov2-with-registers-base-518",
         source="timm/vit_base_patch14_reg4_dinov2.lvd142m",
+        revision=None,
         towers=TwoTowersConfig(_V2_REGISTERS, text=None),
         hub_ids=("timm/vit_base_patch14_reg4_dinov2.lvd142m",),
         **(_FULL | _REGISTERS),
@@ -109,6 +112,7 @@ _SECOND = (
         _DINOV2,
         name="dinov2-with-registers-base-meta",
         source=f"{_FILES}/dinov2_vitb14_reg4_pretrain.pth",
+        revision=None,
         towers=_at_224(_V2_REGISTERS),
         pipeline="timm",
         hub_ids=(),
@@ -140,7 +144,7 @@ _THIRD = (
         _DINOV3,
         name="dinov3-large-patch16-256",
         source="timm/vit_large_patch16_dinov3.lvd1689m",
-        revision=None,
+        revision="30c1109559f65dea34316b0d4842d35c5771fe11",
         towers=TwoTowersConfig(replace(_V3, image_size=256), text=None),
         resize="shortest",
         interpolation="bicubic",

@@ -20,7 +20,8 @@ class ModelSpec:
     Attributes:
       name: what `load` is called with.
       source: where the weights come from: a repository id, an address, or the script that trained them.
-      revision: commit of `hub_ids[0]`; None where there is none, or none is known to us.
+      revision: commit of `source` on the hub; None where there is none, or none is known to us until it is
+        loaded.
       licence: SPDX identifier of the weights.
       paper: the paper or report that describes the model.
       towers: sizes and options of both towers; the context length and the end token are the text tower's.

@@ -109,7 +109,7 @@ _FIRST = (
         _SIGLIP,
         name="siglip-large-patch16-256",
         source="google/siglip-large-patch16-256",
-        revision=None,
+        revision="d0da9f876e7d66b4e250cd2450c3ba2ce735e447",
         towers=_LARGE_256,
         hub_ids=("google/siglip-large-patch16-256",),
     ),
