@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 R = TypeVar("R")
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
-PART = 1 << 16  # elements that are read, cast, written or hashed at once: they fit the cache
+PART = 1 << 18  # elements that are read, cast, written or hashed at once: they fit the cache
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ with warnings.catch_warnings():
     import open_clip
     import timm
     import torch
-    from references import REFERENCES
+    from references import REFERENCES, Reference, Size
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -36,44 +38,58 @@ def relative_error(ours, theirs, unit: float | None = None) -> float:
     return float(np.abs(np.asarray(ours) - theirs).max() / (np.abs(theirs).max() if unit is None else unit))
 
 
-@functools.cache
-def originals(name: str, size: str):
-    """A reference, its module and its outputs on one input."""
-    reference = REFERENCES[name]
-    module = reference.build(size)
-    pixels, ids = reference.inputs(size, n=3 if size == "tiny" else 1)
-    outputs = {"image": reference.image(module, pixels)}
-    if ids is not None:
-        outputs |= {"text": reference.text(module, ids), "logits": reference.logits(module, pixels, ids)}
-    return reference, module, pixels, ids, outputs
+@dataclass(frozen=True)
+class Original:
+    """What a reference gives on one input: all of it but the module, which is as large as the model."""
+
+    reference: Reference
+    pixels: np.ndarray
+    ids: np.ndarray | None
+    outputs: dict[str, Any]
+    scale: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, name: str, size: Size, folder: Path) -> tuple["Original", Path]:
+        """It, and the path of the module in the reference's form on disk."""
+        reference = REFERENCES[name]
+        module = reference.build(size)
+        pixels, ids = reference.inputs(size, n=3 if size == "tiny" else 1)
+        outputs, scale = {"image": reference.image(module, pixels)}, None
+        if ids is not None:
+            outputs |= {"text": reference.text(module, ids), "logits": reference.logits(module, pixels, ids)}
+            scale = tuple(map(float, reference.scale(module)))
+        return cls(reference, pixels, ids, outputs, scale), reference.save(module, folder)
 
 
-def load(name: str, size: str, folder):
-    reference, module, pixels, _, _ = originals(name, size)
-    path = reference.save(module, folder)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """`Original.of` at the tiny size, each reference once."""
+    return functools.cache(lambda name: Original.of(name, "tiny", tmp_path_factory.mktemp(name)))
+
+
+def load(name: str, original: Original, path: Path):
     model = ja.load(path)
-    if name in ANY_SIZE and pixels.shape[1] != model.config.image.image_size:
-        image = replace(model.config.image, image_size=pixels.shape[1])
+    if name in ANY_SIZE and original.pixels.shape[1] != model.config.image.image_size:
+        image = replace(model.config.image, image_size=original.pixels.shape[1])
         spec = replace(model.spec, towers=replace(model.config, image=image))
         model = ja.load(path, spec=spec)
     return model
 
 
-def compare(name: str, size: str, folder, tolerance: float) -> None:
+def compare(name: str, original: Original, path: Path, tolerance: float) -> None:
     """A single pair's cosine is near zero at random weights: its logit is held to the scale, a cosine of 1.
 
     (Relative to its own value the originals' own rounding is 3e-5 there, by their float64.)
     """
-    model = load(name, size, folder)
-    reference, module, pixels, ids, outputs = originals(name, size)
+    model = load(name, original, path)
+    pixels, ids, outputs = original.pixels, original.ids, original.outputs
     with jax.default_matmul_precision("highest"):
         errors = {
             "image pre": (model.apply_image(model.params, pixels, projected=False), outputs["image"]["pre"]),
             "image": (model.apply_image(model.params, pixels), outputs["image"]["embedding"]),
         }
         if ids is not None:
-            text = outputs["text"]
-            scale, bias = map(float, reference.scale(module))
+            text, (scale, bias) = outputs["text"], original.scale
             errors |= {
                 "text pre": (model.apply_text(model.params, ids, projected=False), text["pre"]),
                 "text": (model.apply_text(model.params, ids), text["embedding"]),
@@ -82,6 +98,7 @@ def compare(name: str, size: str, folder, tolerance: float) -> None:
                 "bias": (model.params["b"] if model.config.logit_bias else 0.0, bias, max(abs(bias), 1e-3)),
             }
     errors = {what: relative_error(*pair) for what, pair in errors.items()}
+    print(f"{name}: largest relative error {max(errors.values()):.2g}", errors)  # seen with -s or -rP
     assert max(errors.values()) < tolerance, errors
 
 
@@ -97,16 +114,14 @@ def logits(model, pixels, ids) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_tiny(name, tmp_path):
-    compare(name, "tiny", tmp_path, TINY)
+def test_tiny(name, tiny):
+    compare(name, *tiny(name), TINY)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCES)
 def test_full_size(name, tmp_path):
-    originals.cache_clear()  # some are gigabytes
-    compare(name, "full", tmp_path, FULL)
-    originals.cache_clear()
+    compare(name, *Original.of(name, "full", tmp_path), FULL)
 
 
 def blocks(module, params, x) -> list[np.ndarray]:
@@ -124,10 +139,11 @@ def blocks(module, params, x) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", [n for n in REFERENCES if "archive" in n or "open_clip" in n or "timm" in n])
-def test_blocks(name, tmp_path):
+def test_blocks(name, tiny):
     """Where two models differ first: the last block of a tower may give its pooled position alone."""
-    model = load(name, "tiny", tmp_path)
-    _, _, pixels, ids, outputs = originals(name, "tiny")
+    original, path = tiny(name)
+    model = load(name, original, path)
+    pixels, ids, outputs = original.pixels, original.ids, original.outputs
     config = model.config
     kind = ImageTower if isinstance(config.image, ImageTowerConfig) else ModifiedResNet
     towers = [(kind(config.image), model.params["img"], pixels, outputs["image"]["blocks"])]
