@@ -27,6 +27,7 @@ WEIGHTS, VERIFICATION = "model.safetensors", "verify.json"
 FORMAT = "jaxalign"
 READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
+_FILES = (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin")
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
@@ -95,6 +96,10 @@ def _find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
     try:
         known = find_spec(name)
     except JaxalignError as error:
+        if Path(name).suffix in _FILES:
+            raise JaxalignError(
+                f"there is no file {name}; expected a path, or a name that `jaxalign models` lists"
+            ) from error
         if name.count("/") != 1 or name.startswith((".", "~", "/")):
             raise JaxalignError(f"{error} (and there is no such path)") from error
         return None, name, None
@@ -202,7 +207,7 @@ def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    if not path.exists() and path.suffix in (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin"):
+    if not path.exists() and path.suffix in _FILES:
         raise JaxalignError(
             f"{path} looks like a file; expected the name of a folder (formats for files: .npz)"
         )

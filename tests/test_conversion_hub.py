@@ -1,6 +1,7 @@
 """Checkpoints of the hub: which files are fetched, of which revision, and what is said without network."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -171,9 +172,15 @@ def test_a_repository_that_does_not_exist_or_is_gated(hub, monkeypatch):
         ja.load(NAME)
 
 
-@pytest.mark.parametrize("name", ["my models/clip b16", "models/gr\u00f6\u00dfe.npz", "photos/x..y"])
+@pytest.mark.parametrize("name", ["my models/clip b16", "photos/x..y"])
 def test_a_path_that_is_no_name_of_a_repository(name):
     with pytest.raises(JaxalignError, match="on the hub, and no such path"):
+        ja.load(name)
+
+
+@pytest.mark.parametrize("name", ["models/gr\u00f6\u00dfe.npz", "clip/ViT-B-61.pt", "./m.safetensors"])
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(JaxalignError, match=f"there is no file {re.escape(name)}"):
         ja.load(name)
 
 
