@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,24 +57,23 @@ def convert_checkpoint(
         "name": model.name,
         "dtype": dtype,
         "parameters": sum(x.size for x in flatten(model.params).values()),
-        "tensors": describe_tensors(flatten(model.params), dtype),
-        "spec": spec_to_json(model.spec),
     }
+
+    def check(written: Path) -> str:
+        """What `verify.json` says, once the file holds what it should."""
+        report["tensors"] = _compare(written, flatten(model.params), dtype)
+        report["spec"] = spec_to_json(model.spec)
+        return _as_text(report)
+
     if to == "big_vision":
-        _write_big_vision(model, dst, dtype, report)
+        _write_big_vision(model, dst, dtype, check)
     else:
-        save(model, dst, dtype=dtype, check=lambda folder: _check_folder(folder, report))
+
+        def finish(folder: Path) -> None:
+            (folder / VERIFICATION).write_text(check(folder / WEIGHTS), encoding="utf-8")
+
+        save(model, dst, dtype=dtype, check=finish)
     return report
-
-
-def describe_tensors(tensors: Mapping[str, Any], dtype: str) -> dict[str, dict[str, Any]]:
-    """Shape and SHA-256 of each, as it is in `dtype`."""
-    names = sorted(tensors)
-    checksums = _checksums([cast_parts(tensors[name], jnp.dtype(dtype)) for name in names])
-    return {
-        name: {"shape": list(tensors[name].shape), "sha256": checksum}
-        for name, checksum in zip(names, checksums, strict=True)
-    }
 
 
 def verify(folder: Path) -> None:
@@ -83,54 +82,60 @@ def verify(folder: Path) -> None:
     Raises:
       JaxalignError: a file that is missing or damaged, or tensors that are not those of the report.
     """
+    weights = folder / WEIGHTS
     try:
-        report = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))
-        tensors = report["tensors"]
-        _compare(read_safetensors(folder / WEIGHTS), tensors, folder / WEIGHTS)
+        expected = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))["tensors"]
+        checksums = {name: facts["sha256"] for name, facts in expected.items()}
     except OSError as error:
         raise JaxalignError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, JaxalignError):
-            raise
         raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
+    found = read_safetensors(weights)
+    present = dict(zip(found, on_all_cores(_checksum, found.values()), strict=True))
+    _raise_for(weights, {k for k in found.keys() | checksums.keys() if present.get(k) != checksums.get(k)})
 
 
-def _checksums(contents: Iterable[Iterable[memoryview]]) -> list[str]:
-    """SHA-256 of each content, which comes in parts."""
+def _compare(path: Path, tensors: Mapping[str, Any], dtype: str) -> dict[str, dict[str, Any]]:
+    """Shape and SHA-256 of each tensor in the file `path`, which holds just `tensors` as they are in `dtype`.
 
-    def checksum(parts: Iterable[memoryview]) -> str:
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        return digest.hexdigest()
+    Raises:
+      JaxalignError: where it does not.
+    """
+    found = read_npz(path) if path.suffix == ".npz" else read_safetensors(path)
+    found = {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
 
-    return list(on_all_cores(checksum, contents))
+    def compare(name: str) -> str | None:
+        digest, same = hashlib.sha256(), found[name].shape == tensors[name].shape
+        parts, expected = found[name].parts(PART), cast_parts(tensors[name], jnp.dtype(dtype))
+        for part, content in zip(parts, expected, strict=same):
+            same = same and np.array_equal(part.view(np.uint8), np.asarray(content))
+            digest.update(content)
+        return digest.hexdigest() if same else None
 
-
-def _bytes(tensor: StoredTensor) -> Iterator[memoryview]:
-    return (part.view(np.uint8).data for part in tensor.parts(PART))
-
-
-def _compare(found: Mapping[str, StoredTensor], tensors: Mapping[str, Any], path: Path) -> None:
-    """Raise JaxalignError where the file `path`, which holds `found`, is not what was written."""
-    both = sorted(found.keys() & tensors.keys())
-    checksums = _checksums([_bytes(found[name]) for name in both])
-    wrong = sorted(found.keys() ^ tensors.keys())
-    wrong += [k for k, checksum in zip(both, checksums, strict=True) if checksum != tensors[k]["sha256"]]
-    if wrong:
-        raise JaxalignError(f"{path} does not hold what was written: {', '.join(wrong[:5])}; convert again")
+    names = sorted(found.keys() & tensors.keys())
+    checksums = dict(zip(names, on_all_cores(compare, names), strict=True))
+    _raise_for(path, {name for name in found.keys() | tensors.keys() if checksums.get(name) is None})
+    return {name: {"shape": list(found[name].shape), "sha256": checksums[name]} for name in names}
 
 
-def _check_folder(folder: Path, report: Mapping[str, Any]) -> None:
-    _compare(read_safetensors(folder / WEIGHTS), report["tensors"], folder / WEIGHTS)
-    (folder / VERIFICATION).write_text(_as_text(report), encoding="utf-8")
+def _checksum(tensor: StoredTensor) -> str:
+    """SHA-256 of its bytes."""
+    digest = hashlib.sha256()
+    for part in tensor.parts(PART):
+        digest.update(part.view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _raise_for(path: Path, wrong: Iterable[str]) -> None:
+    if names := sorted(wrong):
+        raise JaxalignError(f"{path} does not hold what was written: {', '.join(names[:5])}; convert again")
 
 
 def _as_text(report: Mapping[str, Any]) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
-def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, report: Mapping[str, Any]) -> None:
+def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, check: Callable[[Path], str]) -> None:
     """The file and its report, both written under other names first."""
     needed = lacking(model.config)
     if needed:
@@ -142,9 +147,7 @@ def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, report: Mapping
     said = partial.with_suffix(".json")
     try:
         save(model, partial, dtype=dtype)
-        found = {name.removeprefix(PREFIX): tensor for name, tensor in read_npz(partial).items()}
-        _compare(found, report["tensors"], partial)
-        said.write_text(_as_text(report), encoding="utf-8")
+        said.write_text(check(partial), encoding="utf-8")
         os.replace(said, dst.with_suffix(".verify.json"))
         os.replace(partial, dst)
     except OSError as error:

@@ -102,6 +102,22 @@ def test_a_disk_that_really_is_full(source, monkeypatch, tmp_path, capsys):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("at", [-1, -5000])
+def test_a_disk_that_gives_back_other_bytes(source, monkeypatch, tmp_path, capsys, at):
+    real = checkpoint.write_safetensors
+
+    def write(tensors, path, dtype):
+        real(tensors, path, dtype)
+        content = bytearray(path.read_bytes())
+        content[at] ^= 1
+        path.write_bytes(bytes(content))
+
+    monkeypatch.setattr(checkpoint, "write_safetensors", write)
+    assert cli.main(["convert", str(source), str(tmp_path / "out" / "slip")]) == 1
+    assert "model.safetensors does not hold what was written: txt/" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_big_vision(tmp_path, capsys):
     spec = tiny(SIGLIP)
     table = next(t for t in TABLES if t.name == "big_vision two_towers")
