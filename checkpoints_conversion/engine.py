@@ -5,7 +5,6 @@ or is filled twice, a source that is used twice, a shape or dtype that differs: 
 message, before the first tensor is read. Tensors are then read, a part at a time, into their final arrays.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,15 @@ import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Shape, StoredTensor, aligned_zeros, fill, on_all_cores, taken_over
+from jaxalign.stored import (
+    Shape,
+    StoredTensor,
+    aligned_zeros,
+    fill,
+    largest_first,
+    on_all_cores,
+    taken_over,
+)
 from jaxalign.tensors import STORED_DTYPES
 
 from .transforms import Transform, must_be_zero, zeros
@@ -88,28 +95,24 @@ def convert(
       JaxalignError: everything that does not fit, in one message; or a damaged tensor.
     """
     steps = plan(table, found, wanted, where)
-    added = {step.targets[0]: found[step.source] for step in steps if step.added}
-    ordered = sorted(
-        (step for step in steps if not step.added),
-        key=lambda step: (
-            -sum(math.prod(wanted[path]) for path in step.targets)
-        ),  # the largest last would wait
-    )
+    out = {path: aligned_zeros(shape) for path, shape in wanted.items()}
 
-    def read(step: Step) -> dict[str, jax.Array]:
+    def read(step: Step) -> None:
         if step.transform is must_be_zero and found[step.source].read().any():
             raise JaxalignError(
                 f"{where}: {step.source} is not all zeros, and the model has no place for it;"
                 " it is not the model that it looks like"
             )
-        targets = {path: aligned_zeros(wanted[path]) for path in step.targets}
-        if views := step.transform.views(list(targets.values())):
+        if views := step.transform.views([out[path] for path in step.targets]):
             fill(views, found[step.source])
-        for path in added.keys() & targets.keys():
-            targets[path] += added[path].read().astype(np.float32).reshape(wanted[path])
-        return {path: taken_over(target) for path, target in targets.items()}
 
-    return {path: x for filled in on_all_cores(read, ordered) for path, x in filled.items()}
+    sizes = {step: sum(out[path].size for path in step.targets) for step in steps if not step.added}
+    on_all_cores(read, largest_first(sizes))
+    for step in steps:
+        if step.added:
+            target = out[step.targets[0]]
+            target += found[step.source].read().astype(np.float32).reshape(target.shape)
+    return taken_over(out)
 
 
 def plan(

@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 R = TypeVar("R")
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
-PART = 1 << 18  # elements that are read, cast, written or hashed at once: they fit the cache
+PART = 1 << 17  # elements that are read, cast, written or hashed at once: they fit the cache
 
 
 @dataclass(frozen=True)
@@ -60,40 +60,44 @@ class Span:
     def tensor(self, shape: Shape, dtype: str, skip: int = 0) -> StoredTensor:
         """The little-endian tensor in C's order that begins `skip` bytes after the span does."""
         kind, size = jnp.dtype(dtype), math.prod(shape)
-        rest = self.length - skip - size * kind.itemsize
-        damaged = (
-            f"{self.path} is cut off or damaged: {self.length} bytes at {self.offset} are not what they were"
-        )
+        return StoredTensor(shape, dtype, lambda elements: self._parts(kind, size, skip, elements))
 
-        def parts(elements: int) -> Iterator[np.ndarray]:
-            buffer = np.empty(min(elements, size), kind)
-            try:
-                with self.path.open("rb") as file:
-                    file.seek(self.offset)
-                    found = self._checksum(file, skip, 0)
-                    for start in range(0, size, elements):
-                        part = buffer[: size - start]
-                        if file.readinto(part.view(np.uint8).data) != part.nbytes:
-                            raise JaxalignError(f"{damaged}; fetch it again")
-                        found = (
-                            found if self.checksum is None else zlib.crc32(part.view(np.uint8).data, found)
-                        )
-                        yield part
-                    if self._checksum(file, rest, found) != (self.checksum or 0):
-                        raise JaxalignError(f"{damaged}; fetch it again")
-            except OSError as error:
-                raise JaxalignError(f"cannot read {self.path}: {error.strerror or error}") from error
+    def _parts(self, kind: np.dtype, size: int, skip: int, elements: int) -> Iterator[np.ndarray]:
+        buffer = np.empty(min(elements, size), kind)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                found = self._pass(file, skip, 0)
+                for start in range(0, size, elements):
+                    part = buffer[: size - start]
+                    content = part.view(np.uint8).data
+                    if file.readinto(content) != len(content):
+                        raise self._damaged()
+                    found = self._continue(content, found)
+                    yield part
+                if self._pass(file, self.length - skip - size * kind.itemsize, found) != (self.checksum or 0):
+                    raise self._damaged()
+        except OSError as error:
+            raise JaxalignError(f"cannot read {self.path}: {error.strerror or error}") from error
 
-        return StoredTensor(shape, dtype, parts)
+    def _continue(self, content: bytes | memoryview, checksum: int) -> int:
+        """The checksum of what was read so far and of `content`; 0 where there is none to compare."""
+        return 0 if self.checksum is None else zlib.crc32(content, checksum)
 
-    def _checksum(self, file: BinaryIO, length: int, before: int) -> int:
-        """CRC-32 continued over the next bytes of `file`; where there is none to compare, they are passed."""
+    def _pass(self, file: BinaryIO, length: int, checksum: int) -> int:
+        """As `_continue`, over bytes of `file` that belong to no part."""
         if self.checksum is None:
             file.seek(length, os.SEEK_CUR)
             return 0
-        while length and (part := file.read(min(length, PART))):
-            length, before = length - len(part), zlib.crc32(part, before)
-        return before
+        while length and (content := file.read(min(length, PART))):
+            length, checksum = length - len(content), self._continue(content, checksum)
+        return checksum
+
+    def _damaged(self) -> JaxalignError:
+        return JaxalignError(
+            f"{self.path} is cut off or damaged: {self.length} bytes at {self.offset} are not what was"
+            " written; fetch it again"
+        )
 
 
 def array_parts(array: np.ndarray, elements: int) -> Iterator[np.ndarray]:
@@ -137,26 +141,25 @@ def aligned_zeros(shape: Shape) -> np.ndarray:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def taken_over(array: np.ndarray) -> jax.Array:
-    """What `aligned_zeros` gave, filled, and nobody else keeps: taken over, not copied."""
-    return jax.device_put(array, may_alias=True)
+def taken_over(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Arrays of `aligned_zeros`, filled, that nobody else keeps: JAX takes their memory, without a copy."""
+    return jax.device_put(dict(arrays), may_alias=True)
 
 
 def read_parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, jax.Array]:
     """All of them in float32; memory holds little more than the result."""
-
-    def read(name: str) -> jax.Array:
-        out = aligned_zeros(tensors[name].shape)
-        fill([out.reshape(-1)], tensors[name])
-        return taken_over(out)
-
-    names = sorted(
-        tensors, key=lambda name: -math.prod(tensors[name].shape)
-    )  # none is left for the end alone
-    return dict(zip(names, on_all_cores(read, names), strict=True))
+    out = {name: aligned_zeros(tensor.shape) for name, tensor in tensors.items()}
+    ordered = largest_first({name: array.size for name, array in out.items()})
+    on_all_cores(lambda name: fill([out[name].reshape(-1)], tensors[name]), ordered)
+    return taken_over(out)
 
 
-def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def largest_first(sizes: Mapping[T, int]) -> list[T]:
+    """An order for `on_all_cores`: a large one that comes last is waited for by all."""
+    return sorted(sizes, key=lambda item: -sizes[item])
+
+
+def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """`work` of each, in order; reading, casting, checksums and copies are free of Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(work, items)
+        return list(pool.map(work, items))
