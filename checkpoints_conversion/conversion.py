@@ -104,16 +104,20 @@ def _compare(path: Path, tensors: Mapping[str, Any], dtype: str) -> dict[str, di
     found = read_npz(path) if path.suffix == ".npz" else read_safetensors(path)
     found = {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
 
-    def compare(name: str) -> str | None:
-        digest, same = hashlib.sha256(), found[name].shape == tensors[name].shape
-        parts, expected = found[name].parts(PART), cast_parts(tensors[name], jnp.dtype(dtype))
-        for part, content in zip(parts, expected, strict=same):
-            same = same and np.array_equal(part.view(np.uint8), np.asarray(content))
+    def checksum(name: str) -> str | None:
+        """None where it differs."""
+        if found[name].shape != tensors[name].shape:
+            return None
+        digest = hashlib.sha256()
+        expected = cast_parts(tensors[name], jnp.dtype(dtype))
+        for part, content in zip(found[name].parts(PART), expected, strict=True):
+            if not np.array_equal(part.view(np.uint8), np.asarray(content)):
+                return None
             digest.update(content)
-        return digest.hexdigest() if same else None
+        return digest.hexdigest()
 
     names = sorted(found.keys() & tensors.keys())
-    checksums = dict(zip(names, on_all_cores(compare, names), strict=True))
+    checksums = dict(zip(names, on_all_cores(checksum, names), strict=True))
     _raise_for(path, {name for name in found.keys() | tensors.keys() if checksums.get(name) is None})
     return {name: {"shape": list(found[name].shape), "sha256": checksums[name]} for name in names}
 

@@ -67,7 +67,10 @@ def _convert(
     table: Table, found: Mapping[str, StoredTensor], spec: ModelSpec, where: str
 ) -> dict[str, jax.Array]:
     """Parameters by path, positions brought to the size that `spec` asks for."""
-    wanted = expected_shapes(spec.towers)
+    try:
+        wanted = expected_shapes(spec.towers)
+    except JaxalignError as error:
+        raise JaxalignError(f"{where}: {error}") from error
     image = spec.towers.image
     rows = _position_rows(table, found)
     if spec.position_resampling is None or POSITIONS not in wanted or rows in (None, wanted[POSITIONS][1]):

@@ -19,7 +19,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.hub import CONFIG, fetch_checkpoint
 from jaxalign.safetensors_files import read_safetensors, write_safetensors
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
-from jaxalign.stored import read_parameters
+from jaxalign.stored import on_all_cores, read_parameters
 from jaxalign.tensors import STORED_DTYPES, check_tensors, flatten, unflatten
 from jaxalign.tokenization import TOKENIZER_FILES, load_tokenizer
 
@@ -198,10 +198,12 @@ def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
     if dtype is None:
         return
     limit = float(jnp.finfo(dtype).max)
-    arrays = {  # no copies, and nothing to compile
-        name: np.asarray(x) for name, x in tensors.items() if jnp.finfo(x.dtype).max > limit
-    }
-    large = [k for k, x in arrays.items() if not (-limit <= x.min(initial=0) and x.max(initial=0) <= limit)]
+
+    def fits(name: str) -> bool:
+        x = np.asarray(tensors[name])  # no copy, and nothing to compile
+        return bool(-limit <= x.min(initial=0) and x.max(initial=0) <= limit)
+
+    large = [name for name, fit in zip(tensors, on_all_cores(fits, tensors), strict=True) if not fit]
     if large:  # or NaN, which is no number's equal or less
         raise JaxalignError(
             f"{', '.join(large[:5])}: NaN or values above {limit:g} do not fit {jnp.dtype(dtype).name}"

@@ -134,9 +134,15 @@ def fill(views: Iterable[np.ndarray], tensor: StoredTensor) -> None:
 
 
 def aligned_zeros(shape: Shape) -> np.ndarray:
-    """float32 zeros where XLA takes memory over as it is."""
+    """float32 zeros where XLA takes memory over as it is; raises JaxalignError where there is none."""
     size = 4 * math.prod(shape)
-    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    try:
+        memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    except (MemoryError, ValueError) as error:  # the latter for more than NumPy can count
+        raise JaxalignError(
+            f"there is no memory for the {size:,} bytes of an array of shape {shape}; the file is damaged, or"
+            " the model needs a larger machine"
+        ) from error
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].view(np.float32).reshape(shape)
 

@@ -85,7 +85,14 @@ def _traced_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
     side = config.image.image_size
     pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     tokens = None if config.text is None else jax.ShapeDtypeStruct((1, config.text.context), jnp.int32)
-    variables = jax.eval_shape(TwoTowers(config).init, jax.random.key(0), pixels, tokens)
+    try:
+        variables = jax.eval_shape(TwoTowers(config).init, jax.random.key(0), pixels, tokens)
+    except OverflowError as error:
+        towers = [vars(tower) for tower in (config.image, config.text) if tower is not None]
+        largest = max(size for tower in towers for size in tower.values() if isinstance(size, int))
+        raise JaxalignError(
+            f"a tower with a size of {largest:,} cannot be computed: a damaged file?"
+        ) from error
     return {name: leaf.shape for name, leaf in flatten(variables["params"]).items()}
 
 

@@ -1,6 +1,8 @@
 """big_vision's `.npz` checkpoints, both ways."""
 
 import dataclasses
+import io
+import zipfile
 from pathlib import Path
 
 import jax
@@ -107,6 +109,22 @@ def test_damaged_and_pickled_files(tensors, tmp_path):
             big_vision.read(path)
     np.savez(path, x=np.array([{}], object))
     with pytest.raises(JaxalignError, match="allow_pickle=False"):
+        big_vision.read(path)
+
+
+@pytest.mark.parametrize("rows", [10**10, 10**17])
+def test_a_header_with_an_absurd_size(tensors, tmp_path, rows):
+    path = write(tmp_path / "m.npz", tensors)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    header = io.BytesIO()
+    width = tensors["txt/Embed_0/embedding"].shape[1]
+    facts = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(header, facts)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"txt/Embed_0/embedding.npy": header.getvalue()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(JaxalignError, match=rf"m\.npz: a tower with a size of {rows:,} cannot"):
         big_vision.read(path)
 
 

@@ -98,6 +98,9 @@ def test_where_saving_is_refused(clip, tmp_path):
     large = dataclasses.replace(clip, params={**clip.params, "t": jnp.array([1e6])})
     with pytest.raises(JaxalignError, match="t: NaN or values above 65504 do not fit float16"):
         ja.save(large, tmp_path / "m", dtype=jnp.float16)
+    broken = dataclasses.replace(clip, params={**clip.params, "t": jnp.array([jnp.nan])})
+    with pytest.raises(JaxalignError, match="t: NaN or values above"):
+        ja.save(broken, tmp_path / "m", dtype=jnp.float32)
     short = dataclasses.replace(clip, params={"t": clip.params["t"]})
     with pytest.raises(JaxalignError, match="the tensors of these parameters do not fit"):
         ja.save(short, tmp_path / "m")

@@ -81,6 +81,12 @@ def test_memory_is_taken_over(shape):
     np.testing.assert_array_equal(array, out)
 
 
+@pytest.mark.parametrize("shape", [(1 << 30, 1 << 20), (1 << 40, 1 << 40)])
+def test_no_memory_is_said(shape):
+    with pytest.raises(JaxalignError, match=r"there is no memory for the [0-9,]+ bytes"):
+        aligned_zeros(shape)
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("legacy", [False, True])
 def test_views_as_pytorch_saves_them(legacy, tmp_path):

@@ -58,7 +58,7 @@ BIG_VISION = Table(
 
 
 def plain_names(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors of a file without `params/`, or what a training checkpoint holds besides."""
+    """The model's tensors, their names without the `params/` under which training checkpoints have them."""
     if any(name.startswith(PREFIX) for name in tensors):
         tensors = {k.removeprefix(PREFIX): v for k, v in tensors.items() if not k.startswith(IGNORED)}
     return dict(tensors)
