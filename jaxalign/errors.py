@@ -1,11 +1,24 @@
 """The one exception that jaxalign raises for bad input."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Control characters, which a terminal would obey, line ends, what reverses the order of a text, and half
+# surrogates, which stand for bytes of file names that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class JaxalignError(ValueError):
     """Bad input: the message is one line that says what was got, what was expected, and what to do."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """`text` as one line that can be written anywhere: names that come from files may hold anything."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str], hint: str = "") -> JaxalignError:

@@ -1,0 +1,68 @@
+"""Files that others made: only regular ones are opened, and no more of them is read than a stated limit."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jaxalign.errors import JaxalignError
+
+JSON_LIMIT = 16 << 20  # bytes; tokenizers, whose vocabularies are larger, have a limit of their own
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """`path`, or what it links to, opened for reading its bytes.
+
+    Raises:
+      JaxalignError: a file that cannot be opened, or what is none: a folder, a pipe, a socket or a device.
+        It is not waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # the latter for a name with a NUL
+        raise cannot_read(path, error) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise JaxalignError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'a device')}; expected a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """The bytes of the regular file `path`, of which there are at most `limit`; JaxalignError otherwise."""
+    with open_regular(path) as file:
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise cannot_read(path, error) from error
+    if len(content) > limit:
+        raise JaxalignError(
+            f"{path} has more than {limit:,} bytes, the limit for such a file; a damaged file?"
+        )
+    return content
+
+
+def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
+    """What the JSON file `path` says, with or without a byte order mark.
+
+    Raises:
+      JaxalignError: a file that `read_limited` refuses, or one that is no JSON in UTF-8 or nested too deeply.
+    """
+    content = read_limited(path, limit)
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise JaxalignError(
+            f"{path} is nested too deeply to be a file of its kind; a damaged file?"
+        ) from error
+    except ValueError as error:
+        raise JaxalignError(f"{path} is not JSON: {error}") from error
+
+
+def cannot_read(path: Path, error: Exception) -> JaxalignError:
+    """The error for what the system says of `path`."""
+    return JaxalignError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}")
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
