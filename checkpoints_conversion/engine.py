@@ -143,7 +143,8 @@ def plan(
                 _check(step, found[step.source], wanted, problems)
             steps.append(step)
     ignored = re.compile("|".join(f"(?:{name})" for name in table.ignored) or r"(?!)")
-    left = sorted(name for name in left - sources if not ignored.fullmatch(name))
+    left = {name for name in left - sources if not found[name].is_object}
+    left = sorted(name for name in left if not ignored.fullmatch(name))
     unfilled = [f"nothing for {path}" for path in sorted(wanted.keys() - filled)]
     problems["missing"] += unfilled
     near = {name: get_close_matches(name, problems["missing"], 1, 0.8) for name in left[:_MENTIONED]}
@@ -200,8 +201,10 @@ def _check(
 ) -> None:
     if source.dtype not in STORED_DTYPES:
         problems["of a wrong dtype"].append(
-            f"{step.source} is {source.dtype}, expected {'/'.join(STORED_DTYPES)}"
+            f"{step.source} is {source.dtype:.200}, expected {'/'.join(STORED_DTYPES)}"
         )
+    if source.is_object:  # of no shape either
+        return
     absent = [path for path in step.targets if path not in wanted]
     if absent:
         problems["misshapen"].append(f"{step.source} also fills {', '.join(absent)}, which the model has not")

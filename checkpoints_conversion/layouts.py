@@ -1,8 +1,11 @@
 """Files and folders that checkpoints come in: which file holds the weights, and which the facts."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import CONFIG, INDEX, OPEN_CLIP_CONFIG
@@ -26,7 +29,9 @@ READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
     ".pth": read_torch,
     ".bin": read_torch,
 }
-_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
+_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's, in any order
+_MOST_TENSORS, _LONGEST_NAME = 100_000, 1000  # in a file, and in characters
+_MOST_UNPACKED, _SMALL = 16, 64 << 20  # times the bytes of the file, and bytes that any file may have
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,35 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     Raises:
       JaxalignError: a damaged or missing file.
     """
-    tensors = _read_index(path) if path.name.endswith(INDEX) else READERS[path.suffix](path)
-    if not tensors:
+    tensors = _read_index(path) if path.name.endswith(INDEX) else _read_file(path)
+    names = [name for name, tensor in tensors.items() if not tensor.is_object]
+    if not names:
         raise JaxalignError(f"{path} holds no tensors; expected the weights of a model")
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    prefix = ""
+    while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), ""):
+        prefix += more
+    objects = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if tensor.is_object}
+    return objects | {name.removeprefix(prefix): tensors[name] for name in names}
+
+
+def _read_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of one file: not too many, of names that can be shown, not much larger than the file."""
+    found = READERS[path.suffix](path)
+    if len(found) > _MOST_TENSORS:
+        raise JaxalignError(f"{path} holds {len(found):,} tensors; expected at most {_MOST_TENSORS:,}")
+    if (longest := max(map(len, found), default=0)) > _LONGEST_NAME:
+        raise JaxalignError(
+            f"{path} has a name of {longest:,} characters; expected at most {_LONGEST_NAME:,}"
+        )
+    tensors = [tensor for tensor in found.values() if not tensor.is_object]
+    unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in tensors)
+    size = path.stat().st_size
+    if unpacked > _MOST_UNPACKED * size + _SMALL:
+        raise JaxalignError(
+            f"the tensors of {path} have {unpacked:,} bytes, and the file {size:,}; expected at most"
+            f" {_MOST_UNPACKED} times as many: a damaged file? If not, save it uncompressed and without views"
+        )
+    return found
 
 
 def _read_index(path: Path) -> dict[str, StoredTensor]:
@@ -115,10 +142,11 @@ def _read_index(path: Path) -> dict[str, StoredTensor]:
     for file in files:
         if Path(file).name != file or Path(file).suffix not in READERS:
             raise JaxalignError(f"{path} names the file {file!r:.80}; expected a weights file beside it")
-        found = READERS[Path(file).suffix](path.parent / file)
+        found = _read_file(path.parent / file)
         stated = {name for name in index.values if index.values[name] == file}
+        found = {name: tensor for name, tensor in found.items() if not tensor.is_object}
         if stated != set(found):
             wrong = ", ".join(sorted(stated ^ set(found))[:5])
-            raise JaxalignError(f"{path} and {file} disagree about {wrong}; fetch both again")
+            raise JaxalignError(f"{path} and {file} disagree about {wrong:.300}; fetch both again")
         tensors |= found
     return tensors

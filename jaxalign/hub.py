@@ -1,10 +1,10 @@
 """Checkpoints on the Hugging Face hub: the files of one that `load` needs, from the cache or the network."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 from jaxalign.tokenization import TOKENIZER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
@@ -49,13 +49,15 @@ def fetch_checkpoint(repository: str, revision: str | None) -> Path:
 
 
 def _fetch_shards(index: Path, fetch: Callable[[str], Path | None]) -> None:
-    try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JaxalignError(f"{index} is damaged: {error!r:.80}; delete it and load again") from error
-    missing = [str(file) for file in files if not isinstance(file, str) or fetch(file) is None]
+    said = read_json(index)
+    places = said.get("weight_map") if isinstance(said, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise JaxalignError(
+            f"{index} is damaged: no weight_map from names to files; delete it and load again"
+        )
+    missing = [file for file in sorted(set(places.values())) if fetch(file) is None]
     if missing:
-        raise JaxalignError(f"{index} names {', '.join(missing[:5])}, which cannot be fetched")
+        raise JaxalignError(f"{index} names {', '.join(missing[:5]):.400}, which cannot be fetched")
 
 
 class _Fetch:

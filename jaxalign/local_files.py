@@ -3,15 +3,16 @@
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from jaxalign.errors import JaxalignError
 
 JSON_LIMIT = 16 << 20  # bytes; tokenizers, whose vocabularies are larger, have a limit of their own
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """`path`, or what it links to, opened for reading its bytes.
 
     Raises:
