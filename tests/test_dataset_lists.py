@@ -276,7 +276,7 @@ def test_plain_data(tmp_path):
 def test_a_pickle_beyond_the_limit_and_a_pipe(tmp_path, monkeypatch):
     monkeypatch.setattr(restricted_pickle, "LIMIT", 100)
     (tmp_path / "gnd.pkl").write_bytes(pickle.dumps("x" * 200))
-    refused(lambda: read_plain_pickle(tmp_path / "gnd.pkl"), "more than 100 bytes")
+    refused(lambda: read_plain_pickle(tmp_path / "gnd.pkl"), "(more than|at most) 100")
     os.mkfifo(tmp_path / "pipe.pkl")
     refused(lambda: read_plain_pickle(tmp_path / "pipe.pkl"), "is a pipe; expected a file")
 

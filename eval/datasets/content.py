@@ -140,8 +140,7 @@ def read_json(record: DatasetRecord, path: Path) -> Any:
       JaxalignError: no regular file, or one that is too large, not JSON, or has a name twice in an object.
     """
     try:
-        size = path.stat().st_size if path.exists() else 0
-        content = read_limited(path, min(size, JSON_LIMIT)).decode("utf-8-sig")
+        content = read_limited(path, JSON_LIMIT).decode("utf-8-sig")
         return json.loads(content, object_pairs_hook=_without_duplicates)
     except JaxalignError as error:
         raise JaxalignError(f"{record.name}: {error}; get the file again") from error
