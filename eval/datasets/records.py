@@ -59,6 +59,7 @@ class DatasetRecord:
       pictures: whether there are any; else there are captions only.
       in_memory: whether `load_split` decodes all pictures at once: they are few, small and of one size.
       in_place: whether it is read where it is, without being prepared.
+      reading: of a folder of images, what its subfolders are taken for; to be said to whoever asks for it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DatasetRecord:
     pictures: bool = True
     in_memory: bool = False
     in_place: bool = False
+    reading: str = ""
 
     @property
     def is_embedded(self) -> bool:
