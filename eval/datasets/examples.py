@@ -13,9 +13,10 @@ import numpy as np
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .catalogue import JOINED, READINGS, find_dataset
-from .index import Index, read_index
+from .index import Index, index_file, read_index
 from .pictures import Pictures, decode
 from .preparation import READ_ERRORS, damaged, prepare
+from .prepared_content import content_digest
 from .records import DatasetRecord
 
 BLOCK = 256  # examples that a thread reads and decodes at a time
@@ -202,7 +203,16 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
         captions=index.captions,
         file_names=index.file_names,
         ground_truth=index.ground_truth,
+        content=content_digest(folder, split, prepared_files(record, builder, split, folder)),
+        same=tuple((record.name, name) for name in index.file_names),  # unique in the data set
     )
+
+
+def prepared_files(record: DatasetRecord, builder: Any, split: str, folder: Path) -> list[Path]:
+    """All files that decide what a split of a prepared copy holds."""
+    shards = [Path(os.fspath(path)) for path in builder.info.splits[split].filepaths]
+    beside = [index_file(folder, split), *(folder / f"{task}.labels.txt" for task in record.tasks)]
+    return [*shards, *(path for path in beside if path.is_file())]
 
 
 def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
