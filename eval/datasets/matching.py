@@ -1,9 +1,10 @@
 """Two sets of examples side by side: labels are compared by their names, examples by what they are."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 import numpy as np
 
+from eval.protocols.own import padded
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .content import UNLABELLED
@@ -49,32 +50,4 @@ def own_positions(query: Examples, gallery: Examples) -> np.ndarray:
     for row, identity in enumerate(gallery.identities):
         if identity in wanted:
             places.setdefault(identity, []).append(row)
-    return _padded([places.get(identity, ()) for identity in query.identities])
-
-
-def renumber_own(own: np.ndarray, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """`own` for the queries at `queries` `[k]` and the gallery items at `items`, ascending `[l]`, alone."""
-    chosen = own[queries]
-    at = np.minimum(np.searchsorted(items, chosen), max(len(items) - 1, 0))
-    kept = (chosen >= 0) & (items[at] == chosen)
-    return _padded([row[there] for row, there in zip(at, kept, strict=True)])
-
-
-def exclusion(own: np.ndarray) -> bool | np.ndarray:
-    """What `exclude_self` of `ja.retrieval_metrics` takes for `own`; False where no query is there."""
-    if (own < 0).all():
-        return False
-    return own[:, 0] if own.shape[1] == 1 and (own >= 0).all() else own
-
-
-def count_own(own: np.ndarray) -> int:
-    """How many queries are in the gallery."""
-    return int((own >= 0).any(axis=1).sum())
-
-
-def _padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
-    width = max(1, max(map(len, rows), default=0))
-    padded = np.full((len(rows), width), -1, np.int32)
-    for row, positions in zip(padded, rows, strict=True):
-        row[: len(positions)] = positions
-    return padded
+    return padded([places.get(identity, ()) for identity in query.identities])

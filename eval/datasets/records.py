@@ -111,7 +111,12 @@ class DatasetRecord:
         return getattr(importlib.import_module(module), name)
 
     def folder(self, data_dir: str | os.PathLike | None = None) -> Path:
-        """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`)."""
+        """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`); or what is read in place."""
+        if self.reading:
+            return Path(self.source)
+        if self.in_place:
+            name, _, version = self.tfds.rpartition(":")
+            return data_root(data_dir) / name / version
         return data_root(data_dir) / self.builder_name / self.version
 
     def is_prepared(self, data_dir: str | os.PathLike | None = None) -> bool:

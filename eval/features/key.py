@@ -97,9 +97,14 @@ def make_key(
         modality=modality,
         dtype=np.dtype(model.dtype).name,
         tokenizer="" if modality == "image" and is_pre else tokenizer_digest(model.tokenizer),
-        precision=str(jax.config.jax_default_matmul_precision or "default"),
+        precision=product_precision(),
         **further,
     )
+
+
+def product_precision() -> str:
+    """What JAX is configured to multiply in, `default` where it is not."""
+    return str(jax.config.values["jax_default_matmul_precision"] or "default")
 
 
 def spec_digest(model: DualEncoder) -> str:

@@ -285,18 +285,15 @@ def _read_header(files: Any, url: str, key: FeatureKey) -> dict[str, Any] | None
 
 def _read_examples(files: Any, url: str, rows: int) -> dict[str, Any]:
     found = _read_json(files, url, "examples.json")
-    lists = [found.get("ids"), *_values(found.get("labels"))] if isinstance(found, dict) else [None]
-    kinds = (str, *[int] * (len(lists) - 1))
-    if not all(
-        isinstance(values, list) and len(values) == rows and all(type(value) is kind for value in values)
-        for values, kind in zip(lists, kinds, strict=True)
-    ):
+    ids, labels = (found.get("ids"), found.get("labels")) if isinstance(found, dict) else (None, None)
+    lists = labels.values() if isinstance(labels, dict) else [None]
+    if not _is_list(ids, str, rows) or not all(_is_list(values, int, rows) for values in lists):
         raise _damaged(url, "examples.json", f"expected ids and labels of {rows} examples")
     return found
 
 
-def _values(labels: Any) -> list[Any]:
-    return list(labels.values()) if isinstance(labels, dict) else [None]
+def _is_list(values: Any, kind: type, length: int) -> bool:
+    return isinstance(values, list) and len(values) == length and all(type(value) is kind for value in values)
 
 
 def _damaged(url: str, name: str, reason: str) -> JaxalignError:
