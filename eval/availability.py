@@ -66,8 +66,10 @@ def find_dataset_copy(
     from eval.datasets import source_root
 
     folder = record.folder(data_dir)
-    if record.is_prepared(data_dir):
+    if record.is_prepared(data_dir) and folder.is_dir():
         return Availability("prepared", folder)
+    if record.in_place:
+        return Availability("missing", folder, f"prepare {record.tfds} with TFDS, in ArrayRecord: {folder}")
     sources = source_root(data_dir, source_dir)
     missing = [source for source in record.missing_sources(sources) if source.required]
     if not missing:

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, host_features
 from jaxalign.ranking import RankStatistics, rank_statistics
+from jaxalign.relevance import Relevance
 from jaxalign.relevance import relevance_from_labels as relevance_from_labels
 from jaxalign.relevance import relevance_from_table
 
@@ -44,7 +45,8 @@ def retrieval_metrics(
       relevant: instead of labels, bool `[q, g]` or one list of gallery positions per query.
       ignore: items that are junk for a query, in the same two forms: they leave its gallery, relevant or not.
       exclude_self: whether query i is gallery item i and leaves its own gallery; needs q = g. Where only some
-        gallery items are queries, the position of each query in the gallery instead, integers `[q]`.
+        gallery items are queries, the position of each query in the gallery instead, integers `[q]`; where a
+        query may be there several times or not at all, `[q, m]`, filled up with -1.
       recall_at: depths k, 1 to g, for which `recall_at_k` is returned.
       block_size: queries scored at a time, by default what fits a few MiB; the numbers do not depend on it.
       dtype: float32, or bfloat16, to which unit vectors are then rounded before the product.
@@ -65,7 +67,8 @@ def retrieval_metrics(
 
     Raises:
       JaxalignError: shapes, widths or lengths that do not fit, empty, NaN or infinite features, labels of
-        different kinds, positions or depths out of range, or no query with a positive.
+        different kinds, positions or depths out of range, no query with a positive, or the protocol
+        "reference" where some queries are in the gallery and others are not.
     """
     if protocol not in _PROTOCOLS:
         raise unknown_name("protocol", protocol, _PROTOCOLS)
@@ -87,7 +90,7 @@ def retrieval_metrics(
         gallery,
         relevance,
         depths=recall_at,
-        extra_depth=int(reference and relevance.self_index is not None),
+        extra_depth=extra_depth(relevance) if reference else 0,
         block_size=block_size,
         dtype=dtype,
         mesh=mesh,
@@ -103,6 +106,24 @@ def retrieval_metrics(
         **{name: mean_percent(ranks, values, reference) for name, values in means.items()},
         "queries_without_positives": without if isinstance(without, Tracer) else int(without),
     }
+
+
+def extra_depth(relevance: Relevance) -> int:
+    """By how much the mAP@R of the published code goes beyond R: by one where the queries leave the gallery.
+
+    Raises:
+      JaxalignError: some leave it and others are not in it, which that code does not know.
+    """
+    itself = relevance.self_index
+    if itself is None or isinstance(itself, Tracer):
+        return int(itself is not None)
+    inside = int((itself >= 0).sum())
+    if 0 < inside < len(itself):
+        raise JaxalignError(
+            f"{inside} of {len(itself)} queries are in the gallery; expected all or none of them with the"
+            " protocol 'reference', whose mAP@R is not defined otherwise: take the protocol 'paper'"
+        )
+    return int(inside > 0)
 
 
 def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -> dict[str, Any]:

@@ -107,11 +107,6 @@ class Classify:
         runs = measure_classification(workspace, model, pair, classifying)
         if not is_first():
             return
-        if pair.train_split == pair.test_split and set(self.classifiers) != {"zero-shot"}:
-            print(
-                f"Note: the pictures of {pair.test_split} are classified by means and draws they are part"
-                " of, which flatters all but zero-shot; give --train and --test where there are other splits"
-            )
         print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)
 

@@ -91,9 +91,12 @@ class Embed:
         from eval.datasets import find_dataset, load_split
         from eval.distributed import is_first
         from eval.features import image_features
+        from eval.stages import Stages
 
         name = self.dataset or "emoji-scenes"
         record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
+        if record.reading and is_first():
+            Stages().note(record.reading)
         model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
         examples = load_split(record, self.split or record.test or record.gallery, self.data_dir)
         watch = Watch()
@@ -189,11 +192,11 @@ def describe(
     from eval.features import default_store, make_key
     from eval.features.store import store_url
 
-    key = make_key(model, examples.dataset, examples.version, examples.split, "image")
+    key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     return {
         "model": model.name,
         "dataset": examples.dataset,
-        "version": examples.version,
+        "version": examples.state,
         "split": examples.split,
         "dtype": np.dtype(model.dtype).name,
         "store": store_url(default_store() if store is None else store, key),

@@ -19,7 +19,10 @@ ModelName = Annotated[
 DatasetName = Annotated[
     str,
     tyro.conf.arg(
-        metavar="NAME", help="A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for pictures."
+        metavar="NAME",
+        help="A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the classes,"
+        " or where all have names of splits (train, val, test and the like, in any case) splits with the classes"
+        " below them; classes:PATH and splits:PATH say which.",
     ),
 ]
 RunFolder = Annotated[
@@ -219,6 +222,31 @@ def describe_left_out(runs: Sequence["Run"]) -> list[str]:
     return lines
 
 
+def describe_versions(runs: Sequence["Run"]) -> list[str]:
+    """A line for the runs that were there already and come from other versions of what they stand on."""
+    from eval.runs import package_versions
+
+    now = package_versions()
+    differing: dict[str, int] = {}
+    for run in runs:
+        others = [
+            f"{name} {v} (now {now[name]})" for name, v in run.versions.items() if now.get(name, v) != v
+        ]
+        if others:
+            told = ", ".join(others)
+            differing[told] = differing.get(told, 0) + 1
+    return [f"{count} of the runs were measured earlier, with {told}" for told, count in differing.items()]
+
+
+def describe_counts(metrics: Any, gallery: str = "in the gallery") -> str:
+    """How many queries and items there are, and how many queries are among the items."""
+    said = f"{metrics['queries']} queries, {metrics['gallery']} {gallery}"
+    own = metrics.get("queries_in_gallery", 0)
+    if not own:
+        return said
+    return f"{said}, {'each query' if own == metrics['queries'] else f'{own} queries'} left out of its own"
+
+
 def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
     """Write the results as JSON where that was asked for, and say where everything is."""
     from .output import write_json
@@ -227,6 +255,8 @@ def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ())
     write_json(command.json, content)
     for file in files:
         print(f"Wrote {file}")
-    for line in describe_left_out(runs):
+    for line in (*describe_left_out(runs), *describe_versions(runs)):
         print(line)
+    for note in dict.fromkeys(note for run in runs for note in run.notes):
+        print(f"Note: {note}")
     print(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")

@@ -193,6 +193,8 @@ def print_reproduction(found: Any, files: list[Path]) -> None:
         for line in lines_of(block, found.table.digits):
             drawn.add_row(*map(Text, line))
         console.print(drawn)
+    for note in found.notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
     for missing, count in found.missing:
         console.print(Text(f"missing: {missing.what}, for {count} cells: {missing.advice}"), soft_wrap=True)
     for outcome in found.failed:

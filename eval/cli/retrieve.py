@@ -39,9 +39,9 @@ class Retrieve:
     """Retrieve pictures by pictures with one or several methods, and print mAP and its kin in percent.
 
     Methods: image-image, pre, whitened, isoclip, isoclip-auto, pca, pca-mean, and oti, which optimises each
-    query. Where queries and gallery are one split, a query is left out of its own gallery. ROxford and RParis
-    are measured by their own protocol. The gain in mAP is against the first method, with its standard error
-    over the queries.
+    query. A query that is in the gallery is left out of its own, whatever the splits are called. ROxford and
+    RParis are measured by their own protocol. The gain in mAP is against the first method, with its standard
+    error over the queries.
 
     Examples:
       jaxalign retrieve
@@ -84,7 +84,14 @@ class Retrieve:
         from eval.measurements.retrieve import Retrieving, measure_image_retrieval
         from eval.protocols.methods import Inverting, check_methods
 
-        from .measuring import method_options, open_workspace, print_table, report_runs, retrieval_rows
+        from .measuring import (
+            describe_counts,
+            method_options,
+            open_workspace,
+            print_table,
+            report_runs,
+            retrieval_rows,
+        )
 
         workspace = open_workspace(self)
         model = workspace.load_model(self.model, self.layout)
@@ -100,9 +107,7 @@ class Retrieve:
             for protocol in ("image-retrieval", "text-image"):
                 shown = [run for run in of_task if run.protocol == protocol]
                 if shown:
-                    counts = (
-                        f"{shown[0].metrics['queries']} queries, {shown[0].metrics['gallery']} in the gallery"
-                    )
+                    counts = describe_counts(shown[0].metrics)
                     about = f"{model.name} on {self.dataset}" + (f", {task}" if task else "")
                     texts = "captions" if pair.has_captions_alone else "names"
                     what = f"{texts} find pictures, " if protocol == "text-image" else ""

@@ -66,7 +66,6 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from eval.datasets import find_dataset
         from eval.distributed import is_first
         from eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
         from eval.plots import draw_sweeps, save
@@ -77,8 +76,13 @@ class Sweep:
 
         workspace = open_workspace(self)
         model = workspace.load_model(self.model, self.layout)
-        record = find_dataset(self.dataset)
-        others = [name for name in dict.fromkeys(self.apply_to) if find_dataset(name).name != record.name]
+        record, known = workspace.find_dataset(self.dataset), set()
+        others = []  # each once, however it is spelled
+        for name in self.apply_to:
+            other = workspace.find_dataset(name).name
+            if other not in known | {record.name}:
+                known.add(other)
+                others.append(name)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
         split = self.query or (record.train if record.is_embedded and not record.in_place else "")
         sweeping = Sweeping(

@@ -66,7 +66,14 @@ class TextRetrieve:
         from eval.measurements.retrieve import Retrieving, measure_text_retrieval
         from eval.protocols.methods import Inverting, check_methods
 
-        from .measuring import method_options, open_workspace, print_table, report_runs, retrieval_rows
+        from .measuring import (
+            describe_counts,
+            method_options,
+            open_workspace,
+            print_table,
+            report_runs,
+            retrieval_rows,
+        )
 
         workspace = open_workspace(self)
         model = workspace.load_model(self.model, self.layout)
@@ -77,6 +84,6 @@ class TextRetrieve:
         runs = measure_text_retrieval(workspace, model, pair, retrieving)
         if not is_first():
             return
-        counts = f"{runs[0].metrics['queries']} queries, {runs[0].metrics['gallery']} captions"
+        counts = describe_counts(runs[0].metrics, "captions")
         print_table(f"{model.name} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
         report_runs(self, runs)

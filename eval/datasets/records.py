@@ -59,6 +59,7 @@ class DatasetRecord:
       pictures: whether there are any; else there are captions only.
       in_memory: whether `load_split` decodes all pictures at once: they are few, small and of one size.
       in_place: whether it is read where it is, without being prepared.
+      reading: of a folder of images, what its subfolders are taken for; to be said to whoever asks for it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DatasetRecord:
     pictures: bool = True
     in_memory: bool = False
     in_place: bool = False
+    reading: str = ""
 
     @property
     def is_embedded(self) -> bool:
@@ -109,7 +111,12 @@ class DatasetRecord:
         return getattr(importlib.import_module(module), name)
 
     def folder(self, data_dir: str | os.PathLike | None = None) -> Path:
-        """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`)."""
+        """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`); or what is read in place."""
+        if self.reading:
+            return Path(self.source)
+        if self.in_place:
+            name, _, version = self.tfds.rpartition(":")
+            return data_root(data_dir) / name / version
         return data_root(data_dir) / self.builder_name / self.version
 
     def is_prepared(self, data_dir: str | os.PathLike | None = None) -> bool:

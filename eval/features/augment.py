@@ -108,7 +108,7 @@ def subset_features(
             "flip": 0.5,
             "seed": augmentation,
         }
-    key = make_key(model, examples.dataset, examples.version, examples.split, "image", options=options)
+    key = make_key(model, examples.dataset, examples.state, examples.split, "image", options=options)
     root = default_store() if store is None else store
     labels = dict(chosen.labels)
     found = FeatureStore.open(root, key, chosen.ids, labels, model.config.image.width)

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, get_args
 import jax
 import numpy as np
 
-from eval.distributed import own_share, wait_for_all
+from eval.distributed import as_first, own_share, wait_for_all
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.sharding import AXIS, data_mesh, divide_rows, shard_parameters
@@ -103,7 +103,7 @@ def embed_images(
     empty = np.zeros((size, size, 3), np.float32)
     # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
     forward = lambda params, pixels: model.apply_image(params, pixels, projected=False)
-    missing = lambda: store.missing(left_out=unreadable == "fail")
+    missing = lambda among: store.missing(left_out=unreadable == "fail", among=among)
     with warnings.catch_warnings():  # of Pillow, for pictures of 90 to 180 megapixels; it refuses larger ones
         warnings.filterwarnings("ignore", "Image size", RuntimeWarning)
         tower = Tower(forward, model.params, "img")
@@ -132,7 +132,8 @@ def embed_texts(
     tokens = model.require_tokenizer()(texts)
     forward = lambda params, ids: model.apply_text(params, ids, projected=False)
     tower = Tower(forward, model.params, "txt")
-    return _fill(store, store.missing, tokens.__getitem__, tokens[0], tower, batch_size, 1, advance)
+    missing = lambda among: store.missing(among=among)
+    return _fill(store, missing, tokens.__getitem__, tokens[0], tower, batch_size, 1, advance)
 
 
 class Tower:
@@ -153,7 +154,7 @@ class Tower:
 
 def _fill(
     store: FeatureStore,
-    find_missing: Callable[[], list[int]],
+    find_missing: Callable[[list[int] | None], list[int]],
     prepare: Callable[[int], np.ndarray | None],
     empty: np.ndarray,
     tower: Tower,
@@ -164,9 +165,13 @@ def _fill(
     for name, number in (("batch_size", batch_size), ("threads", threads)):
         if number < 1:
             raise JaxalignError(f"{name} is {number}; expected 1 or more")
+    missing = find_missing(None)
+    if as_first(not missing):  # whoever only reads waits for nobody, and need not be able to write
+        advance(store.rows)
+        return Embedded(0, 0, ())
     with ExitStack() as stack:
         stack.enter_context(store.locked())
-        missing = find_missing()
+        missing = find_missing(missing)
         mine = own_share(missing, "missing chunks")
         all_examples, examples = (sum(len(store.rows_of(c)) for c in chunks) for chunks in (missing, mine))
         advance(store.rows - all_examples)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
-from eval.protocols import Result
+from eval.datasets.matching import own_positions
+from eval.protocols import Result, own
 from eval.protocols.classification import nearest_class_mean
 from eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
 from eval.protocols.heads import image_embeddings
@@ -81,18 +83,18 @@ def measure_classification(
     runs = []
     for classifier in dict.fromkeys(classifying.classifiers):
         if classifier == ZERO_SHOT:
-            settings = facts | {"classifier": ZERO_SHOT, "templates": classifying.templates}
+            settings = facts | {"classifier": ZERO_SHOT} | pair.text_settings(classifying.templates)
             runs.append(workspace.measure("classification", settings, classes.zero_shot))
             continue
         for method in methods:
-            settings = facts | {"train": pair.train_split, "classifier": classifier} | method.to_json()
+            settings = facts | pair.train_settings | {"classifier": classifier} | method.to_json()
             if classifier == NCM:
                 runs.append(workspace.measure("classification", settings, lambda m=method: classes.ncm(m)))
                 continue
             chosen = replace(
                 classifying.few_shot, classifier=classifier, normalize=not classes.is_left_unscaled(method)
             )
-            settings |= _few_shot_settings(chosen, classifying)
+            settings |= classes.few_shot_settings(chosen)
             compute = lambda m=method, c=chosen: classes.few_shot(m, c)
             runs.append(workspace.measure("few-shot", settings, compute))
     return runs
@@ -120,14 +122,16 @@ class Classes:
         found = nearest_class_mean(
             embed(train), train_labels, embed(test), test_labels, pair.num_classes, mesh=self.mesh
         )
-        return naming_left_out(found, pair.read_train, pair.read_test)
+        return self._with_note(
+            naming_left_out(found, pair.read_train, pair.read_test), "the class means are of"
+        )
 
     def few_shot(self, method: Method, settings: FewShotSettings) -> Result:
         pair, classifying = self.pair, self.classifying
         choose = lambda labels: drawn_rows(labels, pair.num_classes, settings)
         drawn = pair.draw(choose, classifying.augmentation)
         test, test_labels = pair.test_pre_and_labels
-        held_out = self._held_out() if classifying.tune else None
+        held_out = self.held_out if classifying.tune else None
         weights, bank = None, None
         if settings.with_text:
             weights = text_weights(pair.prompts(classifying.templates))
@@ -159,7 +163,39 @@ class Classes:
         if drawn.left_out:
             origin = f"{pair.train.dataset}/{pair.train.split}"
             found = replace(found, left_out={**found.left_out, origin: drawn.left_out})
+        return self._with_note(found, "the shots are drawn from")
+
+    def few_shot_settings(self, settings: FewShotSettings) -> dict[str, Any]:
+        """The part of a run's settings that few-shot classifiers add."""
+        classifying = self.classifying
+        found: dict[str, Any] = {
+            "with_text": settings.with_text,
+            "shots": list(settings.shots),
+            "seeds": list(settings.seeds),
+            "normalize": settings.normalize,
+            "augmentation": classifying.augmentation,
+            "tuned": classifying.tune,
+            "options": dict(settings.options),
+        }
+        if classifying.tune:
+            found["val_version"] = self.held_out.test.state
+        if settings.with_text:
+            found |= self.pair.text_settings(classifying.templates)
+        if settings.classifier == "coder" and "ensemble" in self.pair.record.templates:
+            found["bank"] = self.pair.text_settings("ensemble")["prompts"]
         return found
+
+    def _with_note(self, result: Result, used: str) -> Result:
+        """`result`, and how many of the test images are among the training images that `used`."""
+        pair, known = self.pair, self.pair.trained_on
+        metrics = {**result.metrics, "test_in_train": known}
+        if not known:
+            return replace(result, metrics=metrics)
+        note = (
+            f"{known:,} of the {len(pair.test_pre_and_labels[1]):,} test images are among the training images"
+            f" that {used}, which flatters the accuracy; give --train and --test that share none"
+        )
+        return replace(result, metrics=metrics, notes=[*result.notes, note])
 
     def is_left_unscaled(self, method: Method) -> bool:
         """Whether what `method` projects stays as long as it then is."""
@@ -174,16 +210,28 @@ class Classes:
         length = np.linalg.norm(np.asarray(plain), axis=1, keepdims=True)
         return embedded / np.where(length == 0, 1, length)
 
-    def _held_out(self) -> LabelledPair:
+    @cached_property
+    def held_out(self) -> LabelledPair:
         """The pictures that hyper-parameters are chosen on, as the test pictures of a pair."""
         pair = self.pair
-        if "val" not in pair.record.splits or "val" in (pair.train_split, pair.test_split):
+        if "val" not in pair.record.splits:
             raise JaxalignError(
                 f"{pair.record.name} has no validation split to choose hyper-parameters on; leave out --tune"
             )
-        return LabelledPair(
+        found = LabelledPair(
             self.fitting.workspace, self.model, pair.dataset, pair.task, pair.train_split, "val"
         )
+        if found.names != pair.names:
+            raise JaxalignError(f"{found.test.origin} has other classes than {pair.test.origin}")
+        for examples in (pair.train, pair.test):
+            known = own.count(own_positions(found.test, examples))
+            if known:
+                raise JaxalignError(
+                    f"{known:,} of the {len(found.test):,} images of {found.test.origin} are in"
+                    f" {examples.split}, too, so that they are no validation split to choose hyper-parameters"
+                    " on; leave out --tune, or give other splits"
+                )
+        return found
 
 
 def _find(name: str, model: DualEncoder, pair: LabelledPair, classifying: Classifying) -> Method:
@@ -195,24 +243,18 @@ def _find(name: str, model: DualEncoder, pair: LabelledPair, classifying: Classi
 
 def _check_training(pair: LabelledPair, classifying: Classifying) -> None:
     """Raise where the training split has too few pictures of a class."""
+    if set(classifying.classifiers) != {ZERO_SHOT}:
+        lacking = np.setdiff1d(np.arange(pair.num_classes), pair.train_labels)
+        if lacking.size:
+            raise JaxalignError(
+                f"{lacking.size} of {pair.num_classes} classes have no image in {pair.train.origin}"
+                f" ({pair.names[lacking[0]]} for one), so that none can be classified as such; expected some"
+                " of each"
+            )
     if set(classifying.classifiers) & set(FITTERS):
         drawn_rows(pair.train_labels, pair.num_classes, classifying.few_shot)
     elif NCM in classifying.classifiers:
         check_class_labels(pair.train_labels, len(pair.train_labels), pair.num_classes)
-
-
-def _few_shot_settings(settings: FewShotSettings, classifying: Classifying) -> dict[str, Any]:
-    """The part of a run's settings that few-shot classifiers add."""
-    found: dict[str, Any] = {
-        "with_text": settings.with_text,
-        "shots": list(settings.shots),
-        "seeds": list(settings.seeds),
-        "normalize": settings.normalize,
-        "augmentation": classifying.augmentation,
-        "tuned": classifying.tune,
-        "options": dict(settings.options),
-    }
-    return found | ({"templates": classifying.templates} if settings.with_text else {})
 
 
 def sorted_shots(runs: Sequence[Run]) -> list[int]:

@@ -1,14 +1,14 @@
 """`jaxalign retrieve` and `text-retrieve`: every method on the same queries and the same gallery."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 import jaxalign as ja
-from eval.protocols import Result
+from eval.protocols import Result, own
 from eval.protocols.first_results import first_results
 from eval.protocols.heads import image_embeddings, text_embeddings
 from eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
@@ -118,7 +118,7 @@ def _embed_images(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[An
         own = pair.same and pair.distractors is None
         return gallery if own else np.asarray(embed(pair.query_pre)), gallery, None
     query, lost = pair.read_query.examples, pair.read_query.left_out
-    source = (query.dataset, query.version, query.split)
+    source = (query.dataset, query.state, query.split)
     embedded = np.asarray(embed(pair.query_pre))
     inverted = invert_queries(fitting.workspace, pair.model, method, embedded, query.ids, source, lost)
     return inverted.embeddings, gallery, inverted
@@ -132,8 +132,7 @@ def _measure_images(
     if pair.has_ground_truth:
         measure = lambda q: landmark_retrieval(q, gallery, pair.ground_truth, mesh=mesh)
     else:
-        labels = pair.labels(task)
-        exclude = np.arange(len(labels[0])) if pair.same else False
+        labels, exclude = pair.labels(task), own.exclusion(pair.own)
         measure = lambda q: retrieval(q, gallery, *labels, exclude_self=exclude, protocol=protocol, mesh=mesh)
     result = _with_curve(measure, query, inverted)
     first, (queries, items) = first_results(query, gallery, exclude), pair.positions()
@@ -141,7 +140,7 @@ def _measure_images(
         "shown_queries": queries[first["shown_queries"]].astype(np.int32),
         "first_results": items[first["first_results"]].astype(np.int32),
     }
-    return pair.name_left_out(Result(result.metrics, {**result.arrays, **shown}))
+    return pair.name_left_out(replace(result, arrays={**result.arrays, **shown}))
 
 
 def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted | None) -> Result:
@@ -155,7 +154,7 @@ def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted
         "mAP_at_step": np.array([*scores, result.metrics["mAP"]]),
         "losses": inverted.losses.mean(0),
     }
-    return Result(result.metrics, {**result.arrays, **curve})
+    return replace(result, arrays={**result.arrays, **curve})
 
 
 def measure_text_image(
@@ -191,7 +190,8 @@ def measure_text_image(
                 )
                 return pair.name_left_out(found)
 
-            settings = model_settings(model) | pair.settings | {"task": task} | method.to_json()
+            settings = model_settings(model) | pair.settings | pair.text_settings(task) | {"task": task}
+            settings |= method.to_json()
             settings["method"] = "text-image" if method is plain else f"text-image {method.name}"
             runs.append(workspace.measure("text-image", settings, compute))
     return runs
@@ -212,7 +212,7 @@ def measure_text_retrieval(
         if method.inverts:
             ids = [captions.ids[i] for i in captions.queries]
             examples = pair.examples
-            source = (examples.dataset, examples.version, examples.split)
+            source = (examples.dataset, examples.state, examples.split)
             inverted = invert_queries(workspace, model, method, query, ids, source)
             query = inverted.embeddings
         measure = lambda q: text_retrieval(

@@ -8,16 +8,22 @@ from eval.runs import Run
 
 MODEL, DATASET = "model", "dataset"
 METHOD = ("classifier", "method", "modality")  # a run has some of them, or none
-MODEL_DETAILS = ("weights", "layout", "dtype", "embedding_dtype")
+MODEL_DETAILS = ("weights", "spec", "tokenizer", "layout", "dtype", "precision", "embedding_dtype")
 DATASET_DETAILS = (
     "version",
     "query",
     "gallery",
+    "gallery_version",
     "distractors",
+    "distractors_version",
     "split",
     "train",
+    "train_version",
+    "val_version",
     "test",
     "task",
+    "prompts",
+    "bank",
     "unreadable",
 )
 ADDED = ("distractors", "unreadable")  # details that make a difference by being there

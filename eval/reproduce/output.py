@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.json_text import json_text
 from eval.runs import package_versions
 from jaxalign.errors import JaxalignError
 
@@ -125,6 +126,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.model,
         "runs": list(outcome.runs),
         "left_out": {origin: list(names) for origin, names in outcome.left_out.items()},
+        "notes": list(outcome.notes),
     }
 
 
@@ -161,6 +163,8 @@ def to_markdown(reproduction: Reproduction) -> str:
 
 def _lists(reproduction: Reproduction) -> list[str]:
     parts = []
+    if reproduction.notes:
+        parts.append("## Notes\n\n" + "\n".join(f"- {escape(note)}" for note in reproduction.notes))
     if reproduction.missing:
         lines = [f"- {m.what} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing]
         parts.append("## Missing\n\n" + "\n".join(lines))
@@ -196,19 +200,22 @@ def summary(reproduction: Reproduction) -> str:
 
 def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any]) -> list[Path]:
     """Write NAME.csv, NAME.json and NAME.md, each whole or not at all."""
-    import json
-
     name = reproduction.table.name
     texts = {
         f"{name}.csv": to_csv(reproduction),
-        f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        f"{name}.json": json_text(content, indent=1) + "\n",
         f"{name}.md": to_markdown(reproduction),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [write_whole(folder / file, text.encode()) for file, text in texts.items()]
+        return [write_whole(folder / file, _encoded(text)) for file, text in texts.items()]
     except OSError as error:
         raise JaxalignError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def _encoded(text: str) -> bytes:
+    """In UTF-8; names of files may hold what that cannot, which is escaped."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_whole(path: Path, content: bytes) -> Path:

@@ -30,6 +30,7 @@ class Outcome:
       model: name of the model that was used.
       runs: digests of the runs.
       left_out: names of pictures that the runs left out because they cannot be read, by data set and split.
+      notes: what belongs beside the number.
     """
 
     cell: Cell
@@ -39,6 +40,7 @@ class Outcome:
     model: str = ""
     runs: tuple[str, ...] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -69,6 +71,15 @@ class Reproduction:
     def left_out(self) -> dict[str, Sequence[str]]:
         """Pictures that took no part because they cannot be read, by data set and split."""
         return {origin: names for outcome in self.outcomes for origin, names in outcome.left_out.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What belongs beside the numbers, each sentence with the cells that it is about."""
+        about: dict[str, list[str]] = {}
+        for outcome in self.outcomes:
+            for note in outcome.notes:
+                about.setdefault(note, []).append(outcome.cell.name)
+        return [f"{'; '.join(names)}: {note}" for note, names in about.items()]
 
     def count(self, state: State) -> int:
         return sum(outcome.state == state for outcome in self.outcomes)
@@ -160,7 +171,7 @@ def _measure(session: Session, cell: Cell) -> Outcome:
     except _FAILURES as error:
         reason = str(error).strip().splitlines()
         return Outcome(cell, "failed", reason=reason[0] if reason else type(error).__name__)
-    return Outcome(cell, "measured", found.value, "", found.model, found.runs, found.left_out)
+    return Outcome(cell, "measured", found.value, "", found.model, found.runs, found.left_out, found.notes)
 
 
 def _mean(cell: Cell, members: Sequence[Outcome]) -> Outcome:

@@ -35,12 +35,13 @@ _EVERY = 1 << 40  # no picture is left out
 
 @dataclass(frozen=True)
 class Measured:
-    """A number, the name of the model that gave it, the runs that it comes from, and what they left out."""
+    """A number, the name of the model that gave it, the runs that it is from, what they left out and say."""
 
     value: float
     model: str
     runs: tuple[str, ...]
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -73,7 +74,8 @@ class Session:
             runs.append(self._run(cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
-        return Measured(value, self.model(cell.backbone).name, tuple(run.digest for run in runs), lost)
+        notes = tuple(dict.fromkeys(note for run in runs for note in run.notes))
+        return Measured(value, self.model(cell.backbone).name, tuple(run.digest for run in runs), lost, notes)
 
     def model(self, backbone: str) -> DualEncoder:
         """The model of a backbone, with the projectors of the protocol."""

@@ -2,7 +2,7 @@
 
 The feature store of a folder is a row of generations. Each holds the pictures that no earlier one had, and
 none is ever changed, apart from being finished. What identifies a picture is its path below the folder, its
-size and its time of change.
+size and its times of change, of which nobody can set the second one back.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.datasets.picture_folder import check_folder, find_pictures, read_file, size_and_change
+from eval.datasets.picture_folder import check_folder, facts_of, find_pictures, read_file
 from eval.datasets.pictures import Pictures
 from eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
 from eval.features.embed import BATCH, THREADS, Unreadable
@@ -121,13 +121,13 @@ def gather(root: Path, paths: dict[str, Path], found: dict[str, np.ndarray | Non
 
 
 def identify(path: Path, root: Path) -> str:
-    """Name, size and time of change; of a link that leads nowhere, the name."""
-    size, changed = size_and_change(path)
-    return f"{path.relative_to(root).as_posix()}|{size}|{changed}"
+    """Name, size and times of change; of a link that leads nowhere, the name."""
+    facts = facts_of(path)
+    return "|".join(map(str, (path.relative_to(root).as_posix(), facts.size, *facts.times)))
 
 
 def name_of(key: str) -> str:
-    return key.rsplit("|", 2)[0]
+    return key.rsplit("|", 3)[0]
 
 
 def find_generations(

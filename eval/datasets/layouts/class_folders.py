@@ -18,12 +18,13 @@ def list_pictures(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural(path.name))
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sort key under which `2.jpg` comes before `10.jpg`."""
-    return [
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A sort key under which `2.jpg` comes before `10.jpg`; of `1`, `01` and `001` no two are equal."""
+    parts = [
         (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
         for part in re.split(r"(\d+)", name)
     ]
+    return parts, name
 
 
 def read_imagenet(record: DatasetRecord, root: Path) -> Content:
