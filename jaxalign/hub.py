@@ -1,14 +1,22 @@
 """Checkpoints on the Hugging Face hub: the files of one that `load` needs, from the cache or the network."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 from jaxalign.tokenization import TOKENIZER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# what transformers says about a vocabulary beside the file that holds it, and the older form of CLIP's
+TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+CLIP_WORDS, CLIP_MERGES = "vocab.json", "merges.txt"
+CONFIGURATIONS = (PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
 INDEX = ".index.json"
 # the preferred one first: files without pickle before those with
 OPEN_CLIP_WEIGHTS = (
@@ -43,15 +51,17 @@ def fetch_checkpoint(repository: str, revision: str | None) -> Path:
         raise fetch.nothing(names)
     if weights.name.endswith(INDEX):
         _fetch_shards(weights, fetch)
-    for name in (PREPROCESSOR, *TOKENIZER_FILES):
-        fetch(name)
+    found = [name for name in (*CONFIGURATIONS, *TOKENIZER_FILES) if fetch(name)]
+    if not set(found) & set(TOKENIZER_FILES):
+        fetch(CLIP_WORDS)
+        fetch(CLIP_MERGES)
     return weights.parent
 
 
 def _fetch_shards(index: Path, fetch: Callable[[str], Path | None]) -> None:
     try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files = sorted(set(read_json(index)["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JaxalignError(f"{index} is damaged: {error!r:.80}; delete it and load again") from error
     missing = [str(file) for file in files if not isinstance(file, str) or fetch(file) is None]
     if missing:
