@@ -15,11 +15,11 @@ from jaxalign.positions import resample_positions
 from jaxalign.specs import ModelSpec
 from jaxalign.stored import StoredTensor
 from jaxalign.tensors import expected_shapes, unflatten
-from jaxalign.tokenization import load_tokenizer
+from jaxalign.tokenization import Tokenizer, load_tokenizer, make_tokenizer
 
 from .engine import Table, convert
 from .facts import choose_spec
-from .layouts import find_layout, is_checkpoint, read_tensors
+from .layouts import Layout, find_layout, is_checkpoint, read_tensors
 from .rules import find_table
 from .rules.big_vision import BIG_VISION, plain_names, with_stacks
 from .rules.timm_trunks import PE_TIMM
@@ -46,7 +46,7 @@ def read(path: Path, spec: ModelSpec | None = None) -> DualEncoder:
       JaxalignError: a damaged or malicious file, an unknown or ambiguous format, or tensors that are missing,
         left over or misshapen (all of them named in one message).
     """
-    layout = find_layout(path)
+    layout = find_layout(path, with_facts=spec is None)
     found = read_tensors(layout.weights)
     if any(name.startswith(("params/", "img/")) for name in found):
         found = plain_names(found)
@@ -60,7 +60,15 @@ def read(path: Path, spec: ModelSpec | None = None) -> DualEncoder:
             raise JaxalignError(f"{path}: {error}") from error
     spec = _with_head_bias(spec, table, found)
     params = _convert(table, found, spec, str(layout.weights))
-    return DualEncoder(spec, unflatten(params), load_tokenizer(spec, layout.folder))
+    return DualEncoder(spec, unflatten(params), _tokenizer(spec, layout))
+
+
+def _tokenizer(spec: ModelSpec, layout: Layout) -> Tokenizer | None:
+    """As the configuration and its files have it, or what the folder holds beside a file without any."""
+    tokens = layout.facts.tokens
+    if tokens is None or spec.towers.text is None:
+        return load_tokenizer(spec, layout.folder)
+    return make_tokenizer(spec, tokens.vocabulary, tokens.where)
 
 
 def _convert(

@@ -157,7 +157,11 @@ def _fit_text(text: TextTowerConfig, shapes: Shapes) -> TextTowerConfig:
     context = shapes.get("txt/pos_embedding", 2) or (text.context,)
     hidden = shapes.get(_TEXT_BLOCKS.format(i=0) + _HIDDEN, 1) or (text.mlp_hidden,)
     projection = shapes.get("txt/head/kernel", 2) or (0, text.projection)
-    end = text.end_token  # CLIP's is the last of its vocabulary
+    end, pooling = text.end_token, text.pooling
+    if vocabulary != text.vocabulary and text.pools_at == "end":
+        pooling = "argmax"  # as in all originals, where it is the same with CLIP's own vocabulary
+    if end is not None and end >= vocabulary:
+        end = None
     return replace(
         text,
         vocabulary=vocabulary,
@@ -167,5 +171,6 @@ def _fit_text(text: TextTowerConfig, shapes: Shapes) -> TextTowerConfig:
         heads=_heads(shapes, _TEXT_BLOCKS, width, text.width // text.heads),
         mlp_hidden=hidden[0],
         projection=projection[1],
-        end_token=vocabulary - 1 if end == text.vocabulary - 1 else end,
+        end_token=end,
+        pooling=pooling,
     )

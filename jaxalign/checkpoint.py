@@ -17,6 +17,7 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import CONFIG, fetch_checkpoint
+from jaxalign.local_files import read_json
 from jaxalign.safetensors_files import read_safetensors, write_safetensors
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
 from jaxalign.stored import on_all_cores, read_parameters
@@ -169,8 +170,8 @@ def read_folder(folder: Path) -> DualEncoder:
 def is_model_folder(path: Path) -> bool:
     """Whether `path` is a folder that `save` wrote; other formats have a `config.json` too."""
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(path / CONFIG)
+    except JaxalignError:
         return False
     return isinstance(config, dict) and config.get("format") == FORMAT
 
@@ -178,12 +179,7 @@ def is_model_folder(path: Path) -> bool:
 def read_spec(folder: Path) -> ModelSpec:
     """The facts in `config.json`; raises JaxalignError for what is missing, unknown or mistyped."""
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise JaxalignError(f"{path} is not JSON: {error}") from error
+    config = read_json(path)
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise JaxalignError(f'{path} has no "format": "{FORMAT}"; it was written by something else')
     if config.pop("version", None) != 1:

@@ -11,6 +11,7 @@ from jaxalign.text_cleaning import Cleaning
 Resampling = Literal["bicubic", "bicubic_antialias", "bicubic_offset"]
 
 Layout = Literal["paper", "reference"]
+_LARGEST_MEAN = 1e6  # of pixels in [0, 1]; beyond it, float32 loses the pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,8 @@ class ModelSpec:
       interpolation: of the resize.
       mean, std: for each colour channel, of pixel values in [0, 1].
       tokens: `causal` is start, words, end, padding; `sticky` is words, end, padding. In both the end token
-        is kept when a text is cut to the context. None for an image-only model.
+        is kept when a text is cut to the context. None for an image-only model, and where nothing says how
+        texts become ids, until a `tokenizer.json` does.
       start_token: id, None for `sticky`.
       pad_token: id, None for an image-only model.
       band, text_band: IsoCLIP's (k_top, k_bottom) for image and for text retrieval as printed in its table
@@ -90,8 +92,16 @@ class ModelSpec:
                 f"{self.name}: resize_size is {self.resize_size}; expected at least {image.image_size}, the"
                 " side of the crop"
             )
-        if min(self.std) <= 0:
-            raise JaxalignError(f"{self.name}: std is {self.std}; expected values above 0")
+        if not all(abs(x) <= _LARGEST_MEAN for x in self.mean):  # NaN is no number's equal or less
+            raise JaxalignError(
+                f"{self.name}: mean is {self.mean}; expected values of {-_LARGEST_MEAN:g} to"
+                f" {_LARGEST_MEAN:g}"
+            )
+        if not all(1 / _LARGEST_MEAN <= x <= _LARGEST_MEAN for x in self.std):
+            raise JaxalignError(
+                f"{self.name}: std is {self.std}; expected values above 0, of {1 / _LARGEST_MEAN:g} to"
+                f" {_LARGEST_MEAN:g}"
+            )
 
     def _check_tokens(self) -> None:
         text = self.towers.text
@@ -99,7 +109,8 @@ class ModelSpec:
             if (self.tokens, self.start_token, self.pad_token) != (None, None, None):
                 raise JaxalignError(f"{self.name} has no text tower; expected no tokens, start or pad token")
             return
-        if self.tokens is None or self.pad_token is None:
+        is_unknown = (self.tokens, self.start_token) == (None, None) and self.vocabulary == "tokenizer.json"
+        if (self.tokens is None and not is_unknown) or self.pad_token is None:
             raise JaxalignError(f"{self.name}: tokens or pad_token is null; expected both for the text tower")
         if (self.tokens == "causal") != (self.start_token is not None):
             raise JaxalignError(
