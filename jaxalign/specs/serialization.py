@@ -12,7 +12,7 @@ from .model_spec import ModelSpec
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers."""
-    return dataclasses.asdict(spec)
+    return dataclasses.asdict(spec) | {"band": spec.band or None, "text_band": spec.text_band or None}
 
 
 def spec_from_json(values: Any) -> ModelSpec:
