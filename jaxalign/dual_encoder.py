@@ -11,8 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxalign.arrays import read_dtype
 from jaxalign.errors import JaxalignError
 from jaxalign.heads import Params, both_projectors, image_projector, no_text_tower, pre_projection_name
+from jaxalign.identity import Origin, is_known
 from jaxalign.image_processing import ImageProcessor
 from jaxalign.models import (
     ImageTowerConfig,
@@ -40,24 +42,30 @@ class DualEncoder:
         for the sigmoid loss, `b`; for an image-only model `img` alone.
       tokenizer: None for a checkpoint without tokenizer files; `apply_text` still works.
       dtype: the towers compute in it; parameters, features and embeddings stay float32.
+      origin: what `load` found; None for a model that was put together by hand.
+      stacked: the towers (`img`, `txt`) whose blocks lay stacked in big_vision's file, as `scan=True` has
+        them; an `.npz` of this model has them so again.
     """
 
     spec: ModelSpec
     params: Params = field(repr=False)
     tokenizer: Tokenizer | None = None
     dtype: Any = jnp.float32
+    origin: Origin | None = field(default=None, repr=False)
+    stacked: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if jnp.dtype(self.dtype).name not in _COMPUTE_DTYPES:
-            raise JaxalignError(
-                f"dtype is {jnp.dtype(self.dtype).name}; expected one to compute in:"
-                f" {', '.join(_COMPUTE_DTYPES)}"
-            )
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        object.__setattr__(self, "dtype", read_dtype("dtype", self.dtype, _COMPUTE_DTYPES))
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def title(self) -> str:
+        """The name, with where the model is from if it is no known one: for tables and charts."""
+        named = is_known(self.name) or self.name == self.spec.source
+        return self.name if named else f"{self.name} ({self.spec.source})"
 
     def with_layout(self, layout: str) -> "DualEncoder":
         """This model with the projectors of `layout`: the "paper", or of its published code, "reference".
@@ -74,8 +82,14 @@ class DualEncoder:
 
     @property
     def image_processor(self) -> ImageProcessor:
+        """Raises JaxalignError where nothing says how images are preprocessed."""
         s = self.spec
         size = self.config.image.image_size
+        if s.mean is None or s.std is None:
+            raise JaxalignError(
+                f"nothing says how images are preprocessed for {self.name}; load it with spec=NAME of the"
+                " known model that it was trained from, or pass preprocessed images, floats"
+            )
         return ImageProcessor(size, s.resize, s.interpolation, s.mean, s.std, s.resize_size, s.pipeline)
 
     @property

@@ -103,10 +103,7 @@ class _Fetch:
             errors.HFValidationError,
         ) as error:
             at = f" of revision {self.revision}" if self.revision else ""
-            raise JaxalignError(
-                f"there is no {self.repository!r}{at} on the hub, and no such path; `jaxalign models` lists"
-                " what is known"
-            ) from error
+            raise JaxalignError(f"there is no {self.repository!r}{at} on the hub") from error
         except OSError as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise JaxalignError(f"cannot fetch {name} of {self.repository}: {reason:.200}") from error

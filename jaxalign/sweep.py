@@ -200,7 +200,9 @@ def _mean_ap(
         )
     k_top, k_bottom = np.array(tops), np.array(bottoms)
     total = np.zeros((len(tops), len(bottoms)))
-    most = _MOST_COUNTED if relevance.ignored is None else 0  # counting knows of no more than the query itself
+    most = (
+        _MOST_COUNTED if relevance.ignored is None else 0
+    )  # counting knows of no more than the query itself
     few = np.flatnonzero((count > 0) & (count <= most))
     many = np.flatnonzero(count > most)
     if few.size:

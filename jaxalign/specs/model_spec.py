@@ -1,7 +1,7 @@
 """The record of facts that every checkpoint has."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.image_processing import Pipeline
@@ -14,13 +14,49 @@ Layout = Literal["paper", "reference"]
 _LARGEST_MEAN = 1e6  # of pixels in [0, 1]; beyond it, float32 loses the pixels
 
 
+class NoBand:
+    """The band of a model for which none is printed.
+
+    It is false, equal to None and null in JSON; whoever unpacks it, as `ja.isoclip(heads, *spec.band)` does,
+    is told what to do.
+    """
+
+    def __init__(self, model: str):
+        self.model = model
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, NoBand)
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+    def __repr__(self) -> str:
+        return "None"
+
+    def __iter__(self) -> NoReturn:
+        raise JaxalignError(
+            f"no band is printed for {self.model}; choose one: ja.sweep_bands(...).best with labels,"
+            " ja.select_band(ja.decompose(projectors)) without"
+        )
+
+    def __len__(self) -> NoReturn:
+        self.__iter__()
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        self.__iter__()
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """Every fact about a checkpoint. Where two sources of the same weights differ, each has its own record.
 
     Attributes:
-      name: what `load` is called with.
-      source: where the weights come from: a repository id, an address, or the script that trained them.
+      name: what `load` is called with, or a file or folder that is no known checkpoint.
+      source: where the weights come from: a repository id, an address, a path, or the script that trained
+        them.
       revision: commit of `source` on the hub; None where there is none, or none is known to us until it is
         loaded.
       licence: SPDX identifier of the weights.
@@ -28,21 +64,22 @@ class ModelSpec:
       towers: sizes and options of both towers; the context length and the end token are the text tower's.
       resize: `squash` to a square, or `shortest` side and then a centre crop.
       interpolation: of the resize.
-      mean, std: for each colour channel, of pixel values in [0, 1].
+      mean, std: for each colour channel, of pixel values in [0, 1]. None where nothing says how images are
+        preprocessed; they have to be passed preprocessed then.
       tokens: `causal` is start, words, end, padding; `sticky` is words, end, padding. In both the end token
         is kept when a text is cut to the context. None for an image-only model, and where nothing says how
         texts become ids, until a `tokenizer.json` does.
       start_token: id, None for `sticky`.
       pad_token: id, None for an image-only model.
       band, text_band: IsoCLIP's (k_top, k_bottom) for image and for text retrieval as printed in its table
-        S10; None where it has none.
+        S10; `NoBand`, which equals None, where it has none.
       inversion_patches: how many pseudo-patches `invert_to_image` optimises (table S5; 4 where it says
         nothing).
       resize_size: the shortest side before the crop, where it is not the tower's image size (DINO: 256).
       pipeline: whose conventions the preprocessing follows: the order of RGB, what becomes of transparency,
         rounding (`jaxalign.image_processing.ImageProcessor`).
       vocabulary: `clip-bpe` ships with the package; `tokenizer.json` and `sentencepiece` are files of the
-        checkpoint. None for an image-only model.
+        checkpoint. None for an image-only model, and where nothing says how texts are split.
       cleaning: what is done to a text before it is split, see `jaxalign.text_cleaning`; None for nothing.
       hub_ids: repositories that hold these weights, the preferred one first.
       aliases: other names that `find_spec` takes: those of the original code and of its files.
@@ -60,8 +97,8 @@ class ModelSpec:
     towers: TwoTowersConfig
     resize: Literal["squash", "shortest"]
     interpolation: Literal["bicubic", "bilinear"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
     tokens: Literal["causal", "sticky"] | None
     start_token: int | None
     pad_token: int | None
@@ -78,6 +115,9 @@ class ModelSpec:
     layout: Layout = "paper"
 
     def __post_init__(self):
+        for name in ("band", "text_band"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, NoBand(self.name))
         if self.layout not in get_args(Layout):
             raise unknown_name("layout", self.layout, get_args(Layout))
         self._check_tokens()
@@ -92,15 +132,16 @@ class ModelSpec:
                 f"{self.name}: resize_size is {self.resize_size}; expected at least {image.image_size}, the"
                 " side of the crop"
             )
-        if not all(abs(x) <= _LARGEST_MEAN for x in self.mean):  # NaN is no number's equal or less
+        if (self.mean is None) != (self.std is None):
+            raise JaxalignError(f"{self.name}: mean is {self.mean} and std {self.std}; expected both or none")
+        largest = _LARGEST_MEAN
+        if not all(abs(x) <= largest for x in self.mean or ()):  # NaN is no number's equal or less
             raise JaxalignError(
-                f"{self.name}: mean is {self.mean}; expected values of {-_LARGEST_MEAN:g} to"
-                f" {_LARGEST_MEAN:g}"
+                f"{self.name}: mean is {self.mean}; expected values of {-largest:g} to {largest:g}"
             )
-        if not all(1 / _LARGEST_MEAN <= x <= _LARGEST_MEAN for x in self.std):
+        if not all(1 / largest <= x <= largest for x in self.std or ()):
             raise JaxalignError(
-                f"{self.name}: std is {self.std}; expected values above 0, of {1 / _LARGEST_MEAN:g} to"
-                f" {_LARGEST_MEAN:g}"
+                f"{self.name}: std is {self.std}; expected values above 0, of {1 / largest:g} to {largest:g}"
             )
 
     def _check_tokens(self) -> None:

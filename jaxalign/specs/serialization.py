@@ -16,7 +16,7 @@ _NAMED = 5  # of unknown keys; a file may have any number
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers."""
-    return dataclasses.asdict(spec)
+    return dataclasses.asdict(spec) | {"band": spec.band or None, "text_band": spec.text_band or None}
 
 
 def spec_from_json(values: Any) -> ModelSpec:
