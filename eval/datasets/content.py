@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_limited
 
 from .records import DatasetRecord
 
 UNLABELLED = -1
+LIST_LIMIT = 1 << 30  # bytes; the largest of the known lists, COCO's captions, has 144 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,10 @@ def count(things: list[Any], noun: str) -> str:
 def read_json(record: DatasetRecord, path: Path) -> Any:
     """The content of a JSON file; raises JaxalignError for one that is broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(read_limited(path, LIST_LIMIT).decode("utf-8-sig"))
+    except JaxalignError:
+        raise
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise JaxalignError(
             f"{record.name}: {path} is not valid JSON ({reason}); get the file again"

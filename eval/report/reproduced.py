@@ -1,6 +1,5 @@
 """Tables of `jaxalign reproduce` in a folder: measured beside printed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,9 @@ from eval.reproduce.cells import Cell
 from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, summary
 from eval.reproduce.run import Outcome, Reproduction
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
+
+_TABLE_LIMIT = 1 << 30  # bytes; what other commands wrote with --json may lie there, too
 
 
 def read_tables(folder: Path) -> list[ReproducedTable]:
@@ -24,8 +26,8 @@ def read_tables(folder: Path) -> list[ReproducedTable]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = read_json(path, _TABLE_LIMIT)
+        except JaxalignError as error:
             raise JaxalignError(f"{path} cannot be read ({error}); delete it and run again") from error
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
             found.append(_read(path, content))
