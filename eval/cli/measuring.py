@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eval.runs import Run
 
 NAMED = 10  # pictures left out that the terminal names
+NAMES_LIMIT = 16 << 20  # bytes of a file of class names
 ModelName = Annotated[
     str, tyro.conf.arg(metavar="MODEL", help="A name of `jaxalign models`, a folder or a file.")
 ]
@@ -130,18 +131,17 @@ def method_options(command: Any, inverting: Any = None) -> "MethodOptions":
 def read_names(file: Path | None) -> tuple[str, ...] | None:
     """The lines of a file, without empty ones; raises JaxalignError for a file without any."""
     from jaxalign.errors import JaxalignError
+    from jaxalign.local_files import read_limited
 
     if file is None:
         return None
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise JaxalignError(
-            f"cannot read the class names in {file}: {error.strerror}; expected a text file, a name on a line"
-        ) from error
+        text = read_limited(file, NAMES_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
     except UnicodeDecodeError as error:
         raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
-    names = tuple(line for line in lines if line)
+    except JaxalignError as error:
+        raise JaxalignError(f"class names: {error}; expected a text file, a name on a line") from error
+    names = tuple(line for line in map(str.strip, text.splitlines()) if line)
     if len(names) < 2:
         raise JaxalignError(f"{file} has {len(names)} class names; expected two or more, one on a line")
     return names

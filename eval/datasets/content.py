@@ -15,7 +15,7 @@ from jaxalign.local_files import read_limited
 from .records import DatasetRecord
 
 UNLABELLED = -1
-JSON_LIMIT = 2 << 30  # bytes; the largest list, of BDD100K's training split, has 1.3 GB
+LIST_LIMIT = 2 << 30  # bytes; the largest list, of BDD100K's training split, has 1.3 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,7 @@ def read_json(record: DatasetRecord, path: Path) -> Any:
       JaxalignError: no regular file, or one that is too large, not JSON, or has a name twice in an object.
     """
     try:
-        size = path.stat().st_size if path.exists() else 0
-        content = read_limited(path, min(size, JSON_LIMIT)).decode("utf-8-sig")
+        content = read_limited(path, LIST_LIMIT).decode("utf-8-sig")
         return json.loads(content, object_pairs_hook=_without_duplicates)
     except JaxalignError as error:
         raise JaxalignError(f"{record.name}: {error}; get the file again") from error

@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.local_files import read_limited
 
+_TABLE_LIMIT = 16 << 20  # bytes of a table of one's own
 FEW_SHOT_DATASETS = (
     "imagenet",
     "caltech101",
@@ -54,15 +56,12 @@ class Table:
         path = Path(self.file)
         shipped = files("eval").joinpath("paper_tables", self.file)
         try:
-            text = (
-                path.read_text(encoding="utf-8")
-                if path.is_absolute()
-                else shipped.read_text(encoding="utf-8")
-            )
-        except (OSError, UnicodeDecodeError) as error:
+            own = path.is_absolute()
+            content = read_limited(path, _TABLE_LIMIT) if own else shipped.read_bytes()
+            reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
+            rows = list(reader)
+        except (OSError, ValueError, csv.Error) as error:
             raise JaxalignError(f"the table {self.file} cannot be read: {error}") from error
-        reader = csv.DictReader(text.splitlines())
-        rows = list(reader)
         if not rows:
             raise JaxalignError(f"the table {self.file} is empty; expected one row for each number")
         absent = [name for name in self.columns if name not in (reader.fieldnames or ())]
