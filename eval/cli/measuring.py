@@ -21,9 +21,9 @@ DatasetName = Annotated[
     str,
     tyro.conf.arg(
         metavar="NAME",
-        help="A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the classes,"
-        " or where all have names of splits (train, val, test and the like, in any case) splits with the classes"
-        " below them; classes:PATH and splits:PATH say which.",
+        help="A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the"
+        " classes, or, where all have names of splits (train, val, test and the like, in any case), splits"
+        " with the classes below them; classes:PATH and splits:PATH say which.",
     ),
 ]
 RunFolder = Annotated[

@@ -111,7 +111,7 @@ class DatasetRecord:
         return getattr(importlib.import_module(module), name)
 
     def folder(self, data_dir: str | os.PathLike | None = None) -> Path:
-        """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`); or what is read in place."""
+        """What is read in place, or where the prepared copy is, or would be, in `data_dir`: see `data_root`."""
         if self.reading:
             return Path(self.source)
         if self.in_place:
