@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.arrays import read_dtype
-from jaxalign.dual_encoder import DualEncoder
+from jaxalign.arguments import check_kind, read_dtype
+from jaxalign.dual_encoder import COMPUTE_DTYPES, DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import CONFIG, fetch_checkpoint
 from jaxalign.identity import (
@@ -76,8 +76,14 @@ def load(
         model's, or tensors that are missing, left over or of another shape (all of them named in one
         message).
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        kind = type(name_or_path).__name__
+        raise JaxalignError(f"name_or_path is a {kind}; expected the name of a model, or a path")
     if isinstance(spec, str):
         find_spec(spec)  # a wrong one is said before anything is fetched
+    elif not isinstance(spec, ModelSpec | None):
+        raise JaxalignError(f"spec is a {type(spec).__name__}; expected a known model's name, or a ModelSpec")
+    dtype = read_dtype("dtype", dtype, COMPUTE_DTYPES)
     model = _find(os.fspath(name_or_path), spec)
     facts = renamed(model.spec, name)
     return replace(model, spec=facts, dtype=dtype, origin=Origin.of(facts, model.params))
@@ -182,6 +188,7 @@ def save(
     Raises:
       JaxalignError: a path that holds something else or cannot be written, or weights too large for `dtype`.
     """
+    check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     path = Path(path).expanduser()
     dtype = dtype if dtype is None else read_dtype("dtype", dtype, STORED_DTYPES)
     tensors = flatten(model.params)

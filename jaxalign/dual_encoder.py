@@ -11,8 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxalign.arrays import read_dtype
+from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_numbers
 from jaxalign.heads import Params, both_projectors, image_projector, no_text_tower, pre_projection_name
 from jaxalign.identity import Origin, is_known
 from jaxalign.image_processing import ImageProcessor
@@ -29,7 +30,7 @@ from jaxalign.sharding import AXIS, check_mesh, divide_rows, fetch, shard_parame
 from jaxalign.specs import ModelSpec
 from jaxalign.tokenization import Tokenizer, describe_missing
 
-_COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DualEncoder:
     stacked: tuple[str, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "dtype", read_dtype("dtype", self.dtype, _COMPUTE_DTYPES))
+        object.__setattr__(self, "dtype", read_dtype("dtype", self.dtype, COMPUTE_DTYPES))
 
     @property
     def name(self) -> str:
@@ -117,7 +118,7 @@ class DualEncoder:
         Raises:
           JaxalignError: pixels of another shape or an integer dtype.
         """
-        pixels = jnp.asarray(pixels)
+        pixels = jnp.asarray(as_numbers("pixels", pixels))
         _check_pixels(pixels, self.config.image.image_size)
         both = self._image_tower(params, pixels)
         return both[0 if projected else 1]
@@ -132,7 +133,7 @@ class DualEncoder:
         Raises:
           JaxalignError: tokens of another shape or a dtype that is no integer, or an image-only model.
         """
-        tokens = jnp.asarray(tokens)
+        tokens = jnp.asarray(as_numbers("tokens", tokens))
         config = self.require_text()
         context = config.context
         if tokens.ndim != 2 or tokens.shape[1] != context or not jnp.issubdtype(tokens.dtype, jnp.integer):

@@ -21,6 +21,7 @@ def as_features(name: str, x: ArrayLike, *, streamed: bool = False) -> jax.Array
     With `streamed`, for callers that go through large matrices in blocks (`is_streamed`): those of 16 bits
     stay as they are, and whether they are finite is found out on the way.
     """
+    x = as_numbers(name, x)
     if streamed and isinstance(x, np.ndarray) and is_streamed(x):
         x = jax.device_put(x, may_alias=True)  # jnp.asarray holds a second copy for a moment
     x = jnp.asarray(x)
@@ -37,13 +38,45 @@ def host_features(name: str, x: ArrayLike, *, streamed: bool = False) -> Any:
     """The same as a NumPy array, of which each device of a mesh is given its part; always checked."""
     if isinstance(x, Tracer):
         raise JaxalignError(f"{name} is traced, but a mesh takes its parts from the host; leave out mesh")
-    x = np.asarray(x)
+    x = np.asarray(as_numbers(name, x))
     _check_matrix(name, x)
     if not (streamed and is_streamed(x) and x.dtype in _HALVES):
         x = x.astype(np.float32, copy=False)
     finite = [np.isfinite(x[i : i + _ROWS]).all(axis=1) for i in range(0, len(x), _ROWS)]
     check_finite(name, np.concatenate(finite))
     return x
+
+
+def as_numbers(name: str, x: Any) -> Any:
+    """`x` as an array of numbers: JAX's as it is, anything else as NumPy reads it.
+
+    Raises:
+      JaxalignError: texts, objects and ragged lists, and tensors that NumPy cannot read.
+    """
+    if isinstance(x, jax.Array):
+        return x
+    try:
+        array = np.asarray(x)
+    except jax.errors.TracerArrayConversionError:  # a list of traced arrays
+        return jnp.asarray(x)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise _no_numbers(name, x) from error
+    if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.number):
+        raise _no_numbers(name, x)
+    return array
+
+
+def _no_numbers(name: str, x: Any) -> JaxalignError:
+    kind = type(x)
+    if kind.__module__.partition(".")[0] == "torch" and hasattr(x, "device"):
+        return JaxalignError(
+            f"{name} is a torch tensor of {x.dtype} on {x.device}, which NumPy cannot read; pass"
+            " x.detach().float().cpu().numpy()"
+        )
+    what = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else f"a {kind.__name__}"
+    if isinstance(x, list | tuple) and len(x):
+        what += f" of {type(x[0]).__name__}"
+    return JaxalignError(f"{name} is {what}; expected an array of numbers")
 
 
 def _check_matrix(name: str, x: Any) -> None:

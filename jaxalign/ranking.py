@@ -21,6 +21,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features as as_features
 from jaxalign.features import check_finite, is_streamed
@@ -100,8 +101,7 @@ def rank_statistics_of_each(
 ) -> list[RankStatistics]:
     """`rank_statistics` for several relevances, from one pass over the scores."""
     depths = _check_depths(depths, gallery.shape[0])
-    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
-        raise JaxalignError(f"dtype is {jnp.dtype(dtype)}; expected float32 or bfloat16")
+    dtype = read_dtype("dtype", dtype, ("float32", "bfloat16"))
     if sort is not None and sort not in _SORTS:
         raise unknown_name("sort", sort, _SORTS)
     options = (depths, extra_depth, trapezoidal)
@@ -109,14 +109,14 @@ def rank_statistics_of_each(
     if mesh is not None:
         host = np.asarray(query), np.asarray(gallery)
         mesh = check_mesh(mesh)
-        return statistics_over_mesh(*host, relevances, mesh, options, block_size, jnp.dtype(dtype))
+        return statistics_over_mesh(*host, relevances, mesh, options, block_size, dtype)
     query = normalize(query.astype(jnp.float32))
     if not is_streamed(gallery):
         gallery = normalize(gallery)
     sort = sort or _fastest_sort(query, gallery, relevances)
     tables: list[Relevance] = jax.tree.map(jnp.asarray, list(relevances))
     run = _statistics_on_device if sort == "xla" else _statistics_on_host
-    return run(query, gallery, tables, size, jnp.dtype(dtype), options)
+    return run(query, gallery, tables, size, dtype, options)
 
 
 def _check_depths(depths: Sequence[int], items: int) -> tuple[int, ...]:

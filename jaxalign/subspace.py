@@ -13,7 +13,9 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_numbers
 from jaxalign.projectors import Projector
 from jaxalign.ranking import as_features
 
@@ -64,6 +66,7 @@ class Subspace:
         Raises:
           JaxalignError: another width.
         """
+        check_kind("projector", projector, Projector, "one head, such as model.projectors.image")
         d = self.basis.shape[0]
         kernel = self._restrict(_check_width("the projector's kernel", projector.kernel, d))
         if projector.bias is None and mean is None:
@@ -166,7 +169,7 @@ def _check_rank(rank: Any, spanned: int, n: int, d: int) -> Any:
 
 
 def _check_width(name: str, x: ArrayLike, d: int) -> jax.Array:
-    x = jnp.asarray(x)
+    x = jnp.asarray(as_numbers(name, x))
     if x.shape[-1:] != (d,):
         raise JaxalignError(f"{name} has shape {x.shape}; expected width {d}, that of the text embeddings")
     return x

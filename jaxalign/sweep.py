@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.band_precision import Coordinates, band_average_precision, list_positives
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import as_numbers
 from jaxalign.projectors import MODALITIES, Projector, Projectors, decompose, directions
 from jaxalign.ranking import Relevance, rank_statistics
 from jaxalign.relevance import Positions
@@ -166,7 +167,7 @@ def _rank_coordinates(
     if mean is None:
         coordinates = lambda x: _largest_is_one(to_basis(x), axis=-1)
         return Coordinates(coordinates(query), coordinates(gallery), basis.T, jnp.zeros(basis.shape[0]))
-    mean = jnp.asarray(mean, jnp.float32)
+    mean = jnp.asarray(as_numbers("mean", mean), jnp.float32)
     if mean.shape != basis.shape[:1]:
         raise JaxalignError(
             f"mean has shape {mean.shape}; expected {basis.shape[:1]}, the width of the embeddings"

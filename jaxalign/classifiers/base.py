@@ -13,6 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_numbers
 from jaxalign.projectors import Projector
 from jaxalign.ranking import as_features
 from jaxalign.ranking import normalize as unit_rows
@@ -189,7 +190,7 @@ def check_directions(name: str, features: ArrayLike) -> jax.Array:
 
 
 def check_width(features: ArrayLike, width: int) -> jax.Array:
-    x = jnp.asarray(features).astype(jnp.float32)
+    x = jnp.asarray(as_numbers("features", features)).astype(jnp.float32)
     if x.shape[-1:] != (width,):
         raise JaxalignError(
             f"features of shape {x.shape} do not fit a classifier for width {width};"

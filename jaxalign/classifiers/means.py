@@ -13,6 +13,7 @@ from jaxalign.classifiers.base import (
     class_means,
 )
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_numbers
 from jaxalign.projectors import Projector
 from jaxalign.ranking import normalize as unit_rows
 
@@ -27,7 +28,7 @@ def ensemble_text_weights(text_embeddings: ArrayLike) -> jax.Array:
     Raises:
       JaxalignError: another number of axes, an empty one, or embeddings that are NaN, infinite or zero.
     """
-    embeddings = jnp.asarray(text_embeddings)
+    embeddings = jnp.asarray(as_numbers("text_embeddings", text_embeddings))
     if embeddings.ndim != 3 or 0 in embeddings.shape:
         raise JaxalignError(
             f"text_embeddings have shape {embeddings.shape}; expected [c, t, d], classes, templates, width"
