@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import jaxalign as ja
 from eval.datasets import Examples, fill_template, find_dataset
 from eval.distributed import as_first
 from eval.features.augment import subset_features
@@ -183,10 +182,6 @@ class LabelledPair:
         return np.asarray(text_embeddings(self.model, pre)).reshape(
             self.num_classes, len(known[templates]), -1
         )
-
-    def subspace_texts(self) -> tuple[str, ...]:
-        """ImageNet's class names in the data set's own template, for few-shot PCA<-."""
-        return tuple(fill_template(self.record.template, name) for name in ja.class_names("imagenet"))
 
     def _is_stored(self) -> bool:
         examples = self.train
