@@ -72,9 +72,10 @@ class DualEncoder:
         """This model with the projectors of `layout`: the "paper", or of its published code, "reference".
 
         They differ for SigLIP and EVA-02; for the Perception Encoder the pre-projection feature does.
-        Embeddings stay the same. Raises JaxalignError for another name.
+        Embeddings stay the same. `spec.band` is then that of the layout: (350, 49) instead of (350, 50) for
+        SigLIP 2. Raises JaxalignError for another name.
         """
-        return replace(self, spec=replace(self.spec, layout=layout))
+        return replace(self, spec=self.spec.with_layout(layout))
 
     @property
     def config(self) -> TwoTowersConfig:

@@ -125,7 +125,9 @@ def extra_depth(relevance: Relevance) -> int:
     return int(inside > 0)
 
 
-def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -> dict[str, Any]:
+def text_retrieval_metrics(
+    captions: ArrayLike, pictures: Any, *, protocol: str = "paper", **options: Any
+) -> dict[str, Any]:
     """Text-to-text retrieval of IsoCLIP (table 2): find the other captions of the same picture.
 
     The first caption of each picture is a query; the gallery is all captions, and the query leaves it.
@@ -134,7 +136,10 @@ def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -
       captions: text features `[n, d]`.
       pictures: which picture each caption describes, `[n]`, integers or strings; captions of one picture need
         not be neighbours, the first is the one that comes first.
-      **options: `recall_at`, `block_size`, `dtype`, `protocol` and `mesh` of `retrieval_metrics`.
+      protocol: "paper", or "reference" for the published code, whose gallery has no picture's first caption:
+        no query is in it, not even another one's, and its mAP@R has no R + 1. Pictures with a single caption
+        count as 0 there.
+      **options: `recall_at`, `block_size`, `dtype` and `mesh` of `retrieval_metrics`.
 
     Returns:
       As `retrieval_metrics`. A picture with a single caption is a query without positives.
@@ -146,7 +151,22 @@ def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -
     # The check of the labels, and their codes, before anything is taken from them.
     codes = relevance_from_labels(captions, captions, pictures, pictures, False).gallery_codes
     first = np.sort(np.unique(codes, return_index=True)[1])
-    return retrieval_metrics(captions[first], captions, codes[first], codes, exclude_self=first, **options)
+    query, own = captions[first], codes[first]
+    if protocol == "reference":
+        others = other_captions(len(codes), first)
+        return retrieval_metrics(query, captions[others], own, codes[others], protocol=protocol, **options)
+    return retrieval_metrics(query, captions, own, codes, exclude_self=first, protocol=protocol, **options)
+
+
+def other_captions(count: int, first: np.ndarray) -> np.ndarray:
+    """Positions of all of `count` captions but the first ones, int `[count - q]`: the published gallery.
+
+    Raises JaxalignError where there are none.
+    """
+    others = np.delete(np.arange(count), first)
+    if not others.size:
+        raise JaxalignError(f"each of the {count} captions is the first of its picture; expected others, too")
+    return others
 
 
 def average_precision(

@@ -84,14 +84,14 @@ def principal_subspace(
 ) -> Subspace:
     """The `rank` leading eigenvectors of the covariance of text embeddings (section 3.3).
 
-    Three variants are in use, differing in these options and in the texts:
+    Four variants are in use, differing in these options and in the texts:
 
-    - the paper: prompts "a photo of x" over the ImageNet class names, centred: the default options here;
-    - the published code: bare class names, not normalised, centred: the same options, other texts;
-    - its README: bare class names, `center=False, normalize=True`.
-
-    Few-shot classification takes the data set's own prompt template. `jaxalign.class_names("imagenet",
-    template="a photo of {}")` gives such texts.
+    - the paper: `class_names("imagenet", template="a photo of {}")`, centred: the default options here;
+    - the published retrieval code: bare names, `class_names("imagenet-torchhub")`, not normalised, centred:
+      the same options, other texts;
+    - its README: the same bare names, `center=False, normalize=True`;
+    - the published few-shot code, whatever the data set: `class_names("imagenet")` in each of
+      `imagenet_templates("subset")`, of which `ensemble_text_weights` makes one embedding for each name.
 
     Args:
       text_embeddings: `[n, d]`.

@@ -61,14 +61,17 @@ RankOption = Annotated[
 ]
 SubspaceOption = Annotated[
     Literal["paper", "code", "readme"],
-    tyro.conf.arg(help="PCA<-: prompts, centred (paper); bare names (code); also normalised (readme)."),
+    tyro.conf.arg(
+        help="PCA<-: prompts with CLIP's class names, centred (paper); the bare names of the published code,"
+        " those of pytorch/hub (code); these normalised and not centred, as in its README (readme)."
+    ),
 ]
 NamesFile = Annotated[
     Path | None,
     tyro.conf.arg(
         metavar="FILE",
         help="Class names for PCA<-, one on a line.",
-        help_behavior_hint="(default: CLIP's 1,000 of ImageNet)",
+        help_behavior_hint="(default: the 1,000 of ImageNet that the variant of PCA<- has)",
     ),
 ]
 TaskName = Annotated[
@@ -89,7 +92,29 @@ LayoutOption = Annotated[
 ]
 ProtocolOption = Annotated[
     Literal["paper", "reference"],
-    tyro.conf.arg(help="Metrics as in the paper, or as its published code computes them."),
+    tyro.conf.arg(
+        help="Splits, galleries and metrics as in the paper, or as in its published code"
+        " (docs/published_code.md)."
+    ),
+]
+
+
+def parse_yes_or_no(words: list[str]) -> bool:
+    """No word is a yes."""
+    if words not in ([], ["yes"], ["no"]):
+        raise ValueError(f"got {words[0]!r}; expected yes or no")
+    return words != ["no"]
+
+
+WithDistractors = Annotated[
+    bool | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[yes|no]",
+        instance_from_str=parse_yes_or_no,
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: [] if value else ["no"],
+    ),
 ]
 MaxQueries = Annotated[
     int | None,

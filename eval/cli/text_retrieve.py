@@ -36,7 +36,8 @@ class TextRetrieve:
     """Find the other captions of a picture by its first one, and print mAP and its kin in percent.
 
     Methods: text-text, pre, whitened, isoclip, isoclip-auto, and ovi, which optimises each query. The gallery
-    is all captions; the query itself is left out.
+    is all captions; the query itself is left out. With --protocol reference it is all captions but the first
+    of each picture, and of Flickr30k the split is val, as in the published code.
 
     Examples:
       jaxalign text-retrieve
@@ -63,6 +64,7 @@ class TextRetrieve:
     def run(self) -> None:
         from eval.distributed import is_first
         from eval.measurements.pairs import CaptionPair
+        from eval.measurements.published import caption_split
         from eval.measurements.retrieve import Retrieving, measure_text_retrieval
         from eval.protocols.methods import Inverting, check_methods
 
@@ -79,7 +81,8 @@ class TextRetrieve:
         model = workspace.load_model(self.model, self.layout)
         options = method_options(self, Inverting(steps=self.steps, patches=self.patches, seed=self.seed))
         check_methods(self.methods, model, "text", options)
-        pair = CaptionPair(workspace, model, self.dataset, self.split)
+        split = caption_split(self.dataset, self.split, self.protocol)
+        pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, protocol=self.protocol)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)
         if not is_first():

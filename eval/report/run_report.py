@@ -47,7 +47,7 @@ class ReproducedTable:
     Attributes:
       parts: one for each backbone with a measured cell.
       missing, failed: what was not measured, and why.
-      notes: what belongs beside the numbers.
+      notes: what cells refer to by number.
     """
 
     title: str
@@ -55,7 +55,7 @@ class ReproducedTable:
     parts: list[PlainTable]
     missing: list[str]
     failed: list[str]
-    notes: Sequence[str] = ()
+    notes: list[str]
 
 
 def build_run_report(

@@ -1,7 +1,7 @@
 """The hyper-parameters of a classifier, searched on validation features by one compiled grid."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ class HyperparameterSearch:
     """Validation accuracy over a grid, and the classifier with the best values.
 
     `accuracy`, in percent, has one axis for each entry of `axes`, in that order. Among equal accuracies
-    `best` is the one of the smallest alpha, then gamma, then beta, then of the most channels.
+    `best` is decided by the `ties` of `search_hyperparameters`.
     """
 
     axes: dict[str, np.ndarray]
@@ -45,6 +45,7 @@ def search_hyperparameters(
     features: ArrayLike,
     labels: ArrayLike,
     *,
+    ties: Sequence[str] = _SIMPLEST_FIRST,
     block_size: int | None = None,
     mesh: Mesh | None = None,
     **axes: Iterable[float],
@@ -59,6 +60,10 @@ def search_hyperparameters(
       classifier: fitted. Its hyper-parameters that are not searched keep their values.
       features: validation features `[n, d]`, as the classifier is called on.
       labels: integers `[n]`, classes of the classifier (not all need occur).
+      ties: among equal accuracies the smallest value of the first of these is best, then of the second; of
+        `channels` the most. What is searched has to be among them. The published codes, which keep the first
+        of equal ones, decide by the order of their loops: beta, alpha in Tip-Adapter and CODER, alpha, beta,
+        gamma in Tip-X, beta, alpha, gamma in APE.
       block_size: features taken at a time; the accuracies do not depend on it. (Tip-X with
         `protocol="reference"` takes all at once.)
       mesh: devices whose axis `data` the features are divided over; not for what takes all at once.
@@ -71,6 +76,8 @@ def search_hyperparameters(
         range, or features and labels that do not fit.
     """
     checked = _check_axes(classifier, axes)
+    if undecided := [name for name in checked if name not in ties]:
+        raise JaxalignError(f"ties are {tuple(ties)}; expected {', '.join(undecided)} among them, too")
     x = check_width(as_features("features", features), classifier.width)
     classes = jax.eval_shape(classifier, x[:1]).shape[-1]
     check_class_labels(labels, len(x), classes, all_occur=False)
@@ -87,7 +94,7 @@ def search_hyperparameters(
     order = [name for stage in names for name in stage]
     correct = correct.reshape([len(checked[name]) for name in order])
     correct = correct.transpose([order.index(name) for name in checked])
-    best = _best(checked, correct)
+    best = _best(checked, correct, ties)
     return HyperparameterSearch(
         axes=checked,
         accuracy=100 * correct / len(x),
@@ -166,10 +173,10 @@ def _product(axes: dict[str, np.ndarray]) -> Grid:
     return {name: jnp.asarray(cells[:, i]) for i, name in enumerate(axes)}
 
 
-def _best(axes: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
+def _best(axes: dict[str, np.ndarray], correct: np.ndarray, ties: Sequence[str]) -> dict[str, float]:
     def simplicity(cell: np.ndarray) -> list[float]:
         values = {name: float(axis[i]) for (name, axis), i in zip(axes.items(), cell, strict=True)}
-        return [-values[k] if k == "channels" else values[k] for k in _SIMPLEST_FIRST if k in values]
+        return [-values[k] if k == "channels" else values[k] for k in ties if k in values]
 
     cell = min(np.argwhere(correct == correct.max()), key=simplicity)
     return {name: float(axis[i]) for (name, axis), i in zip(axes.items(), cell, strict=True)}

@@ -72,7 +72,8 @@ class ModelSpec:
       start_token: id, None for `sticky`.
       pad_token: id, None for an image-only model.
       band, text_band: IsoCLIP's (k_top, k_bottom) for image and for text retrieval as printed in its table
-        S10; `NoBand`, which equals None, where it has none.
+        S10, counted among the singular values of the layout's projectors; `NoBand`, which equals None, where
+        it has none.
       inversion_patches: how many pseudo-patches `invert_to_image` optimises (table S5; 4 where it says
         nothing).
       resize_size: the shortest side before the crop, where it is not the tower's image size (DINO: 256).
@@ -86,7 +87,8 @@ class ModelSpec:
       position_resampling: how learned positions of another grid are brought to this image size, see
         `jaxalign.positions`; None where another grid is an error.
       layout: `reference` makes projectors, and the pre-projection feature of a Perception Encoder, as the
-        published code of IsoCLIP does where it departs from the paper; needed for its printed numbers.
+        published code of IsoCLIP does where it departs from the paper; needed for its printed numbers. See
+        `with_layout`.
     """
 
     name: str
@@ -165,7 +167,38 @@ class ModelSpec:
                     f"{self.name}: {which} is {token}; expected an id below {text.vocabulary}"
                 )
 
+    def with_layout(self, layout: str) -> "ModelSpec":
+        """This record for the projectors of `layout`, its bands leaving the same directions.
+
+        Raises JaxalignError for another name.
+        """
+        other = dataclasses.replace(self, layout=layout)
+        more = other.zero_singular_values - self.zero_singular_values
+        return dataclasses.replace(
+            other, band=_with_more(self.band, more), text_band=_with_more(self.text_band, more)
+        )
+
+    @property
+    def zero_singular_values(self) -> int:
+        """How many the published code counts that are 0 and that `decompose` leaves out.
+
+        It gives both biased heads of a SigLIP a bias row, so that 768-wide ones have 769 singular values. Of
+        a k_bottom of 50 one is then no direction: 49 are left.
+        """
+        image = self.towers.image
+        is_siglip = (
+            isinstance(image, ImageTowerConfig) and image.pooling == "map" and image.projection is None
+        )
+        return int(self.layout == "reference" and is_siglip)
+
     @property
     def context(self) -> int | None:
         """Token ids in a text; None for an image-only model."""
         return self.towers.text.context if self.towers.text else None
+
+
+def _with_more(band: tuple[int, int] | None, zeros: int) -> tuple[int, int] | None:
+    """The band that leaves the same directions where `zeros` more of the k_bottom are none."""
+    if band is None or band[1] == 0:
+        return band
+    return band[0], max(band[1] - zeros, 0)
