@@ -54,6 +54,17 @@ def revisited() -> tuple[dict[str, bytes], list[Part]]:
     return pictures, [Part("roxford5k/gnd_roxford5k.pkl", file) for file in files]
 
 
+def _karpathy() -> list[dict[str, Any]]:
+    """Images with captions, of every split."""
+    sentences = [{"raw": "a cat"}, {"raw": "one cat"}]
+    sizes = {"train": 3, "restval": 1, "val": 2, "test": 2}
+    return [
+        {"filepath": "x", "filename": f"{split}{i}.jpg", "split": split, "sentences": sentences}
+        for split, count in sizes.items()
+        for i in range(count)
+    ]
+
+
 @cache
 def lists() -> dict[str, tuple[dict[str, bytes], list[Part]]]:
     """By data set: the files beside a list of examples in JSON, and that list."""
@@ -62,13 +73,7 @@ def lists() -> dict[str, tuple[dict[str, bytes], list[Part]]]:
         "val": [["d.jpg", 0, "cat"], ["e.jpg", 1, "dog"]],
         "test": [["f.jpg", 1, "dog"], ["g.jpg", 0, "cat"]],
     }
-    sentences = [{"raw": "a cat"}, {"raw": "one cat"}]
-    sizes = {"train": 3, "restval": 1, "val": 2, "test": 2}
-    images = [
-        {"filepath": "x", "filename": f"{split}{i}.jpg", "split": split, "sentences": sentences}
-        for split, count in sizes.items()
-        for i in range(count)
-    ]
+    images = _karpathy()
     captions = [{"image_id": i // 2, "caption": f"a cat {i}"} for i in range(4)]
     named = [{"id": i, "file_name": f"{i}.jpg"} for i in range(3)]
     attributes = {"weather": "clear", "timeofday": "night", "scene": "highway"}
