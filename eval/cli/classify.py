@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, SeedNumber, UnreadablePictures
+from .arguments import (
+    ALONE,
+    DataDir,
+    Distributed,
+    JsonFile,
+    OwnName,
+    SeedNumber,
+    SettingsOf,
+    UnreadablePictures,
+)
 from .measuring import (
     BandOption,
     DatasetName,
@@ -58,6 +67,8 @@ class Classify:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji"
     classifiers: ClassifierNames = ("zero-shot", "ncm")
     methods: EmbeddingMethods = ("image-image",)
@@ -102,7 +113,7 @@ class Classify:
 
         classifying = self.settings()
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
         runs = measure_classification(workspace, model, pair, classifying)
         if not is_first():
@@ -112,7 +123,7 @@ class Classify:
                 f"Note: the pictures of {pair.test_split} are classified by means and draws they are part"
                 " of, which flatters all but zero-shot; give --train and --test where there are other splits"
             )
-        print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+        print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)
 
     def settings(self) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, Seed, SettingsOf, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -51,6 +51,8 @@ class Retrieve:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
     band: BandOption = None
@@ -87,7 +89,7 @@ class Retrieve:
         from .measuring import method_options, open_workspace, print_table, report_runs, retrieval_rows
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
         pair = ImagePair(workspace, model, self.dataset, self.query, self.gallery, self.distractors)
@@ -103,7 +105,7 @@ class Retrieve:
                     counts = (
                         f"{shown[0].metrics['queries']} queries, {shown[0].metrics['gallery']} in the gallery"
                     )
-                    about = f"{model.name} on {self.dataset}" + (f", {task}" if task else "")
+                    about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
                     texts = "captions" if pair.has_captions_alone else "names"
                     what = f"{texts} find pictures, " if protocol == "text-image" else ""
                     print_table(f"{about}: {what}{counts}, %", *retrieval_rows(shown))

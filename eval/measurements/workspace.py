@@ -49,10 +49,17 @@ class Workspace:
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
 
-    def load_model(self, name: str | os.PathLike, layout: str = "paper") -> DualEncoder:
-        """The model, with the projectors of `layout`."""
+    def load_model(
+        self,
+        name_or_path: str | os.PathLike,
+        layout: str = "paper",
+        *,
+        spec: str | None = None,
+        name: str | None = None,
+    ) -> DualEncoder:
+        """The model, with the projectors of `layout`; `spec` and `name` as for `jaxalign.load`."""
         with self.stages.timed("load"):
-            model = ja.load(name)
+            model = ja.load(name_or_path, spec=spec, name=name)
         return model if layout == "paper" else model.with_layout(layout)
 
     def load_split(self, dataset: str, split: str) -> Examples:
@@ -112,9 +119,10 @@ class Workspace:
 
 
 def model_settings(model: DualEncoder) -> dict[str, Any]:
-    """What of a model determines a result: its name, weights, layout and the dtype that it computes in."""
+    """What of a model determines a result: name, source, weights, layout and the dtype it computes in."""
     return {
         "model": model.name,
+        "source": model.spec.source,
         "weights": feature_key.weights_digest(model.params)[:16],
         "layout": model.spec.layout,
         "dtype": np.dtype(model.dtype).name,

@@ -25,8 +25,10 @@ from eval.protocols.methods import Inverting, MethodOptions
 from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.identity import is_known
+from jaxalign.specs import find_spec
 
-from .available import Missing, Places
+from .available import Missing, Places, candidates
 from .cells import Cell
 from .printed_names import REFERENCE_BANDS
 
@@ -85,6 +87,8 @@ class Session:
             name, spec = found
             with self.workspace.stages.stage("load", f"loading {backbone}"):
                 model = ja.load(name, spec=spec)
+            if not is_known(model.name):
+                model = _with_printed_bands(model, backbone)
             self._model = (backbone, model.with_layout(self.used_layout))
         return self._model[1]
 
@@ -128,6 +132,15 @@ class Session:
             subspace="code" if reference else "paper",
             inverting=Inverting(steps, settings.get("patches"), curve=(steps,)),
         )
+
+
+def _with_printed_bands(model: DualEncoder, backbone: str) -> DualEncoder:
+    """`model` with the bands that the papers print for a backbone, whose weights it is by the user's word."""
+    for name in candidates(backbone)[:1]:
+        record = find_spec(name)
+        spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
+        return replace(model, spec=spec)
+    return model
 
 
 def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
