@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, SeedNumber, UnreadablePictures
+from .arguments import (
+    ALONE,
+    DataDir,
+    Distributed,
+    JsonFile,
+    OwnName,
+    SeedNumber,
+    SettingsOf,
+    UnreadablePictures,
+)
 from .measuring import (
     BandOption,
     DatasetName,
@@ -59,6 +68,8 @@ class Classify:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji"
     classifiers: ClassifierNames = ("zero-shot", "ncm")
     methods: EmbeddingMethods = ("image-image",)
@@ -119,12 +130,12 @@ class Classify:
 
         classifying = self.settings()
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
         runs = measure_classification(workspace, model, pair, classifying)
         if not is_first():
             return
-        print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+        print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)
 
     def settings(self) -> Any:

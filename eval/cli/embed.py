@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ALONE, ComputeDtype, DataDir, Distributed, JsonFile, UnreadablePictures
+from .arguments import (
+    ALONE,
+    ComputeDtype,
+    DataDir,
+    Distributed,
+    JsonFile,
+    OwnName,
+    SettingsOf,
+    UnreadablePictures,
+)
 from .measuring import NAMED, ModelName, StoreFolder
 
 if TYPE_CHECKING:
@@ -69,6 +78,8 @@ class Embed:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = None
     folder: PictureFolder = None
     split: SplitName = ""
@@ -85,8 +96,6 @@ class Embed:
         from .output import check_file, write_json
 
         check_file(self.json)
-        import jax.numpy as jnp
-
         import jaxalign as ja
         from eval.datasets import find_dataset, load_split
         from eval.distributed import is_first
@@ -97,7 +106,7 @@ class Embed:
         record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
         if record.reading and is_first():
             Stages().note(record.reading)
-        model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
+        model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
         examples = load_split(record, self.split or record.test or record.gallery, self.data_dir)
         watch = Watch()
         with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
@@ -195,6 +204,7 @@ def describe(
     key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     return {
         "model": model.name,
+        "source": model.spec.source,
         "dataset": examples.dataset,
         "version": examples.state,
         "split": examples.split,

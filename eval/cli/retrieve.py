@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, Seed, SettingsOf, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -53,6 +53,8 @@ class Retrieve:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
     band: BandOption = None
@@ -103,7 +105,7 @@ class Retrieve:
         )
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
         query = query_split(self.dataset, self.query, self.protocol)
@@ -122,7 +124,7 @@ class Retrieve:
                 shown = [run for run in of_task if run.protocol == protocol]
                 if shown:
                     counts = describe_counts(shown[0].metrics)
-                    about = f"{model.name} on {self.dataset}" + (f", {task}" if task else "")
+                    about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
                     texts = "captions" if pair.has_captions_alone else "names"
                     what = f"{texts} find pictures, " if protocol == "text-image" else ""
                     print_table(f"{about}: {what}{counts}, %", *retrieval_rows(shown))

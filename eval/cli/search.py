@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ComputeDtype, JsonFile, UnreadablePictures
+from .arguments import ComputeDtype, JsonFile, OwnName, SettingsOf, UnreadablePictures
 from .embed import BatchSize, Threads
 from .measuring import BandOption, ModelName, NamesFile, RankOption, StoreFolder, SubspaceOption
 
@@ -49,6 +49,8 @@ class Search:
         "search.png"
     )
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     method: Annotated[
         Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
         tyro.conf.arg(
@@ -101,15 +103,13 @@ class Search:
             raise UsageError(f"--first is {self.first}; expected 1 or more")
 
     def _find_method(self) -> "tuple[DualEncoder, Method]":
-        import jax.numpy as jnp
-
         import jaxalign as ja
         from eval.availability import find_model
         from eval.protocols.methods import find_method
 
         from .measuring import method_options
 
-        model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
+        model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
         if find_model(model.spec).state == "embedded":
             print(
                 f"{model.name} is a toy that was trained on emoji of 48 x 48 pixels; for photos try --model"
@@ -158,6 +158,7 @@ class Search:
         rows = lambda hits: [{"file": library.names[hit.row], "score": hit.score} for hit in hits]
         return {
             "model": model.name,
+            "source": model.spec.source,
             "folder": str(library.folder),
             "query": str(self.query),
             "pictures": len(library.names),
@@ -207,7 +208,7 @@ def print_hits(
 
     rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
     columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
-    print_table(f"{model.name}: {query.name} among {len(library.names):,} pictures", columns, rows)
+    print_table(f"{model.title}: {query.name} among {len(library.names):,} pictures", columns, rows)
     print("* not among the first of the other ranking")
 
 

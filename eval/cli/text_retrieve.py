@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, Seed, SettingsOf
 from .measuring import (
     BandOption,
     DatasetName,
@@ -46,6 +46,8 @@ class TextRetrieve:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji"
     methods: MethodNames = ()
     band: BandOption = None
@@ -78,7 +80,7 @@ class TextRetrieve:
         )
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, patches=self.patches, seed=self.seed))
         check_methods(self.methods, model, "text", options)
         split = caption_split(self.dataset, self.split, self.protocol)
@@ -88,5 +90,5 @@ class TextRetrieve:
         if not is_first():
             return
         counts = describe_counts(runs[0].metrics, "captions")
-        print_table(f"{model.name} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
+        print_table(f"{model.title} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
         report_runs(self, runs)

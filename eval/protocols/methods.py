@@ -265,7 +265,7 @@ def _band(name: str, model: DualEncoder, modality: Modality, options: MethodOpti
     if name == "isoclip-auto":
         return ja.select_band(ja.decompose(model.projectors))
     band = options.band or _printed_band(model, modality)
-    if band is None:
+    if not band:
         raise JaxalignError(
             f"the paper prints no {modality} band for {model.name}; pass one (--band K_TOP K_BOTTOM;"
             " `jaxalign sweep` finds one), or use isoclip-auto"

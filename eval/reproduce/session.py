@@ -30,6 +30,8 @@ from eval.protocols.methods import Inverting, MethodOptions
 from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.identity import is_known
+from jaxalign.specs import find_spec
 
 from .available import Missing, Places, candidates
 from .cells import Cell
@@ -97,6 +99,8 @@ class Session:
             name, spec = found
             with self.workspace.stages.stage("load", f"loading {backbone}"):
                 model = ja.load(name, spec=spec)
+            if not is_known(model.name):
+                model = _with_printed_bands(model, cell, self.protocol)
             if self.protocol == REFERENCE and backbone in SLIP_TRANSFORM:
                 model = with_slip_transform(model)
             self._model = ((backbone, cell.paper), model.with_layout(self.used_layout))
@@ -162,6 +166,15 @@ class Session:
             subspace="code" if reference else "paper",
             inverting=Inverting(steps, settings.get("patches"), curve=(steps,)),
         )
+
+
+def _with_printed_bands(model: DualEncoder, cell: Cell, protocol: str) -> DualEncoder:
+    """`model` with the bands that the papers print for the backbone that the user says it is."""
+    for name in candidates(cell.backbone, cell.paper, protocol)[:1]:
+        record = find_spec(name)
+        spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
+        return replace(model, spec=spec)
+    return model
 
 
 def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
