@@ -199,6 +199,6 @@ class ModelSpec:
 
 def _with_more(band: tuple[int, int] | None, zeros: int) -> tuple[int, int] | None:
     """The band that leaves the same directions where `zeros` more of the k_bottom are none."""
-    if band is None or band[1] == 0:
+    if not band or band[1] == 0:
         return band
     return band[0], max(band[1] - zeros, 0)
