@@ -114,7 +114,7 @@ class DatasetRecord:
         return getattr(importlib.import_module(module), name)
 
     def folder(self, data_dir: str | os.PathLike | None = None) -> Path:
-        """What is read in place, or where the prepared copy is or would be: in `data_dir` (`data_root`)."""
+        """What is read in place, or where the prepared copy is, or would be, below `data_root`."""
         if self.reading:
             return Path(self.source)
         if self.in_place:

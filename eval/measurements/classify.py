@@ -137,9 +137,7 @@ class Classes:
         found = nearest_class_mean(
             embed(train), train_labels, embed(test), test_labels, pair.num_classes, mesh=self.mesh
         )
-        return self._with_note(
-            naming_left_out(found, pair.read_train, pair.read_test), "the class means are of"
-        )
+        return self._with_note(naming_left_out(found, pair.read_train, pair.read_test), "means of")
 
     def few_shot(self, method: Method, settings: FewShotSettings) -> Result:
         pair, classifying = self.pair, self.classifying
@@ -180,7 +178,7 @@ class Classes:
         if drawn.left_out:
             origin = f"{pair.train.dataset}/{pair.train.split}"
             found = replace(found, left_out={**found.left_out, origin: drawn.left_out})
-        return self._with_note(found, "the shots are drawn from")
+        return self._with_note(found, "draws from")
 
     def few_shot_settings(self, settings: FewShotSettings) -> dict[str, Any]:
         """The part of a run's settings that few-shot classifiers add."""
@@ -208,15 +206,16 @@ class Classes:
             found["bank"] = self.pair.text_settings("ensemble")["prompts"]
         return found
 
-    def _with_note(self, result: Result, used: str) -> Result:
-        """`result`, and how many of the test images are among the training images that `used`."""
+    def _with_note(self, result: Result, how: str) -> Result:
+        """`result`, and how many of the test images are among the training images that decide."""
         pair, known = self.pair, self.pair.trained_on
         metrics = {**result.metrics, "test_in_train": known}
         if not known:
             return replace(result, metrics=metrics)
         note = (
-            f"{known:,} of the {len(pair.test_pre_and_labels[1]):,} test images are among the training images"
-            f" that {used}, which flatters the accuracy; give --train and --test that share none"
+            f"the pictures of {pair.test.split} are classified by {how} training pictures, and"
+            f" {known:,} of the {len(pair.test_pre_and_labels[1]):,} are among these, which flatters the"
+            " accuracy; give --train and --test that share none"
         )
         return replace(result, metrics=metrics, notes=[*result.notes, note])
 

@@ -23,8 +23,8 @@ def positions(exclude_self: bool | ArrayLike, queries: int) -> np.ndarray:
 def renumber(own: np.ndarray, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """`own` among the queries at `queries` int `[k]` and the items at `items`, ascending int `[l]`."""
     chosen = own[queries]
-    at = np.minimum(np.searchsorted(items, chosen), max(len(items) - 1, 0))
-    kept = (chosen >= 0) & (items[at] == chosen)
+    at = np.searchsorted(items, chosen)
+    kept = (chosen >= 0) & (np.append(items, -1)[at] == chosen)
     return padded([row[there] for row, there in zip(at, kept, strict=True)])
 
 
