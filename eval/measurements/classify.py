@@ -90,11 +90,11 @@ def measure_classification(
     methods = [_find(name, model, classifying) for name in dict.fromkeys(classifying.methods)]
     if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
         model.require_text()
-    _check_training(pair, classifying)
     if classifying.tune:
         tuned_on(pair, classifying)
         for name in set(classifying.classifiers) & set(FITTERS):
             find_grid(classifying.grid, name, pair.record.name)
+    _check_training(pair, classifying)
     facts = model_settings(model) | pair.settings
     classes = Classes(workspace, model, pair, classifying)
     runs = []
