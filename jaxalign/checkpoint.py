@@ -247,7 +247,8 @@ def _is_as_saved(
     """Whether the weights in `folder` are those of the known model that `spec` describes."""
     if "weights" in config:
         return config["weights"] == weights_digest(tensors)
-    return published_as(folder / WEIGHTS, MODELS.values()) == spec
+    records = [record for record in MODELS.values() if record == spec]
+    return published_as(folder / WEIGHTS, records) is not None
 
 
 def is_model_folder(path: Path) -> bool:

@@ -44,11 +44,6 @@ def own(spec: ModelSpec, name: str, source: str) -> ModelSpec:
     return replace(spec, name=name, source=source, **nothing, **bands, hub_ids=(), aliases=())
 
 
-def own_path(spec: ModelSpec, path: Path) -> ModelSpec:
-    """`own`, named after the file or folder `path`."""
-    return own(spec, name_after(path), os.path.abspath(path))
-
-
 def claimed(spec: ModelSpec, record: ModelSpec) -> ModelSpec:
     """`spec` with all that `record` claims of its checkpoint."""
     return replace(spec, **{name: getattr(record, name) for name in CLAIMS})
