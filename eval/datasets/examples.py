@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Examples:
       captions: the captions of each picture; empty where the data set has none.
       file_names: unique in the data set.
       ground_truth: for each query the positions in the gallery that are `easy`, `hard` and `junk`; or empty.
+      not_read: of a folder, how many files beside these look like images and are not read, by their endings.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class Examples:
     captions: tuple[tuple[str, ...], ...]
     file_names: tuple[str, ...]
     ground_truth: tuple[Mapping[str, list[int]], ...] = ()
+    not_read: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -109,11 +111,14 @@ def load_in_place(
     name: str, split: str, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None
 ) -> Examples:
     """A split of a folder of pictures, or of a copy of TFDS."""
+    from .image_tree import tell_not_read
     from .join import load_joined
     from .picture_folder import load_folder
 
     if name.startswith(FOLDER):
-        return load_folder(name.removeprefix(FOLDER), split)
+        examples = load_folder(name.removeprefix(FOLDER), split)
+        tell_not_read(f"{examples.dataset}/{split}", examples.not_read)
+        return examples
     return load_joined(name.removesuffix(JOINED), split, data_dir, source_dir)
 
 

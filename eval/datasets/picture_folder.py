@@ -2,8 +2,8 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .content import UNLABELLED
 from .examples import Examples
-from .layouts.class_folders import PICTURES, natural
+from .image_tree import ImageTree, expected_files, find_images, unreadable_folder
+from .layouts.class_folders import natural
 from .pictures import Pictures
 from .records import DatasetRecord
 
@@ -37,21 +38,22 @@ def load_folder(folder: str | os.PathLike, split: str = ALL) -> Examples:
     if split not in splits:
         raise unknown_name(f"split of {root}", split, splits)
     base = splits[split]
-    files = find_pictures(base)
+    tree = find_pictures(base)
+    files = tree.files
     if not files:
-        endings = ", ".join(sorted(PICTURES))
-        raise JaxalignError(f"there are no pictures in {base}; expected files that end in {endings}")
+        raise JaxalignError(f"there are no pictures in {base}; {expected_files(tree)}")
     names = tuple(path.relative_to(base).as_posix() for path in files)
     classes, labels = label_by_folder(names)
     return Examples(
         dataset=f"folder:{root.absolute()}",
         split=split,
         version=digest(base, names),
-        images=Pictures(lambda row: read_file(files[row]), names, str(base)),
+        images=Pictures(files.__getitem__, names, str(base)),
         labels={"label": labels} if classes else {},
         label_names={"label": classes} if classes else {},
         captions=(),
         file_names=names,
+        not_read=tree.not_read,
     )
 
 
@@ -107,26 +109,11 @@ def find_splits(root: Path) -> dict[str, Path]:
     return {ALL: root}
 
 
-def find_pictures(root: Path) -> list[Path]:
-    """All pictures below `root`; links to folders are not followed."""
-    found = []
-    for folder, folders, files in os.walk(root, onerror=stop_at):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in PICTURES and not name.startswith("."):
-                found.append(Path(folder, name))
-    return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
-
-
-def stop_at(error: OSError) -> NoReturn:
-    """A folder that cannot be listed ends the walk: without its pictures, results would be others."""
-    raise unreadable_folder(error) from error
-
-
-def unreadable_folder(error: OSError) -> JaxalignError:
-    return JaxalignError(
-        f"the folder {error.filename} cannot be read: {error.strerror}; mend that, or move it elsewhere"
-    )
+def find_pictures(root: Path) -> ImageTree:
+    """All pictures below `root`, as `find_images` finds them, in the order of numbers and letters."""
+    tree = find_images(root)
+    order = lambda path: [natural(part) for part in path.relative_to(root).parts]
+    return replace(tree, files=tuple(sorted(tree.files, key=order)))
 
 
 def label_by_folder(names: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -156,10 +143,3 @@ def size_and_change(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return stat.st_size, stat.st_mtime_ns
-
-
-def read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise JaxalignError(f"{path} cannot be read: {error.strerror or error}") from error
