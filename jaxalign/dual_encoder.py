@@ -166,10 +166,11 @@ class DualEncoder:
           Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_image]`; float32.
 
         Raises:
-          JaxalignError: no pictures, one that is unreadable (named), or an array of a wrong shape.
+          JaxalignError: no pictures, one that is unreadable (named) or grey with more than 8 bits, an array
+            of a wrong shape, or floats that look unprocessed (`ImageProcessor.check_preprocessed`).
         """
         _check_batch_size(batch_size)
-        pictures = _image_list(images, self.config.image.image_size)
+        pictures = _image_list(images, self.image_processor)
         params = {"img": self.params["img"]}
         tower, batch_size = _over_mesh(self._image_tower, params, batch_size, mesh)
         batches = self._pixel_batches(pictures, batch_size)
@@ -306,12 +307,16 @@ def _encode(
     return jnp.asarray(np.concatenate(done))
 
 
-def _image_list(images: Any, size: int) -> Any:
-    """`images` as a NumPy array or a list; raises for anything else, an empty one and wrong shapes."""
+def _image_list(images: Any, processor: ImageProcessor) -> Any:
+    """`images` as a NumPy array or a list; raises for anything else, an empty one, wrong shapes and floats
+    that are not preprocessed.
+    """
     if isinstance(images, np.ndarray | jax.Array):
         images = np.asarray(images)
         if images.dtype != np.uint8:
-            _check_pixels(images, size)
+            _check_pixels(images, processor.size)
+            if images.size:
+                processor.check_preprocessed(images)
         elif images.ndim != 4 or images.shape[-1] != 3:
             raise JaxalignError(f"images has shape {images.shape}; expected uint8 [n, h, w, 3]")
     elif isinstance(images, Sequence) and not isinstance(images, str | bytes):

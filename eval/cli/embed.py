@@ -66,9 +66,11 @@ class Embed:
     pictures are neither computed again nor changed. Every other command finds the features there. All devices
     of the machine take part; with --distributed also those of other machines.
 
-    A picture that is missing, damaged, cut off, empty, larger than 179 megapixels or grey with more than 8
-    bits counts as unreadable. CMYK and palettes are converted and of an animation the first frame is taken,
-    as the models' original code does.
+    An image that is missing, damaged, cut off, empty, no regular file, larger than 179 megapixels (100 to 130
+    in WebP, JPEG 2000, AVIF and HEIF), longer than 1,048,576 pixels or grey with more than 8 bits counts as
+    unreadable. CMYK and palettes are converted, of an animation the first frame is taken, and the EXIF
+    orientation is not applied, as in the models' original code. Of a folder, linked folders are followed; raw
+    photos and other formats that are not read are counted by their endings.
 
     Examples:
       jaxalign embed
@@ -213,11 +215,14 @@ def describe(
         "pictures": len(examples),
         "width": features.values.shape[1],
         "left_out": list(features.left_out),
+        "not_read": dict(examples.not_read),
     }
 
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Two lines, and one more for what was left out."""
+    from jaxalign.errors import printable
+
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     print(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
@@ -225,5 +230,5 @@ def print_summary(facts: dict[str, Any]) -> None:
     )
     if lost := facts["left_out"]:
         more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
-        print(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}")
+        print(printable(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}"))
     print(f"features {facts['width']} wide, in {facts['store']}")

@@ -274,9 +274,15 @@ def describe_counts(metrics: Any, gallery: str = "in the gallery") -> str:
 
 def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
     """Write the results as JSON where that was asked for, and say where everything is."""
+    from eval.datasets.image_tree import told_not_read
+
     from .output import write_json
 
-    content = {"runs": [run.to_json() for run in runs], "files": [str(file) for file in files]}
+    content: dict[str, Any] = {
+        "runs": [run.to_json() for run in runs],
+        "files": [str(file) for file in files],
+        "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
+    }
     write_json(command.json, content)
     for file in files:
         print(f"Wrote {file}")

@@ -16,8 +16,10 @@ import numpy as np
 from eval.datasets import Examples
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.image_files import check_depth
+from jaxalign.resampling import resize_part
 
-from .embed import BATCH, THREADS, Unreadable, check_depth, embed_images
+from .embed import BATCH, THREADS, Unreadable, embed_images, open_picture
 from .key import make_key
 from .obtain import default_store
 from .store import Features, FeatureStore
@@ -46,12 +48,12 @@ class Augmented:
     def __getitem__(self, index: int, /) -> Any:
         from PIL import Image
 
-        picture = self.examples.images[index]
-        check_depth(picture)  # converted to RGB it would look like any other
-        if isinstance(picture, np.ndarray):
-            picture = Image.fromarray(picture)
         name = hashlib.sha256(f"{self.seed} {self.examples.ids[index]}".encode()).digest()
-        return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)), self.scale)
+        with open_picture(self.examples.images, index) as picture:
+            if isinstance(picture, np.ndarray):
+                picture = Image.fromarray(picture)
+            check_depth(picture, self.examples.ids[index])  # converted to RGB it would look like any other
+            return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)), self.scale)
 
 
 def augment(picture: Any, size: int, rng: np.random.Generator, scale: tuple[float, float] = SCALE) -> Any:
@@ -59,7 +61,7 @@ def augment(picture: Any, size: int, rng: np.random.Generator, scale: tuple[floa
     from PIL import Image
 
     box = random_box(picture.width, picture.height, rng, scale)
-    cropped = picture.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+    cropped = resize_part(picture.crop(box), (size, size), (0, 0, size, size), "bicubic")
     return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cropped
 
 
