@@ -1,11 +1,8 @@
 """Files and folders that checkpoints come in: which file holds the weights, and which the facts."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import CONFIG, INDEX, OPEN_CLIP_CONFIG
@@ -30,8 +27,6 @@ READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
     ".bin": read_torch,
 }
 _PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's, in any order
-_MOST_TENSORS, _LONGEST_NAME = 100_000, 1000  # in a file, and in characters
-_MOST_UNPACKED, _SMALL = 16, 64 << 20  # times the bytes of the file, and bytes that any file may have
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     Raises:
       JaxalignError: a damaged or missing file.
     """
-    tensors = _read_index(path) if path.name.endswith(INDEX) else _read_file(path)
+    tensors = _read_index(path) if path.name.endswith(INDEX) else READERS[path.suffix](path)
     names = [name for name, tensor in tensors.items() if not tensor.is_object]
     if not names:
         raise JaxalignError(f"{path} holds no tensors; expected the weights of a model")
@@ -119,35 +114,16 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     return objects | {name.removeprefix(prefix): tensors[name] for name in names}
 
 
-def _read_file(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of one file: not too many, of names that can be shown, not much larger than the file."""
-    found = READERS[path.suffix](path)
-    if len(found) > _MOST_TENSORS:
-        raise JaxalignError(f"{path} holds {len(found):,} tensors; expected at most {_MOST_TENSORS:,}")
-    if (longest := max(map(len, found), default=0)) > _LONGEST_NAME:
-        raise JaxalignError(
-            f"{path} has a name of {longest:,} characters; expected at most {_LONGEST_NAME:,}"
-        )
-    tensors = [tensor for tensor in found.values() if not tensor.is_object]
-    unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in tensors)
-    size = path.stat().st_size
-    if unpacked > _MOST_UNPACKED * size + _SMALL:
-        raise JaxalignError(
-            f"the tensors of {path} have {unpacked:,} bytes, and the file {size:,}; expected at most"
-            f" {_MOST_UNPACKED} times as many: a damaged file? If not, save it uncompressed and without views"
-        )
-    return found
-
-
 def _read_index(path: Path) -> dict[str, StoredTensor]:
     index = read_json(path).object("weight_map")
-    files = sorted({index.text(name) for name in index.values})
+    names: dict[str, set[str]] = {}
+    for name in index.values:
+        names.setdefault(index.text(name), set()).add(name)
     tensors: dict[str, StoredTensor] = {}
-    for file in files:
+    for file, stated in sorted(names.items()):
         if Path(file).name != file or Path(file).suffix not in READERS:
             raise JaxalignError(f"{path} names the file {file!r:.80}; expected a weights file beside it")
-        found = _read_file(path.parent / file)
-        stated = {name for name in index.values if index.values[name] == file}
+        found = READERS[Path(file).suffix](path.parent / file)
         found = {name: tensor for name, tensor in found.items() if not tensor.is_object}
         if stated != set(found):
             wrong = ", ".join(sorted(stated ^ set(found))[:5])

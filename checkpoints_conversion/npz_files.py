@@ -12,7 +12,16 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.pickled_arrays import number_type
-from jaxalign.stored import Shape, StoredTensor, array_parts, cast_parts, count_elements, swap_bytes
+from jaxalign.stored import (
+    MOST_TENSORS,
+    Shape,
+    StoredTensor,
+    array_parts,
+    cast_parts,
+    count_elements,
+    plausible,
+    swap_bytes,
+)
 
 from .zip_members import Archive, open_archive
 
@@ -49,7 +58,10 @@ def read_npz(path: Path) -> dict[str, StoredTensor]:
     """
     with open_archive(path) as archive:
         names = [name for name in archive.members if name.endswith(".npy")]
-        return {name.removesuffix(".npy"): _tensor(archive, name) for name in names}
+        if len(names) > MOST_TENSORS:
+            raise JaxalignError(f"{len(names):,} arrays; expected at most {MOST_TENSORS:,}")
+        tensors = {name.removesuffix(".npy"): _tensor(archive, name) for name in names}
+    return plausible(tensors, path)
 
 
 def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None:
@@ -75,9 +87,10 @@ def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None
 def _tensor(archive: Archive, name: str) -> StoredTensor:
     try:
         header = _read_header(archive, name)
+        size = header.size + header.content_size
     except JaxalignError as error:
         raise JaxalignError(f"{name!r:.80}: {error} (read as with allow_pickle=False)") from error
-    size, found = header.size + header.content_size, archive.members[name].file_size
+    found = archive.members[name].file_size
     if size != found:
         raise zipfile.BadZipFile(f"{name!r:.80} has {found:,} bytes, expected {size:,}")
     place = archive.place(name)

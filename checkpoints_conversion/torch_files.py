@@ -14,7 +14,7 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 from jaxalign.inert_pickle import LIMIT, Unpickled, unpickle
 from jaxalign.local_files import cannot_read, open_regular
-from jaxalign.stored import Span, StoredTensor, array_parts, named_object
+from jaxalign.stored import Span, StoredTensor, array_parts, named_object, plausible
 
 from .torch_pickle import Storage, TensorRecord, as_pairs, as_storage, find_weights, strange_names
 from .zip_members import open_archive
@@ -36,7 +36,7 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
     """
     with open_regular(path) as file:
         is_zip = file.read(4) == _ZIP_MAGIC
-    return _read_zip(path) if is_zip else _read_legacy(path)
+    return plausible(_read_zip(path) if is_zip else _read_legacy(path), path)
 
 
 def _read_zip(path: Path) -> dict[str, StoredTensor]:
@@ -76,14 +76,14 @@ def _read_legacy(path: Path) -> dict[str, StoredTensor]:
 def _read_pickles(file: BinaryIO, path: Path, size: int) -> dict[str, StoredTensor]:
     """Pickles one after the other (magic, version, platform, content, keys), then the storages' bytes."""
     read = lambda: unpickle(file, size - file.tell())
-    magic = read().value
-    if type(magic) is not int or magic != _LEGACY_MAGIC:
-        raise JaxalignError("it begins with something else")
-    version, platform, pickled, keys = read().value, as_pairs(read().value), read(), read().value
-    if type(version) is not int or version != _LEGACY_VERSION or platform is None:
-        raise JaxalignError("it is of another version; save it again with a later PyTorch")
-    if platform.by_name().get("little_endian", True) is not True:
+    for expected in (_LEGACY_MAGIC, _LEGACY_VERSION):
+        found = read().value
+        if type(found) is not int or found != expected:
+            raise JaxalignError("it begins with something else, or is of another version")
+    platform = as_pairs(read().value)
+    if platform is None or platform.by_name().get("little_endian", True) is not True:
         raise JaxalignError("it was written on a big-endian machine; save it again on another one")
+    pickled, keys = read(), read().value
     storages = {found.key: found for found in map(as_storage, pickled.persistent) if found}
     places: dict[str, Span] = {}
     for key in keys if type(keys) is list else ():
@@ -111,14 +111,15 @@ def _tensors(pickled: Unpickled, place: Callable[[Storage], Span | None]) -> dic
     places, verify = {storage: place(storage) for storage in uses}, cache(Span.verify)
 
     def stored(record: TensorRecord) -> StoredTensor:
-        storage, size = record.storage, jnp.dtype(record.storage.dtype).itemsize
-        found = places[storage]
-        if found is None or found.length != storage.count * size:
+        storage, shape = record.storage, record.shape
+        size, lies = jnp.dtype(storage.dtype).itemsize, places[storage]
+        if lies is None or lies.length != storage.count * size:
             raise JaxalignError(f"damaged: storage {storage.key!r:.40} is missing or of another size")
-        if 0 in record.shape or (uses[storage] == 1 and record.lies_in_order):
-            skip = 0 if 0 in record.shape else record.offset * size
-            return found.tensor(record.shape, storage.dtype, skip)
-        return _view(record, found, lambda: verify(found))
+        if 0 in shape:
+            return lies.tensor(shape, storage.dtype)
+        if record.lies_in_order and uses[storage] == 1:
+            return lies.tensor(shape, storage.dtype, record.offset * size)
+        return _view(record, lies, lambda: verify(lies))
 
     return {
         name: stored(record) if isinstance(record, TensorRecord) else named_object(record)

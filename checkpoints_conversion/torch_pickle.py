@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxalign.errors import JaxalignError
 from jaxalign.pickle_records import Called, Named, Pairs, Persistent
-from jaxalign.stored import count_elements
+from jaxalign.stored import MOST_TENSORS, count_elements
 
 STORAGES = {
     "torch.FloatStorage": "float32",
@@ -25,13 +25,16 @@ STORAGES = {
     "torch.BoolStorage": "bool",
     "torch.ComplexFloatStorage": "complex64",
     "torch.ComplexDoubleStorage": "complex128",
+    "torch.QInt8Storage": "int8",
+    "torch.QUInt8Storage": "uint8",
+    "torch.QInt32Storage": "int32",
 }
 _TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETER = "torch._utils._rebuild_parameter"
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # what training scripts put weights under
 _UNDERSTOOD = {*STORAGES, *_TENSOR, _PARAMETER, "collections.OrderedDict", "collections.defaultdict"}
 _DEEPEST = 100  # mappings in mappings
-_MOST = 1 << 24  # characters of all names and 10 for each; of mappings that hold each other there are more
+_MOST = 1 << 25  # characters of names, and ten for each entry; mappings that hold each other have more
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class TensorRecord:
 
     def __post_init__(self):
         """Raise JaxalignError unless all of it lies in the storage."""
-        numbers = (self.offset, *self.strides)
-        if len(self.strides) != len(self.shape) or any(type(n) is not int or n < 0 for n in numbers):
+        elements = count_elements(self.shape)
+        if len(self.strides) != len(self.shape) or not all(map(_is_count, (self.offset, *self.strides))):
             raise JaxalignError("damaged: a tensor whose strides or offset are no numbers from 0 on")
-        if count_elements(self.shape) and self.last >= self.storage.count:
+        if elements and self.last >= self.storage.count:
             raise JaxalignError(f"damaged: a tensor of shape {self.shape} reaches beyond its storage")
 
     @property
@@ -76,6 +79,10 @@ class TensorRecord:
         return True
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
 def as_storage(value: Any) -> Storage | None:
     """The storage that something outside of a pickle is; None for any other.
 
@@ -88,7 +95,7 @@ def as_storage(value: Any) -> Storage | None:
     _, kind, key, _, count, *view = said
     if type(kind) is not Named or kind.name not in STORAGES:
         return None
-    if type(key) is not str or type(count) is not int or count < 0:
+    if type(key) is not str or not _is_count(count):
         raise JaxalignError("damaged: a storage without name or size")
     if view and view[0] is not None:
         raise JaxalignError("it has a part of a storage, as PyTorch before 0.4 wrote it; save it again")
@@ -104,7 +111,7 @@ def as_tensor(value: Any) -> TensorRecord | None:
     if type(value) is Called and (arguments := value.arguments_of(_PARAMETER)):
         value = arguments[0]
     arguments = value.arguments_of(*_TENSOR) if type(value) is Called else None
-    if not arguments or len(arguments) < 4:
+    if arguments is None or not 4 <= len(arguments) <= 8:
         return None
     storage, offset, shape, strides, *more = arguments
     storage = as_storage(storage)
@@ -146,40 +153,54 @@ def find_weights(content: Any) -> dict[str, TensorRecord | str]:
       JaxalignError: damaged tensors, two state dicts, one name for two things, or mappings that hold each
         other.
     """
+    walk = _Walk()
     for _ in range(3):
         held = (as_pairs(content) or Pairs()).by_name()
-        full = {name: held[name] for name in _WRAPPERS if name in held and _has_tensors(held[name])}
+        full = {name: held[name] for name in _WRAPPERS if name in held and walk.has_tensors(held[name])}
         if not full:
             break
         if len({id(value) for value in full.values()}) > 1:
             raise JaxalignError(f"it has weights under {' and '.join(full)}; expected one state dict alone")
         content = next(iter(full.values()))
-    return _walk(content)
+    return walk.find(content)
 
 
-def _has_tensors(value: Any) -> bool:
-    return any(type(found) is TensorRecord for found in _walk(value).values())
+class _Walk:
+    """Through mappings in mappings. What is held often is visited often, so visits have a limit."""
 
+    def __init__(self):
+        self.left = _MOST
+        self.pairs: dict[int, Pairs | None] = {}  # by identity: what is held often is understood once
 
-def _walk(content: Any) -> dict[str, TensorRecord | str]:
-    found: dict[str, TensorRecord | str] = {}
-    left = _MOST
-    stack: list[tuple[str, Any, int]] = [("", content, 0)]
-    while stack:
-        name, value, depth = stack.pop()
-        pairs = as_pairs(value)
-        if pairs is not None:
-            held = pairs.by_name()
-            left -= 10 * len(pairs) + sum(len(name) + len(key) for key in held)
-            if left < 0 or depth > _DEEPEST:
-                raise JaxalignError("its dictionaries hold each other, or are too many for a state dict")
-            prefix = f"{name}." if depth else ""
-            stack += [(f"{prefix}{key}", inner, depth + 1) for key, inner in reversed(held.items())]
-        elif type(value) in (Called, Named, Persistent):
-            if name in found:
-                raise JaxalignError(f"it has {name!r:.80} twice")
-            found[name] = as_tensor(value) or _describe(value)
-    return found
+    def has_tensors(self, content: Any) -> bool:
+        return any(type(found) is TensorRecord for found in self.find(content).values())
+
+    def find(self, content: Any) -> dict[str, TensorRecord | str]:
+        found: dict[str, TensorRecord | str] = {}
+        stack: list[tuple[str, Any, int]] = [("", content, 0)]
+        while stack:
+            name, value, depth = stack.pop()
+            if id(value) not in self.pairs:
+                self.pairs[id(value)] = as_pairs(value)
+            pairs = self.pairs[id(value)]
+            if pairs is not None:
+                prefix = f"{name}." if depth else ""
+                held = self._visit(pairs, len(prefix), depth)
+                stack += [(f"{prefix}{key}", inner, depth + 1) for key, inner in reversed(held.items())]
+            elif type(value) in (Called, Named, Persistent):
+                if name in found:
+                    raise JaxalignError(f"it has {name!r:.80} twice")
+                if len(found) == MOST_TENSORS:
+                    raise JaxalignError(f"it holds more than {MOST_TENSORS:,} tensors, the limit")
+                found[name] = as_tensor(value) or _describe(value)
+        return found
+
+    def _visit(self, pairs: Pairs, prefix: int, depth: int) -> dict[str, Any]:
+        held = pairs.by_name()
+        self.left -= sum(prefix + len(key) for key in held) + 10 * len(pairs)
+        if self.left < 0 or depth > _DEEPEST:
+            raise JaxalignError("its dictionaries hold each other, or are too many for a state dict")
+        return held
 
 
 def _describe(value: Any) -> str:

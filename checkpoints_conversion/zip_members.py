@@ -101,4 +101,4 @@ def open_archive(path: Path) -> Iterator[Archive]:
             raise cannot_read(path, error) from error
         except _DAMAGED as error:
             reason = str(error) or type(error).__name__
-            raise JaxalignError(f"{path} is cut off or damaged: {reason:.200}; fetch it again") from error
+            raise JaxalignError(f"{path} is cut off, damaged or no {path.suffix}: {reason:.200}") from error

@@ -20,7 +20,7 @@ from jaxalign.pickle_records import Called, Named, Pairs, Persistent
 
 LIMIT = 256 << 20  # bytes of one pickle
 INSTRUCTIONS = 10_000_000  # in one pickle; each makes a value of some 100 bytes at most
-_LONGEST_NAME = 1000  # characters of what a pickle wants to import
+_LONGEST_NAME = 256  # characters of what a pickle wants to import
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,7 +110,9 @@ class _Machine:
         if type(module) is not str or type(name) is not str or len(module) + len(name) > _LONGEST_NAME:
             raise _damaged()
         full = f"{module}.{name}"
-        return self.names.setdefault(full, Named(full))
+        if full not in self.names:
+            self.names[full] = Named(full)
+        return self.names[full]
 
     def named_lines(self) -> Named:
         return self.name(self.line().decode(), self.line().decode())
@@ -160,6 +162,7 @@ def _quoted(line: bytes) -> str | bytes:
     return _old_string(_ESCAPE.sub(unescape, line[1:-1]))
 
 
+_SET, _FROZEN_SET = Named("builtins.set"), Named("builtins.frozenset")
 _SIZED: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {  # width of the size, and what the content is
     pickle.SHORT_BINSTRING: (1, _old_string),
     pickle.BINSTRING: (4, _old_string),
@@ -194,10 +197,10 @@ _PUSHED: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.EMPTY_LIST: lambda m: [],
     pickle.EMPTY_DICT: lambda m: Pairs(),
     pickle.EMPTY_TUPLE: lambda m: (),
-    pickle.EMPTY_SET: lambda m: Called(m.name("builtins", "set"), ()),
+    pickle.EMPTY_SET: lambda m: Called(_SET, ()),
     pickle.LIST: lambda m: m.close_mark(),
     pickle.TUPLE: lambda m: tuple(m.close_mark()),
-    pickle.FROZENSET: lambda m: Called(m.name("builtins", "frozenset"), (m.close_mark(),)),
+    pickle.FROZENSET: lambda m: Called(_FROZEN_SET, (m.close_mark(),)),
     pickle.DUP: lambda m: m.stack[-1],
     pickle.GET: lambda m: m.memo[_decimal(m.line())],
     pickle.BINGET: lambda m: m.memo[m.read(1)[0]],

@@ -70,7 +70,7 @@ def _pickled_type(value: Any) -> np.dtype:
         _, order, *rest = _exactly(8, value.state)
         if [type(x) for x in rest] != [type(None)] * 3 + [int] * 3 or rest[3:] != [-1, -1, 0]:
             raise JaxalignError(f"an array of {descr!r:.40} with fields, parts or flags; expected numbers")
-        descr = f"{order}{descr}" if type(order) is str and order in ("<", ">", "|") else descr
+        descr = f"{order if type(order) is str else '='}{descr}"
     return number_type(descr)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import cannot_read, open_regular
-from jaxalign.stored import Span, StoredTensor, cast_parts, count_elements
+from jaxalign.stored import Span, StoredTensor, cast_parts, count_elements, plausible
 
 DTYPES = {
     "F64": "float64",
@@ -78,7 +78,7 @@ def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, S
         if dtype is None:
             raise JaxalignError(f"{path}: {name!r:.80} is {reprlib.repr(kind)}; expected F16, BF16 or F32")
         if not _is_span(span, size) or span[1] - span[0] != elements * jnp.dtype(dtype).itemsize:
-            raise JaxalignError(f"{path} is damaged: {name!r:.80} of shape {shape} has no or other bytes")
+            raise JaxalignError(f"{path} is cut off or damaged: {name!r:.80} of shape {shape} lacks bytes")
         spans.append(span)
         place = Span(path, start + span[0], span[1] - span[0])
         tensors[name] = place.tensor(tuple(shape), dtype)  # pyright: ignore[reportArgumentType]
@@ -89,7 +89,7 @@ def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, S
         end = last
     if end != size:
         raise JaxalignError(f"{path} is cut off or damaged: {size} bytes of tensors, expected {end}")
-    return tensors
+    return plausible(tensors, path)
 
 
 def _is_span(value: Any, size: int) -> TypeGuard[list[int]]:

@@ -21,6 +21,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
 _AXES, _LARGEST = 64, 1 << 48  # of an array: NumPy has no more axes, and counts its bytes in 63 bits
+MOST_TENSORS = 100_000  # in a file
+_LONGEST_NAME = 1000  # characters
+_MOST_UNPACKED, _SMALL = 16, 64 << 20  # times the bytes of a file, and bytes that any file may unpack to
 PART = 1 << 17  # elements that are read, cast, written or hashed at once: they fit the cache
 
 
@@ -122,6 +125,30 @@ def named_object(name: str) -> StoredTensor:
     return StoredTensor((), name, lambda elements: iter(()), is_object=True)
 
 
+def plausible(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredTensor]:
+    """`tensors`, read from the file `path`, if they are no more than such a file can be meant to hold.
+
+    Raises:
+      JaxalignError: very many tensors or very long names; or, through compression or views that repeat
+        elements, far more bytes than the file has.
+    """
+    if len(tensors) > MOST_TENSORS:
+        raise JaxalignError(f"{path} holds {len(tensors):,} tensors; expected at most {MOST_TENSORS:,}")
+    if (longest := max(map(len, tensors), default=0)) > _LONGEST_NAME:
+        raise JaxalignError(
+            f"{path} has a name of {longest:,} characters; expected at most {_LONGEST_NAME:,}"
+        )
+    found = [tensor for tensor in tensors.values() if not tensor.is_object]
+    unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in found)
+    size = path.stat().st_size
+    if unpacked > _MOST_UNPACKED * size + _SMALL:
+        raise JaxalignError(
+            f"the tensors of {path} have {unpacked:,} bytes, and the file {size:,}; expected at most"
+            f" {_MOST_UNPACKED} times as many: a damaged file? If not, save it uncompressed and without views"
+        )
+    return tensors
+
+
 def count_elements(shape: Any) -> int:
     """How many elements a tensor has whose shape a file gives as `shape`.
 
@@ -131,7 +158,7 @@ def count_elements(shape: Any) -> int:
     if type(shape) not in (tuple, list) or len(shape) > _AXES:
         raise JaxalignError(f"a shape that is no list of at most {_AXES} lengths")
     if not all(type(length) is int and 0 <= length <= _LARGEST for length in shape):
-        raise JaxalignError("a shape with something else than lengths")
+        raise JaxalignError(f"a shape with something else than lengths of 0 to {_LARGEST:,}")
     if math.prod(max(length, 1) for length in shape) > _LARGEST:
         raise JaxalignError(f"a shape of more than {_LARGEST:,} elements")
     return math.prod(shape)

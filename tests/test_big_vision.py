@@ -112,8 +112,11 @@ def test_damaged_and_pickled_files(tensors, tmp_path):
         big_vision.read(path)
 
 
-@pytest.mark.parametrize("rows", [10**10, 10**17])
-def test_a_header_with_an_absurd_size(tensors, tmp_path, rows):
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(10**10, r"has [0-9,]+ bytes, expected [0-9,]{14,}"), (10**17, "something else than lengths of 0 to")],
+)
+def test_a_header_with_an_absurd_size(tensors, tmp_path, rows, message):
     path = write(tmp_path / "m.npz", tensors)
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -124,7 +127,7 @@ def test_a_header_with_an_absurd_size(tensors, tmp_path, rows):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in (members | {"txt/Embed_0/embedding.npy": header.getvalue()}).items():
             archive.writestr(name, content)
-    with pytest.raises(JaxalignError, match=rf"m\.npz: a tower with a size of {rows:,} cannot"):
+    with pytest.raises(JaxalignError, match=rf"m\.npz.*txt/Embed_0/embedding\.npy.*{message}"):
         big_vision.read(path)
 
 

@@ -52,6 +52,7 @@ class _Plain:
         if value is None or type(value) in (bool, int, float, str, bytes):
             return value
         if (content := as_bytes(value)) is not None:
+            self.left -= len(content)
             return content
         array = as_array(value)
         if array is None:
