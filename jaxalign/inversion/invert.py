@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_rows, is_count
 from jaxalign.models import ImageTowerConfig
 from jaxalign.sharding import check_mesh
 
@@ -165,7 +166,7 @@ def _examples(
     skip_invalid: bool,
 ) -> tuple[Examples, np.ndarray | None]:
     """The examples and, where some are to be skipped, which are valid, bool [n]."""
-    targets = jnp.asarray(embeddings)
+    targets = as_rows(name, embeddings)
     width = model.require_text().projection
     if targets.ndim != 2 or targets.shape[1] != width or not len(targets):
         raise JaxalignError(
@@ -257,5 +258,5 @@ def _descent(
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count is not None and not is_count(count):
             raise JaxalignError(f"{name} is {count}; expected 1 or more")
