@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError
-from jaxalign.features import as_numbers
+from jaxalign.features import as_numbers, is_count
 from jaxalign.heads import Params, both_projectors, image_projector, no_text_tower, pre_projection_name
 from jaxalign.identity import Origin, is_known
 from jaxalign.image_processing import ImageProcessor
@@ -342,5 +342,5 @@ def _check_pixels(pixels: Any, size: int) -> None:
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
+    if not is_count(batch_size):
         raise JaxalignError(f"batch_size is {batch_size}; expected 1 or more")

@@ -12,7 +12,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.features import as_numbers
+from jaxalign.features import as_rows, is_count
 from jaxalign.ranking import Relevance, as_features, cosine_rows, normalize
 from jaxalign.retrieval import check_pair, relevance_from_labels
 
@@ -141,7 +141,7 @@ def effective_rank(singular_values: ArrayLike) -> jax.Array:
 
     Roy and Vetterli, "The effective rank", 2007. A float32 scalar; NaN when all are zero.
     """
-    return _entropy_rank(jnp.asarray(as_numbers("singular_values", singular_values), jnp.float32))
+    return _entropy_rank(as_rows("singular_values", singular_values).astype(jnp.float32))
 
 
 @jax.jit
@@ -181,7 +181,7 @@ def _count_pairs(
 
 
 def _check_counts(bins: int, block_size: int) -> None:
-    if bins < 1 or block_size < 1:
+    if not (is_count(bins) and is_count(block_size)):
         raise JaxalignError(f"bins is {bins} and block_size {block_size}; expected 1 or more of each")
 
 

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.features import as_numbers
+from jaxalign.features import as_floats
 
 MODALITIES = ("image", "text")
 
@@ -35,7 +35,7 @@ class Projector:
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Embeddings `[..., d]`, not normalised, of features `[..., d_in]`; raises on another width."""
-        x = jnp.asarray(as_numbers("features", x))
+        x = as_floats("features", x)
         if x.shape[-1:] != self.kernel.shape[:1]:
             raise JaxalignError(
                 f"features of shape {x.shape} do not fit a projector from width {self.kernel.shape[0]};"

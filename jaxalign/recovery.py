@@ -15,7 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError
-from jaxalign.features import as_numbers
+from jaxalign.features import as_floats, as_numbers
 
 _ROWS_AT_A_TIME = 4096
 
@@ -147,7 +147,7 @@ def recover_intra_similarities(
         return _recover(similarities.astype(kind), dim, limit, max_iterations)
     with jax.enable_x64(kind == jnp.float64):
         found = jax.tree.map(
-            np.asarray, _recover(jnp.asarray(similarities, kind), dim, limit, max_iterations)
+            np.asarray, _recover(as_floats("s_inter", similarities).astype(kind), dim, limit, max_iterations)
         )
     return found
 
@@ -238,7 +238,8 @@ def _outer(v: jax.Array, weights: jax.Array) -> jax.Array:
 
 def _check_matrix(name: str, x: ArrayLike) -> Any:
     """`x` as a floating matrix, NumPy's unless traced: a float64 one keeps its digits."""
-    matrix = x if isinstance(x, Tracer) else np.asarray(as_numbers(name, x))
+    matrix = as_numbers(name, x)
+    matrix = matrix if isinstance(matrix, Tracer) else np.asarray(matrix)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise JaxalignError(f"{name} has shape {matrix.shape}; expected two axes, neither of them empty")
     if isinstance(matrix, Tracer):

@@ -1,6 +1,7 @@
 """Retrieval metrics: how well cosine similarity brings the items of a query's class to the front."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -203,14 +204,19 @@ def average_precision(
 
 
 def check_pair(
-    query: ArrayLike, gallery: ArrayLike, *, streamed: bool = False, mesh: Mesh | None = None
+    query: ArrayLike,
+    gallery: ArrayLike,
+    *,
+    streamed: bool = False,
+    keep_lengths: bool = False,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Both as `as_features` matrices of one width, or a JaxalignError; a large gallery may be `streamed`.
 
     With a mesh they are `host_features`, in which all that is asked of them here is the same.
     """
     same = query is gallery
-    check = as_features if mesh is None else host_features
+    check = partial(as_features, keep_lengths=keep_lengths) if mesh is None else host_features
     queries = check("query", query)
     items = queries if same else check("gallery", gallery, streamed=streamed)
     if queries.shape[1] != items.shape[1]:

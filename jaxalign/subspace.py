@@ -15,9 +15,8 @@ from jax.typing import ArrayLike
 
 from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError
-from jaxalign.features import as_numbers
+from jaxalign.features import as_features, as_floats
 from jaxalign.projectors import Projector
-from jaxalign.ranking import as_features
 
 
 @struct.dataclass
@@ -106,7 +105,7 @@ def principal_subspace(
         number of independent directions of the texts: at most min(n - 1, d) centred, min(n, d) otherwise, and
         fewer where texts repeat each other. Further directions would be arbitrary.
     """
-    texts = as_features("text_embeddings", text_embeddings)
+    texts = as_features("text_embeddings", text_embeddings, keep_lengths=not normalize)
     n, d = texts.shape
     basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
     count = _check_rank(max(min(d // 2, spanned), 1) if rank is None else rank, spanned, n, d)
@@ -122,7 +121,7 @@ def spanned_subspace(text_embeddings: ArrayLike, *, center: bool = True, normali
 
     Raises JaxalignError when there is none, and for traced texts.
     """
-    texts = as_features("text_embeddings", text_embeddings)
+    texts = as_features("text_embeddings", text_embeddings, keep_lengths=not normalize)
     if isinstance(texts, Tracer):
         raise JaxalignError("text_embeddings are traced, but their rank is a shape; call this outside jit")
     basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
@@ -169,7 +168,7 @@ def _check_rank(rank: Any, spanned: int, n: int, d: int) -> Any:
 
 
 def _check_width(name: str, x: ArrayLike, d: int) -> jax.Array:
-    x = jnp.asarray(as_numbers(name, x))
+    x = as_floats(name, x)
     if x.shape[-1:] != (d,):
         raise JaxalignError(f"{name} has shape {x.shape}; expected width {d}, that of the text embeddings")
     return x

@@ -16,8 +16,8 @@ from jaxalign.classifiers.base import Classifier, check_class_labels, check_scal
 from jaxalign.classifiers.cache import CacheClassifier
 from jaxalign.classifiers.refinement import RefinedClassifier, check_channels
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.ranking import as_features
-from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
+from jaxalign.features import as_features, is_count
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch, rows_each
 
 _AFFINITIES_PER_BLOCK = 1 << 22  # 16 MiB
 _SIMPLEST_FIRST = ("alpha", "gamma", "beta", "channels")
@@ -78,7 +78,8 @@ def search_hyperparameters(
     checked = _check_axes(classifier, axes)
     if undecided := [name for name in checked if name not in ties]:
         raise JaxalignError(f"ties are {tuple(ties)}; expected {', '.join(undecided)} among them, too")
-    x = check_width(as_features("features", features), classifier.width)
+    x = as_features("features", features, keep_lengths=classifier.uses_lengths)
+    x = check_width(x, classifier)
     classes = jax.eval_shape(classifier, x[:1]).shape[-1]
     check_class_labels(labels, len(x), classes, all_occur=False)
     y = np.asarray(labels, np.int32)
@@ -107,7 +108,8 @@ def _count_over_mesh(
     classifier: Any, x: jax.Array, y: np.ndarray, grids: list[Grid], size: int, mesh: Mesh
 ) -> np.ndarray:
     """`_count_correct` with the features on several devices; what only fills them up has no class."""
-    rows = divide_rows(x, mesh), divide_rows(y, mesh, fill=_NO_CLASS)
+    each = rows_each(len(x), mesh)
+    rows = divide_rows(x, mesh, each=each), divide_rows(y, mesh, fill=_NO_CLASS, each=each)
     given = copy_to_all((classifier, *grids), mesh)
     size = min(size, rows[0].shape[0] // mesh.shape[AXIS])
     return fetch(_summed(*rows, *given, size=size, mesh=mesh)).astype(np.int64)
@@ -214,6 +216,6 @@ def _block_size(classifier: Classifier, n: int, block_size: int | None) -> int:
     if block_size is None:
         columns = len(classifier.keys) if isinstance(classifier, CacheClassifier) else classifier.width
         return min(n, max(16, _AFFINITIES_PER_BLOCK // columns))
-    if block_size < 1:
+    if not is_count(block_size):
         raise JaxalignError(f"block_size is {block_size}; expected a positive number of features, or None")
-    return min(n, block_size)
+    return min(n, max(block_size, 2))  # one alone is rounded otherwise

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxalign.arguments import check_kind
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.features import as_numbers
+from jaxalign.features import as_floats, as_rows, is_count
 from jaxalign.models import ImageTowerConfig
 from jaxalign.sharding import check_mesh
 
@@ -169,7 +169,7 @@ def _examples(
     skip_invalid: bool,
 ) -> tuple[Examples, np.ndarray | None]:
     """The examples and, where some are to be skipped, which are valid, bool [n]."""
-    targets = jnp.asarray(as_numbers(name, embeddings))
+    targets = as_rows(name, embeddings)
     width = model.require_text().projection
     if targets.ndim != 2 or targets.shape[1] != width or not len(targets):
         raise JaxalignError(
@@ -217,7 +217,7 @@ def _initial(
                 "key is missing; expected jax.random.key(seed), or starting points in `initial`"
             )
         return None
-    start = jnp.asarray(as_numbers("initial", initial), jnp.float32)
+    start = as_floats("initial", initial).astype(jnp.float32)
     if start.shape not in (shape, (n, *shape)):
         raise JaxalignError(
             f"initial has shape {start.shape}; expected {list(shape)} for all examples or {[n, *shape]}"
@@ -261,5 +261,5 @@ def _descent(
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count is not None and not is_count(count):
             raise JaxalignError(f"{name} is {count}; expected 1 or more")
