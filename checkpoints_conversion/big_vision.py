@@ -70,14 +70,17 @@ class Stack:
 
 
 def as_stored(model: DualEncoder) -> dict[str, Any]:
-    """The parameters by the names that big_vision has for them, without the position of the class token.
+    """The parameters by the names that big_vision has for them.
 
-    The blocks of a tower that came stacked are stacked again: big_vision's text tower, unlike its image
-    tower, does not do so itself.
+    The position of the class token is part of that token: big_vision puts it before the patches once these
+    have theirs. The blocks of a tower that came stacked are stacked again: big_vision's text tower, unlike
+    its image tower, does not do so itself.
     """
     tensors = flatten(model.params)
-    if "img/cls" in tensors:
-        tensors[POSITIONS] = tensors[POSITIONS][:, 1:]
+    if "img/cls" in tensors and POSITIONS in tensors:
+        positions = tensors[POSITIONS]
+        tensors["img/cls"] = tensors["img/cls"] + positions[:, :1]
+        tensors[POSITIONS] = positions[:, 1:]
     for tower in model.stacked:
         tensors = _stack(tensors, BLOCKS[tower])
     return tensors
@@ -103,10 +106,8 @@ def lacking(model: DualEncoder) -> list[str]:
     if text is None:
         return ["image tower alone"]
     pools = image.pooling == "map"
-    token = np.asarray(model.params["img"].get("pos_embedding", np.zeros((1, 1))))[:, 0]
     needs = {
         "a causal text tower": text.causal,
-        f"{image.pooling} pooling with positions on the class token": not pools and bool(token.any()),
         "patches without bias": not image.patch_bias,
         "class token beside a pool": pools and image.has_class_token,
         "other heads in the pool than in the blocks": pools and image.pool_heads not in (None, image.heads),

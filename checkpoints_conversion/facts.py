@@ -238,7 +238,7 @@ def _check_agreement(stated: ModelSpec, facts: Facts) -> None:
         *(("text " + k, v, getattr(text, k)) for k, v in facts.text.items() if text is not None),
     ]
     pairs = [pair for pair in pairs if pair[0].partition(" ")[2] in _COMPUTED]
-    said = ("resize", "interpolation", "mean", "std", "pipeline")
+    said = ("resize", "interpolation", "mean", "std")
     pairs += [(k, v, getattr(stated, k)) for k, v in facts.spec.items() if k in said]
     wrong = [
         f"{what} is {value}, and {stated.name} has {other}" for what, value, other in pairs if value != other

@@ -52,7 +52,7 @@ def read(path: Path, spec: str | ModelSpec | None = None) -> DualEncoder:
       JaxalignError: a damaged or malicious file, an unknown or ambiguous format, or tensors that are missing,
         left over or misshapen (all of them named in one message).
     """
-    layout = find_layout(path, with_facts=spec is None)
+    layout = find_layout(path, with_facts=not isinstance(spec, ModelSpec))
     found = read_tensors(layout.weights)
     if any(name.startswith(("params/", "img/")) for name in found):
         found = plain_names(found)
@@ -101,13 +101,15 @@ def _find_facts(
         raise JaxalignError(f"{path}: {error}") from error
     if record is None:
         return facts
-    is_as_published = claimed(facts, record) == record  # a configuration may say other settings
+    as_record = claimed(facts, record)
+    # A configuration may say other settings, and whose code resizes images.
+    is_as_published = replace(as_record, pipeline=record.pipeline) == record
     if stated and not is_as_published:
         raise JaxalignError(
             f"{path} is the published file of {record.name}, whose settings are not those of spec {stated!r};"
             " leave out spec"
         )
-    return record if is_as_published else facts
+    return as_record if is_as_published else facts
 
 
 def _convert(

@@ -26,7 +26,7 @@ from checkpoints_conversion.rules import TABLES
 from eval import cli
 from jaxalign import identity
 from jaxalign.errors import JaxalignError
-from jaxalign.identity import is_known, published_as
+from jaxalign.identity import claimed, is_known, published_as
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_to_json
 from jaxalign.specs.published import PUBLISHED, UNKNOWN, PublishedFile, layout_digest
 from jaxalign.tensors import expected_shapes, flatten
@@ -233,10 +233,13 @@ def test_a_configuration_and_a_spec_that_contradict_each_other(tmp_path):
     )
     with pytest.raises(JaxalignError, match=message):
         ja.load(folder, spec=DATACOMP)
-    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "size": 48}')
+    said = '{"image_mean": [0.1, 0.2, 0.3], "size": 48, "crop_size": 48}'
+    (folder / "preprocessor_config.json").write_text(said)
     with pytest.raises(JaxalignError, match=r"mean is \(0\.1, 0\.2, 0\.3\), and clip-vit-base-patch16 has"):
         ja.load(folder, spec=CLIP)
     assert ja.load(folder).spec.mean == (0.1, 0.2, 0.3)
+    (folder / "preprocessor_config.json").write_text('{"size": 48, "crop_size": 48}')
+    assert ja.load(folder, spec=CLIP).spec.pipeline == "transformers"  # as the file says
 
 
 def test_all_facts_that_a_user_states(tmp_path):
@@ -284,11 +287,19 @@ def test_one_bit_makes_it_another_model(published):
 
 def test_published_weights_under_another_configuration(tmp_path, monkeypatch):
     """Only the very model that the record describes has its name and band."""
-    folder = huggingface(tmp_path / "clip", hidden_act="quick_gelu")
+    folder = huggingface(tmp_path / "clip")
     content = (folder / "model.safetensors").read_bytes()
     file = PublishedFile("model.safetensors", None, hashlib.sha256(content).hexdigest())
+    record = claimed(ja.load(folder).spec, find_spec(CLIP))  # the small one has other tokens
+    monkeypatch.setitem(MODELS, CLIP, dataclasses.replace(record, pipeline="open_clip"))
     monkeypatch.setitem(PUBLISHED, CLIP, (file,))
     assert ja.load(folder).spec == find_spec(CLIP)
+    preprocessor = folder / "preprocessor_config.json"
+    preprocessor.write_text('{"size": 48, "crop_size": 48}')
+    assert ja.load(folder).spec == dataclasses.replace(record, pipeline="transformers")
+    preprocessor.write_text('{"size": 48, "crop_size": 48, "image_mean": [0.1, 0.2, 0.3]}')
+    assert (ja.load(folder).name, ja.load(folder).spec.band) == ("clip", None)
+    preprocessor.unlink()
     huggingface(folder, hidden_act="gelu")
     spec = ja.load(folder).spec
     assert (spec.name, spec.band, spec.licence) == ("clip", None, "unknown")
