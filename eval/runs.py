@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from eval.json_text import json_text
-from eval.run_checks import problem_of
+from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import read_json
 
@@ -201,7 +201,12 @@ def _read(path: Path) -> tuple[Run, bool]:
     written = dataclasses.replace(run, arrays=dict.fromkeys(wanted, np.zeros(0)))
     if run.is_current and written.checksum != content.get("checksum"):
         raise JaxalignError(f"{path} was changed after it was written; {_REDO}")
-    run = dataclasses.replace(run, arrays=_read_arrays(path.with_suffix(".npz")))
+    archive = path.with_suffix(".npz")
+    arrays = _read_arrays(archive)
+    problem = next((p for name, array in arrays.items() if (p := array_problem(name, array))), "")
+    if problem:
+        raise JaxalignError(f"{archive} is damaged ({problem}); delete it and its .json and run again")
+    run = dataclasses.replace(run, arrays=arrays)
     return run, set(wanted) <= run.arrays.keys()
 
 
