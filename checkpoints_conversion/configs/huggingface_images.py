@@ -161,5 +161,5 @@ def _scale(config: JsonFacts) -> dict[str, Any]:
     unit = 1.0 if abs(255 * factor - 1) < 1e-9 else 255 * factor
     is_normalised = config.flag("do_normalize", True)
     mean = config.channels("image_mean") if is_normalised else (0.0,) * 3
-    std = config.channels("image_std") if is_normalised else (1.0,) * 3
+    std = config.channels("image_std", least=1e-6) if is_normalised else (1.0,) * 3
     return {"mean": tuple(x / unit for x in mean), "std": tuple(x / unit for x in std)}
