@@ -67,6 +67,11 @@ class JsonVocabulary:
         """The id of a special token; None where there is none of this name."""
         return self.backend.token_to_id(token)
 
+    @property
+    def added(self) -> set[str]:
+        """Tokens that were added to the words of the model."""
+        return {token.content for token in self.backend.get_added_tokens_decoder().values()}
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         with _one_line("this vocabulary cannot split the texts"):
             return [found.ids for found in self.backend.encode_batch(list(texts), add_special_tokens=False)]

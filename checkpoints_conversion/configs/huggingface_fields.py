@@ -217,7 +217,7 @@ PREPROCESSOR: Table = {
         "rescale_factor",
         "size",
     ),
-    **only(True, None, fields=("do_resize",)),
+    **only(True, fields=("do_resize",)),
     **only(False, None, fields=("do_pad", "use_square_size")),
     **only(None, fields=("auto_map", "pad_size")),
     **without_effect("images become RGB, and where they would not, the tower refuses them", "do_convert_rgb"),
