@@ -176,7 +176,7 @@ def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts
         # the shortest side and the crop are one, or the known model's is too small for this one's
         changes["resize_size"] = shortest if shortest > image.image_size else None
     if text is not None and text.pooling == "argmax" and text.end_token == text.vocabulary - 1:
-        text = replace(text, pooling=None)  # the end token has the largest id of all
+        text = replace(text, pooling=None if text.causal else "end")  # no id is larger than the end token's
     if text is not None and spec.vocabulary == "clip-bpe" and text.end_token is None:
         changes = {**UNKNOWN_TOKENS, **changes}
     if isinstance(image, ImageTowerConfig):

@@ -96,7 +96,7 @@ def read_tokens(folder: Path, size: int, kind: str | None) -> Tokens | None:
         kind = _SIGLIP
     names = {**_DEFAULTS.get(kind or "", {}), **_named(config)}
     ids = {name: _id(vocabulary, token, name, str(path)) for name, token in names.items()}
-    _check_added(config, vocabulary, str(path))
+    _check_added(config, vocabulary, kind, str(path))
     start, end = ids.get("bos_token") if kind == _CLIP else None, ids.get("eos_token")
     if kind != _CLIP and isinstance(vocabulary, JsonVocabulary):
         start, end = vocabulary.frame
@@ -150,7 +150,7 @@ def _id(vocabulary: Vocabulary, token: str, name: str, where: str) -> int:
     return found
 
 
-def _check_added(config: JsonFacts, vocabulary: Vocabulary, where: str) -> None:
+def _check_added(config: JsonFacts, vocabulary: Vocabulary, kind: str | None, where: str) -> None:
     """That tokens which were added later are in the vocabulary, under the ids that the configuration says."""
     for number, token in config.object("added_tokens_decoder").values.items():
         content = _content(token, f"{config.where}: added_tokens_decoder")
@@ -160,6 +160,14 @@ def _check_added(config: JsonFacts, vocabulary: Vocabulary, where: str) -> None:
             raise JaxalignError(
                 f"{config.where}: added_tokens_decoder gives {content!r:.60} the id {number[:20]}, and"
                 f" {where} {found}; expected the same"
+            )
+    stated = config.object("added_tokens_decoder").values
+    if "added_tokens_decoder" in config.values and kind not in _GENERIC and isinstance(vocabulary, JsonVocabulary):
+        lacking = vocabulary.added - {_content(token, config.where) for token in stated.values()}
+        if lacking:
+            raise JaxalignError(
+                f"{config.where}: added_tokens_decoder lacks {min(lacking)!r:.60}, which {where} has; a {kind or 'class'}"
+                " of transformers 5 follows the one, of 4 the other: save the tokenizer again"
             )
     for name in _EXTRA:
         extra = config.values.get(name) or []

@@ -114,7 +114,7 @@ def _preprocessing(config: JsonFacts, size: int) -> dict[str, Any]:
     spec = {
         "interpolation": config.choice("interpolation", kinds, "bicubic"),
         "mean": config.channels("mean", IMAGENET_MEAN),
-        "std": config.channels("std", IMAGENET_STD),
+        "std": config.channels("std", IMAGENET_STD, least=1e-6),
         "pipeline": "timm",
     }
     whole = math.floor(size / config.number("crop_pct", 0.875, least=1e-3, most=1e3))
