@@ -162,7 +162,11 @@ def _check_added(config: JsonFacts, vocabulary: Vocabulary, kind: str | None, wh
                 f" {where} {found}; expected the same"
             )
     stated = config.object("added_tokens_decoder").values
-    if "added_tokens_decoder" in config.values and kind not in _GENERIC and isinstance(vocabulary, JsonVocabulary):
+    if (
+        "added_tokens_decoder" in config.values
+        and kind not in _GENERIC
+        and isinstance(vocabulary, JsonVocabulary)
+    ):
         lacking = vocabulary.added - {_content(token, config.where) for token in stated.values()}
         if lacking:
             raise JaxalignError(
