@@ -56,6 +56,7 @@ class Table:
       telling: names that every file of this format has, and `never`, names that none has; how it is
         recognised.
       models: the records of `jaxalign.specs` whose weights come in this format.
+      settings: records of other towers whose settings such files may have as well.
       ignored: regular expressions of names that are left out on purpose.
     """
 
@@ -64,6 +65,7 @@ class Table:
     telling: tuple[str, ...]
     models: tuple[str, ...]
     never: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
     def recognises(self, names: Iterable[str]) -> bool:

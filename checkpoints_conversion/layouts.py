@@ -51,15 +51,19 @@ def is_checkpoint(path: Path) -> bool:
     return path.suffix in READERS or path.name.endswith(INDEX)
 
 
-def find_layout(path: Path) -> Layout:
+def find_layout(path: Path, with_facts: bool = True) -> Layout:
     """The layout at `path`, a folder or a weights file (whose folder's configuration then counts).
+
+    Args:
+      with_facts: False where all facts are known, and no configuration is looked at.
 
     Raises:
       JaxalignError: a folder without weights or with several, or a configuration that is damaged or unknown.
     """
     if not path.is_dir():
         is_usual = path.name in OPEN_CLIP_WEIGHTS + WEIGHTS
-        return Layout(path, _read_facts(path.parent, path.name) if is_usual else Facts(), path.parent)
+        facts = _read_facts(path.parent, path.name) if is_usual and with_facts else Facts()
+        return Layout(path, facts, path.parent)
     names = {p.name for p in path.iterdir() if not p.is_dir()}
     usual = OPEN_CLIP_WEIGHTS + WEIGHTS if OPEN_CLIP_CONFIG in names else WEIGHTS + OPEN_CLIP_WEIGHTS
     found = [name for name in usual if name in names]
@@ -70,7 +74,7 @@ def find_layout(path: Path) -> Layout:
             " a single file with weights"
         )
     weights = found[0] if found else others[0]
-    return Layout(path / weights, _read_facts(path, weights), path)
+    return Layout(path / weights, _read_facts(path, weights) if with_facts else Facts(), path)
 
 
 def _read_facts(folder: Path, weights: str) -> Facts:

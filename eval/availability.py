@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxalign.specs import ModelSpec
+from jaxalign.specs import MODELS, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Availability:
 def find_model(spec: ModelSpec) -> Availability:
     """Where the weights of `spec` are. Looks at the package and the hub's cache, and not into the network."""
     folder = Path(str(files("jaxalign"))) / "embedded" / spec.name
-    if folder.is_dir():
+    if spec.name in MODELS and folder.is_dir():  # other names may be anything, paths too
         return Availability("embedded", folder)
     cached = _find_cached(spec)
     if cached is not None:
@@ -66,8 +66,10 @@ def find_dataset_copy(
     from eval.datasets import source_root
 
     folder = record.folder(data_dir)
-    if record.is_prepared(data_dir):
+    if record.is_prepared(data_dir) and folder.is_dir():
         return Availability("prepared", folder)
+    if record.in_place:
+        return Availability("missing", folder, f"prepare {record.tfds} with TFDS, in ArrayRecord: {folder}")
     sources = source_root(data_dir, source_dir)
     missing = [source for source in record.missing_sources(sources) if source.required]
     if not missing:

@@ -1,7 +1,7 @@
 """Results as artefacts: one JSON file for each run, with everything that it depends on, and arrays to plot.
 
-A run's file name is a hash of its settings. A command that is asked for the same again finds the file and
-does not compute anew, which is how an interrupted `reproduce` goes on.
+A run's file name is a hash of its settings and of the program that measured it. A command that is asked for
+the same again finds the file and does not compute anew, which is how an interrupted `reproduce` goes on.
 """
 
 import dataclasses
@@ -22,9 +22,14 @@ from typing import Any
 import numpy as np
 
 from eval.json_text import json_text
+from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 
 FORMAT, VERSION = "jaxalign-run", 1
+# Raised whenever a change of the program changes a result: runs of another number are not found again.
+RESULTS = 2
+LARGEST = 256 << 20  # bytes of a run's file: millions of images may be left out, and named
 # What zipfile and NumPy raise for an archive of arrays with wrong bytes in it.
 _DAMAGE = (
     OSError,
@@ -59,6 +64,8 @@ class Run:
       versions: of the packages it ran with.
       left_out: names of pictures that took no part because they cannot be read, by data set and split; only
         where the settings allow that.
+      notes: sentences that belong beside the numbers wherever these are shown.
+      results: `RESULTS` of the program that measured it.
     """
 
     protocol: str
@@ -68,26 +75,53 @@ class Run:
     seconds: float = 0.0
     versions: Mapping[str, str] = dataclasses.field(default_factory=package_versions)
     left_out: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+    results: int = RESULTS
 
     @property
     def digest(self) -> str:
-        return settings_digest(self.protocol, self.settings)
+        """What its file is called after."""
+        program = [self.results, self.versions.get("jaxalign", "")]
+        return _digest([program, self.protocol, self.settings])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this program would measure the same; what an earlier one got may be wrong."""
+        return self.results == RESULTS
+
+    @property
+    def checksum(self) -> str:
+        """Of what the run says; a file whose content has another one was changed after it was written."""
+        return _digest([self.digest, self.metrics, sorted(self.arrays), list(self.notes)])
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Everything but the arrays."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
+        return found | {"notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
-        return {"format": FORMAT, "version": VERSION, "digest": self.digest} | fields
+        return {"format": FORMAT, "version": VERSION, "digest": self.digest} | self.fields
 
 
 def settings_digest(protocol: str, settings: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that stand for the settings."""
-    text = json.dumps([protocol, settings], sort_keys=True, separators=(",", ":"))
+    """Sixteen hexadecimal digits that stand for the settings, and for this program."""
+    return Run(protocol, settings, {}).digest
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run_file(folder: str | os.PathLike, protocol: str, settings: Mapping[str, Any]) -> Path:
     """Where the run of these settings is, or would be, in `folder`."""
+    return _file(folder, protocol, settings_digest(protocol, settings))
+
+
+def _file(folder: str | os.PathLike, protocol: str, digest: str) -> Path:
     readable = re.sub(r"[^\w.+-]+", "_", protocol)
-    return Path(folder) / f"{readable}-{settings_digest(protocol, settings)}.json"
+    return Path(folder) / f"{readable}-{digest}.json"
 
 
 def write_run(folder: str | os.PathLike, run: Run) -> Path:
@@ -96,11 +130,12 @@ def write_run(folder: str | os.PathLike, run: Run) -> Path:
     Raises:
       JaxalignError: a folder that cannot be written, or metrics that are not JSON (NaN included).
     """
-    path = run_file(folder, run.protocol, run.settings)
-    try:
-        text = json_text(run.to_json(), indent=1) + "\n"
-    except (TypeError, ValueError) as error:
-        raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {error}") from error
+    problem = problem_of(run.fields)
+    if problem:
+        raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {problem}")
+    path = _file(folder, run.protocol, run.digest)
+    beside = {"arrays": sorted(run.arrays), "checksum": run.checksum}
+    text = json_text(run.to_json() | beside, indent=1) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if run.arrays:
@@ -114,26 +149,65 @@ def write_run(folder: str | os.PathLike, run: Run) -> Path:
 
 
 def read_run(path: Path) -> Run:
-    """The run in `path`; raises JaxalignError for one that is damaged or of another version."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JaxalignError(f"{path} cannot be read ({error}); delete it and run again") from error
-    found = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
-    if found != (FORMAT, VERSION):
-        raise JaxalignError(f"{path} is {found[0]} version {found[1]}; expected {FORMAT} version {VERSION}")
-    names = {f.name for f in dataclasses.fields(Run)} - {"arrays"}
-    missing = sorted(names - {"left_out"} - content.keys())
-    if missing:
-        raise JaxalignError(f"{path} lacks {', '.join(missing)}; delete it and run again")
-    fields = {name: content[name] for name in names & content.keys()}
-    return Run(**fields, arrays=_read_arrays(path.with_suffix(".npz")))
+    """The run in `path`, without arrays where their file is not there.
+
+    Raises:
+      JaxalignError: a file that is damaged, was changed, has the name of another run, or is of another
+        version.
+    """
+    run, _ = _read(path)
+    if run.is_current and not path.stem.endswith(f"-{run.digest}"):
+        raise JaxalignError(f"{path} holds another run than its name says, {run.digest}; {_REDO}")
+    return run
 
 
 def find_run(folder: str | os.PathLike, protocol: str, settings: Mapping[str, Any]) -> Run | None:
-    """The finished run of these settings in `folder`, or None."""
+    """The finished run of these settings in `folder`, or None: also for a file that holds another run, or
+    whose arrays are not there.
+
+    Raises:
+      JaxalignError: a file that is damaged or was changed.
+    """
     path = run_file(folder, protocol, settings)
-    return read_run(path) if path.is_file() else None
+    if not path.exists():
+        return None
+    run, whole = _read(path)
+    return run if whole and run.digest == settings_digest(protocol, settings) else None
+
+
+# What files of earlier programs lack, and what that means.
+_MAY_LACK: Mapping[str, Any] = {"left_out": {}, "notes": [], "results": 1}
+_REDO = "delete it and run again"
+
+
+def _read(path: Path) -> tuple[Run, bool]:
+    """The run in `path`, and whether all of its arrays are there."""
+    try:
+        content = read_json(path, LARGEST)
+    except JaxalignError as error:
+        raise JaxalignError(f"{path} cannot be read ({error}); {_REDO}") from error
+    found = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
+    if found != (FORMAT, VERSION):
+        raise JaxalignError(
+            f"{path} is {found[0]} version {found[1]!r:.60}; expected {FORMAT} version {VERSION}"
+        )
+    names = {f.name for f in dataclasses.fields(Run)} - {"arrays"}
+    missing = sorted(names - _MAY_LACK.keys() - content.keys())
+    problem = f"it lacks {', '.join(missing)}" if missing else problem_of(content)
+    if problem:
+        raise JaxalignError(f"{path} is damaged: {problem}; {_REDO}")
+    run = Run(**{**_MAY_LACK, **{name: content[name] for name in names & content.keys()}})
+    wanted = content.get("arrays", ())
+    written = dataclasses.replace(run, arrays=dict.fromkeys(wanted, np.zeros(0)))
+    if run.is_current and written.checksum != content.get("checksum"):
+        raise JaxalignError(f"{path} was changed after it was written; {_REDO}")
+    archive = path.with_suffix(".npz")
+    arrays = _read_arrays(archive)
+    problem = next((p for name, array in arrays.items() if (p := array_problem(name, array))), "")
+    if problem:
+        raise JaxalignError(f"{archive} is damaged ({problem}); delete it and its .json and run again")
+    run = dataclasses.replace(run, arrays=arrays)
+    return run, set(wanted) <= run.arrays.keys()
 
 
 def read_runs(folder: str | os.PathLike) -> list[Run]:

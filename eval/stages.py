@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from jaxalign.errors import printable
+
 
 class Stages:
     """Stages of one run; `seconds` is how long each has taken, added up where a name comes again."""
@@ -25,6 +27,10 @@ class Stages:
         """Say on one line what begins, where standard error is no terminal and no progress bar does."""
         if not self.console.is_terminal:
             self.console.print(title, highlight=False, markup=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say `text` on a line of standard error, in any case."""
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:

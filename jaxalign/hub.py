@@ -8,7 +8,15 @@ from jaxalign.local_files import read_json
 from jaxalign.tokenization import TOKENIZER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# what transformers says about a vocabulary beside the file that holds it, and the older form of CLIP's
+TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+CLIP_WORDS, CLIP_MERGES = "vocab.json", "merges.txt"
+CONFIGURATIONS = (PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
 INDEX = ".index.json"
 # the preferred one first: files without pickle before those with
 OPEN_CLIP_WEIGHTS = (
@@ -43,8 +51,10 @@ def fetch_checkpoint(repository: str, revision: str | None) -> Path:
         raise fetch.nothing(names)
     if weights.name.endswith(INDEX):
         _fetch_shards(weights, fetch)
-    for name in (PREPROCESSOR, *TOKENIZER_FILES):
-        fetch(name)
+    found = [name for name in (*CONFIGURATIONS, *TOKENIZER_FILES) if fetch(name)]
+    if not set(found) & set(TOKENIZER_FILES):
+        fetch(CLIP_WORDS)
+        fetch(CLIP_MERGES)
     return weights.parent
 
 
@@ -93,10 +103,7 @@ class _Fetch:
             errors.HFValidationError,
         ) as error:
             at = f" of revision {self.revision}" if self.revision else ""
-            raise JaxalignError(
-                f"there is no {self.repository!r}{at} on the hub, and no such path; `jaxalign models` lists"
-                " what is known"
-            ) from error
+            raise JaxalignError(f"there is no {self.repository!r}{at} on the hub") from error
         except OSError as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise JaxalignError(f"cannot fetch {name} of {self.repository}: {reason:.200}") from error

@@ -22,7 +22,7 @@ class Relevance(NamedTuple):
     query_codes: Any = None  # int [q]
     gallery_codes: Any = None  # int [g]
     ignored: Any = None  # a table, or None
-    self_index: Any = None  # int [q]: the gallery position of the query itself, or None
+    self_index: Any = None  # int [q]: the gallery position of the query itself, -1 for none; or None
 
     def rows(self, index: Any, gallery_size: int) -> tuple[Any, Any]:
         """`(relevant, ignored)`, bool `[b, g]`, of the queries at `index`; None when nothing is ignored."""
@@ -54,11 +54,12 @@ def relevance_from_labels(
         )
     codes = np.unique(np.concatenate([first, second]), return_inverse=True)[1].astype(np.int32)
     shape = (len(first), len(second))
+    itself, ignored = _leaving(exclude_self, ignore, shape)
     return Relevance(
         query_codes=codes[: len(first)],
         gallery_codes=codes[len(first) :],
-        ignored=None if ignore is None else check_table("ignore", ignore, shape),
-        self_index=_self_index(exclude_self, *shape),
+        ignored=ignored,
+        self_index=itself,
     )
 
 
@@ -67,11 +68,8 @@ def relevance_from_table(
 ) -> Relevance:
     """Relevance by a bool table `[q, g]` or one list of gallery positions per query; `ignore` likewise."""
     shape = (query.shape[0], gallery.shape[0])
-    return Relevance(
-        table=check_table("relevant", relevant, shape),
-        ignored=None if ignore is None else check_table("ignore", ignore, shape),
-        self_index=_self_index(exclude_self, *shape),
-    )
+    itself, ignored = _leaving(exclude_self, ignore, shape)
+    return Relevance(table=check_table("relevant", relevant, shape), ignored=ignored, self_index=itself)
 
 
 def check_table(name: str, table: Any, shape: tuple[int, int]) -> Any:
@@ -144,7 +142,30 @@ def _kind(labels: np.ndarray) -> str:
     return {"i": "integers", "U": "strings", "S": "bytes"}[labels.dtype.kind]
 
 
+def _leaving(exclude_self: bool | ArrayLike, ignore: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
+    """`self_index` and `ignored` of a `Relevance`: a query's own item, and what else leaves its gallery."""
+    itself = _self_index(exclude_self, *shape)
+    ignored = None if ignore is None else check_table("ignore", ignore, shape)
+    if np.ndim(itself) < 2:
+        return itself, ignored
+    first, others = itself[:, 0], np.where(itself[:, 1:] < 0, shape[1], itself[:, 1:])
+    if (others == shape[1]).all():
+        return first, ignored
+    return first, others if ignored is None else _both(ignored, others, shape)
+
+
+def _both(ignored: Any, others: np.ndarray, shape: tuple[int, int]) -> Any:
+    """A table with the items of a table and of padded positions."""
+    ignored = np.asarray(ignored)
+    if ignored.dtype != bool:
+        return np.concatenate([ignored, others], axis=1)
+    more = np.zeros((shape[0], shape[1] + 1), bool)
+    more[np.arange(shape[0])[:, None], others] = True
+    return ignored | more[:, :-1]
+
+
 def _self_index(exclude_self: bool | ArrayLike, queries: int, items: int) -> Any:
+    """None, positions int `[q]`, or those of several copies, `[q, m]`."""
     if isinstance(exclude_self, bool | np.bool_):
         if not exclude_self:
             return None
@@ -157,15 +178,17 @@ def _self_index(exclude_self: bool | ArrayLike, queries: int, items: int) -> Any
     if isinstance(exclude_self, Tracer):
         return exclude_self
     positions = np.asarray(exclude_self)
-    if positions.shape != (queries,) or positions.dtype.kind not in "iu":
+    copies = positions.ndim == 2 and positions.shape[1] > 0
+    if positions.shape[: 1 + copies] != (queries, *positions.shape[1:]) or positions.dtype.kind not in "iu":
         raise JaxalignError(
             f"exclude_self is {positions.dtype} of shape {positions.shape}; expected True, False, or the"
-            f" gallery position of each query, integers ({queries},)"
+            f" gallery position of each query, integers ({queries},), or of each one's copies ({queries}, m)"
         )
-    if positions.min() < 0 or positions.max() >= items:
+    lowest = -1 if copies else 0
+    if positions.min() < lowest or positions.max() >= items:
         raise JaxalignError(
             f"exclude_self has positions from {positions.min()} to {positions.max()};"
-            f" expected 0 to {items - 1}, positions in the gallery"
+            f" expected {lowest} to {items - 1}, positions in the gallery"
         )
     return positions.astype(np.int32)
 
@@ -201,7 +224,7 @@ class Positions:
     def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
         """Positives and ignored items of one query, the query itself among these; no item is in both."""
         ignored = [] if self._ignored is None else [self._listed(self._ignored[query])]
-        if self._itself is not None:
+        if self._itself is not None and self._itself[query] >= 0:
             ignored.append(self._itself[query : query + 1])
         if self._table is None:
             relevant = self._by_code[self._first[query] : self._stop[query]]

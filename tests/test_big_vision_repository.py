@@ -9,8 +9,10 @@ import importlib
 import os
 import sys
 import types
+from pathlib import Path
 
 import dataset_layouts as layouts
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,6 +144,22 @@ def test_npz_goes_in_and_out(siglip, two_towers, tmp_path):
     np.savez(tmp_path / "back.npz", **{name: np.asarray(x) for name, x in names})
     back = ja.load(tmp_path / "back.npz")
     jax.tree.map(np.testing.assert_array_equal, dict(back.params), dict(siglip.params))
+
+
+def test_a_stacked_npz_goes_in_and_out(common, tmp_path):
+    """What we write of a `scan=True` model is what `two_towers.load` reads into one; its text tower reads
+    nothing else there."""
+    import big_vision.models.proj.image_text.two_towers as module
+    from ml_collections import ConfigDict
+
+    golden = np.load(Path(__file__).parent / "goldens" / "big_vision.npz", allow_pickle=False)
+    names = {k: k.removeprefix("scan/params/") for k in golden.files if k.startswith("scan/params/")}
+    params = flax.traverse_util.unflatten_dict({v: golden[k] for k, v in names.items()}, sep="/")
+    np.savez(tmp_path / "theirs.npz", **{f"params/{v}": golden[k] for k, v in names.items()})
+    ja.save(ja.load(tmp_path / "theirs.npz"), tmp_path / "ours.npz")
+    cfg = ConfigDict({"image": {"scan": True}, "text": {"scan": True}, "bias_init": -10.0})
+    loaded = module.load(params, str(tmp_path / "ours.npz"), cfg)
+    jax.tree.map(np.testing.assert_array_equal, dict(loaded), params)
 
 
 def test_our_evaluators_from_a_config(common, siglip, two_towers, photos):

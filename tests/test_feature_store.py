@@ -207,3 +207,50 @@ def test_the_digest_of_weights_is_remembered_for_the_same_arrays_only():
     before = weights_digest(mutable)
     mutable["a"][0] = 1
     assert weights_digest(mutable) != before
+
+
+def test_every_flipped_bit_of_the_header_is_noticed_or_without_effect(tmp_path):
+    store = open_store(tmp_path)
+    fill(store)
+    folder = chunk_file(store, 0).parents[3]
+    said = set()
+    for name in ("store.json", "examples.json"):
+        content = (folder / name).read_bytes()
+        for at in range(len(content)):
+            damaged = bytearray(content)
+            damaged[at] ^= 1 << at % 7
+            (folder / name).write_bytes(damaged)
+            for use in (open_store, lambda root: FeatureStore.find(root, KEY)):
+                try:
+                    use(tmp_path)
+                except JaxalignError as error:
+                    said.add(str(error).partition("(")[2][:20])
+        (folder / name).write_bytes(content)
+    assert len(said) > 3
+    np.testing.assert_array_equal(open_store(tmp_path).read().values, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("store.json", [], "was written as None version None"),
+        ("store.json", {"content": None}, "does not say how many rows"),
+        ("store.json", {"content": {"rows": 10, "width": 5, "chunk": 0, "dtype": "float32"}}, "does not say"),
+        ("store.json", {"key": {}}, "it is of other features than its folder's name says"),
+        ("examples.json", [], "expected ids and labels of 10 examples"),
+        ("examples.json", {"ids": IDS, "labels": {"emoji": [0.5] * 10}}, "expected ids and labels"),
+        ("examples.json", {"ids": IDS[:9], "labels": {}}, "expected ids and labels"),
+        ("examples.json", None, "expected ids and labels"),
+    ],
+)
+def test_a_header_that_says_something_else_is_one_line(name, content, message, tmp_path):
+    store = open_store(tmp_path)
+    file = chunk_file(store, 0).parents[3] / name
+    if content is None:
+        file.unlink()
+    elif isinstance(content, dict) and name == "store.json":
+        file.write_text(json.dumps(json.loads(file.read_text()) | content))
+    else:
+        file.write_text(json.dumps(content))
+    with pytest.raises(JaxalignError, match=message):
+        FeatureStore.find(tmp_path, KEY)

@@ -114,3 +114,113 @@ def test_whatever_byte_is_wrong_the_archive_is_named(tmp_path):
 
 def test_versions_are_recorded():
     assert {"python", "jax", "jaxalign"} <= json.loads(json.dumps(make_run().to_json()))["versions"].keys()
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("metrics", [1], r"damaged: metrics is \[1\]; expected an object"),
+        ("metrics", {"mAP": "12.5"}, "damaged: metrics.mAP is '12.5'; expected a number"),
+        (
+            "metrics",
+            {"tasks": {"emoji": [{"mAP": "x"}]}},
+            r"metrics.tasks.emoji.1.mAP is 'x'; expected a number",
+        ),
+        ("metrics", {"mAP": 10**400}, "metrics.mAP is 1000"),
+        ("metrics", {"mAP": 13}, "was changed after it was written"),
+        ("settings", None, "damaged: settings is None; expected an object"),
+        ("settings", SETTINGS | {"seed": 1}, "was changed after it was written"),
+        ("left_out", [], r"left_out is \[\]; expected an object"),
+        ("left_out", {"photos/all": "a.jpg"}, "left_out.photos/all is 'a.jpg'; expected a list of texts"),
+        ("seconds", "1.0", "seconds is '1.0'; expected a number"),
+        ("versions", {"jax": 1}, "versions.jax is 1; expected a text"),
+        ("notes", "x", "notes is 'x'; expected a list of texts"),
+        ("protocol", 3, "protocol is 3; expected a text"),
+        ("results", "2", "results is '2'; expected a number"),
+        ("arrays", 5, "arrays is 5; expected a list of texts"),
+        ("checksum", None, "checksum is None; expected a text"),
+    ],
+)
+def test_a_field_of_another_kind_is_one_line(tmp_path, field, value, message):
+    path = write_run(tmp_path, make_run())
+    edit(path, **{field: value})
+    for read in (lambda: find_run(tmp_path, "image-retrieval", SETTINGS), lambda: read_runs(tmp_path)):
+        with pytest.raises(JaxalignError, match=message) as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' * 100_000, "nested too deeply"),
+        ('{"format": "jaxalign-run", "version": 1, "metrics": NaN}', "lacks protocol"),
+        ('{"x": ' + "9" * 5000 + "}", "is not JSON"),
+        ("\xff", "is not JSON"),
+    ],
+)
+def test_what_is_no_run_is_one_line(tmp_path, text, message):
+    path = write_run(tmp_path, make_run())
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(JaxalignError, match=message) as caught:
+        find_run(tmp_path, "image-retrieval", SETTINGS)
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_in_a_file_is_no_number(tmp_path):
+    path = write_run(tmp_path, make_run())
+    path.write_text(path.read_text().replace("12.5", "NaN"))
+    with pytest.raises(JaxalignError, match=r"metrics.mAP is nan; expected a number"):
+        read_runs(tmp_path)
+
+
+def test_a_run_under_another_name_is_no_answer(tmp_path):
+    other = write_run(tmp_path, make_run(settings=SETTINGS | {"method": "pca"}, metrics={"mAP": 99.0}))
+    other.rename(run_file(tmp_path, "image-retrieval", SETTINGS))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
+    with pytest.raises(JaxalignError, match="holds another run than its name says"):
+        read_runs(tmp_path)
+    write_run(tmp_path, make_run())  # takes its place
+    assert find_run(tmp_path, "image-retrieval", SETTINGS).metrics == {"mAP": 12.5}
+
+
+def test_a_run_of_another_version_is_no_answer(tmp_path):
+    versions = make_run().versions
+    path = write_run(tmp_path, make_run(versions=versions | {"jaxalign": "0.0.1"}))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
+    path.rename(run_file(tmp_path, "image-retrieval", SETTINGS))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
+
+
+def test_results_of_another_number_are_no_answer_and_stay(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr("eval.runs.RESULTS", 1)
+        path = write_run(tmp_path, make_run(results=1))
+        content = json.loads(path.read_text())
+        for name in ("results", "notes", "arrays", "checksum"):  # what earlier programs did not write
+            del content[name]
+        path.write_text(json.dumps(content))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
+    (run,) = read_runs(tmp_path)
+    assert not run.is_current
+    write_run(tmp_path, make_run())
+    assert [run.is_current for run in read_runs(tmp_path)].count(True) == 1
+    assert path.is_file()
+
+
+def test_a_run_without_its_arrays_is_measured_again_and_still_shown(tmp_path):
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(3)}))
+    path.with_suffix(".npz").unlink()
+    assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
+    assert read_runs(tmp_path)[0].arrays == {}
+
+
+def test_notes_are_kept(tmp_path):
+    write_run(tmp_path, make_run(notes=("beside the number",)))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS).notes == ["beside the number"]

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 
 from eval.datasets import find_dataset
+from eval.datasets.matching import own_positions
+from eval.protocols import own
 from eval.protocols.classification import nearest_class_mean
 from eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.errors import JaxalignError
@@ -24,7 +26,8 @@ class Evaluator:
     Logs, in percent, `<method>/<k>shot`, the mean over the seeds, and `<method>/ncm`, for the methods
     `image-image`, `pre`, `isoclip` and, with a tokenizer, `pca`; and the band. As IsoCLIP has it, the means
     of NCM are of features that are not normalised; few-shot classifiers get normalised ones, as in
-    Reevaluating. NaN where the parameters of the moment do not allow a method.
+    Reevaluating. NaN where the parameters of the moment do not allow a method. `test_in_train`, where there
+    are any, is how many test pictures are training pictures, too, which flatters the accuracy.
 
     Args:
       predict_fn, batch_size, devices: from the trainer.
@@ -80,7 +83,9 @@ class Evaluator:
             raise JaxalignError(
                 f"{dataset} has no classification protocol; expected train_split and test_split"
             )
-        self._train, self._test = (read_pictures(dataset, split, label, data_dir) for split in (train, test))
+        self._test = read_pictures(dataset, test, label, data_dir)
+        self._train = read_pictures(dataset, train, label, data_dir).numbered_as(self._test)
+        self._known = own.count(own_positions(self._test.examples, self._train.examples))
         self._classes = self._check_classes(dataset, train, test)
         drawn = self._few and drawn_rows(self._train.labels, self._classes, self._few)
         self._rows = np.arange(len(self._train)) if ncm or drawn is None else drawn
@@ -99,6 +104,8 @@ class Evaluator:
                         found = self._measure(*embedded)
             for name, value in found.items():
                 yield f"{method}/{name}", value
+        if self._known:
+            yield "test_in_train", float(self._known)
         yield from fitted.facts.items()
 
     def _names(self) -> list[str]:

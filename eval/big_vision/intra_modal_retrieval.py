@@ -7,6 +7,8 @@ import jax
 import numpy as np
 
 from eval.datasets import find_dataset
+from eval.datasets.matching import own_positions
+from eval.protocols import own
 from eval.protocols.image_retrieval import METRICS, landmark_retrieval, retrieval
 from jaxalign.errors import JaxalignError, unknown_name
 
@@ -29,8 +31,8 @@ class Evaluator:
       predict_fn, batch_size, devices: from the trainer.
       dataset: of `jaxalign datasets`, or `folder:PATH`.
       image_size: side of the pictures that the model takes, in pixels.
-      split: whose pictures are queries and gallery, each query leaving the gallery; by default those of the
-        data set's protocol. `gallery_split`, where the gallery is another one.
+      split: whose pictures are queries and gallery; by default those of the data set's protocol.
+        `gallery_split`, where the gallery is another one. A query that is in the gallery leaves its own.
       label: which pictures are alike; by default the data set's first label.
       data_dir: where prepared data sets are.
       preprocess: options of `ja.ImageProcessor`; by default big_vision's `resize(size)|value_range(-1, 1)`.
@@ -71,8 +73,15 @@ class Evaluator:
         if not query or not gallery:
             raise JaxalignError(f"{dataset} has no retrieval protocol; expected a split")
         self._query = read_pictures(dataset, query, label, data_dir)
-        self._gallery = self._query if gallery == query else read_pictures(dataset, gallery, label, data_dir)
+        self._gallery = self._query
+        if gallery != query:
+            self._gallery = read_pictures(dataset, gallery, label, data_dir).numbered_as(self._query)
+        self._own = own.exclusion(own_positions(self._query.examples, self._gallery.examples))
         landmarks = bool(self._query.ground_truth)
+        if landmarks and gallery != record.gallery:
+            raise JaxalignError(
+                f"the positives of {dataset} are in {record.gallery}; got the gallery {gallery}"
+            )
         if not landmarks and not self._query.names:
             raise JaxalignError(f"{dataset} has no labels and no ground truth; expected one of them")
         if not landmarks and not np.isin(self._query.labels, self._gallery.labels).any():
@@ -103,9 +112,8 @@ class Evaluator:
     def _measure(self, query: np.ndarray, gallery: np.ndarray) -> Mapping[str, Any]:
         if self._query.ground_truth:
             return landmark_retrieval(query, gallery, self._query.ground_truth).metrics
-        alone = self._gallery is self._query
         labels = self._query.labels, self._gallery.labels
-        return retrieval(query, gallery, *labels, exclude_self=alone).metrics
+        return retrieval(query, gallery, *labels, exclude_self=self._own).metrics
 
     def _encode(self, train_state: Any, images: Any) -> ImageFeatures:
         return self._encoder.images(train_state, images, self._processor)

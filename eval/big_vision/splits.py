@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import jaxalign as ja
-from eval.datasets import load_split
+from eval.datasets import Examples, load_split
+from eval.datasets.matching import common_labels
 from eval.protocols.classification import UNLABELLED
 from jaxalign.errors import JaxalignError, unknown_name
 
@@ -21,14 +22,31 @@ class LabelledPictures:
     """Pictures, read when they are asked for, and their labels int32 `[n]`.
 
     Attributes:
-      names: of the labels.
-      ground_truth: of ROxford and RParis, whose pictures have no labels: `ja.revisited_metrics` takes it.
+      examples: what they are, without those that have no label.
+      task: which of its labellings this is; empty for none.
+      labels: numbers of `names`.
     """
 
-    images: Any
+    examples: Examples
+    task: str
     labels: np.ndarray
     names: tuple[str, ...]
-    ground_truth: tuple[Mapping[str, list[int]], ...] = ()
+
+    @property
+    def images(self) -> Any:
+        return self.examples.images
+
+    @property
+    def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
+        """Of ROxford and RParis, whose pictures have no labels: `ja.revisited_metrics` takes it."""
+        return self.examples.ground_truth
+
+    def numbered_as(self, other: "LabelledPictures") -> "LabelledPictures":
+        """These, the labels numbered by name as those of `other`, whose names may be too few."""
+        if not self.task or not other.task:
+            return self
+        _, labels, names = common_labels(other.examples, self.examples, self.task)
+        return replace(self, labels=labels, names=names)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,16 +67,15 @@ def read_pictures(
     if examples.images is None:
         raise JaxalignError(f"{dataset} has no pictures; expected a data set of pictures")
     if not label and not examples.labels:
-        none = np.full(len(examples), UNLABELLED, np.int32)
-        return LabelledPictures(examples.images, none, (), examples.ground_truth)
+        return LabelledPictures(examples, "", np.full(len(examples), UNLABELLED, np.int32), ())
     task = label or next(iter(examples.labels), "")
     if task not in examples.labels:
         raise unknown_name(f"label of {dataset}", task, examples.labels)
     labelled = examples.labels[task] != UNLABELLED
     if not labelled.any():
         raise JaxalignError(f"no picture of {dataset}, {split}, has the label {task}")
-    images = examples.images if labelled.all() else examples.images[np.flatnonzero(labelled)]
-    return LabelledPictures(images, examples.labels[task][labelled], examples.label_names[task])
+    shown = examples if labelled.all() else examples.select(labelled)
+    return LabelledPictures(shown, task, shown.labels[task], shown.label_names[task])
 
 
 def make_processor(image_size: int, preprocess: Mapping[str, Any] | None) -> ja.ImageProcessor:

@@ -21,7 +21,7 @@ Names = Annotated[
     tuple[str, ...],
     tyro.conf.arg(
         metavar="NAME [NAME ...]",
-        help="Data sets to describe at length.",
+        help="Data sets to describe at length, folder:PATH among them.",
         help_behavior_hint="(default: a table of all)",
     ),
 ]
@@ -84,14 +84,17 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
         "captions": record.captions,
         "pictures": record.pictures,
         **{fact: getattr(record, fact) for fact in facts},
+        "reference_splits": dict(record.reference_splits),
         "templates": {name: list(templates) for name, templates in record.templates.items()},
         "source": record.source,
         "licence": record.licence,
         "description": record.description,
+        "reading": record.reading,
+        "in_place": record.in_place,
         "prepared": found.is_local,
         "available": found.state,
         "advice": found.advice,
-        "folder": str(record.folder(data_dir)),
+        "folder": str(found.folder),
         "sources": [
             {
                 "path": str(root / source.path),
@@ -149,7 +152,10 @@ def page(row: dict[str, Any]) -> Iterator[str]:
     yield f"  licence: {row['licence']}"
     yield f"  source: {row['source']}"
     said = {"prepared": "prepared in", "ready": "ready to be prepared, in", "missing": "to be prepared, in"}
-    yield f"  {said[row['available']]} {row['folder']}"
+    there = row["in_place"] and row["available"] == "prepared"
+    yield f"  {'read where it is,' if there else said[row['available']]} {row['folder']}"
+    if row["reading"]:
+        yield f"  {row['reading']}"
     for source in row["sources"]:
         if source["there"]:
             yield f"  there: {source['path']}"

@@ -1,12 +1,27 @@
 """Where results go: checked before the work starts, written whole or not at all."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
+
+if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
+
+_LONGEST = 200  # characters of a file's name, of 255 that file systems take
+
+
+def chart_file(model: "DualEncoder", *parts: str) -> str:
+    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different."""
+    from eval.features.key import weights_digest
+    from jaxalign.identity import is_known
+
+    name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
+    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts)))[-_LONGEST:]
 
 
 def check_folder(folder: Path) -> None:

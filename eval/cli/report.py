@@ -53,10 +53,12 @@ class Report:
 
         stages = Stages()
         with stages.stage("report", f"Reading the runs in {self.folder}"):
-            runs, tables = read_runs(self.folder), read_tables(self.folder)
+            found, tables = read_runs(self.folder), read_tables(self.folder)
+            runs = [run for run in found if run.is_current]
             if not runs and not tables:
+                which = "runs of this program" if found else "runs"
                 raise JaxalignError(
-                    f"there are no runs in {self.folder}; measure first, for example"
+                    f"there are no {which} in {self.folder}; measure first, for example"
                     f" `jaxalign retrieve --out {self.folder}`"
                 )
             out = self.out or self.folder / "report.html"
@@ -74,4 +76,7 @@ class Report:
                 "tables": [t.title for t in tables],
             },
         )
+        earlier = len(found) - len(runs)
+        if earlier:
+            print(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")
         print(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")

@@ -1,13 +1,12 @@
 """`jaxalign sweep`: the search for IsoCLIP's band."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, SettingsOf, UnreadablePictures
 from .measuring import (
     DatasetName,
     LayoutOption,
@@ -48,6 +47,8 @@ class Sweep:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     modality: Annotated[Literal["image", "text"], tyro.conf.arg(help="Pictures, or captions.")] = "image"
     apply_to: Others = ()
@@ -66,7 +67,6 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from eval.datasets import find_dataset
         from eval.distributed import is_first
         from eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
         from eval.plots import draw_sweeps, save
@@ -74,11 +74,17 @@ class Sweep:
         from eval.protocols.band_selection import apply_everywhere
 
         from .measuring import open_workspace, percent, print_table, report_runs
+        from .output import chart_file
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
-        record = find_dataset(self.dataset)
-        others = [name for name in dict.fromkeys(self.apply_to) if find_dataset(name).name != record.name]
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
+        record, known = workspace.find_dataset(self.dataset), set()
+        others = []  # each once, however it is spelled
+        for name in self.apply_to:
+            other = workspace.find_dataset(name).name
+            if other not in known | {record.name}:
+                known.add(other)
+                others.append(name)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
         split = self.query or (record.train if record.is_embedded and not record.in_place else "")
         sweeping = Sweeping(
@@ -102,8 +108,8 @@ class Sweep:
             ]
             for name, found in apply_everywhere(band, results).items()
         ]
-        title = f"{model.name}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
+        title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
         print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)
-        name = re.sub(r"[^\w.+-]+", "_", f"sweep-{model.name}-{self.dataset}-{self.modality}.png")
-        file = save(draw_sweeps(runs, band), self.out / name)
+        name = chart_file(model, self.dataset, self.modality)
+        file = save(draw_sweeps(runs, band), self.out / f"sweep-{name}.png")
         report_runs(self, list(runs.values()), [file])

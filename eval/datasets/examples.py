@@ -1,9 +1,10 @@
 """Read a split of a prepared data set: names, labels and captions at once, pictures on demand."""
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .catalogue import FOLDER, JOINED, find_dataset
-from .index import Index, read_index
+from .catalogue import JOINED, READINGS, find_dataset
+from .index import Index, index_file, read_index
 from .pictures import Pictures, decode
 from .preparation import READ_ERRORS, damaged, prepare
+from .prepared_content import content_digest
 from .records import DatasetRecord
 
 BLOCK = 256  # examples that a thread reads and decodes at a time
@@ -34,6 +36,10 @@ class Examples:
       captions: the captions of each picture; empty where the data set has none.
       file_names: unique in the data set.
       ground_truth: for each query the positions in the gallery that are `easy`, `hard` and `junk`; or empty.
+      content: a digest of all of it, which tells copies of one version apart; empty where the version does.
+      same: of each example what is equal for the same one in another split, however that is spelled; by
+        default data set, split and file name.
+      not_read: of a folder, how many files beside these look like images and are not read, by their endings.
     """
 
     dataset: str
@@ -45,6 +51,9 @@ class Examples:
     captions: tuple[tuple[str, ...], ...]
     file_names: tuple[str, ...]
     ground_truth: tuple[Mapping[str, list[int]], ...] = ()
+    content: str = ""
+    same: tuple[Hashable, ...] = ()
+    not_read: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -52,6 +61,21 @@ class Examples:
     @property
     def ids(self) -> tuple[str, ...]:
         return self.file_names
+
+    @property
+    def identities(self) -> tuple[Hashable, ...]:
+        """What each example is: `same`, or its default."""
+        return self.same or tuple((self.dataset, self.split, name) for name in self.file_names)
+
+    @property
+    def origin(self) -> str:
+        """Data set and split, for people."""
+        return f"{self.dataset}/{self.split}"
+
+    @property
+    def state(self) -> str:
+        """The version, and the digest of the content where versions alone do not tell: part of every key."""
+        return f"{self.version}+{self.content}" if self.content else self.version
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at `rows`, int [m] or bool [n]; pictures that are read on demand still are."""
@@ -63,6 +87,7 @@ class Examples:
             captions=tuple(self.captions[i] for i in rows) if self.captions else (),
             file_names=tuple(self.file_names[i] for i in rows),
             ground_truth=tuple(self.ground_truth[i] for i in rows) if self.ground_truth else (),
+            same=tuple(self.same[i] for i in rows) if self.same else (),
         )
 
 
@@ -78,7 +103,8 @@ def load_split(
 
     Args:
       name: of `DATASETS`; `NAME@tfds` for the pictures of a copy that TFDS has prepared from its own
-        catalogue; `folder:PATH` for the pictures of a folder.
+        catalogue; `folder:PATH` for the pictures of a folder, `classes:PATH` or `splits:PATH` where it
+        is to be said what its subfolders are.
       split: of the data set; `a+b` is both, one after the other. `query-uncropped` is `query` with whole
         pictures.
       data_dir: see `data_root`.
@@ -90,31 +116,50 @@ def load_split(
         that cannot be written, or a damaged prepared copy.
     """
     record = find_dataset(name)
-    if record.in_place:
-        return load_in_place(record.name, split, data_dir, source_dir)
     parts = split.split("+")
+    twice = [part for i, part in enumerate(parts) if part in parts[:i]]
+    if twice:
+        raise JaxalignError(f"the split {split} has {twice[0]} twice; expected each once")
+    if record.in_place:
+        loaded = [load_in_place(record.name, part, data_dir, source_dir) for part in parts]
+    else:
+        loaded = load_prepared(record, parts, data_dir, source_dir, on_demand)
+    return loaded[0] if len(loaded) == 1 else concatenate(loaded)
+
+
+def load_prepared(
+    record: DatasetRecord,
+    parts: Sequence[str],
+    data_dir: str | os.PathLike | None,
+    source_dir: str | os.PathLike | None,
+    on_demand: bool,
+) -> list[Examples]:
+    """Splits of a data set that is prepared, or is now."""
     for part in parts:
         check_split(record, part)
     builder = prepare(record, data_dir, source_dir)
     try:
-        loaded = [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
+        return [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
     except JaxalignError:
         raise
     except READ_ERRORS as error:
         raise damaged(record, record.folder(data_dir), error) from error
-    return loaded[0] if len(loaded) == 1 else concatenate(loaded, split)
 
 
 def load_in_place(
     name: str, split: str, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None
 ) -> Examples:
     """A split of a folder of pictures, or of a copy of TFDS."""
+    from .image_tree import tell_not_read
     from .join import load_joined
     from .picture_folder import load_folder
 
-    if name.startswith(FOLDER):
-        return load_folder(name.removeprefix(FOLDER), split)
-    return load_joined(name.removesuffix(JOINED), split, data_dir, source_dir)
+    if name.endswith(JOINED) and not name.startswith(READINGS):
+        return load_joined(name.removesuffix(JOINED), split, data_dir, source_dir)
+    reading, _, folder = name.partition(":")
+    examples = load_folder(folder, split, f"{reading}:")
+    tell_not_read(f"{examples.dataset}/{split}", examples.not_read)
+    return examples
 
 
 def check_split(record: DatasetRecord, split: str) -> None:
@@ -163,7 +208,16 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
         captions=index.captions,
         file_names=index.file_names,
         ground_truth=index.ground_truth,
+        content=content_digest(folder, split, prepared_files(record, builder, split, folder)),
+        same=tuple((record.name, name) for name in index.file_names),  # unique in the data set
     )
+
+
+def prepared_files(record: DatasetRecord, builder: Any, split: str, folder: Path) -> list[Path]:
+    """All files that decide what a split of a prepared copy holds."""
+    shards = [Path(os.fspath(path)) for path in builder.info.splits[split].filepaths]
+    beside = [index_file(folder, split), *(folder / f"{task}.labels.txt" for task in record.tasks)]
+    return [*shards, *(path for path in beside if path.is_file())]
 
 
 def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
@@ -208,22 +262,64 @@ def decode_image(data: bytes, name: str = "the file") -> np.ndarray:
     return np.asarray(decode(data, name).convert("RGB"))
 
 
-def concatenate(parts: Sequence[Examples], split: str) -> Examples:
-    """The examples of several splits of a data set, one after the other."""
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """The examples of several splits of a data set, one after the other.
+
+    Raises:
+      JaxalignError: splits of which only some have captions, lists of positives, or a labelling.
+    """
     first = parts[0]
-    images: Any = [part.images for part in parts]
-    if first.images is None:
-        images = None
-    elif isinstance(first.images, np.ndarray):
-        images = np.concatenate(images)
-    else:
-        images = Pictures.concatenate(images)
+    for part in parts[1:]:
+        for kind in ("labels", "captions", "ground_truth"):
+            if bool(getattr(part, kind)) != bool(getattr(first, kind)):
+                have, lack = (part, first) if getattr(part, kind) else (first, part)
+                raise JaxalignError(
+                    f"{have.origin} has {kind.replace('_', ' ')} and {lack.origin} has none; expected splits"
+                    " that can be put together"
+                )
+    labels, label_names = _concatenate_labels(parts)
     return replace(
         first,
-        split=split,
-        images=images,
-        labels={task: np.concatenate([part.labels[task] for part in parts]) for task in first.labels},
+        split="+".join(part.split for part in parts),
+        version=_joint([part.version for part in parts]),
+        content=_joint([part.content for part in parts]),
+        images=_concatenate_images([part.images for part in parts]),
+        labels=labels,
+        label_names=label_names,
         captions=tuple(texts for part in parts for texts in part.captions),
         file_names=tuple(name for part in parts for name in part.file_names),
         ground_truth=tuple(truth for part in parts for truth in part.ground_truth),
+        same=tuple(identity for part in parts for identity in part.identities),
     )
+
+
+def _concatenate_images(images: Sequence[Any]) -> Any:
+    if images[0] is None:
+        return None
+    if isinstance(images[0], np.ndarray):
+        return np.concatenate(images)
+    return Pictures.concatenate(images)
+
+
+def _concatenate_labels(
+    parts: Sequence[Examples],
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+    """Labels of all parts under the names of all."""
+    from .matching import common_labels
+
+    first, labels, label_names = parts[0], {}, {}
+    for task in first.labels:
+        found, known = [first.labels[task]], first
+        for part in parts[1:]:
+            _, own, names = common_labels(known, part, task)
+            found.append(own)
+            known = replace(known, label_names={**known.label_names, task: names})
+        labels[task], label_names[task] = np.concatenate(found), known.label_names[task]
+    return labels, label_names
+
+
+def _joint(versions: Sequence[str]) -> str:
+    """One for all: what they share, or a digest of them."""
+    if len(set(versions)) == 1:
+        return versions[0]
+    return hashlib.sha256("+".join(versions).encode()).hexdigest()[:16]

@@ -6,6 +6,7 @@ is joined has a version of its own.
 """
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -70,7 +71,7 @@ def load_joined(
     if split not in record.splits:
         raise unknown_name(f"split of {name}", split, record.splits)
     splits, names = read_split_file(record, split_file(record, source_root(data_dir, source_dir)))
-    sources, found = find_pictures(record.name, tfds_folder(record, data_root(data_dir)))
+    sources, found, pictures = find_pictures(record.name, tfds_folder(record, data_root(data_dir)))
     paths = [path for path, _ in splits[split]]
     place_of = {path: locate(record, found, path) for rows in splits.values() for path, _ in rows}
     places = [place_of[path] for path in paths]
@@ -91,6 +92,8 @@ def load_joined(
         label_names={"label": names},
         captions=(),
         file_names=tuple(paths),
+        content=hashlib.sha256(f"{pictures} {splits[split]} {names}".encode()).hexdigest()[:16],
+        same=tuple(places),
     )
 
 
@@ -131,12 +134,14 @@ def tfds_folder(record: DatasetRecord, root: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=1)  # for the splits of a data set, one after the other
-def find_pictures(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, list]]:
-    """A data source for each split, and for each path of CoOp the places (split, index) of its picture."""
+def find_pictures(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, list], str]:
+    """A data source for each split, for each path of CoOp the places (split, index) of its picture, and a
+    digest of all pictures."""
     import tensorflow_datasets as tfds
 
     record = find_dataset(name)
     found: dict[str, list[tuple[str, int]]] = {}
+    digest = hashlib.sha256()
     try:
         builder: Any = tfds.builder_from_directory(folder)
         decoders: Any = {"image": tfds.decode.SkipDecoding()}
@@ -145,6 +150,7 @@ def find_pictures(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, li
         for split, source in sources.items():
             for index, row in enumerate(read_rows(source)):
                 key = KEYS[record.name](row, split, names[int(row["label"])])
+                digest.update(hashlib.sha256(row["image"]).digest())
                 found.setdefault(key.lower() if record.name in IGNORES_CASE else key, []).append(
                     (split, index)
                 )
@@ -159,7 +165,7 @@ def find_pictures(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, li
             f"{record.tfds}"
             " there again"
         ) from error
-    return sources, found
+    return sources, found, digest.hexdigest()
 
 
 def read_rows(source: Any) -> Iterator[Row]:

@@ -49,6 +49,8 @@ class DatasetRecord:
       train, test: splits of the classification protocol.
       classified: which of `tasks` it classifies; by default the first.
       distractors: data set whose pictures may be added to the gallery.
+      reference_splits: what the papers' published code takes where it departs from the protocol: its `query`,
+        and the `captions` of text retrieval.
       template: one prompt for a class name, as CoOp uses it.
       printed: its name in the papers' tables.
       tfds: a data set of the TFDS catalogue, `name:version`, whose prepared copy can stand in for the
@@ -59,6 +61,7 @@ class DatasetRecord:
       pictures: whether there are any; else there are captions only.
       in_memory: whether `load_split` decodes all pictures at once: they are few, small and of one size.
       in_place: whether it is read where it is, without being prepared.
+      reading: of a folder of images, what its subfolders are taken for; to be said to whoever asks for it.
     """
 
     name: str
@@ -77,6 +80,7 @@ class DatasetRecord:
     test: str = ""
     classified: str = ""
     distractors: str = ""
+    reference_splits: Mapping[str, str] = field(default_factory=dict)
     template: str = DEFAULT_TEMPLATE
     printed: str = ""
     tfds: str = ""
@@ -86,6 +90,7 @@ class DatasetRecord:
     pictures: bool = True
     in_memory: bool = False
     in_place: bool = False
+    reading: str = ""
 
     @property
     def is_embedded(self) -> bool:
@@ -109,7 +114,12 @@ class DatasetRecord:
         return getattr(importlib.import_module(module), name)
 
     def folder(self, data_dir: str | os.PathLike | None = None) -> Path:
-        """Where the prepared copy lies, or would lie, in `data_dir` (see `data_root`)."""
+        """What is read in place, or where the prepared copy is, or would be, below `data_root`."""
+        if self.reading:
+            return Path(self.source)
+        if self.in_place:
+            name, _, version = self.tfds.rpartition(":")
+            return data_root(data_dir) / name / version
         return data_root(data_dir) / self.builder_name / self.version
 
     def is_prepared(self, data_dir: str | os.PathLike | None = None) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
+from eval.datasets.matching import common_labels
 from eval.demo.data import PROMPT, DemoData
 from eval.demo.encode import Encoder, Features
 from eval.demo.measure import paired_gain
@@ -14,8 +15,7 @@ def measure_classifiers(
     encoder: Encoder, training: Features, test: Features, data: DemoData, isoclip_head: ja.Projector
 ) -> dict[str, Any]:
     """Accuracy in percent on all held-out scenes; class means are those of scenes of the training names."""
-    labels, truth = data.training.labels["group"], data.scenes.labels["group"]
-    names = data.scenes.label_names["group"]
+    labels, truth, names = common_labels(data.training, data.scenes, "group")
     prompts = encoder.texts([PROMPT.format(name.lower()) for name in names]).embeddings
     means = ja.ncm_classifier(training.embeddings, labels, num_classes=len(names))
     filtered = ja.ncm_classifier(training.pre, labels, num_classes=len(names), projector=isoclip_head)

@@ -1,6 +1,7 @@
 """What the demo measures on: splits of the embedded data sets, and the queries among them."""
 
 import os
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,7 +49,8 @@ def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int
             advance(1)
     names = np.unique(splits[SCENES, "train"].labels["emoji"])
     drawn = np.random.default_rng(seed).permutation(names)[:training_names]
-    plain, scenes = (choose_emoji(splits[name, "train"], drawn) for name in (PLAIN, SCENES))
+    drawn_names = {splits[SCENES, "train"].label_names["emoji"][label] for label in drawn}
+    plain, scenes = (choose_emoji(splits[name, "train"], drawn_names) for name in (PLAIN, SCENES))
     return DemoData(
         plain=splits[PLAIN, "test"],
         scenes=splits[SCENES, "test"],
@@ -59,9 +61,10 @@ def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int
     )
 
 
-def choose_emoji(examples: Examples, emoji: np.ndarray) -> Examples:
-    """The examples of some `emoji`, labels [e]."""
-    return examples.select(np.isin(examples.labels["emoji"], emoji))
+def choose_emoji(examples: Examples, emoji: Set[str]) -> Examples:
+    """The examples of some `emoji`, by their names: two data sets may number them otherwise."""
+    chosen = [i for i, name in enumerate(examples.label_names["emoji"]) if name in emoji]
+    return examples.select(np.isin(examples.labels["emoji"], chosen))
 
 
 def collect_captions(examples: Examples) -> CaptionSet:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval.datasets import find_dataset
 from eval.features.embed import BATCH, THREADS, Unreadable
 from eval.features.obtain import image_store, text_store
 from eval.features.store import FeatureStore
@@ -110,16 +109,16 @@ def open_gallery(
         )
     if modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
-        facts = {"dataset": dataset, "version": pair.examples.version, "split": pair.examples.split}
+        facts = {"dataset": dataset, "version": pair.examples.state, "split": pair.examples.split}
         ids, texts = pair.captions.ids, pair.captions.texts
         with workspace.stages.stage("embed", f"{model.name}: {len(ids)} captions", len(ids)) as advance:
             store = text_store(
                 model, pair.name, ids, texts, store=workspace.store, batch_size=batch_size, progress=advance
             )
     else:
-        record = find_dataset(dataset)
+        record = workspace.find_dataset(dataset)
         examples = workspace.load_split(dataset, split or record.gallery or record.test)
-        facts = {"dataset": examples.dataset, "version": examples.version, "split": examples.split}
+        facts = {"dataset": examples.dataset, "version": examples.state, "split": examples.split}
         title = f"{model.name}: {examples.dataset}/{examples.split}, {len(examples)} pictures"
         with workspace.stages.stage("embed", title, len(examples)) as advance:
             store = image_store(
@@ -131,7 +130,13 @@ def open_gallery(
                 threads=threads,
                 progress=advance,
             )
-    about = {"model": model.name, "weights": store.key.weights, **facts, "modality": modality}
+    about = {
+        "model": model.name,
+        "source": model.spec.source,
+        "weights": store.key.weights,
+        **facts,
+        "modality": modality,
+    }
     gallery = Gallery(store, _fit(workspace, model, chosen, store), about | chosen.to_json())
     if not gallery.shape[0]:
         raise JaxalignError(

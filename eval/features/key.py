@@ -16,7 +16,11 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.heads import pre_projection_name
 from jaxalign.specs import spec_to_json
 from jaxalign.tensors import flatten
+from jaxalign.tokenization import Tokenizer
 
+# Raised whenever a change of the program changes what it computes of the same file or text: how images are
+# decoded, preprocessed or embedded. Stores of another number are not found again.
+FEATURES = 2
 _LONGEST = 200  # characters of a folder's name, of 255 that file systems take
 
 
@@ -35,6 +39,9 @@ class FeatureKey:
       stage: `pre` (before the projector), `oti` or `ovi` (inverted), and what else is stored.
       dtype: what the towers compute in.
       options: further settings of the stage, a prompt template or the settings of an inversion.
+      tokenizer: digest of the tokenizer, where texts take part.
+      precision: of products, where `JAX_DEFAULT_MATMUL_PRECISION` sets it.
+      program: `FEATURES` of the program that computed them.
     """
 
     model: str
@@ -47,6 +54,9 @@ class FeatureKey:
     dtype: str
     stage: str = "pre"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tokenizer: str = ""
+    precision: str = "default"
+    program: int = FEATURES
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -72,9 +82,10 @@ def make_key(
     Features before the projectors are those of the paper's layout, and shared with it, where `spec.layout`
     changes the projectors alone.
     """
-    spec, paper = model.spec, dataclasses.replace(model.spec, layout="paper")
+    spec, paper = model.spec, model.spec.with_layout("paper")
     same = modality == "text" or pre_projection_name(spec) == pre_projection_name(paper)
-    if same and further.get("stage", "pre") == "pre":
+    is_pre = further.get("stage", "pre") == "pre"
+    if same and is_pre:
         spec = paper
     return FeatureKey(
         model=model.name,
@@ -85,8 +96,46 @@ def make_key(
         split=split,
         modality=modality,
         dtype=np.dtype(model.dtype).name,
+        tokenizer="" if modality == "image" and is_pre else tokenizer_digest(model.tokenizer),
+        precision=product_precision(),
         **further,
     )
+
+
+def product_precision() -> str:
+    """What JAX is configured to multiply in, `default` where it is not."""
+    return str(jax.config.values["jax_default_matmul_precision"] or "default")
+
+
+def spec_digest(model: DualEncoder) -> str:
+    """Sixteen hexadecimal digits that stand for all facts of a model: activations, preprocessing, heads."""
+    text = json.dumps(spec_to_json(model.spec), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tokenizer_digest(tokenizer: Tokenizer | None) -> str:
+    """Sixteen hexadecimal digits that stand for the vocabulary and its layout; empty without a tokenizer.
+
+    Remembered for the last tokenizer, as writing down a vocabulary of 256,000 pieces takes a second.
+    """
+    if tokenizer is None:
+        return ""
+    with _REMEMBERING:
+        last = _last_tokenizer.get("last")
+        if last is None or last[0]() is not tokenizer:
+            last = _last_tokenizer["last"] = (weakref.ref(tokenizer), _vocabulary_digest(tokenizer))
+    return last[1]
+
+
+def _vocabulary_digest(tokenizer: Tokenizer) -> str:
+    names = [f.name for f in dataclasses.fields(tokenizer) if f.name != "vocabulary"]
+    layout = {name: repr(getattr(tokenizer, name)) for name in names}
+    vocabulary = tokenizer.vocabulary
+    facts = json.dumps([type(vocabulary).__name__, len(vocabulary), layout], sort_keys=True)
+    digest = hashlib.sha256(facts.encode())
+    for name, content in sorted(vocabulary.files().items()):
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def weights_digest(params: Any) -> str:
@@ -120,6 +169,7 @@ class _Remembered:
 
 
 _remembered: dict[str, _Remembered] = {}
+_last_tokenizer: dict[str, tuple[weakref.ref, str]] = {}
 _REMEMBERING = threading.Lock()
 
 

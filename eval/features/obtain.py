@@ -76,7 +76,7 @@ def image_store(
     """The store of `image_features`, filled: for splits that are read in parts."""
     if examples.images is None:
         raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
-    key = make_key(model, examples.dataset, examples.version, examples.split, "image")
+    key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     root = default_store() if store is None else store
     width = model.config.image.width
     found = FeatureStore.open(root, key, examples.ids, dict(examples.labels), width)

@@ -8,7 +8,7 @@ others. Rows that could not be computed (a picture that cannot be read, where th
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from .key import FeatureKey
 
 FORMAT, VERSION = "jaxalign-features", 1
 CHUNK = 256  # rows: what a killed run loses at most; at width 768 in float32 a chunk is 0.75 MiB
+_DTYPES = ("float32", "float16")
 _CHUNK_FILE = re.compile(rb"c/\d+/0")  # not the temporary file of a process that was killed
 _REDO = "run the same command again, which computes it anew"
 
@@ -97,11 +98,10 @@ class FeatureStore:
         files = _key_value_store(url)
         header = {"format": FORMAT, "version": VERSION, "content": content, "key": key.to_json()}
         with after_first("header of a store"):
-            old = _read_json(files, url, "store.json")
+            old = _read_header(files, url, key)
             if old is not None:
-                _check_header(old, url)
-                content["chunk"] = old["content"]["chunk"]
-                if old["content"] != content or _read_json(files, url, "examples.json") != examples:
+                content["chunk"] = old["chunk"]
+                if old != content or _read_json(files, url, "examples.json") != examples:
                     raise JaxalignError(
                         f"{url} holds features of other examples under the same key; if these are some of a"
                         " split's, embed the whole split and select rows of the result; if the data set has"
@@ -117,11 +117,10 @@ class FeatureStore:
         """The store of `key` below `root`, or None where there is none; raises as `open` does."""
         url = store_url(root, key)
         files = _key_value_store(url)
-        header = _read_json(files, url, "store.json")
-        if header is None:
-            return None
-        _check_header(header, url)
-        return cls(url, key, header["content"], _read_json(files, url, "examples.json"))
+        content = _read_header(files, url, key)
+        return (
+            None if content is None else cls(url, key, content, _read_examples(files, url, content["rows"]))
+        )
 
     @property
     def chunks(self) -> int:
@@ -131,14 +130,15 @@ class FeatureStore:
         """The examples of a chunk."""
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.rows))
 
-    def missing(self, *, left_out: bool = False) -> list[int]:
+    def missing(self, *, left_out: bool = False, among: Iterable[int] | None = None) -> list[int]:
         """Numbers of the chunks that are not there, or whose checksum does not fit.
 
         Args:
           left_out: whether chunks with rows that were left out count, too.
+          among: which chunks are looked at; all by default.
         """
-        absent = set(self._absent())
-        return [i for i in range(self.chunks) if i in absent or not self._is_whole(i, without_gaps=left_out)]
+        absent, looked_at = set(self._absent()), range(self.chunks) if among is None else among
+        return [i for i in looked_at if i in absent or not self._is_whole(i, without_gaps=left_out)]
 
     def _absent(self) -> list[int]:
         """Numbers of the chunks that are not there."""
@@ -258,13 +258,46 @@ def _check_examples(ids: Sequence[str], labels: dict[str, np.ndarray]) -> None:
         raise JaxalignError(f"labels for {len(ids)} examples expected; {', '.join(wrong)}")
 
 
-def _check_header(header: Any, url: str) -> None:
+def _read_header(files: Any, url: str, key: FeatureKey) -> dict[str, Any] | None:
+    """Rows, width, chunk and dtype of the store of `key` at `url`; None where there is no store."""
+    header = _read_json(files, url, "store.json")
+    if header is None:
+        return None
     found = (header.get("format"), header.get("version")) if isinstance(header, dict) else (None, None)
     if found != (FORMAT, VERSION):
         raise JaxalignError(
             f"{url} was written as {found[0]} version {found[1]}, this program reads {FORMAT} version"
             f" {VERSION}; choose another folder, or delete that one"
         )
+    content = header.get("content")
+    numbers = {"rows", "width", "chunk"}
+    if (
+        not isinstance(content, dict)
+        or content.keys() != numbers | {"dtype"}
+        or not all(type(content[name]) is int and content[name] > 0 for name in numbers)
+        or content["dtype"] not in _DTYPES
+    ):
+        raise _damaged(url, "store.json", "it does not say how many rows of which width and dtype it has")
+    if header.get("key") != json.loads(json.dumps(key.to_json())):
+        raise _damaged(url, "store.json", "it is of other features than its folder's name says")
+    return content
+
+
+def _read_examples(files: Any, url: str, rows: int) -> dict[str, Any]:
+    found = _read_json(files, url, "examples.json")
+    ids, labels = (found.get("ids"), found.get("labels")) if isinstance(found, dict) else (None, None)
+    lists = labels.values() if isinstance(labels, dict) else [None]
+    if not _is_list(ids, str, rows) or not all(_is_list(values, int, rows) for values in lists):
+        raise _damaged(url, "examples.json", f"expected ids and labels of {rows} examples")
+    return found
+
+
+def _is_list(values: Any, kind: type, length: int) -> bool:
+    return isinstance(values, list) and len(values) == length and all(type(value) is kind for value in values)
+
+
+def _damaged(url: str, name: str, reason: str) -> JaxalignError:
+    return JaxalignError(f"{url}{name} is damaged ({reason}); delete that folder")
 
 
 def _key_value_store(url: str) -> Any:
@@ -302,8 +335,8 @@ def _read_json(files: Any, url: str, name: str) -> Any:
     try:
         found = files.read(name).result()
         return json.loads(found.value) if found.state == "value" else None
-    except ValueError as error:
-        raise JaxalignError(f"{url}{name} is damaged ({_reason(error)}); delete that folder") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(url, name, _reason(error)) from error
 
 
 def _write(files: Any, url: str, name: str, content: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.protocols import Result
+from eval.protocols import Result, own
 from eval.protocols.ambiguity import ambiguity
 from eval.protocols.dogs_cats import dogs_cats
 from eval.protocols.freedom import degrees_of_freedom
@@ -67,8 +67,13 @@ class Indicators:
     def settings(self) -> dict:
         """The part of a run's settings that all indicators share."""
         shared = model_settings(self.model) | self.pair.settings
-        del shared["gallery"]
+        del shared["gallery"], shared["gallery_version"]
         return shared | {"task": self.task, "max_pictures": self.indicating.max_pictures}
+
+    @property
+    def text_settings(self) -> dict:
+        """The same, where the class names take part."""
+        return self.settings | self.pair.text_settings(self.task)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -116,7 +121,7 @@ class Indicators:
         return [
             self._measure(
                 "modality-indicator",
-                self.settings | method.to_json(),
+                self.text_settings | method.to_json(),
                 lambda m=method: modality_indicator(self.embeddings(m.name), self.texts),
             )
             for method in shown
@@ -138,7 +143,7 @@ class Indicators:
             return dogs_cats(found, self.labels, texts, ks=ks)
 
         methods = [method.to_json() for method in self.methods.values()]
-        return self._measure("dogs-cats", self.settings | {"methods": methods}, compute)
+        return self._measure("dogs-cats", self.text_settings | {"methods": methods}, compute)
 
     def tasks(self) -> Run:
         """The run of protocol `ambiguity`: all labellings of the same pictures."""
@@ -148,7 +153,8 @@ class Indicators:
             labels = {task: values[self.rows] for task, values in whole.items()}
             found = {name: self.embeddings(name) for name in self.methods}
             pairs = {name: (x, x) for name, x in found.items()}
-            return ambiguity(pairs, labels, labels, exclude_self=True)
+            exclude = own.exclusion(own.renumber(self.pair.own, self.rows, self.rows))
+            return ambiguity(pairs, labels, labels, exclude_self=exclude)
 
         methods = [method.to_json() for method in self.methods.values()]
         settings = {**self.settings, "methods": methods, "tasks": sorted(self.pair.query.labels)}
@@ -164,7 +170,7 @@ class Indicators:
             with self.workspace.stages.stage("recover", f"{self.model.name}: recovering similarities"):
                 return degrees_of_freedom(images, anchors)
 
-        return self._measure("degrees-of-freedom", self.settings, compute)
+        return self._measure("degrees-of-freedom", self.text_settings | method.to_json(), compute)
 
     def view(self, kind: str, seed: int = 0) -> Run:
         """The run of protocol `view`: texts, pictures and projected pictures in two dimensions."""
@@ -176,5 +182,5 @@ class Indicators:
             with self.workspace.stages.stage("view", f"{self.model.name}: {kind} view"):
                 return embedding_views(images, texts, subspace, view=kind, seed=seed)
 
-        settings = self.settings | method.to_json() | {"view": kind, "seed": seed}
+        settings = self.text_settings | method.to_json() | {"view": kind, "seed": seed}
         return self._measure("view", settings, compute)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import jaxalign as ja
-from eval.distributed import own_share, wait_for_all
+from eval.distributed import as_first, own_share, wait_for_all
 from eval.features.key import make_key
 from eval.features.obtain import default_store
 from eval.features.store import FeatureStore
@@ -91,8 +91,11 @@ def _fill(
     options = {} if inverting.patches is None else {"num_patches": inverting.patches}
     invert = ja.invert_to_text if method.name == "oti" else ja.invert_to_image
     what = f"{model.name}: inverting {len(embeddings)} queries ({method.name}, {inverting.steps} steps)"
+    missing = store.missing()
+    if as_first(not missing):
+        return
     with store.locked():
-        missing = store.missing()
+        missing = store.missing(among=missing)
         with workspace.stages.stage(method.name, what, len(embeddings)) as advance:
             advance(len(embeddings) - sum(len(store.rows_of(chunk)) for chunk in missing))
             mine = own_share(missing, "missing inversions")

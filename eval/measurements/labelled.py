@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-import jaxalign as ja
-from eval.datasets import Examples, fill_template, find_dataset
+from eval.datasets import Examples, fill_template
+from eval.datasets.matching import common_labels, own_positions
 from eval.distributed import as_first
 from eval.features.augment import subset_features
 from eval.features.key import make_key
 from eval.features.obtain import default_store
 from eval.features.store import FeatureStore
+from eval.protocols import own
 from eval.protocols.classification import UNLABELLED
 from eval.protocols.heads import text_embeddings
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .readable import Readable, read_pictures
-from .workspace import Workspace, choose_task
+from .workspace import Workspace, choose_task, digest_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class LabelledPair:
         test: str = "",
     ):
         self.workspace, self.model, self.dataset = workspace, model, dataset
-        self.record = find_dataset(dataset)
+        self.record = workspace.find_dataset(dataset)
         self.train_split, self.test_split = train or self.record.train, test or self.record.test
         if not self.test_split:
             raise JaxalignError(
@@ -85,10 +86,19 @@ class LabelledPair:
         """The part of a run's settings that this is; `train` where training pictures take part."""
         return {
             "dataset": self.test.dataset,
-            "version": self.test.version,
+            "version": self.test.state,
             "task": self.task,
             "test": self.test.split,
         } | self.workspace.picture_settings
+
+    @property
+    def train_settings(self) -> dict[str, Any]:
+        """What is added where training images take part."""
+        return {"train": self.train.split, "train_version": self.train.state}
+
+    def text_settings(self, templates: str) -> dict[str, Any]:
+        """What is added where class names take part, in the templates of that name."""
+        return {"templates": templates, "prompts": digest_texts(self._prompt_texts(templates))}
 
     @cached_property
     def train(self) -> Examples:
@@ -120,6 +130,13 @@ class LabelledPair:
         """The same, `[n, d_image]` and int `[n]`, of the training examples."""
         rows, labels = self._labelled(self.read_train.examples)
         return take(self.read_train.pre, rows), labels
+
+    @cached_property
+    def trained_on(self) -> int:
+        """How many of the test examples with a label and an image that can be read are training examples."""
+        rows, _ = self._labelled(self.read_test.examples)
+        known = self.train.select(self._train_rows_and_labels[0])
+        return own.count(own_positions(self.read_test.examples.select(rows), known))
 
     def draw(self, choose: Callable[[np.ndarray], np.ndarray], augmentation: int | None = None) -> "Drawn":
         """Some of the labelled training examples, with their features.
@@ -170,10 +187,7 @@ class LabelledPair:
 
     def prompts(self, templates: str = "single") -> np.ndarray:
         """Embeddings `[c, t, d]` of the class names in each of a data set's templates of that name."""
-        known = self.record.templates
-        if templates not in known:
-            raise unknown_name(f"templates of {self.record.name}", templates, known)
-        texts = [fill_template(t, name) for name in self.names for t in known[templates]]
+        texts = self._prompt_texts(templates)
         pre = self.workspace.texts(
             self.model,
             f"{self.task} names of {self.record.name}, {templates}",
@@ -181,16 +195,18 @@ class LabelledPair:
             texts,
         )
         return np.asarray(text_embeddings(self.model, pre)).reshape(
-            self.num_classes, len(known[templates]), -1
+            self.num_classes, len(texts) // self.num_classes, -1
         )
 
-    def subspace_texts(self) -> tuple[str, ...]:
-        """ImageNet's class names in the data set's own template, for few-shot PCA<-."""
-        return tuple(fill_template(self.record.template, name) for name in ja.class_names("imagenet"))
+    def _prompt_texts(self, templates: str) -> list[str]:
+        known = self.record.templates
+        if templates not in known:
+            raise unknown_name(f"templates of {self.record.name}", templates, known)
+        return [fill_template(t, name) for name in self.names for t in known[templates]]
 
     def _is_stored(self) -> bool:
         examples = self.train
-        key = make_key(self.model, examples.dataset, examples.version, examples.split, "image")
+        key = make_key(self.model, examples.dataset, examples.state, examples.split, "image")
         root = default_store() if self.workspace.store is None else self.workspace.store
         found = FeatureStore.find(root, key)
         return as_first(found is not None and not found.missing())
@@ -203,16 +219,16 @@ class LabelledPair:
 
     @cached_property
     def _train_rows_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.train.label_names.get(self.task) != self.names:
-            raise JaxalignError(
-                f"the splits {self.train.split} and {self.test.split} of {self.record.name} have different"
-                f" classes for {self.task!r}; expected the same ones"
-            )
         return self._labelled(self.train)
 
     def _labelled(self, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the examples that have a label, and those labels, checked."""
-        labels = np.asarray(examples.labels[self.task])
+        """Positions of the examples that have a label, and those labels as the test split numbers them."""
+        _, labels, names = common_labels(self.test, examples, self.task)
+        if names != self.names:
+            raise JaxalignError(
+                f"the splits {examples.split} and {self.test.split} of {self.record.name} have different"
+                f" classes for {self.task!r}; expected the same ones"
+            )
         rows = np.flatnonzero(labels != UNLABELLED)
         where = f"{examples.dataset}/{examples.split}"
         if not rows.size:

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Examples, fill_template, find_dataset
+from eval.datasets import Examples, fill_template
+from eval.datasets.matching import common_labels, own_positions
 from eval.protocols import Result
 from eval.protocols.text_retrieval import Captions, collect_captions
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
 from .readable import Readable, naming_left_out, read_pictures
-from .workspace import Workspace, choose_task
+from .workspace import Workspace, choose_task, digest_texts
 
 
 class ImagePair:
@@ -40,7 +41,7 @@ class ImagePair:
         gallery: str = "",
         distractors: bool = False,
     ):
-        self.workspace, self.model, self.record = workspace, model, find_dataset(dataset)
+        self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
         query, gallery = query or self.record.query, gallery or self.record.gallery
         if not query or not gallery:
             raise JaxalignError(
@@ -53,6 +54,11 @@ class ImagePair:
         for examples in (self.query, self.gallery):
             if examples.images is None:
                 raise JaxalignError(f"{dataset} has captions only; use `jaxalign text-retrieve`")
+        if self.has_ground_truth and self.gallery.split != self.record.gallery:
+            raise JaxalignError(
+                f"{self.query.origin} has lists of positives, which are about the gallery"
+                f" {self.record.gallery}; got {self.gallery.split}"
+            )
         self._names: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.distractors: Examples | None = None
         if distractors:
@@ -65,12 +71,16 @@ class ImagePair:
         """The part of a run's settings that this is."""
         found = {
             "dataset": self.query.dataset,
-            "version": self.query.version,
+            "version": self.query.state,
             "query": self.query.split,
             "gallery": self.gallery.split,
+            "gallery_version": self.gallery.state,
         }
         found |= self.workspace.picture_settings
-        return found if self.distractors is None else found | {"distractors": self.distractors.dataset}
+        if self.distractors is None:
+            return found
+        more = self.distractors
+        return found | {"distractors": more.dataset, "distractors_version": more.state}
 
     @property
     def has_ground_truth(self) -> bool:
@@ -90,10 +100,18 @@ class ImagePair:
         return tuple(choose_task(self.query, task) for task in wanted or ("",))
 
     def labels(self, task: str) -> tuple[np.ndarray, np.ndarray]:
-        """Labels int `[q]` and `[g]` of queries and gallery."""
+        """Labels int `[q]` and `[g]` of queries and gallery, under one numbering."""
         missing = -np.ones(0 if self.distractors is None else len(self.read_distractors.rows), np.int32)
-        own = self.read_gallery.examples.labels[task]
-        return self.read_query.examples.labels[task], np.concatenate([own, missing])
+        query, gallery, _ = self._numbered(task)
+        return query, np.concatenate([gallery, missing])
+
+    def _numbered(self, task: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        return common_labels(self.read_query.examples, self.read_gallery.examples, task)
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """Where each query is in the gallery, int `[q, m]`, as `own_positions` says."""
+        return own_positions(self.read_query.examples, self.read_gallery.examples)
 
     @cached_property
     def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
@@ -151,10 +169,16 @@ class ImagePair:
 
     def name_prompts(self, task: str) -> tuple[list[str], np.ndarray]:
         """A prompt for each class of `task` that the gallery has, and their labels."""
-        names = self.gallery.label_names[task]
-        labels = np.unique(self.read_gallery.examples.labels[task])
-        labels = labels[labels >= 0]
+        _, labels, names = self._numbered(task)
+        labels = np.unique(labels[labels >= 0])
         return [fill_template(self.record.template, names[i]) for i in labels], labels
+
+    def text_settings(self, task: str) -> dict[str, Any]:
+        """The part of a run's settings that its class names are, where there are any."""
+        if self.has_captions_alone:
+            return {}
+        names = self.gallery.label_names.get(task, ())
+        return {"prompts": digest_texts([fill_template(self.record.template, name) for name in names])}
 
     def name_features(self, task: str) -> tuple[np.ndarray, np.ndarray]:
         """Pre-projection features `[c, d_text]` of `name_prompts`, and their labels."""
@@ -188,7 +212,7 @@ class CaptionPair:
     """Captions of a split as queries (the first of each picture) and gallery (all of them)."""
 
     def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, split: str = ""):
-        self.workspace, self.model, self.record = workspace, model, find_dataset(dataset)
+        self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
         split = split or self.record.gallery
         if not split:
             raise JaxalignError(
@@ -211,7 +235,7 @@ class CaptionPair:
     def settings(self) -> dict[str, Any]:
         """The part of a run's settings that this is."""
         examples = self.examples
-        return {"dataset": examples.dataset, "version": examples.version, "query": examples.split}
+        return {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
 
     @property
     def name(self) -> str:

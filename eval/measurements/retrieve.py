@@ -1,14 +1,14 @@
 """`jaxalign retrieve` and `text-retrieve`: every method on the same queries and the same gallery."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 import jaxalign as ja
-from eval.protocols import Result
+from eval.protocols import Result, own
 from eval.protocols.first_results import first_results
 from eval.protocols.heads import image_embeddings, text_embeddings
 from eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
@@ -20,6 +20,7 @@ from jaxalign.errors import JaxalignError
 
 from .inversions import Inverted, invert_queries
 from .pairs import CaptionPair, ImagePair
+from .published import REFERENCE
 from .workspace import Workspace, model_settings
 
 
@@ -31,7 +32,8 @@ class Retrieving:
       methods: names; by default all but inversions.
       options: of the methods.
       tasks: labellings; by default the data set's first one.
-      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`).
+      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`, and for
+        captions `ja.text_retrieval_metrics`); `published` has the splits that it takes.
       text_image: whether class names find their pictures, too (appendix H).
     """
 
@@ -95,6 +97,11 @@ def measure_image_retrieval(
             f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
             " pictures (--text-image), or captions (`jaxalign text-retrieve`)"
         )
+    if pair.has_captions_alone and retrieving.protocol == REFERENCE:
+        raise JaxalignError(
+            "captions that find pictures have no reference protocol: the published code does what the paper"
+            " says; leave out --protocol"
+        )
     for method in methods if not pair.has_captions_alone else ():
         embedded: list[tuple[Any, Any, Inverted | None]] = []  # empty as long as all of its runs are found
 
@@ -118,7 +125,7 @@ def _embed_images(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[An
         own = pair.same and pair.distractors is None
         return gallery if own else np.asarray(embed(pair.query_pre)), gallery, None
     query, lost = pair.read_query.examples, pair.read_query.left_out
-    source = (query.dataset, query.version, query.split)
+    source = (query.dataset, query.state, query.split)
     embedded = np.asarray(embed(pair.query_pre))
     inverted = invert_queries(fitting.workspace, pair.model, method, embedded, query.ids, source, lost)
     return inverted.embeddings, gallery, inverted
@@ -132,8 +139,7 @@ def _measure_images(
     if pair.has_ground_truth:
         measure = lambda q: landmark_retrieval(q, gallery, pair.ground_truth, mesh=mesh)
     else:
-        labels = pair.labels(task)
-        exclude = np.arange(len(labels[0])) if pair.same else False
+        labels, exclude = pair.labels(task), own.exclusion(pair.own)
         measure = lambda q: retrieval(q, gallery, *labels, exclude_self=exclude, protocol=protocol, mesh=mesh)
     result = _with_curve(measure, query, inverted)
     first, (queries, items) = first_results(query, gallery, exclude), pair.positions()
@@ -141,7 +147,7 @@ def _measure_images(
         "shown_queries": queries[first["shown_queries"]].astype(np.int32),
         "first_results": items[first["first_results"]].astype(np.int32),
     }
-    return pair.name_left_out(Result(result.metrics, {**result.arrays, **shown}))
+    return pair.name_left_out(replace(result, arrays={**result.arrays, **shown}))
 
 
 def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted | None) -> Result:
@@ -155,7 +161,7 @@ def _with_curve(measure: Callable[[Any], Result], query: Any, inverted: Inverted
         "mAP_at_step": np.array([*scores, result.metrics["mAP"]]),
         "losses": inverted.losses.mean(0),
     }
-    return Result(result.metrics, {**result.arrays, **curve})
+    return replace(result, arrays={**result.arrays, **curve})
 
 
 def measure_text_image(
@@ -191,7 +197,8 @@ def measure_text_image(
                 )
                 return pair.name_left_out(found)
 
-            settings = model_settings(model) | pair.settings | {"task": task} | method.to_json()
+            settings = model_settings(model) | pair.settings | pair.text_settings(task) | {"task": task}
+            settings |= method.to_json()
             settings["method"] = "text-image" if method is plain else f"text-image {method.name}"
             runs.append(workspace.measure("text-image", settings, compute))
     return runs
@@ -212,7 +219,7 @@ def measure_text_retrieval(
         if method.inverts:
             ids = [captions.ids[i] for i in captions.queries]
             examples = pair.examples
-            source = (examples.dataset, examples.version, examples.split)
+            source = (examples.dataset, examples.state, examples.split)
             inverted = invert_queries(workspace, model, method, query, ids, source)
             query = inverted.embeddings
         measure = lambda q: text_retrieval(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from eval.protocols import Result
+from eval.protocols import Result, own
 from eval.protocols.band_selection import band_sweep, default_grid
 from eval.protocols.image_retrieval import UNLABELLED
 from eval.runs import Run
@@ -95,7 +95,7 @@ def labelled_pictures(workspace: Workspace, model: DualEncoder, dataset: str, sw
         query_labels, gallery_labels = pair.labels(task)
         rows = _some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
         kept = np.flatnonzero(gallery_labels != UNLABELLED)
-        exclude = np.searchsorted(kept, rows) if pair.same else False
+        exclude = own.exclusion(own.renumber(pair.own, rows, kept))
         gallery = pair.gallery_pre
         if len(kept) < len(gallery):
             gallery = gallery[kept]

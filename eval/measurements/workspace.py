@@ -1,6 +1,8 @@
 """Where data sets, features and runs are, and how progress is shown."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxalign as ja
-from eval.datasets import Examples, load_split
+from eval.datasets import DatasetRecord, Examples, find_dataset, load_split
 from eval.distributed import as_first, is_first
 from eval.features import key as feature_key
 from eval.features.embed import BATCH, Unreadable
@@ -39,6 +41,7 @@ class Workspace:
         run.
       stages: shows progress.
       mesh: devices that galleries and test features are divided over; by default all of all processes.
+      said: what has been told about folders of images, each once.
     """
 
     out: Path | None = None
@@ -48,12 +51,28 @@ class Workspace:
     unreadable: Unreadable = "fail"
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
+    said: set[str] = dataclasses.field(default_factory=set)
 
-    def load_model(self, name: str | os.PathLike, layout: str = "paper") -> DualEncoder:
-        """The model, with the projectors of `layout`."""
+    def load_model(
+        self,
+        name_or_path: str | os.PathLike,
+        layout: str = "paper",
+        *,
+        spec: str | None = None,
+        name: str | None = None,
+    ) -> DualEncoder:
+        """The model, with the projectors of `layout`; `spec` and `name` as for `jaxalign.load`."""
         with self.stages.timed("load"):
-            model = ja.load(name)
+            model = ja.load(name_or_path, spec=spec, name=name)
         return model if layout == "paper" else model.with_layout(layout)
+
+    def find_dataset(self, name: str) -> DatasetRecord:
+        """The record of a data set; of a folder of images it is told what its subfolders are taken for."""
+        record = find_dataset(name)
+        if record.reading and record.reading not in self.said:
+            self.said.add(record.reading)
+            self.stages.note(record.reading)
+        return record
 
     def load_split(self, dataset: str, split: str) -> Examples:
         """A split of a data set, which is prepared first where it was not."""
@@ -104,7 +123,13 @@ class Workspace:
         result = compute()
         seconds = time.perf_counter() - start
         run = Run(
-            protocol, settings, result.metrics, result.arrays, round(seconds, 3), left_out=result.left_out
+            protocol,
+            settings,
+            result.metrics,
+            result.arrays,
+            round(seconds, 3),
+            left_out=result.left_out,
+            notes=result.notes,
         )
         if self.out is not None and is_first():
             write_run(self.out, run)
@@ -112,13 +137,25 @@ class Workspace:
 
 
 def model_settings(model: DualEncoder) -> dict[str, Any]:
-    """What of a model determines a result: its name, weights, layout and the dtype that it computes in."""
-    return {
+    """What of a model determines a result: weights, all facts, tokenizer, and how it computes."""
+    found = {
         "model": model.name,
+        "source": model.spec.source,
         "weights": feature_key.weights_digest(model.params)[:16],
+        "spec": feature_key.spec_digest(model),
         "layout": model.spec.layout,
         "dtype": np.dtype(model.dtype).name,
     }
+    if model.tokenizer is not None:
+        found["tokenizer"] = feature_key.tokenizer_digest(model.tokenizer)
+    precision = feature_key.product_precision()
+    return found if precision == "default" else found | {"precision": precision}
+
+
+def digest_texts(texts: Sequence[str]) -> str:
+    """Their number, and sixteen hexadecimal digits that stand for them."""
+    text = json.dumps(list(texts), ensure_ascii=True)
+    return f"{len(texts)} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def choose_task(examples: Examples, task: str) -> str:

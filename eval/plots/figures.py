@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from eval.own_images import MARK
 from eval.runs import Run
 from jaxalign.errors import JaxalignError
 
@@ -62,7 +63,7 @@ def save(figure: Figure, file: str | os.PathLike) -> Path:
     path = Path(file)
     drawn = BytesIO()
     with styled():
-        figure.savefig(drawn, format="png", dpi=150)
+        figure.savefig(drawn, format="png", dpi=150, metadata=MARK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, drawn.getvalue())

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 
+from . import own
 from .image_retrieval import UNLABELLED
 from .result import Result
 
@@ -76,6 +77,7 @@ def band_sweep(
         "singular_values": len(ja.decompose(projectors).s),
         "queries": len(np.asarray(query_labels)),
         "gallery": len(np.asarray(gallery_labels)),
+        "queries_in_gallery": own.count(own.positions(exclude_self, len(np.asarray(query_labels)))),
     }
     return Result(metrics, {"k_top": sweep.k_top, "k_bottom": sweep.k_bottom, "mAP": sweep.mAP})
 

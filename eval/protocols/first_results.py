@@ -3,6 +3,8 @@
 import numpy as np
 from jax.typing import ArrayLike
 
+from . import own
+
 DEPTH, QUERIES = 10, 400
 _ROWS = 64  # queries scored at a time
 
@@ -20,7 +22,7 @@ def first_results(
     Args:
       query, gallery: embeddings `[q, d]` and `[g, d]`, any scale.
       exclude_self: whether query i is gallery item i, which is left out; or the position of each query in
-        the gallery, int `[q]`.
+        the gallery, int `[q]`, or of each one's copies, `[q, m]`, filled up with -1.
 
     Returns:
       `shown_queries` int32 `[m]`, their positions, and `first_results` int32 `[m, depth]`, positions in the
@@ -28,17 +30,16 @@ def first_results(
     """
     query, gallery = (np.asarray(x, np.float32) for x in (query, gallery))
     rows = np.linspace(0, len(query) - 1, min(queries, len(query))).round().astype(np.int32)
-    excluded = exclude_self is not False
-    own = np.arange(len(query)) if isinstance(exclude_self, bool) else np.asarray(exclude_self)
-    depth = min(depth, len(gallery) - excluded)
+    left_out = own.positions(exclude_self, len(query))
+    depth = min(depth, len(gallery) - int((left_out >= 0).sum(1).max(initial=0)))
     # The query's own length does not change the order.
     lengths = np.maximum(np.linalg.norm(gallery, axis=1), np.finfo(np.float32).tiny)
     found = np.zeros((len(rows), depth), np.int32)
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
         scores = query[block] @ gallery.T / lengths
-        if excluded:
-            scores[np.arange(len(block)), own[block]] = -np.inf
+        at, copy = np.nonzero(left_out[block] >= 0)
+        scores[at, left_out[block[at], copy]] = -np.inf
         for i, row in enumerate(scores):
             # Whatever is as near as the last one takes part: the earlier ones of equals come first.
             last = np.partition(row, len(row) - depth)[len(row) - depth] if depth else np.inf

@@ -12,8 +12,9 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.ranking import rank_statistics
 from jaxalign.relevance import relevance_from_labels
-from jaxalign.retrieval import check_pair, mean_percent
+from jaxalign.retrieval import check_pair, extra_depth, mean_percent
 
+from . import own
 from .result import Result
 
 UNLABELLED = -1
@@ -38,13 +39,14 @@ def retrieval(
       query, gallery: embeddings `[q, d]` and `[g, d]`, any scale.
       query_labels, gallery_labels: int `[q]` and `[g]`.
       exclude_self: whether query i is gallery item i and leaves its own gallery; or the position of each
-        query in the gallery, int `[q]`.
+        query in the gallery, int `[q]`, or of each one's copies, `[q, m]`, as in `ja.retrieval_metrics`.
       protocol: "paper" or "reference", as in `ja.retrieval_metrics`, whose numbers these are.
       mesh: devices that the gallery is divided over.
 
     Returns:
-      Metrics: `mAP`, `mAP_at_R`, `precision_at_R`, `recall_at_1` in percent, and counts. Arrays:
-      `average_precision` float32 `[queries]` in percent, NaN for a query without positives.
+      Metrics: `mAP`, `mAP_at_R`, `precision_at_R`, `recall_at_1` in percent, and counts, among them
+      `queries_in_gallery`, those that left their own. Arrays: `average_precision` float32 `[queries]` in
+      percent, NaN for a query without positives.
 
     Raises:
       JaxalignError: as `ja.retrieval_metrics`, or nothing labelled.
@@ -57,23 +59,27 @@ def retrieval(
     query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude)
     reference = protocol == "reference"
-    ranks = rank_statistics(
-        query,
-        gallery,
-        relevance,
-        depths=(1,),
-        extra_depth=int(reference and relevance.self_index is not None),
-        mesh=mesh,
-    )
+    depth = extra_depth(relevance) if reference else 0
+    ranks = rank_statistics(query, gallery, relevance, depths=(1,), extra_depth=depth, mesh=mesh)
     means = (ranks.average_precision, ranks.map_at_r, ranks.precision_at_r, ranks.hits[:, 0] > 0)
     without = int((np.asarray(ranks.positives) == 0).sum())
     metrics: dict[str, Any] = {
         name: mean_percent(ranks, values, reference) for name, values in zip(METRICS, means, strict=True)
     }
-    metrics |= {"queries": len(query), "gallery": len(gallery), "queries_without_positives": without}
+    metrics |= {
+        "queries": len(query),
+        "gallery": len(gallery),
+        "queries_in_gallery": own.count(own.positions(exclude, len(query))),
+        "queries_without_positives": without,
+    }
     precision = 100 * np.asarray(ranks.average_precision, np.float32)
     precision[np.asarray(ranks.positives) == 0] = np.nan
-    return Result(metrics | left_out, {"average_precision": precision})
+    notes = []
+    if without:
+        counted = "count as 0" if reference else "take no part in the means"
+        few = f"{without:,} of {len(query):,} queries"
+        notes.append(f"{few} have no image of their label in the gallery, and {counted}")
+    return Result(metrics | left_out, {"average_precision": precision}, notes=notes)
 
 
 def landmark_retrieval(
@@ -140,15 +146,13 @@ def _labelled(
         raise JaxalignError("no query, or no picture of the gallery, has a label; choose another labelling")
     if queries.all() and items.all():
         return query, gallery, query_labels, gallery_labels, exclude_self, left_out
-    exclude: Any = exclude_self
-    if exclude_self is not False:
-        whole = np.arange(len(query_labels)) if exclude_self is True else np.asarray(exclude_self)
-        exclude = (np.cumsum(items) - 1)[whole[queries]]
+    whole = own.positions(exclude_self, len(query_labels))
+    kept = own.renumber(whole, np.flatnonzero(queries), np.flatnonzero(items))
     return (
         np.asarray(query)[queries],
         np.asarray(gallery)[items],
         query_labels[queries],
         gallery_labels[items],
-        exclude,
+        own.exclusion(kept),
         left_out,
     )

@@ -15,11 +15,13 @@ class Result:
       metrics: JSON; percentages where a name does not say otherwise, None where something is not defined.
       arrays: for plots and for paired comparisons, by name.
       left_out: names of pictures that took no part because they cannot be read, by data set and split.
+      notes: sentences that belong beside the numbers wherever these are shown.
     """
 
     metrics: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:

@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 
+from . import own
 from .result import Result
 
 
@@ -87,6 +88,7 @@ def bands_of_the_spectrum(
     metrics = {
         "width": width,
         "singular_values": r,
+        "queries_in_gallery": own.count(own.positions(exclude_self, len(np.asarray(query_labels)))),
         "parts": {name: _numbers(found[name]) for name in parts},
         "grown": {
             side: [_numbers(found[f"{side} {i}"]) for i in range(len(bands))] for side, bands in grown.items()

@@ -10,8 +10,14 @@ from markupsafe import Markup
 
 from eval.report.labels import show
 from eval.report.pictures import data_uri
+from jaxalign.errors import printable
 
 FOLDER = Path(__file__).parent
+
+
+def _as_text(value: Any) -> Any:
+    """What is shown of `value`: names of files may hold what no page in UTF-8 can."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(template: str, **values: Any) -> str:
@@ -23,6 +29,7 @@ def render(template: str, **values: Any) -> str:
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_as_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )

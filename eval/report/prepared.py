@@ -19,6 +19,6 @@ def prepared_splits(data_dir: str | os.PathLike | None = None) -> FindSplit:
             examples = load_split(dataset, split, data_dir)
         except JaxalignError:  # a data set of another release, a folder that has moved: said in the report
             return None
-        return examples if examples.version == version and examples.images is not None else None
+        return examples if examples.state == version and examples.images is not None else None
 
     return find

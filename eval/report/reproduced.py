@@ -1,6 +1,5 @@
 """Tables of `jaxalign reproduce` in a folder: measured beside printed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from eval.report.run_tables import PlainTable
 from eval.reproduce.available import Missing
 from eval.reproduce.catalogue import Table
 from eval.reproduce.cells import Cell
-from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, summary
+from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
 from eval.reproduce.run import Outcome, Reproduction
+from eval.runs import LARGEST
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 
 
 def read_tables(folder: Path) -> list[ReproducedTable]:
@@ -24,8 +25,8 @@ def read_tables(folder: Path) -> list[ReproducedTable]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = read_json(path, LARGEST)
+        except JaxalignError as error:
             raise JaxalignError(f"{path} cannot be read ({error}); delete it and run again") from error
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
             found.append(_read(path, content))
@@ -40,7 +41,7 @@ def _read(path: Path, content: Mapping[str, Any]) -> ReproducedTable:
         )
     try:
         return _shown(_restore(content))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise JaxalignError(f"{path} is damaged ({error!r}); delete it and run again") from error
 
 
@@ -55,6 +56,7 @@ def _restore(content: Mapping[str, Any]) -> Reproduction:
             record["model"],
             tuple(record["runs"]),
             record.get("left_out", {}),
+            tuple(record.get("notes", ())),
         )
         for record in content["cells"]
     ]
@@ -69,9 +71,9 @@ def _shown(reproduction: Reproduction) -> ReproducedTable:
     parts = []
     for block in blocks(reproduction):
         if any(outcome.value is not None for outcome in block.outcomes):
-            rows = [(line[0], list(line[1:])) for line in lines_of(block, table.digits)]
+            rows = [(line[0], list(line[1:])) for line in lines_of(block, reproduction)]
             parts.append(PlainTable(block.title or table.title, block.head, list(block.columns), rows))
     lacking = [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
     failed = [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
     said = f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}."
-    return ReproducedTable(table.title, said, parts, lacking, failed)
+    return ReproducedTable(table.title, said, parts, lacking, failed, numbered_notes(reproduction))

@@ -17,7 +17,7 @@ from eval.report.charts import (
     spectra_chart,
     spectrum_chart,
 )
-from eval.report.comparisons import find_baseline
+from eval.report.comparisons import find_baseline, is_number
 from eval.report.content import InversionTrace
 from eval.report.labels import Label, dataset_label, full_label, method_label
 from eval.runs import Run
@@ -49,7 +49,8 @@ def charts_of(runs: Sequence[Run]) -> list[Chart]:
         if losses is not None and not any(np.array_equal(losses, other) for other in drawn):
             drawn.append(losses)  # once for all labellings of the same queries
             charts += _losses(losses, title(run))
-        same = [r for r in runs if dataset(r) == dataset(run) and r is not run and "mAP" in r.metrics]
+        scored = [r for r in runs if r is not run and is_number(r.metrics.get("mAP"))]
+        same = [r for r in scored if dataset(r) == dataset(run)]
         charts += _steps(run, title(run), find_baseline(run, same))
     return charts
 

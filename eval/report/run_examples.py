@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from eval.datasets.matching import common_labels
 from eval.report.comparisons import BASELINES
 from eval.report.content import Example, Shown
 from eval.report.labels import Label, dataset_label, method_label, method_name
@@ -32,8 +33,9 @@ def grids_of(runs: Sequence[Run], find_split: FindSplit) -> tuple[dict[str, list
             continue
         settings = pair[0].settings
         where = [str(settings.get(key, "")) for key in ("dataset", "version", "query", "gallery")]
+        version = str(settings.get("gallery_version", where[1]))
         query = find_split(*where[:3])
-        gallery = query if where[2] == where[3] else find_split(where[0], where[1], where[3])
+        gallery = query if where[2] == where[3] else find_split(where[0], version, where[3])
         if query is None or gallery is None or not _fits(pair, query, gallery):
             missing.append(f"{where[0]} {where[1]}")
             continue
@@ -98,9 +100,10 @@ def _relevant(row: int, query: Any, gallery: Any, task: str) -> np.ndarray:
     if query.ground_truth:
         truth = query.ground_truth[row]
         return np.array([*truth.get("easy", ()), *truth.get("hard", ())], int)
-    if task not in query.labels or query.labels[task][row] < 0:
+    if task not in query.labels or task not in gallery.labels or query.labels[task][row] < 0:
         return np.zeros(0, int)
-    return np.flatnonzero(gallery.labels[task] == query.labels[task][row])
+    own, labels, _ = common_labels(query, gallery, task)
+    return np.flatnonzero(labels == own[row])
 
 
 def _choose(gain: np.ndarray) -> dict[int, str]:

@@ -1,11 +1,11 @@
 """The report of earlier runs: a section for each protocol, a part of it for each model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from eval.report.comparisons import comparisons_of
-from eval.report.labels import METHOD, flatten, in_order, model_label, show, show_name
+from eval.report.labels import METHOD, flatten, full_label, in_order, model_label, show, show_name
 from eval.report.page import render
 from eval.report.run_charts import charts_of, heat_maps_of
 from eval.report.run_examples import FindSplit, grids_of
@@ -47,6 +47,7 @@ class ReproducedTable:
     Attributes:
       parts: one for each backbone with a measured cell.
       missing, failed: what was not measured, and why.
+      notes: what cells refer to by number.
     """
 
     title: str
@@ -54,6 +55,7 @@ class ReproducedTable:
     parts: list[PlainTable]
     missing: list[str]
     failed: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def build_run_report(
@@ -115,10 +117,21 @@ def _parts(runs: Sequence[Run], find_split: FindSplit) -> list[dict[str, Any]]:
                 "heat_maps": heat_maps_of(own),
                 "grids": grids,
                 "missing": missing,
+                "notes": _notes(own),
                 "facts": _facts(own),
             }
         )
     return parts
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    """What belongs beside the numbers, each sentence with the runs that it is about."""
+    label = full_label(runs)
+    about: dict[str, list[str]] = {}
+    for run in runs:
+        for note in run.notes:
+            about.setdefault(note, []).append(label(run) or "run")
+    return [f"{', '.join(dict.fromkeys(names))}: {note}." for note, names in about.items()]
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, str]:

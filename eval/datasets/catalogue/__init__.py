@@ -16,24 +16,27 @@ DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
 )
 
 
-FOLDER, JOINED = "folder:", "@tfds"
+# What stands before the path of a folder: whether its subfolders are splits or classes follows from their
+# names, or is said.
+FOLDER, CLASSES, SPLITS = READINGS = ("folder:", "classes:", "splits:")
+JOINED = "@tfds"
 
 
 def find_dataset(name: str | DatasetRecord) -> DatasetRecord:
     """The record of `name`; a record is its own.
 
-    `folder:PATH` is the data set of a folder of pictures, `NAME@tfds` that of CoOp's splits on a copy of
-    TFDS.
+    `folder:PATH` is the data set of a folder of pictures (`classes:PATH`, `splits:PATH` where it is said what
+    its subfolders are), `NAME@tfds` that of CoOp's splits on a copy of TFDS.
 
     Raises:
       JaxalignError: no data set has that name; the nearest names are offered.
     """
     if isinstance(name, DatasetRecord):
         return name
-    if name.startswith(FOLDER):
+    if name.startswith(READINGS):
         from ..picture_folder import folder_record
 
-        return folder_record(name.removeprefix(FOLDER))
+        return folder_record(name)
     if name.endswith(JOINED):
         from ..join import joined_record
 
