@@ -103,6 +103,17 @@ def test_what_the_weights_need_is_named(clip, tmp_path):
         ja.load(arrays, spec=spec)
 
 
+def test_objects_say_nothing_of_the_model(clip, tmp_path):
+    """OpenAI's archives alone have a tensor of this name."""
+    _, tensors = clip
+    path = with_objects(tmp_path / "m.pt", tensors, input_resolution=np.int64(48))
+    with pytest.raises(JaxalignError) as said:
+        ja.load(path)
+    with pytest.raises(JaxalignError) as plain:
+        ja.load(write_torch_zip(tmp_path / "m.pt", tensors))
+    assert str(said.value) == str(plain.value)
+
+
 PREFIXES = (
     "module.",
     "_orig_mod.",
