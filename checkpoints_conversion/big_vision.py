@@ -1,13 +1,13 @@
 """big_vision's `two_towers` checkpoints (SigLIP, SigLIP 2) as `.npz`: its names and shapes are ours."""
 
-import os
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ResNetConfig, TwoTowersConfig
+from jaxalign.replacing import replaced_file
 from jaxalign.tensors import flatten
 
 from .npz_files import write_npz
@@ -18,11 +18,14 @@ from .rules.big_vision import PREFIX
 ACTIVATION = "gelu_tanh"
 
 
-def write(model: DualEncoder, path: Path, dtype: Any = None) -> None:
+def write(
+    model: DualEncoder, path: Path, dtype: Any = None, check: Callable[[Path], None] | None = None
+) -> None:
     """Write the parameters of `model` as an `.npz` that big_vision and `read` load.
 
     Args:
       dtype: of the weights in it; by default as they are.
+      check: called with the file, complete but still under another name; what it raises undoes all.
 
     Raises:
       JaxalignError: a model that big_vision's `two_towers` cannot express, or a path that cannot be written.
@@ -33,16 +36,15 @@ def write(model: DualEncoder, path: Path, dtype: Any = None) -> None:
             f"big_vision's two_towers cannot express what {model.name} needs: {', '.join(found)};"
             " save it as a folder"
         )
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.npz")
     tensors = {PREFIX + name: tensor for name, tensor in flatten(model.params).items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(tensors, partial, dtype)
-        os.replace(partial, path)
+        with replaced_file(path, suffix=".npz") as partial:
+            write_npz(tensors, partial, dtype)
+            if check is not None:
+                check(partial)
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def lacking(config: TwoTowersConfig) -> list[str]:

@@ -61,7 +61,7 @@ def ranking():
 
 @check
 def ranking_of_ties():
-    """Cosines that are equal but for their rounding are rounded alike, in blocks and over devices of any size."""
+    """Cosines that are equal but for their rounding are rounded alike, in blocks and over devices."""
     rng = np.random.default_rng(0)
     x, labels = rng.integers(-1, 2, (422, 26)), rng.integers(0, 7, 422)
     options = {"exclude_self": True, "recall_at": (1, 3)}

@@ -1,12 +1,12 @@
 """Where results go: checked before the work starts, written whole or not at all."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_file
 
 
 def check_folder(folder: Path) -> None:
@@ -46,9 +46,5 @@ def write_text(file: Path, text: str) -> None:
     if file.exists() and not file.is_file():  # /dev/stdout: to be written to, not to be replaced
         file.write_text(text, encoding="utf-8")
         return
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replaced_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
