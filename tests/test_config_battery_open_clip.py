@@ -26,11 +26,11 @@ from config_battery import TOLERANCE, Outputs, difference, judge, variants
 from PIL import Image
 
 import jaxalign as ja
+from checkpoints_conversion.config_facts import Facts
 from checkpoints_conversion.configs import open_clip_fields
 from checkpoints_conversion.configs import timm as timm_fields
 from checkpoints_conversion.configs.open_clip import read_open_clip
 from checkpoints_conversion.configs.timm import read_timm
-from checkpoints_conversion.facts import Facts
 from jaxalign.image_processing import ImageProcessor
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
