@@ -69,7 +69,7 @@ def heat_maps_of(runs: Sequence[Run]) -> list[HeatMap]:
         best = np.unravel_index(np.nanargmax(values), values.shape)
         band = (int(k_top[best[0]]), int(k_bottom[best[1]]))
         told = run.metrics.get("best")
-        if isinstance(told, Mapping) and {"k_top", "k_bottom"} <= told.keys():
+        if isinstance(told, Mapping) and all(is_number(told.get(name)) for name in ("k_top", "k_bottom")):
             band = (told["k_top"], told["k_bottom"])
         maps.append(
             heat_map(f"mAP by band, {label(run)}".rstrip(", "), BandSweep(k_top, k_bottom, values, band))
