@@ -83,7 +83,7 @@ class Synthetic(Workspace):
 class Everything(Places):
     """Nothing is missing."""
 
-    def missing_for(self, cell: Cell) -> list[Missing]:
+    def missing_for(self, cell: Cell, protocol: str = "reference") -> list[Missing]:
         return []
 
 
@@ -92,7 +92,7 @@ class RandomModel(Session):
 
     known: DualEncoder | None = None
 
-    def model(self, backbone: str) -> DualEncoder:
+    def model(self, cell: Cell) -> DualEncoder:
         if self.known is None:
             self.known = random_model()
         return self.known

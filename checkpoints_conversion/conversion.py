@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +13,14 @@ import numpy as np
 from jaxalign.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.identity import checksum
+from jaxalign.replacing import replaced_file
 from jaxalign.safetensors_files import read_safetensors
 from jaxalign.specs import ModelSpec, spec_to_json
-from jaxalign.stored import PART, StoredTensor, cast_parts, on_all_cores
+from jaxalign.stored import PART, cast_parts, on_all_cores
 from jaxalign.tensors import flatten
 
-from .big_vision import lacking
+from .big_vision import as_stored, lacking
 from .npz_files import read_npz
 from .rules.big_vision import PREFIX
 
@@ -29,6 +30,7 @@ def convert_checkpoint(
     dst: Path,
     *,
     spec: str | ModelSpec | None = None,
+    name: str | None = None,
     dtype: str = "float32",
     to: Literal["jaxalign", "big_vision"] = "jaxalign",
 ) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def convert_checkpoint(
       dst: the folder to write, or for `big_vision` the `.npz`; what is there stays as it is until the new one
         is complete and checked. The report lies in the folder as `verify.json`, or beside the file as
         `NAME.verify.json`.
-      spec: the known model that `src` is, where it does not say, or all its facts.
+      spec, name: as for `jaxalign.load`.
       dtype: of the weights in `dst`.
 
     Returns:
@@ -51,7 +53,7 @@ def convert_checkpoint(
     """
     if (to == "big_vision") != (dst.suffix == ".npz"):
         raise JaxalignError(f"DST is {dst}; expected a .npz for big_vision, and a folder for jaxalign")
-    model = load(src, spec=spec)
+    model = load(src, spec=spec, name=name)
     report = {
         "source": os.fspath(src),
         "name": model.name,
@@ -61,7 +63,8 @@ def convert_checkpoint(
 
     def check(written: Path) -> str:
         """What `verify.json` says, once the file holds what it should."""
-        report["tensors"] = _compare(written, flatten(model.params), dtype)
+        tensors = as_stored(model) if to == "big_vision" else flatten(model.params)
+        report["tensors"] = _compare(written, tensors, dtype)
         report["spec"] = spec_to_json(model.spec)
         return _as_text(report)
 
@@ -91,7 +94,7 @@ def verify(folder: Path) -> None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
     found = read_safetensors(weights)
-    present = dict(zip(found, on_all_cores(_checksum, found.values()), strict=True))
+    present = dict(zip(found, on_all_cores(checksum, found.values()), strict=True))
     _raise_for(weights, {k for k in found.keys() | checksums.keys() if present.get(k) != checksums.get(k)})
 
 
@@ -104,8 +107,8 @@ def _compare(path: Path, tensors: Mapping[str, Any], dtype: str) -> dict[str, di
     found = read_npz(path) if path.suffix == ".npz" else read_safetensors(path)
     found = {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
 
-    def checksum(name: str) -> str | None:
-        """None where it differs."""
+    def compare(name: str) -> str | None:
+        """The checksum; None where it differs."""
         if found[name].shape != tensors[name].shape:
             return None
         digest = hashlib.sha256()
@@ -117,17 +120,9 @@ def _compare(path: Path, tensors: Mapping[str, Any], dtype: str) -> dict[str, di
         return digest.hexdigest()
 
     names = sorted(found.keys() & tensors.keys())
-    checksums = dict(zip(names, on_all_cores(checksum, names), strict=True))
+    checksums = dict(zip(names, on_all_cores(compare, names), strict=True))
     _raise_for(path, {name for name in found.keys() | tensors.keys() if checksums.get(name) is None})
     return {name: {"shape": list(found[name].shape), "sha256": checksums[name]} for name in names}
-
-
-def _checksum(tensor: StoredTensor) -> str:
-    """SHA-256 of its bytes."""
-    digest = hashlib.sha256()
-    for part in tensor.parts(PART):
-        digest.update(part.view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _raise_for(path: Path, wrong: Iterable[str]) -> None:
@@ -141,21 +136,16 @@ def _as_text(report: Mapping[str, Any]) -> str:
 
 def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, check: Callable[[Path], str]) -> None:
     """The file and its report, both written under other names first."""
-    needed = lacking(model.config)
+    needed = lacking(model)
     if needed:
         raise JaxalignError(
             f"big_vision's two_towers cannot express what {model.name} needs: {', '.join(needed)}; leave out"
             " --to"
         )
-    partial = dst.with_name(f".{dst.stem}.{uuid.uuid4().hex[:8]}.npz")
-    said = partial.with_suffix(".json")
-    try:
-        save(model, partial, dtype=dtype)
-        said.write_text(check(partial), encoding="utf-8")
-        os.replace(said, dst.with_suffix(".verify.json"))
-        os.replace(partial, dst)
-    except OSError as error:
-        raise JaxalignError(f"cannot write {dst}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-        said.unlink(missing_ok=True)
+
+    def finish(written: Path) -> None:
+        said = check(written)
+        with replaced_file(dst.with_suffix(".verify.json")) as partial:
+            partial.write_text(said, encoding="utf-8")
+
+    save(model, dst, dtype=dtype, check=finish)

@@ -56,6 +56,7 @@ class Table:
       telling: names that every file of this format has, and `never`, names that none has; how it is
         recognised.
       models: the records of `jaxalign.specs` whose weights come in this format.
+      settings: records of other towers whose settings such files may have as well.
       ignored: regular expressions of names that are left out on purpose.
     """
 
@@ -64,6 +65,7 @@ class Table:
     telling: tuple[str, ...]
     models: tuple[str, ...]
     never: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
     def recognises(self, names: Iterable[str]) -> bool:
@@ -143,7 +145,8 @@ def plan(
                 _check(step, found[step.source], wanted, problems)
             steps.append(step)
     ignored = re.compile("|".join(f"(?:{name})" for name in table.ignored) or r"(?!)")
-    left = sorted(name for name in left - sources if not ignored.fullmatch(name))
+    left = {name for name in left - sources if not found[name].is_object}
+    left = sorted(name for name in left if not ignored.fullmatch(name))
     unfilled = [f"nothing for {path}" for path in sorted(wanted.keys() - filled)]
     problems["missing"] += unfilled
     near = {name: get_close_matches(name, problems["missing"], 1, 0.8) for name in left[:_MENTIONED]}
@@ -186,7 +189,8 @@ def _step(
     problems: Mapping[str, list[str]],
 ) -> Step:
     names = [name.format(**numbers) for name in rule.source.split("|")] if rule.source else []
-    there = [name for name in names if name in found]
+    there = [name for name in names if name in found and not found[name].is_object]
+    there = there or [name for name in names if name in found]  # an object in the place of a tensor
     if names and not there:
         problems["missing"].append(" or ".join(names))
     if len(there) > 1:
@@ -200,8 +204,10 @@ def _check(
 ) -> None:
     if source.dtype not in STORED_DTYPES:
         problems["of a wrong dtype"].append(
-            f"{step.source} is {source.dtype}, expected {'/'.join(STORED_DTYPES)}"
+            f"{step.source} is {source.dtype:.200}, expected {'/'.join(STORED_DTYPES)}"
         )
+    if source.is_object:  # of no shape either
+        return
     absent = [path for path in step.targets if path not in wanted]
     if absent:
         problems["misshapen"].append(f"{step.source} also fills {', '.join(absent)}, which the model has not")

@@ -1,79 +1,93 @@
-"""What a checkpoint says of itself beside its tensors, and which known model it therefore is."""
+"""What a checkpoint says of itself beside its tensors, and which settings it therefore has."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from jaxalign.errors import JaxalignError
+from jaxalign.identity import own
 from jaxalign.models import ImageTowerConfig, ResNetConfig, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.stored import StoredTensor
 
+from .config_facts import UNKNOWN_TOKENS
+from .config_facts import Facts as Facts
 from .engine import Table
 from .sizes import fit_towers, tell_heads
 
 OPENAI_PAPER = "CLIP, arXiv:2103.00020"
 # Up to here all published models of these kinds have heads 64 wide; those of wider ones are 64 to 112 wide.
 _UNIFORM_WIDTH = 1024
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Facts of a configuration file, by the names of our own fields; empty where there is no such file.
-
-    Attributes:
-      image, text: of `ImageTowerConfig` (or `ResNetConfig`) and `TextTowerConfig`.
-      spec: of `ModelSpec`: preprocessing and tokens.
-    """
-
-    image: Mapping[str, Any] = field(default_factory=dict)
-    text: Mapping[str, Any] = field(default_factory=dict)
-    spec: Mapping[str, Any] = field(default_factory=dict)
+_PREPROCESSING = ("resize", "interpolation", "mean", "std", "pipeline", "resize_size")
+_TOKENS = ("tokens", "start_token", "pad_token", "vocabulary", "cleaning")
+_COMPUTED = ("activation", "norm_epsilon", "causal")  # of a tower: no shape shows them
 
 
 def choose_spec(
-    table: Table, found: Mapping[str, StoredTensor], facts: Facts, name: str, *, is_torchscript: bool = False
+    table: Table,
+    found: Mapping[str, StoredTensor],
+    facts: Facts,
+    name: str,
+    *,
+    source: str | os.PathLike = "",
+    stated: ModelSpec | None = None,
+    published: ModelSpec | None = None,
+    is_torchscript: bool = False,
 ) -> ModelSpec:
-    """The record of a checkpoint: a known model's where one fits, else one of its kind in other sizes.
+    """The facts of a checkpoint: sizes from its tensors, settings from `facts` and the models of its format.
 
-    Sizes come from the tensors' shapes and from `facts`; what no file says (heads are as wide as in the known
-    models of the format, activation, preprocessing) from the known models.
+    What no file says is taken from the format's known models as far as they are of one mind: heads as wide,
+    activation, preprocessing. Where they differ in what a tower computes, that is an error. Where they differ
+    in preprocessing or tokens, and nothing was stated, these are left open: `mean` or `vocabulary` is None,
+    and images have to be passed preprocessed, texts as tokens.
 
     Args:
-      name: of the file or folder; decides where it is what a known model's file is called.
-      is_torchscript: OpenAI's archives are; nobody else publishes such.
+      name: what the model is called: it is nobody's record here, see `jaxalign.identity`.
+      source: the path.
+      stated: the known model whose settings it has, by the user's word.
+      published: the known model whose file it is, by its digest; its settings are then those that no
+        configuration says.
+      is_torchscript: OpenAI's archives are, and their code has one activation.
 
     Raises:
-      JaxalignError: known models that fit and differ in what they compute, or heads that nothing tells.
+      JaxalignError: settings that are not said, or that `stated` and `facts` say differently, or heads that
+        nothing tells.
     """
-    known = [find_spec(model) for model in table.models]
-    named = [s for s in known if name in (s.name, *s.aliases)]
-    if is_torchscript and not named:
-        named = [s for s in known if s.paper == OPENAI_PAPER]
-    fitted = {s: _fit(s, table, found, facts) for s in named or known}
-    exact = [s for s in fitted if fitted[s].towers == s.towers]
-    pool = exact or list(fitted)
-    if len({fitted[s].towers for s in pool}) > 1:
-        raise JaxalignError(
-            f"{name} may be {' or '.join(s.name for s in pool)}, which differ in what they compute; say"
-            " which: jaxalign.load(..., spec=NAME) or `jaxalign convert --spec NAME`"
-        )
-    if not exact and not tell_heads(table, found):
-        _check_heads(pool[0], fitted[pool[0]], facts)
-    best = max(pool, key=lambda s: _likeness(s.towers, fitted[s].towers))
-    if exact:
-        return fitted[best]
-    return replace(
-        fitted[best],
-        name=name,
-        source=name,
-        revision=None,
-        licence="unknown",
-        band=None,
-        text_band=None,
-        hub_ids=(),
-        aliases=(),
-    )
+    if stated is not None:
+        _check_agreement(stated, facts)
+        records = [_in_kind_of(table, stated)]
+    else:
+        records = [published] if published else _candidates(table, is_torchscript)
+    fitted = {record: _fit(record, table, found, facts) for record in records}
+    # registers are there or not, as no size is
+    fitted = {r: s for r, s in fitted.items() if _has_registers(r) == _has_registers(s)} or fitted
+    if len({_computation(spec) for spec in fitted.values()}) > 1:
+        raise _ambiguous(name, fitted)
+    best = max(fitted, key=lambda record: _likeness(record.towers, fitted[record].towers))
+    if fitted[best].towers != best.towers and not tell_heads(table, found):
+        _check_heads(best, fitted[best], facts)
+    return own(_leave_open(fitted[best], list(fitted.values())), name, os.fspath(source) or name)
+
+
+def _candidates(table: Table, is_torchscript: bool) -> list[ModelSpec]:
+    """The known models of a format, and those in their shape with the settings of others of its library."""
+    records = [find_spec(name) for name in table.models]
+    records += [_in_kind_of(table, find_spec(name)) for name in table.settings]
+    openai = [record for record in records if record.paper == OPENAI_PAPER]
+    return openai if is_torchscript and openai else records
+
+
+def _in_kind_of(table: Table, stated: ModelSpec) -> ModelSpec:
+    """`stated`; where its image tower is of another kind than the format's, only its settings."""
+    record = find_spec(table.models[0])
+    towers, other = record.towers, stated.towers
+    if isinstance(towers.image, ResNetConfig) == isinstance(other.image, ResNetConfig):
+        return stated
+    if towers.text is None or other.text is None:
+        raise JaxalignError(f"spec {stated.name!r} is of another kind than {table.name}; expected one of it")
+    text = replace(towers.text, activation=other.text.activation)
+    return replace(stated, towers=replace(towers, text=text))
 
 
 def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts: Facts) -> ModelSpec:
@@ -85,11 +99,90 @@ def _fit(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor], facts
     if shortest is not None and (shortest == image.image_size or "resize_size" not in changes):
         # the shortest side and the crop are one, or the known model's is too small for this one's
         changes["resize_size"] = shortest if shortest > image.image_size else None
-    if text is not None:
-        changes |= _other_vocabulary(spec, text.vocabulary)
+    if text is not None and text.pooling == "argmax" and text.end_token == text.vocabulary - 1:
+        text = replace(text, pooling=None if text.causal else "end")  # no id is larger than the end token's
+    if text is not None and spec.vocabulary == "clip-bpe" and text.end_token is None:
+        changes = {**UNKNOWN_TOKENS, **changes}
     if isinstance(image, ImageTowerConfig):
         changes["inversion_patches"] = min(spec.inversion_patches, image.num_patches)
     return replace(spec, towers=replace(towers, image=image, text=text), **changes)
+
+
+def _has_registers(spec: ModelSpec) -> bool:
+    return bool(getattr(spec.towers.image, "registers", 0))
+
+
+def _computation(spec: ModelSpec) -> tuple[Any, ...]:
+    """All that a model computes but how many heads it has, which is another question: `_check_heads`."""
+    image, text = spec.towers.image, spec.towers.text
+    towers = replace(spec.towers, image=replace(image, heads=1), text=text and replace(text, heads=1))
+    return (towers, spec.position_resampling)
+
+
+def _ambiguous(name: str, fitted: Mapping[ModelSpec, ModelSpec]) -> JaxalignError:
+    """The error that names the records of each way to compute, of those alike in size, and what differs."""
+    groups: dict[Any, list[ModelSpec]] = {}
+    for record, spec in fitted.items():
+        groups.setdefault(_computation(spec), []).append(record)
+    exact = [record for record, spec in fitted.items() if spec.towers == record.towers]
+    shown = [record for group in groups.values() for record in group]
+    if exact:
+        shown = [r for group in groups.values() for r in set(group) & set(exact) or group[-1:]]
+    told = [_settings(fitted[group[0]]) for group in groups.values()]
+    differences = [
+        f"{what} {' or '.join(dict.fromkeys(str(settings[what]) for settings in told))}"
+        for what in told[0]
+        if len({settings[what] for settings in told}) > 1 and not what.endswith(" heads")
+    ]
+    names = " or ".join(record.name for record in shown)
+    return JaxalignError(
+        f"{os.path.basename(name)} may be {names}, which differ in what they compute:"
+        f" {', '.join(differences)}; say whose settings it has: jaxalign.load(..., spec=NAME), or --spec NAME"
+        " on the command line"
+    )
+
+
+def _settings(spec: ModelSpec) -> dict[str, Any]:
+    """What a model computes, by words; sizes are the same for all that are compared."""
+    towers = {"image": spec.towers.image, "text": spec.towers.text}
+    named = {
+        f"{which} {f.name.removeprefix('image_').replace('_', ' ')}": getattr(tower, f.name)
+        for which, tower in towers.items()
+        if tower is not None
+        for f in fields(tower)
+    }
+    return named | {"position resampling": spec.position_resampling}
+
+
+def _check_agreement(stated: ModelSpec, facts: Facts) -> None:
+    """Raises JaxalignError where the configuration says other settings than the record that was stated."""
+    image, text = stated.towers.image, stated.towers.text
+    pairs = [
+        *(("image " + k, v, getattr(image, k)) for k, v in facts.image.items() if hasattr(image, k)),
+        *(("text " + k, v, getattr(text, k)) for k, v in facts.text.items() if text is not None),
+    ]
+    pairs = [pair for pair in pairs if pair[0].partition(" ")[2] in _COMPUTED]
+    said = ("resize", "interpolation", "mean", "std")
+    pairs += [(k, v, getattr(stated, k)) for k, v in facts.spec.items() if k in said]
+    wrong = [
+        f"{what} is {value}, and {stated.name} has {other}" for what, value, other in pairs if value != other
+    ]
+    if wrong:
+        raise JaxalignError(
+            f"its configuration contradicts spec {stated.name!r}: {'; '.join(wrong)}; leave out spec, or load"
+            " the weights without the configuration"
+        )
+
+
+def _leave_open(spec: ModelSpec, others: Sequence[ModelSpec]) -> ModelSpec:
+    """`spec` without the preprocessing, or the tokens, in which `others` that may be as well differ."""
+    differ = lambda names: any(getattr(o, n) != getattr(spec, n) for o in others for n in names)
+    open_: dict[str, Any] = {}
+    if differ(_PREPROCESSING):
+        open_ |= {"mean": None, "std": None}
+    if differ(_TOKENS):
+        open_["vocabulary"] = None
+    return replace(spec, **open_)
 
 
 def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts) -> None:
@@ -108,13 +201,6 @@ def _check_heads(known: ModelSpec, fitted: ModelSpec, facts: Facts) -> None:
                 f"nothing says how many heads a tower of width {tower.width} has; put a configuration that"
                 " does beside the weights, or pass all facts: jaxalign.load(..., spec=ModelSpec(...))"
             )
-
-
-def _other_vocabulary(spec: ModelSpec, size: int) -> dict[str, Any]:
-    """Where the known model has another vocabulary: its own file has the words, CLIP's order the marks."""
-    if spec.vocabulary != "clip-bpe" or spec.towers.text is None or size == spec.towers.text.vocabulary:
-        return {}
-    return {"vocabulary": "tokenizer.json", "start_token": max(size - 2, 0)}
 
 
 def _likeness(a: TwoTowersConfig, b: TwoTowersConfig) -> int:

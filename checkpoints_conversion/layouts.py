@@ -11,11 +11,11 @@ from jaxalign.hub import WEIGHTS as WEIGHTS
 from jaxalign.safetensors_files import read_safetensors
 from jaxalign.stored import StoredTensor
 
+from .config_facts import Facts
 from .configs.huggingface import read_huggingface
 from .configs.json_facts import read_json
 from .configs.open_clip import read_open_clip
 from .configs.timm import read_timm
-from .facts import Facts
 from .npz_files import read_npz
 from .torch_files import read_torch
 
@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
     ".pth": read_torch,
     ".bin": read_torch,
 }
-_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
+_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's, in any order
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,19 @@ def is_checkpoint(path: Path) -> bool:
     return path.suffix in READERS or path.name.endswith(INDEX)
 
 
-def find_layout(path: Path) -> Layout:
+def find_layout(path: Path, with_facts: bool = True) -> Layout:
     """The layout at `path`, a folder or a weights file (whose folder's configuration then counts).
+
+    Args:
+      with_facts: False where all facts are known, and no configuration is looked at.
 
     Raises:
       JaxalignError: a folder without weights or with several, or a configuration that is damaged or unknown.
     """
     if not path.is_dir():
         is_usual = path.name in OPEN_CLIP_WEIGHTS + WEIGHTS
-        return Layout(path, _read_facts(path.parent, path.name) if is_usual else Facts(), path.parent)
+        facts = _read_facts(path.parent, path.name) if is_usual and with_facts else Facts()
+        return Layout(path, facts, path.parent)
     names = {p.name for p in path.iterdir() if not p.is_dir()}
     usual = OPEN_CLIP_WEIGHTS + WEIGHTS if OPEN_CLIP_CONFIG in names else WEIGHTS + OPEN_CLIP_WEIGHTS
     found = [name for name in usual if name in names]
@@ -70,7 +74,7 @@ def find_layout(path: Path) -> Layout:
             " a single file with weights"
         )
     weights = found[0] if found else others[0]
-    return Layout(path / weights, _read_facts(path, weights), path)
+    return Layout(path / weights, _read_facts(path, weights) if with_facts else Facts(), path)
 
 
 def _read_facts(folder: Path, weights: str) -> Facts:
@@ -100,25 +104,29 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
       JaxalignError: a damaged or missing file.
     """
     tensors = _read_index(path) if path.name.endswith(INDEX) else READERS[path.suffix](path)
-    if not tensors:
+    names = [name for name, tensor in tensors.items() if not tensor.is_object]
+    if not names:
         raise JaxalignError(f"{path} holds no tensors; expected the weights of a model")
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    prefix = ""
+    while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), ""):
+        prefix += more
+    objects = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if tensor.is_object}
+    return objects | {name.removeprefix(prefix): tensors[name] for name in names}
 
 
 def _read_index(path: Path) -> dict[str, StoredTensor]:
     index = read_json(path).object("weight_map")
-    files = sorted({index.text(name) for name in index.values})
+    names: dict[str, set[str]] = {}
+    for name in index.values:
+        names.setdefault(index.text(name), set()).add(name)
     tensors: dict[str, StoredTensor] = {}
-    for file in files:
+    for file, stated in sorted(names.items()):
         if Path(file).name != file or Path(file).suffix not in READERS:
             raise JaxalignError(f"{path} names the file {file!r:.80}; expected a weights file beside it")
         found = READERS[Path(file).suffix](path.parent / file)
-        stated = {name for name in index.values if index.values[name] == file}
+        found = {name: tensor for name, tensor in found.items() if not tensor.is_object}
         if stated != set(found):
             wrong = ", ".join(sorted(stated ^ set(found))[:5])
-            raise JaxalignError(f"{path} and {file} disagree about {wrong}; fetch both again")
+            raise JaxalignError(f"{path} and {file} disagree about {wrong:.300}; fetch both again")
         tensors |= found
     return tensors

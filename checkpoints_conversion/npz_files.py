@@ -1,9 +1,9 @@
 """`.npz` files of plain arrays, read and written one array at a time and without pickle."""
 
-import math
+import re
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +11,57 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Span, StoredTensor, array_parts, cast_parts
+from jaxalign.pickled_arrays import number_type
+from jaxalign.stored import (
+    MOST_TENSORS,
+    Shape,
+    StoredTensor,
+    array_parts,
+    cast_parts,
+    count_elements,
+    plausible,
+    swap_bytes,
+)
 
-from .zip_members import find_member
+from .zip_members import Archive, open_archive
 
-_DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, KeyError, SyntaxError)
+_MAGIC = b"\x93NUMPY"
+_LONGEST_HEADER = 10_000  # bytes; NumPy's own limit
+_ENTRY = re.compile(r"'(\w+)'\s*:\s*('[^'\\]*'|True|False|\([^()]*\))\s*,?\s*")  # of a dictionary in Python
+_KEYS = {"descr", "fortran_order", "shape"}
+_LENGTH = r"(?:0|[1-9][0-9]{0,17})L?\s*"
+_SHAPE = re.compile(rf"\(\s*(?:{_LENGTH},\s*(?:{_LENGTH},\s*)*(?:{_LENGTH})?)?\)")
+_BFLOAT16 = ("<V2", "|V2")  # NumPy has no name for it
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the first `size` bytes of an `.npy` say of the numbers after them."""
+
+    shape: Shape
+    dtype: str
+    is_fortran: bool
+    is_big_endian: bool
+    size: int
+
+    @property
+    def content_size(self) -> int:
+        """Bytes of the numbers."""
+        return count_elements(self.shape) * jnp.dtype(self.dtype).itemsize
 
 
 def read_npz(path: Path) -> dict[str, StoredTensor]:
     """The arrays of an `.npz` by name; only their headers are read.
 
     Raises:
-      JaxalignError: a damaged file, or one that needs pickle.
+      JaxalignError: a damaged file, or one with arrays of anything but numbers.
     """
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            if len({info.filename for info in members}) != len(members):
-                raise ValueError("a name that occurs twice")
-            places = [find_member(file, path, info) for info in members]
-            return {
-                info.filename.removesuffix(".npy"): _header(archive, info, place, path)
-                for info, place in zip(members, places, strict=True)
-            }
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
+    with open_archive(path) as archive:
+        names = [name for name in archive.members if name.endswith(".npy")]
+        if len(names) > MOST_TENSORS:
+            raise JaxalignError(f"{len(names):,} arrays; expected at most {MOST_TENSORS:,}")
+        tensors = {name.removesuffix(".npy"): _tensor(archive, name) for name in names}
+    return plausible(tensors, path)
 
 
 def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None:
@@ -60,35 +84,58 @@ def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None
                     member.write(part)
 
 
-def _damaged(path: Path, error: Exception) -> JaxalignError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return JaxalignError(f"{path} is cut off, damaged or no .npz of plain arrays: {reason:.200}")
-
-
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: Span | None, path: Path) -> StoredTensor:
-    with archive.open(info) as member:
-        if np.lib.format.read_magic(member) == (1, 0):
-            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
-        else:
-            shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(member)
-        start = member.tell()
-    shape, name = tuple(map(int, shape)), info.filename
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which allow_pickle=False refuses")
-    kind = "bfloat16" if dtype.kind == "V" and dtype.itemsize == 2 else dtype.name  # NumPy has no name for it
-    if place is None or is_fortran or place.length != start + math.prod(shape) * dtype.itemsize:
-        return StoredTensor(shape, kind, lambda elements: array_parts(_read(path, name, kind), elements))
-    return place.tensor(shape, kind, skip=start)
-
-
-def _read(path: Path, name: str, dtype: str) -> np.ndarray:
-    """The whole array, where it is compressed or in Fortran's order; zipfile compares its checksum."""
+def _tensor(archive: Archive, name: str) -> StoredTensor:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
-            member.read()  # the checksum is compared at the end
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    return array.view(jnp.bfloat16) if dtype == "bfloat16" else array
+        header = _read_header(archive, name)
+        size = header.size + header.content_size
+    except JaxalignError as error:
+        raise JaxalignError(f"{name!r:.80}: {error} (read as with allow_pickle=False)") from error
+    found = archive.members[name].file_size
+    if size != found:
+        raise zipfile.BadZipFile(f"{name!r:.80} has {found:,} bytes, expected {size:,}")
+    place = archive.place(name)
+    if place is not None and not header.is_fortran:
+        return place.tensor(header.shape, header.dtype, header.size, is_big_endian=header.is_big_endian)
+    path = archive.path
+    return StoredTensor(header.shape, header.dtype, lambda elements: _parts(path, name, header, elements))
+
+
+def _read_header(archive: Archive, name: str) -> _Header:
+    with archive.open(name) as member:
+        start = member.read(len(_MAGIC) + 2)
+        if not start.startswith(_MAGIC) or start[-2:] not in (b"\1\0", b"\2\0", b"\3\0"):
+            raise JaxalignError("no array as NumPy saves it")
+        width = 2 if start[-2] == 1 else 4
+        length = int.from_bytes(member.read(width), "little")
+        if length > _LONGEST_HEADER:
+            raise JaxalignError(f"a header of {length:,} bytes; expected at most {_LONGEST_HEADER:,}")
+        text = member.read(length).decode("latin-1").strip()
+    said = dict(_ENTRY.findall(text))
+    rest = _ENTRY.sub("", text, count=3).replace(" ", "")
+    if rest != "{}" or said.keys() != _KEYS or not _SHAPE.fullmatch(said["shape"]):
+        raise JaxalignError("an array of records, or a damaged header; expected an array of numbers")
+    descr = said["descr"].strip("'")
+    dtype = "bfloat16" if descr in _BFLOAT16 else number_type(descr).name
+    lengths = tuple(map(int, re.findall("[0-9]+", said["shape"])))
+    size = len(start) + width + length
+    return _Header(lengths, dtype, said["fortran_order"] == "True", descr[0] == ">", size)
+
+
+def _parts(path: Path, name: str, header: _Header, elements: int) -> Iterator[np.ndarray]:
+    """Of an array that is deflated or in Fortran's order; the latter is read whole."""
+    count = count_elements(header.shape)
+    at_once = max(count if header.is_fortran else min(elements, count), 1)
+    buffer = np.empty(at_once, jnp.dtype(header.dtype))
+    with open_archive(path) as archive, archive.open(name) as member:
+        member.read(header.size)
+        for start in range(0, count, at_once):
+            part = buffer[: count - start]
+            content = member.read(part.nbytes)
+            if len(content) != part.nbytes:
+                raise EOFError(f"{name!r:.80} ends early")
+            part[:] = np.frombuffer(content, part.dtype)
+            part = swap_bytes(part) if header.is_big_endian else part
+            if header.is_fortran:
+                yield from array_parts(part.reshape(header.shape, order="F"), elements)
+            else:
+                yield part

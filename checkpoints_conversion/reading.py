@@ -1,5 +1,6 @@
 """Checkpoints of every known format to models: what `jaxalign.load` does with all but its own folders."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +11,22 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.hub import INDEX
+from jaxalign.identity import claimed, name_after, published_as, unproven
 from jaxalign.models import ImageTowerConfig
 from jaxalign.positions import resample_positions
-from jaxalign.specs import ModelSpec
+from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.stored import StoredTensor
 from jaxalign.tensors import expected_shapes, unflatten
-from jaxalign.tokenization import load_tokenizer
+from jaxalign.tokenization import Tokenizer, load_tokenizer, make_tokenizer
 
 from .engine import Table, convert
 from .facts import choose_spec
-from .layouts import find_layout, is_checkpoint, read_tensors
+from .layouts import Layout, find_layout, is_checkpoint, read_tensors
 from .rules import find_table
-from .rules.big_vision import BIG_VISION, plain_names, with_stacks
+from .rules.big_vision import BIG_VISION, for_file, plain_names, stacked_towers
 from .rules.timm_trunks import PE_TIMM
-from .sizes import Shapes
+from .sizes import Shapes, fit_towers
 
 POSITIONS = "img/pos_embedding"
 PE_HEAD_BIAS = "visual.trunk.head.bias"
@@ -34,33 +37,80 @@ def recognises(path: Path) -> bool:
     return is_checkpoint(path)
 
 
-def read(path: Path, spec: ModelSpec | None = None) -> DualEncoder:
+def read(path: Path, spec: str | ModelSpec | None = None) -> DualEncoder:
     """The model at `path`, parameters in float32, with its tokenizer where the files are there.
+
+    It is a known model if the bytes of its file are those that were published, and is named after `path`
+    otherwise; see `jaxalign.identity`.
 
     Args:
       path: a folder of transformers, open_clip or timm (configuration and weights), or one file:
         `.safetensors`, `.npz`, `.pt`, `.pth` or `.bin`.
-      spec: the known model that it is; by default found out, from configuration and shapes.
+      spec: the known model whose settings it has where the files do not say, by name; or all facts.
 
     Raises:
       JaxalignError: a damaged or malicious file, an unknown or ambiguous format, or tensors that are missing,
         left over or misshapen (all of them named in one message).
     """
-    layout = find_layout(path)
+    layout = find_layout(path, with_facts=not isinstance(spec, ModelSpec))
     found = read_tensors(layout.weights)
     if any(name.startswith(("params/", "img/")) for name in found):
         found = plain_names(found)
     table = find_table(found, str(layout.weights))
-    table = with_stacks(table, found) if table is BIG_VISION else table
-    if spec is None:
-        name = path.name if not path.is_dir() else layout.folder.resolve().name
-        try:
-            spec = choose_spec(table, found, layout.facts, name, is_torchscript="input_resolution" in found)
-        except JaxalignError as error:
-            raise JaxalignError(f"{path}: {error}") from error
-    spec = _with_head_bias(spec, table, found)
-    params = _convert(table, found, spec, str(layout.weights))
-    return DualEncoder(spec, unflatten(params), load_tokenizer(spec, layout.folder))
+    tensors = {name: tensor for name, tensor in found.items() if not tensor.is_object}
+    stacked = stacked_towers(tensors) if table is BIG_VISION else ()
+    table = for_file(table, tensors) if table is BIG_VISION else table
+    if isinstance(spec, ModelSpec):
+        facts = unproven(spec, path)
+    else:
+        facts = _find_facts(path, layout, table, tensors, spec)
+    facts = _with_head_bias(facts, table, tensors)
+    params = _convert(table, found, facts, str(layout.weights))
+    tokenizer = _tokenizer(facts, layout)
+    return DualEncoder(facts, unflatten(params), tokenizer, stacked=stacked)
+
+
+def _tokenizer(spec: ModelSpec, layout: Layout) -> Tokenizer | None:
+    """As the configuration and its files have it, or what the folder holds beside a file without any."""
+    tokens = layout.facts.tokens
+    if tokens is None or spec.towers.text is None:
+        return load_tokenizer(spec, layout.folder)
+    return make_tokenizer(spec, tokens.vocabulary, tokens.where)
+
+
+def _find_facts(
+    path: Path, layout: Layout, table: Table, found: Mapping[str, StoredTensor], stated: str | None
+) -> ModelSpec:
+    """The record of a published file, else the facts of a model of its own."""
+    record = None
+    if not layout.weights.name.endswith(INDEX):
+        known = [find_spec(name) for name in table.models]
+        alike = [spec for spec in known if fit_towers(spec, table, found) == spec.towers]
+        record = published_as(layout.weights, alike)
+    try:
+        facts = choose_spec(
+            table,
+            found,
+            layout.facts,
+            name_after(path),
+            source=os.path.abspath(path),
+            stated=find_spec(stated) if stated else None,
+            published=record,
+            is_torchscript="input_resolution" in found,
+        )
+    except JaxalignError as error:
+        raise JaxalignError(f"{path}: {error}") from error
+    if record is None:
+        return facts
+    as_record = claimed(facts, record)
+    # A configuration may say other settings, and whose code resizes images.
+    is_as_published = replace(as_record, pipeline=record.pipeline) == record
+    if stated and not is_as_published:
+        raise JaxalignError(
+            f"{path} is the published file of {record.name}, whose settings are not those of spec {stated!r};"
+            " leave out spec"
+        )
+    return as_record if is_as_published else facts
 
 
 def _convert(

@@ -91,6 +91,7 @@ def _fit_vit(image: ImageTowerConfig, shapes: Shapes, resampled: bool) -> ImageT
     patch, _, _, width = shapes.get("img/embedding/kernel", 4) or (image.patch_size, 0, 0, image.width)
     hidden = shapes.get(_IMAGE_BLOCKS.format(i=0) + _HIDDEN, 1) or (image.mlp_hidden,)
     registers = shapes.get("img/reg", 2)
+    image = _fit_end(image, shapes)
     projection = shapes.get("img/head/kernel", 2)
     positions = shapes.get("img/pos_embedding", 2)
     size = image.image_size
@@ -109,6 +110,16 @@ def _fit_vit(image: ImageTowerConfig, shapes: Shapes, resampled: bool) -> ImageT
         registers=registers[0] if registers else 0,
         projection=projection[1] if projection else image.projection,
     )
+
+
+def _fit_end(image: ImageTowerConfig, shapes: Shapes) -> ImageTowerConfig:
+    """Which of big_vision's ends the tower has: with a class token in place of the pool, with a head."""
+    probe, token = shapes.get("img/MAPHead_0/probe", 2), shapes.get("img/cls", 2)
+    if image.pooling == "map" and not image.has_class_token and token is not None and probe is None:
+        image = replace(image, pooling="cls")
+    if image.projection is None and shapes.get("img/head/kernel", 2) is not None:
+        image = replace(image, projection_bias=shapes.get("img/head/bias", 1) is not None)
+    return image
 
 
 def tell_heads(table: Table, found: Mapping[str, StoredTensor]) -> bool:
@@ -157,7 +168,11 @@ def _fit_text(text: TextTowerConfig, shapes: Shapes) -> TextTowerConfig:
     context = shapes.get("txt/pos_embedding", 2) or (text.context,)
     hidden = shapes.get(_TEXT_BLOCKS.format(i=0) + _HIDDEN, 1) or (text.mlp_hidden,)
     projection = shapes.get("txt/head/kernel", 2) or (0, text.projection)
-    end = text.end_token  # CLIP's is the last of its vocabulary
+    end, pooling = text.end_token, text.pooling
+    if vocabulary != text.vocabulary and text.pools_at == "end":
+        pooling = "argmax"  # as in all originals, where it is the same with CLIP's own vocabulary
+    if end is not None and end >= vocabulary:
+        end = None
     return replace(
         text,
         vocabulary=vocabulary,
@@ -167,5 +182,6 @@ def _fit_text(text: TextTowerConfig, shapes: Shapes) -> TextTowerConfig:
         heads=_heads(shapes, _TEXT_BLOCKS, width, text.width // text.heads),
         mlp_hidden=hidden[0],
         projection=projection[1],
-        end_token=vocabulary - 1 if end == text.vocabulary - 1 else end,
+        end_token=end,
+        pooling=pooling,
     )

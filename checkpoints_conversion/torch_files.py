@@ -1,134 +1,145 @@
 """`.pt`, `.pth`, `.bin`: PyTorch's files (zip, TorchScript, the older format), read with NumPy alone."""
 
 import io
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Span, StoredTensor, array_parts
+from jaxalign.inert_pickle import LIMIT, Unpickled, unpickle
+from jaxalign.local_files import cannot_read, open_regular
+from jaxalign.stored import Span, StoredTensor, array_parts, named_object, plausible
 
-from .torch_pickle import DAMAGED, TensorRecord, find_tensors, unpickle
-from .zip_members import find_member
+from .torch_pickle import Storage, TensorRecord, as_pairs, as_storage, find_weights, strange_names
+from .zip_members import open_archive
 
-_WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # what training scripts put weights under
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
 _ZIP_MAGIC = b"PK\x03\x04"
+_TAR_MAGIC, _TAR_AT = b"ustar", 257
 
 
 def read_torch(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a state dict, alone or as training scripts wrap it, or of a TorchScript archive.
 
-    Nothing in the file is executed, whatever it asks for.
+    Nothing in the file is executed, whatever it asks for: an object that is no tensor has a name, and that of
+    its class in the place of a dtype.
 
     Raises:
-      JaxalignError: a damaged file, or one whose pickle asks for code.
+      JaxalignError: what is no regular file, a damaged one, or one without tensors.
     """
-    try:
-        with path.open("rb") as file:
-            is_zip = file.read(4) == _ZIP_MAGIC
-            file.seek(0)
-            return _read_zip(file, path) if is_zip else _read_legacy(file, path)
-    except JaxalignError as error:
-        raise JaxalignError(f"{path}: {error}") from error
-    except zipfile.BadZipFile as error:
-        raise JaxalignError(f"{path} is cut off or damaged: {error}") from error
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except (*DAMAGED, NotImplementedError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise JaxalignError(f"{path} is damaged or no checkpoint of PyTorch: {reason:.200}") from error
+    with open_regular(path) as file:
+        is_zip = file.read(4) == _ZIP_MAGIC
+    return plausible(_read_zip(path) if is_zip else _read_legacy(path), path)
 
 
-def _unwrap(content: Any) -> Any:
-    """The state dict in what a training script saved."""
-    for _ in range(3):
-        inner = next((content[w] for w in _WRAPPERS if isinstance(content, dict) and w in content), None)
-        if not isinstance(inner, dict):
-            break
-        content = inner
-    return content
-
-
-def _read_zip(file: BinaryIO, path: Path) -> dict[str, StoredTensor]:
-    with zipfile.ZipFile(file) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+def _read_zip(path: Path) -> dict[str, StoredTensor]:
+    with open_archive(path) as archive:
+        pickles = [n for n in archive.members if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(pickles) != 1:
             raise JaxalignError("the archive has no data.pkl; expected a file that torch.save wrote")
         root = pickles[0].removesuffix("data.pkl")
         order = f"{root}byteorder"
-        if order in members and archive.read(order) != b"little":
+        if order in archive.members and archive.read(order, 10) != b"little":
             raise JaxalignError("it was written on a big-endian machine; save it again on another one")
-        content = unpickle(io.BytesIO(archive.read(pickles[0])))
-        members = {n.removeprefix(f"{root}data/"): info for n, info in members.items() if n != f"{root}data/"}
-        places = {name: find_member(file, path, info) for name, info in members.items()}
-    records = find_tensors(content, _unwrap)
-    return {name: _stored(record, places.get(record.storage.key)) for name, record in records.items()}
+        content = archive.read(pickles[0], LIMIT)
+        pickled = unpickle(io.BytesIO(content), len(content))
+
+        def place(storage: Storage) -> Span | None:
+            name = f"{root}data/{storage.key}"
+            return archive.place(name) if name in archive.members else None
+
+        return _tensors(pickled, place)
 
 
-def _read_legacy(file: BinaryIO, path: Path) -> dict[str, StoredTensor]:
+def _read_legacy(path: Path) -> dict[str, StoredTensor]:
+    with open_regular(path) as file:
+        try:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(_TAR_AT)
+            if file.read(len(_TAR_MAGIC)) == _TAR_MAGIC:
+                raise JaxalignError("it is a tar file of PyTorch before 0.2; save it again with a later one")
+            file.seek(0)
+            return _read_pickles(file, path, size)
+        except JaxalignError as error:
+            raise JaxalignError(f"{path} is damaged or no file that torch.save wrote: {error}") from error
+        except OSError as error:
+            raise cannot_read(path, error) from error
+
+
+def _read_pickles(file: BinaryIO, path: Path, size: int) -> dict[str, StoredTensor]:
     """Pickles one after the other (magic, version, platform, content, keys), then the storages' bytes."""
-    if unpickle(file) != _LEGACY_MAGIC:
-        raise JaxalignError("expected a file that torch.save wrote")
-    version, platform, content, keys = (unpickle(file) for _ in range(4))
-    if version != 1001 or not platform.get("little_endian", True):
-        raise JaxalignError(f"it is of version {version!r:.20}; save it again with a later PyTorch")
-    records = find_tensors(content, _unwrap)
-    sizes = {r.storage.key: r.storage for r in _all_records(content)}
+    read = lambda: unpickle(file, size - file.tell())
+    for expected in (_LEGACY_MAGIC, _LEGACY_VERSION):
+        found = read().value
+        if type(found) is not int or found != expected:
+            raise JaxalignError("it begins with something else, or is of another version")
+    platform = as_pairs(read().value)
+    if platform is None or platform.by_name().get("little_endian", True) is not True:
+        raise JaxalignError("it was written on a big-endian machine; save it again on another one")
+    pickled, keys = read(), read().value
+    storages = {found.key: found for found in map(as_storage, pickled.persistent) if found}
     places: dict[str, Span] = {}
-    for key in keys:
+    for key in keys if type(keys) is list else ():
+        if type(key) is not str or key not in storages or key in places:
+            raise JaxalignError("it has a storage that no tensor uses, or of an unknown kind")
         count = int.from_bytes(file.read(8), "little")
-        length = count * jnp.dtype(sizes[key].dtype).itemsize
+        length = count * jnp.dtype(storages[key].dtype).itemsize
         places[key] = Span(path, file.tell(), length)
+        if places[key].offset + length > size:
+            raise JaxalignError("it ends before its last storage does")
         file.seek(length, io.SEEK_CUR)
-    return {name: _stored(record, places.get(record.storage.key)) for name, record in records.items()}
+    return _tensors(pickled, lambda storage: places.get(storage.key))
 
 
-def _all_records(content: Any) -> list[TensorRecord]:
-    """Also those beside the state dict: an optimiser's storages lie between the model's."""
-    found, stack, visited = [], [content], set()
-    while stack:
-        node = stack.pop()
-        if isinstance(node, TensorRecord):
-            found.append(node)
-        elif isinstance(node, dict | list | tuple) and id(node) not in visited:
-            visited.add(id(node))
-            stack += node.values() if isinstance(node, dict) else node
-    return found
+def _tensors(pickled: Unpickled, place: Callable[[Storage], Span | None]) -> dict[str, StoredTensor]:
+    """What the state dict in a pickle holds; `place` says where in the file a storage is."""
+    found = find_weights(pickled.value)
+    uses = Counter(record.storage for record in found.values() if isinstance(record, TensorRecord))
+    if not uses:
+        strange = ", ".join(strange_names(pickled.names)[:3])
+        asks = (
+            f" (its pickle asks for {strange}, which could run code; nothing was executed)" if strange else ""
+        )
+        raise JaxalignError(f"it has no tensors by name{asks}; expected what model.state_dict() gives")
+    places, verify = {storage: place(storage) for storage in uses}, cache(Span.verify)
+
+    def stored(record: TensorRecord) -> StoredTensor:
+        storage, shape = record.storage, record.shape
+        size, lies = jnp.dtype(storage.dtype).itemsize, places[storage]
+        if lies is None or lies.length != storage.count * size:
+            raise JaxalignError(f"damaged: storage {storage.key!r:.40} is missing or of another size")
+        if 0 in shape:
+            return lies.tensor(shape, storage.dtype)
+        if record.lies_in_order and uses[storage] == 1:
+            return lies.tensor(shape, storage.dtype, record.offset * size)
+        return _view(record, lies, lambda: verify(lies))
+
+    return {
+        name: stored(record) if isinstance(record, TensorRecord) else named_object(record)
+        for name, record in found.items()
+    }
 
 
-def _stored(record: TensorRecord, place: Span | None) -> StoredTensor:
-    """The tensor of `record`, whose storage is at `place`."""
-    storage, shape = record.storage, record.shape
-    itemsize = jnp.dtype(storage.dtype).itemsize
-    if place is None or place.length != storage.count * itemsize or len(record.strides) != len(shape):
-        raise JaxalignError(f"damaged: storage {storage.key!r:.40} is missing or of another size")
-    last = record.offset + sum((n - 1) * s for n, s in zip(shape, record.strides, strict=True))
-    if 0 not in shape and last >= storage.count:
-        raise JaxalignError(f"damaged: a tensor of shape {shape} reaches beyond its storage")
-    if 0 in shape or _lies_in_order(record):
-        return place.tensor(shape, storage.dtype, skip=record.offset * itemsize)
+def _view(record: TensorRecord, place: Span, verify: Callable[[], None]) -> StoredTensor:
+    """A part of a storage, or one in another order. The checksum is that of all, so it is compared apart."""
+    shape, dtype = record.shape, record.storage.dtype
+    size, between = jnp.dtype(dtype).itemsize, record.last - record.offset + 1
+    window = replace(place, checksum=None).tensor((between,), dtype, record.offset * size)
 
     def parts(elements: int) -> Iterator[np.ndarray]:
-        flat = place.tensor((storage.count,), storage.dtype).read()[record.offset :]
-        strides = tuple(s * itemsize for s in record.strides)
-        array = np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
-        return array_parts(array, elements)
+        verify()
+        if record.lies_in_order:
+            yield from window.parts(elements)
+            return
+        strides = [s * size if n > 1 else 0 for n, s in zip(shape, record.strides, strict=True)]
+        array = np.lib.stride_tricks.as_strided(window.read(), shape, strides, writeable=False)
+        yield from array_parts(array, elements)
 
-    return StoredTensor(shape, storage.dtype, parts)
-
-
-def _lies_in_order(record: TensorRecord) -> bool:
-    """Whether its elements lie one after the other, as those of all but views do."""
-    expected = 1
-    for n, stride in zip(reversed(record.shape), reversed(record.strides), strict=True):
-        if n != 1 and stride != expected:
-            return False
-        expected *= n
-    return True
+    return StoredTensor(shape, dtype, parts)

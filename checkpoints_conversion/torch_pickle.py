@@ -1,45 +1,40 @@
-"""PyTorch's pickles without PyTorch, by a reader that cannot execute code.
+"""What PyTorch's pickles hold, out of inert records: tensors as windows on storages, and their names.
 
-A pickle calls what it names. Here a name resolves to something inert or to nothing: storages and tensors
-become records of where their bytes lie, modules of TorchScript and `argparse.Namespace` become plain
-mappings, and everything else is refused.
+The pickle is read by `jaxalign.inert_pickle`, which calls nothing. Of its records only those are understood
+that a state dict needs; every other object stays what it is, a name, and matters only if a model needs it.
 """
 
-import pickle
-import struct
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from jaxalign.errors import JaxalignError
+from jaxalign.pickle_records import Called, Named, Pairs, Persistent
+from jaxalign.stored import MOST_TENSORS, count_elements
 
 STORAGES = {
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "DoubleStorage": "float64",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.DoubleStorage": "float64",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
+    "torch.ComplexFloatStorage": "complex64",
+    "torch.ComplexDoubleStorage": "complex128",
+    "torch.QInt8Storage": "int8",
+    "torch.QUInt8Storage": "uint8",
+    "torch.QInt32Storage": "int32",
 }
-# what C's unpickler raises for damaged input
-DAMAGED = (
-    pickle.UnpicklingError,
-    EOFError,
-    AttributeError,
-    ImportError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-    struct.error,
-)
+_TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+_PARAMETER = "torch._utils._rebuild_parameter"
+_WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # what training scripts put weights under
+_UNDERSTOOD = {*STORAGES, *_TENSOR, _PARAMETER, "collections.OrderedDict", "collections.defaultdict"}
+_DEEPEST = 100  # mappings in mappings
+_MOST = 1 << 25  # characters of names, and ten for each entry; mappings that hold each other have more
 
 
 @dataclass(frozen=True)
@@ -60,103 +55,168 @@ class TensorRecord:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    def __post_init__(self):
+        """Raise JaxalignError unless all of it lies in the storage."""
+        elements = count_elements(self.shape)
+        if len(self.strides) != len(self.shape) or not all(map(_is_count, (self.offset, *self.strides))):
+            raise JaxalignError("damaged: a tensor whose strides or offset are no numbers from 0 on")
+        if elements and self.last >= self.storage.count:
+            raise JaxalignError(f"damaged: a tensor of shape {self.shape} reaches beyond its storage")
 
-class Mapping(dict):
-    """Stands for `OrderedDict`, modules and namespaces alike: what they hold, by name."""
+    @property
+    def last(self) -> int:
+        """Where in the storage its last element is."""
+        return self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
-    def __init__(self, *content: Any):
-        super().__init__(*content)
-
-    def __setstate__(self, state: Any) -> None:
-        if (
-            isinstance(state, dict) and not self
-        ):  # a state dict brings its `_metadata` along, which is dropped
-            self.update(state)
-
-
-@dataclass(frozen=True)
-class _Constant:
-    """A dtype, a layout or a device: named, never looked at."""
-
-    name: str = ""
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> TensorRecord:
-    numbers = (offset, *shape, *strides)
-    if not isinstance(storage, Storage) or any(type(n) is not int or n < 0 for n in numbers):
-        raise pickle.UnpicklingError("a tensor without storage")
-    return TensorRecord(storage, offset, tuple(shape), tuple(strides))
+    @property
+    def lies_in_order(self) -> bool:
+        """Whether its elements lie one after the other, as those of all but views do."""
+        expected = 1
+        for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if n != 1 and stride != expected:
+                return False
+            expected *= n
+        return True
 
 
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
-    return data
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
-def _plain_list(*content: Any) -> list:
-    return list(content[0]) if content else []
-
-
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): Mapping,
-    ("argparse", "Namespace"): Mapping,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch.jit._pickle", "build_intlist"): _plain_list,
-    ("torch.jit._pickle", "build_tensorlist"): _plain_list,
-    ("torch.jit._pickle", "build_doublelist"): _plain_list,
-    ("torch.jit._pickle", "build_boollist"): _plain_list,
-    ("torch.jit._pickle", "restore_type_tag"): _rebuild_parameter,
-    ("torch", "Size"): _plain_list,
-    ("torch", "device"): lambda *names: _Constant(),
-}
-_CONSTANTS = {"float16", "float32", "float64", "bfloat16", "int64", "int32", "strided", "contiguous_format"}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in STORAGES:
-            return _Constant(name)
-        if module == "torch" and name in _CONSTANTS:
-            return _Constant(name)
-        if module.split(".")[0] == "__torch__":  # TorchScript's own classes: modules, without their code
-            return Mapping
-        if (module, name) in _ADMITTED:
-            return _ADMITTED[module, name]
-        raise JaxalignError(
-            f"its pickle asks for {module}.{name}, which no checkpoint needs and which could run code;"
-            " refused, nothing was executed"
-        )
-
-    def persistent_load(self, pid: Any) -> Storage:
-        kind, storage, key, _, count, *_ = pid
-        if kind != "storage" or not isinstance(storage, _Constant) or type(count) is not int or count < 0:
-            raise pickle.UnpicklingError("a storage of an unknown kind")
-        if isinstance(key, bytes):
-            key = key.decode()
-        return Storage(str(key), STORAGES[storage.name], count)
-
-
-def unpickle(file: BinaryIO) -> Any:
-    """The next object of `file`, out of mappings, lists, numbers, strings and `TensorRecord`s.
+def as_storage(value: Any) -> Storage | None:
+    """The storage that something outside of a pickle is; None for any other.
 
     Raises:
-      JaxalignError: a pickle that asks for anything that is not in the short list above.
-      Exceptions in DAMAGED: a damaged pickle.
+      JaxalignError: a part of another storage, which PyTorch wrote before version 0.4.
     """
-    return _Unpickler(file, encoding="utf-8").load()
+    said = value.said if type(value) is Persistent else None
+    if type(said) is not tuple or len(said) not in (5, 6) or type(said[0]) is not str or said[0] != "storage":
+        return None
+    _, kind, key, _, count, *view = said
+    if type(kind) is not Named or kind.name not in STORAGES:
+        return None
+    if type(key) is not str or not _is_count(count):
+        raise JaxalignError("damaged: a storage without name or size")
+    if view and view[0] is not None:
+        raise JaxalignError("it has a part of a storage, as PyTorch before 0.4 wrote it; save it again")
+    return Storage(key, STORAGES[kind.name], count)
 
 
-def find_tensors(content: Any, unwrap: Callable[[Any], Any]) -> dict[str, TensorRecord]:
-    """All tensors in nested mappings, by their names joined with "."; `unwrap` chooses what is walked."""
-    found: dict[str, TensorRecord] = {}
-    stack: list[tuple[str, Any]] = [("", unwrap(content))]
-    visited: set[int] = set()
-    while stack:
-        prefix, node = stack.pop()
-        if isinstance(node, TensorRecord):
-            found[prefix[:-1]] = node
-        elif isinstance(node, dict) and id(node) not in visited:  # no pickle can lead in circles
-            visited.add(id(node))
-            stack += [(f"{prefix}{name}.", value) for name, value in reversed(list(node.items()))]
-    return found
+def as_tensor(value: Any) -> TensorRecord | None:
+    """The tensor, or the parameter of one, that a record stands for; None for any other value.
+
+    Raises:
+      JaxalignError: a tensor that does not lie in its storage.
+    """
+    if type(value) is Called and (arguments := value.arguments_of(_PARAMETER)):
+        value = arguments[0]
+    arguments = value.arguments_of(*_TENSOR) if type(value) is Called else None
+    if arguments is None or not 4 <= len(arguments) <= 8:
+        return None
+    storage, offset, shape, strides, *more = arguments
+    storage = as_storage(storage)
+    if type(shape) is Called:  # before 0.4
+        shape, *_ = shape.arguments_of("torch.Size") or (None,)
+    # the metadata say that it is the negative, or the conjugate, of what is stored
+    if storage is None or (len(more) > 2 and more[2] is not None and as_pairs(more[2]) != []):
+        return None
+    if type(shape) is not tuple or type(strides) is not tuple:
+        raise JaxalignError("damaged: a tensor whose shape or strides are no tuples")
+    return TensorRecord(storage, offset, shape, strides)
+
+
+def as_pairs(value: Any) -> Pairs | None:
+    """What a dictionary, a namespace or a module of TorchScript holds; None for any other value."""
+    if type(value) is Pairs:
+        return value
+    if type(value) is not Called:
+        return None
+    if value.name == "argparse.Namespace" or value.name.startswith("__torch__."):
+        return value.state if type(value.state) is Pairs else None
+    if value.name == "collections.defaultdict":
+        return value.pairs or Pairs()
+    if value.name != "collections.OrderedDict" or type(value.arguments) is not tuple:
+        return None
+    given = value.arguments[0] if value.arguments else []  # Python 2 wrote a list of pairs
+    if type(given) is not list or any(type(pair) is not list or len(pair) != 2 for pair in given):
+        return None
+    pairs = value.pairs or Pairs()
+    return Pairs([*(x for pair in given for x in pair), *pairs]) if given else pairs
+
+
+def find_weights(content: Any) -> dict[str, TensorRecord | str]:
+    """What the state dict holds that a training script saved, alone or under one of the usual names.
+
+    Returns:
+      By name the tensors, and what the pickle calls the objects that are none; numbers, strings and lists are
+      left out. Modules in modules have their names joined with ".".
+
+    Raises:
+      JaxalignError: damaged tensors, two state dicts, one name for two things, or mappings that hold each
+        other.
+    """
+    walk = _Walk()
+    for _ in range(3):
+        held = (as_pairs(content) or Pairs()).by_name()
+        full = {name: held[name] for name in _WRAPPERS if walk.has_tensors(held.get(name))}
+        if not full:
+            break
+        if len({id(value) for value in full.values()}) > 1:
+            raise JaxalignError(f"it has weights under {' and '.join(full)}; expected one state dict alone")
+        content = next(iter(full.values()))
+    return walk.find(content)
+
+
+class _Walk:
+    """Through mappings in mappings. What is held often is visited often, so visits have a limit."""
+
+    def __init__(self):
+        self.left = _MOST
+        self.pairs: dict[int, Pairs | None] = {}  # by identity: what is held often is understood once
+
+    def has_tensors(self, content: Any) -> bool:
+        """Whether it is a mapping with tensors."""
+        return any(type(found) is TensorRecord and name for name, found in self.find(content).items())
+
+    def find(self, content: Any) -> dict[str, TensorRecord | str]:
+        """All tensors and objects by name; a tensor that lies in no mapping has none."""
+        found: dict[str, TensorRecord | str] = {}
+        tensors = 0
+        stack: list[tuple[str, Any, int]] = [("", content, 0)]
+        while stack:
+            name, value, depth = stack.pop()
+            if id(value) not in self.pairs:
+                self.pairs[id(value)] = as_pairs(value)
+            pairs = self.pairs[id(value)]
+            if pairs is not None:
+                prefix = f"{name}." if depth else ""
+                held = self._visit(pairs, len(prefix), depth)
+                stack += [(f"{prefix}{key}", inner, depth + 1) for key, inner in reversed(held.items())]
+            elif type(value) in (Called, Named, Persistent):
+                if name in found:
+                    raise JaxalignError(f"it has {name!r:.80} twice")
+                found[name] = as_tensor(value) or _describe(value)
+                tensors += type(found[name]) is TensorRecord
+                if tensors > MOST_TENSORS:
+                    raise JaxalignError(f"it holds more than {MOST_TENSORS:,} tensors, the limit")
+        return found
+
+    def _visit(self, pairs: Pairs, prefix: int, depth: int) -> dict[str, Any]:
+        held = pairs.by_name()
+        self.left -= sum(prefix + len(key) for key in held) + 10 * len(pairs)
+        if self.left < 0 or depth > _DEEPEST:
+            raise JaxalignError("its dictionaries hold each other, or are too many for a state dict")
+        return held
+
+
+def _describe(value: Any) -> str:
+    """An object that is no tensor, by what the pickle calls it."""
+    if type(value) is Persistent:
+        return "a storage"
+    is_changed = type(value) is Called and not value.is_untouched and value.name in (*_TENSOR, _PARAMETER)
+    return f"{value.name} with changes" if is_changed else value.name
+
+
+def strange_names(names: Iterable[str]) -> list[str]:
+    """Of the names that a pickle wants to import those that a state dict has no need of."""
+    return [name for name in names if name not in _UNDERSTOOD and not name.startswith("__torch__.")]

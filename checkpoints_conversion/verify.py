@@ -49,7 +49,8 @@ def compare(one: DualEncoder, other: DualEncoder, *, examples: int = 4, seed: in
     texts = 0.0
     if text is not None:
         tokens = rng.integers(0, text.vocabulary, (examples, text.context)).astype(np.int32)
-        tokens[:, -1] = text.end_token
+        if text.end_token is not None:
+            tokens[:, -1] = text.end_token
         texts = _distance(one.apply_text(one.params, tokens), other.apply_text(other.params, tokens))
     return Comparison(
         len(a),

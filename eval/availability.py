@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxalign.specs import ModelSpec
+from jaxalign.specs import MODELS, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Availability:
 def find_model(spec: ModelSpec) -> Availability:
     """Where the weights of `spec` are. Looks at the package and the hub's cache, and not into the network."""
     folder = Path(str(files("jaxalign"))) / "embedded" / spec.name
-    if folder.is_dir():
+    if spec.name in MODELS and folder.is_dir():  # other names may be anything, paths too
         return Availability("embedded", folder)
     cached = _find_cached(spec)
     if cached is not None:

@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxalign.ranking import Relevance
+from jaxalign.scores import TILE
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 
 _SCORES_PER_BLOCK = 5 << 20  # 20 MiB of scores
@@ -91,7 +92,7 @@ def band_average_precision(
     stops = (r - k_bottom[order]).astype(np.int32)
     step = max(1, int(np.diff(stops).max(initial=0)))
     rank = min(r, -(-step // 8) * 8) if step * _LOW_RANK <= r else None
-    size = min(queries, block_size or max(_UNROLL, _SCORES_PER_BLOCK // items))
+    size = -(-min(queries, block_size or max(_UNROLL, _SCORES_PER_BLOCK // items)) // TILE) * TILE
     if mesh is None:
         gallery = jnp.pad(coordinates.gallery, ((0, -items % _UNROLL), (0, 0)))
         sweep = partial(_sweep_block, items=items, rank=rank)
@@ -102,12 +103,12 @@ def band_average_precision(
 
     precision = np.empty((len(k_top), len(k_bottom), queries), np.float32)
     for start in range(0, queries, size):
-        first = min(start, queries - size)  # one shape, one compilation: the last block reaches back
-        rows = slice(first, first + size)
+        rows = np.minimum(np.arange(start, start + size), queries - 1)  # one shape, one compilation
         block = coordinates._replace(query=coordinates.query[rows], gallery=None)
         given = (block, Positives(*(field[rows] for field in positives)), k_top.astype(np.int32), stops)
         block, *given = given if mesh is None else copy_to_all(given, mesh)
-        precision[:, order, rows] = fetch(sweep(block._replace(gallery=gallery), *given))
+        found = fetch(sweep(block._replace(gallery=gallery), *given))
+        precision[:, order, start : start + size] = found[:, :, : queries - start]
     return precision
 
 

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import is_count
 from jaxalign.indicators import SimilarityHistograms
 from jaxalign.projectors import MODALITIES, Projectors, decompose, isoclip
 from jaxalign.ranking import cosine_rows, normalize, rank_statistics
@@ -48,7 +49,7 @@ def spectral_regions(r: int, width: int = 50) -> dict[str, Band]:
     The middle lies symmetrically around the midpoint of the spectrum, one direction nearer to the top where r
     and `width` are not both odd or both even. Raises JaxalignError unless 1 <= width <= r.
     """
-    if not 1 <= width <= r:
+    if not (is_count(width) and width <= r):
         raise JaxalignError(f"width is {width}; expected 1 to {r}, the number of singular directions")
     above = (r - width) // 2
     return {"top": (0, r - width), "middle": (above, r - width - above), "bottom": (r - width, 0)}
@@ -63,7 +64,7 @@ def grown_bands(r: int, width: int = 50, step: int = 50) -> dict[str, list[Band]
     Raises:
       JaxalignError: unless 1 <= width <= r and step >= 1.
     """
-    if step < 1:
+    if not is_count(step):
         raise JaxalignError(f"step is {step}; expected 1 or more directions")
     above, below = spectral_regions(r, width)["middle"]
     remaining = lambda k: [*range(k, 0, -step), 0]
@@ -104,13 +105,13 @@ def analyse_bands(
     """
     if modality not in MODALITIES:
         raise unknown_name("modality", modality, MODALITIES)
-    if bins < 1:
+    if not is_count(bins):
         raise JaxalignError(f"bins is {bins}; expected 1 or more")
     if isinstance(query, Tracer) or isinstance(gallery, Tracer):
         raise JaxalignError(
             "features are traced, but their pairs are counted on the host; call it outside jit"
         )
-    query, gallery = check_pair(query, gallery)
+    query, gallery = check_pair(query, gallery, keep_lengths=True)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude_self)
     spectrum = decompose(projectors)
     r = spectrum.s.shape[0]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +12,25 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.dual_encoder import DualEncoder
+from jaxalign.arguments import check_kind, read_dtype
+from jaxalign.dual_encoder import COMPUTE_DTYPES, DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import CONFIG, fetch_checkpoint
+from jaxalign.identity import (
+    Origin,
+    claimed,
+    own,
+    published_as,
+    renamed,
+    unproven,
+    weights_digest,
+)
+from jaxalign.local_files import read_json
+from jaxalign.model_names import check_repository_name, no_such_file, nothing_there
+from jaxalign.replacing import replaced_folder
 from jaxalign.safetensors_files import read_safetensors, write_safetensors
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
-from jaxalign.stored import on_all_cores, read_parameters
+from jaxalign.stored import StoredTensor, on_all_cores, read_parameters
 from jaxalign.tensors import STORED_DTYPES, check_tensors, flatten, unflatten
 from jaxalign.tokenization import TOKENIZER_FILES, load_tokenizer
 
@@ -28,11 +39,16 @@ FORMAT = "jaxalign"
 READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 _FILES = (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin")
+_OF_FILES = ("format", "version", "weights", "stacked")  # in config.json beside the facts of the model
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
 def load(
-    name_or_path: str | os.PathLike, *, dtype: Any = jnp.float32, spec: str | ModelSpec | None = None
+    name_or_path: str | os.PathLike,
+    *,
+    dtype: Any = jnp.float32,
+    spec: str | ModelSpec | None = None,
+    name: str | None = None,
 ) -> DualEncoder:
     """A model by name, from disk or from the Hugging Face hub; parameters come back in float32.
 
@@ -42,33 +58,51 @@ def load(
     entry-point group `jaxalign.checkpoint_readers` with two functions: `recognises(path) -> bool` and
     `read(path, spec) -> DualEncoder`.
 
+    What the record of a known model claims (name, source, commit, licence, paper, bands) is given to what was
+    loaded from its repository, to files whose digest is known (`jaxalign.specs.published`), and to unchanged
+    folders that `save` wrote of those. A file of any other weights is named after its path, however alike.
+
     Args:
       name_or_path: "emoji-clip", "openai/clip-vit-base-patch16", or a path.
       dtype: what the towers compute in: float32, bfloat16 or float16.
-      spec: which known model a file is (a name that `find_spec` takes), or all its facts; by default found
-        out from configuration and shapes.
+      spec: the known model (a name that `find_spec` takes) whose settings a file has where it does not say:
+        activation, preprocessing, tokens. Sizes are always the file's. Or a `ModelSpec`, all its facts.
+      name: what to call a model that is no known one.
 
     Raises:
       JaxalignError: an unknown or ambiguous name, a damaged or incomplete file, no network and nothing
-        cached, or tensors that are missing, left over or of another shape (all of them named in one message).
+        cached, settings that no file tells and those that contradict `spec`, a `name` that is a known
+        model's, or tensors that are missing, left over or of another shape (all of them named in one
+        message).
     """
-    facts = find_spec(spec) if isinstance(spec, str) else spec
-    return replace(_find(os.fspath(name_or_path), facts), dtype=dtype)
+    if not isinstance(name_or_path, str | os.PathLike):
+        kind = type(name_or_path).__name__
+        raise JaxalignError(f"name_or_path is a {kind}; expected the name of a model, or a path")
+    if isinstance(spec, str):
+        find_spec(spec)  # a wrong one is said before anything is fetched
+    elif not isinstance(spec, ModelSpec | None):
+        raise JaxalignError(f"spec is a {type(spec).__name__}; expected a known model's name, or a ModelSpec")
+    dtype = read_dtype("dtype", dtype, COMPUTE_DTYPES)
+    model = _find(os.fspath(name_or_path), spec)
+    facts = renamed(model.spec, name)
+    return replace(model, spec=facts, dtype=dtype, origin=Origin.of(facts, model.params))
 
 
-def _find(name: str, spec: ModelSpec | None) -> DualEncoder:
+def _find(name: str, spec: str | ModelSpec | None) -> DualEncoder:
     if name in MODELS and (_EMBEDDED / name).is_dir():
+        _check_no_spec(name, spec)
         return read_folder(_EMBEDDED / name)
-    path = Path(name).expanduser()
-    if path.exists():
-        return _read_local(path, spec)
-    return _read_hub(name, spec)
+    path = Path(name)
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:  # ~user, who has no home
+        raise nothing_there(name) from error
+    return _read_local(path, spec) if path.exists() else _read_hub(name, spec)
 
 
-def _read_local(path: Path, spec: ModelSpec | None) -> DualEncoder:
+def _read_local(path: Path, spec: str | ModelSpec | None) -> DualEncoder:
     if is_model_folder(path):
-        if spec is not None:
-            raise JaxalignError(f"{path} holds its own facts; leave out spec {spec.name!r}")
+        _check_no_spec(str(path), spec)
         return read_folder(path)
     for entry in entry_points(group=READERS):
         reader = entry.load()
@@ -80,28 +114,47 @@ def _read_local(path: Path, spec: ModelSpec | None) -> DualEncoder:
     )
 
 
-def _read_hub(name: str, spec: ModelSpec | None) -> DualEncoder:
-    """A known model, or any repository, by way of the hub's cache; its facts say which commit it is."""
-    known, repository, revision = _find_repository(name)
-    folder = fetch_checkpoint(repository, revision)
-    model = _read_local(folder, spec or known)
-    facts = {"source": repository, "revision": folder.name}  # the cache names a folder after its commit
-    if model.name == folder.name:  # known by nothing else
-        facts["name"] = repository
-    return replace(model, spec=replace(model.spec, **facts))
+def _check_no_spec(where: str, spec: str | ModelSpec | None) -> None:
+    if spec is not None:
+        said = spec if isinstance(spec, str) else spec.name
+        raise JaxalignError(f"{where} holds its own facts; leave out spec {said!r}")
+
+
+def _read_hub(name: str, spec: str | ModelSpec | None) -> DualEncoder:
+    """A known model, or any repository, by way of the hub's cache; its facts say which commit it is.
+
+    The record's band is that of the weights at the commit that it pins, so another commit has none. Of
+    further repositories of a record no commit is pinned: they are taken at the record's word.
+    """
+    known, repository, pinned = _find_repository(name)
+    try:
+        folder = fetch_checkpoint(repository, pinned)
+    except JaxalignError as error:
+        if known is not None:
+            raise
+        raise JaxalignError(f"{nothing_there(name)}; as a repository: {error}") from error
+    commit = folder.name  # the cache names a folder after it
+    model = _read_local(folder, known if spec is None else spec)
+    if known is not None and spec is None:
+        facts = claimed(model.spec, known)
+        facts = facts if pinned in (None, commit) else replace(facts, band=None, text_band=None)
+    elif model.name == commit:  # known by nothing else
+        facts = own(model.spec, repository, repository)
+    else:
+        facts = model.spec
+    return replace(model, spec=replace(facts, source=repository, revision=commit))
 
 
 def _find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
     """The known model, the repository and the commit that `name` stands for; None for what is not known."""
+    if Path(name).suffix in _FILES:
+        raise no_such_file(name)
     try:
         known = find_spec(name)
     except JaxalignError as error:
-        if Path(name).suffix in _FILES:
-            raise JaxalignError(
-                f"there is no file {name}; expected a path, or a name that `jaxalign models` lists"
-            ) from error
+        check_repository_name(name)
         if name.count("/") != 1 or name.startswith((".", "~", "/")):
-            raise JaxalignError(f"{error} (and there is no such path)") from error
+            raise nothing_there(name) from error
         return None, name, None
     if not known.hub_ids:
         raise JaxalignError(
@@ -125,71 +178,105 @@ def save(
     Args:
       path: the folder. An earlier model in it is replaced, anything else is left alone with an error. A path
         that ends in `.npz` is written in big_vision's naming instead; it holds weights alone, so pass `load`
-        the `spec` of any model but big_vision's own, or pictures are preprocessed as there.
+        the `spec` of any model but big_vision's own, or images are preprocessed as there. What was loaded as
+        a known model is saved as that while its parameters and settings are those that were loaded; changed
+        ones are a model of their own, named after `path`.
       dtype: of the weights on disk: float16, bfloat16 or float32; by default as they are.
-      check: called with the folder, complete but still under another name; what it raises undoes all.
+      check: called with the folder or file, complete but still under another name; what it raises undoes all.
 
     Raises:
       JaxalignError: a path that holds something else or cannot be written, or weights too large for `dtype`.
     """
+    check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     path = Path(path).expanduser()
-    if dtype is not None and jnp.dtype(dtype).name not in STORED_DTYPES:
-        raise JaxalignError(f"dtype is {jnp.dtype(dtype).name}; expected {', '.join(STORED_DTYPES)} or None")
+    dtype = dtype if dtype is None else read_dtype("dtype", dtype, STORED_DTYPES)
     tensors = flatten(model.params)
     check_tensors({k: (v.shape, v.dtype.name) for k, v in tensors.items()}, model.config, "these parameters")
     _check_range(tensors, dtype)
     writer = {f".{e.name}": e for e in entry_points(group=WRITERS)}.get(path.suffix)
     if writer is not None:
-        writer.load()(model, path, dtype)
+        writer.load()(model, path, dtype, check)
         return
     _check_replaceable(path)
     with _replacing(path) as folder:
-        _write_folder(model, tensors, folder, dtype)
+        _write_folder(model, tensors, folder, dtype, path)
         if check is not None:
             check(folder)
 
 
-def _write_folder(model: DualEncoder, tensors: Mapping[str, Any], folder: Path, dtype: Any) -> None:
-    config = {"format": FORMAT, "version": 1} | spec_to_json(model.spec)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+def _write_folder(
+    model: DualEncoder, tensors: Mapping[str, Any], folder: Path, dtype: Any, path: Path
+) -> None:
+    """The files, in `folder`; once complete it is moved to `path`."""
+    facts = unproven(model.spec, path)
     write_safetensors(tensors, folder / WEIGHTS, dtype)
+    config = {"format": FORMAT, "version": 1}
+    if facts != model.spec and model.origin and model.origin.vouches_for(model.spec, model.params):
+        facts = model.spec
+        config["weights"] = weights_digest(read_safetensors(folder / WEIGHTS))
+    if model.stacked:
+        config["stacked"] = list(model.stacked)
+    config |= spec_to_json(facts)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, content in (model.tokenizer.files() if model.tokenizer else {}).items():
         (folder / name).write_bytes(content)
 
 
 def read_folder(folder: Path) -> DualEncoder:
-    """The model that `save` wrote into `folder`; raises JaxalignError where a part is missing or damaged."""
-    spec = read_spec(folder)
+    """The model that `save` wrote into `folder`; raises JaxalignError where a part is missing or damaged.
+
+    It is the known model that its `config.json` names if its weights are still those that were saved, by the
+    digest there, or are the published file's. Otherwise they are somebody's own.
+    """
+    config, spec = _read_config(folder)
     tensors = read_safetensors(folder / WEIGHTS)
     where = str(folder / WEIGHTS)
     check_tensors({k: (v.shape, v.dtype) for k, v in tensors.items()}, spec.towers, where)
-    return DualEncoder(spec, unflatten(read_parameters(tensors)), load_tokenizer(spec, folder))
+    changed = unproven(spec, folder)
+    if changed != spec and not _is_as_saved(folder, config, spec, tensors):
+        spec = changed
+    params = unflatten(read_parameters(tensors))
+    stacked = tuple(name for name in ("img", "txt") if name in config.get("stacked", []))
+    return DualEncoder(spec, params, load_tokenizer(spec, folder), stacked=stacked)
+
+
+def _is_as_saved(
+    folder: Path, config: Mapping[str, Any], spec: ModelSpec, tensors: Mapping[str, StoredTensor]
+) -> bool:
+    """Whether the weights in `folder` are those of the known model that `spec` describes."""
+    if "weights" in config:
+        return config["weights"] == weights_digest(tensors)
+    records = [record for record in MODELS.values() if record == spec]
+    return published_as(folder / WEIGHTS, records) is not None
 
 
 def is_model_folder(path: Path) -> bool:
     """Whether `path` is a folder that `save` wrote; other formats have a `config.json` too."""
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(path / CONFIG)
+    except JaxalignError:
         return False
     return isinstance(config, dict) and config.get("format") == FORMAT
 
 
 def read_spec(folder: Path) -> ModelSpec:
     """The facts in `config.json`; raises JaxalignError for what is missing, unknown or mistyped."""
+    return _read_config(folder)[1]
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], ModelSpec]:
+    """What `config.json` says of the files, and the facts of the model."""
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise JaxalignError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise JaxalignError(f'{path} has no "format": "{FORMAT}"; it was written by something else')
-    if config.pop("version", None) != 1:
+    if config.get("version") != 1:
         raise JaxalignError(f"{path} is of a later version; expected 1, update jaxalign")
+    of_files = {name: config.pop(name) for name in _OF_FILES if name in config}
+    if not isinstance(of_files.get("stacked", []), list):
+        raise JaxalignError(f"{path}: stacked is {of_files['stacked']!r:.40}; expected a list of towers")
     try:
-        return spec_from_json(config)
+        return of_files, spec_from_json(config)
     except JaxalignError as error:
         raise JaxalignError(f"{path}: {error}") from error
 
@@ -229,22 +316,8 @@ def _check_replaceable(path: Path) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A new folder next to `path` that takes its place when the block ends well, and vanishes otherwise."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        if path.exists():
-            old = partial.with_suffix(".old")
-            path.rename(old)
-            try:
-                partial.rename(path)
-            except OSError:
-                old.rename(path)
-                raise
-            shutil.rmtree(old)
-        else:
-            partial.rename(path)
+        with replaced_folder(path) as folder:
+            yield folder
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.classifiers import check_class_labels, zero_shot_classifier
 from jaxalign.errors import JaxalignError
+from jaxalign.features import is_count
 from jaxalign.indicators import SimilarityHistograms, histogram_overlap, similarity_histograms
 from jaxalign.ranking import as_features, cosine_rows, normalize
 from jaxalign.retrieval import retrieval_metrics
@@ -119,7 +120,7 @@ def _separation(
     n = len(queries)
     if n < 2:
         raise JaxalignError(f"{n} images of class {query_class} are left as queries; expected two or more")
-    wrong = [k for k in ks if not 1 <= k < len(unit)]
+    wrong = [k for k in ks if not (is_count(k) and k < len(unit))]
     if wrong:
         raise JaxalignError(f"k is {wrong[0]}; expected 1 to {len(unit) - 1}, the gallery without the query")
     same = similarity_histograms(queries, np.zeros(n, int), bins=bins).same
@@ -192,5 +193,5 @@ def _check_options(y: np.ndarray, classes: int, query_class: int, shots: Sequenc
     counts = np.bincount(y, minlength=classes)
     if counts.min() < 2:
         raise JaxalignError(f"class {counts.argmin()} has one image; expected two or more of each class")
-    if any(count < 1 for count in shots):
+    if not all(map(is_count, shots)):
         raise JaxalignError(f"shots are {tuple(shots)}; expected 1 or more of each class")

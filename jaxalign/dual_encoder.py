@@ -11,8 +11,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_numbers, is_count
 from jaxalign.heads import Params, both_projectors, image_projector, no_text_tower, pre_projection_name
+from jaxalign.identity import Origin, is_known
 from jaxalign.image_processing import ImageProcessor
 from jaxalign.models import (
     ImageTowerConfig,
@@ -27,7 +30,7 @@ from jaxalign.sharding import AXIS, check_mesh, divide_rows, fetch, shard_parame
 from jaxalign.specs import ModelSpec
 from jaxalign.tokenization import Tokenizer, describe_missing
 
-_COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -40,32 +43,39 @@ class DualEncoder:
         for the sigmoid loss, `b`; for an image-only model `img` alone.
       tokenizer: None for a checkpoint without tokenizer files; `apply_text` still works.
       dtype: the towers compute in it; parameters, features and embeddings stay float32.
+      origin: what `load` found; None for a model that was put together by hand.
+      stacked: the towers (`img`, `txt`) whose blocks lay stacked in big_vision's file, as `scan=True` has
+        them; an `.npz` of this model has them so again.
     """
 
     spec: ModelSpec
     params: Params = field(repr=False)
     tokenizer: Tokenizer | None = None
     dtype: Any = jnp.float32
+    origin: Origin | None = field(default=None, repr=False)
+    stacked: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if jnp.dtype(self.dtype).name not in _COMPUTE_DTYPES:
-            raise JaxalignError(
-                f"dtype is {jnp.dtype(self.dtype).name}; expected one to compute in:"
-                f" {', '.join(_COMPUTE_DTYPES)}"
-            )
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))
+        object.__setattr__(self, "dtype", read_dtype("dtype", self.dtype, COMPUTE_DTYPES))
 
     @property
     def name(self) -> str:
         return self.spec.name
 
+    @property
+    def title(self) -> str:
+        """The name, with where the model is from if it is no known one: for tables and charts."""
+        named = is_known(self.name) or self.name == self.spec.source
+        return self.name if named else f"{self.name} ({self.spec.source})"
+
     def with_layout(self, layout: str) -> "DualEncoder":
         """This model with the projectors of `layout`: the "paper", or of its published code, "reference".
 
         They differ for SigLIP and EVA-02; for the Perception Encoder the pre-projection feature does.
-        Embeddings stay the same. Raises JaxalignError for another name.
+        Embeddings stay the same. `spec.band` is then that of the layout: (350, 49) instead of (350, 50) for
+        SigLIP 2. Raises JaxalignError for another name.
         """
-        return replace(self, spec=replace(self.spec, layout=layout))
+        return replace(self, spec=self.spec.with_layout(layout))
 
     @property
     def config(self) -> TwoTowersConfig:
@@ -74,8 +84,14 @@ class DualEncoder:
 
     @property
     def image_processor(self) -> ImageProcessor:
+        """Raises JaxalignError where nothing says how images are preprocessed."""
         s = self.spec
         size = self.config.image.image_size
+        if s.mean is None or s.std is None:
+            raise JaxalignError(
+                f"nothing says how images are preprocessed for {self.name}; load it with spec=NAME of the"
+                " known model that it was trained from, or pass preprocessed images, floats"
+            )
         return ImageProcessor(size, s.resize, s.interpolation, s.mean, s.std, s.resize_size, s.pipeline)
 
     @property
@@ -103,7 +119,7 @@ class DualEncoder:
         Raises:
           JaxalignError: pixels of another shape or an integer dtype.
         """
-        pixels = jnp.asarray(pixels)
+        pixels = jnp.asarray(as_numbers("pixels", pixels))
         _check_pixels(pixels, self.config.image.image_size)
         both = self._image_tower(params, pixels)
         return both[0 if projected else 1]
@@ -118,7 +134,7 @@ class DualEncoder:
         Raises:
           JaxalignError: tokens of another shape or a dtype that is no integer, or an image-only model.
         """
-        tokens = jnp.asarray(tokens)
+        tokens = jnp.asarray(as_numbers("tokens", tokens))
         config = self.require_text()
         context = config.context
         if tokens.ndim != 2 or tokens.shape[1] != context or not jnp.issubdtype(tokens.dtype, jnp.integer):
@@ -150,10 +166,11 @@ class DualEncoder:
           Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_image]`; float32.
 
         Raises:
-          JaxalignError: no pictures, one that is unreadable (named), or an array of a wrong shape.
+          JaxalignError: no pictures, one that is unreadable (named) or grey with more than 8 bits, an array
+            of a wrong shape, or floats that look unprocessed (`ImageProcessor.check_preprocessed`).
         """
         _check_batch_size(batch_size)
-        pictures = _image_list(images, self.config.image.image_size)
+        pictures = _image_list(images, self.image_processor)
         params = {"img": self.params["img"]}
         tower, batch_size = _over_mesh(self._image_tower, params, batch_size, mesh)
         batches = self._pixel_batches(pictures, batch_size)
@@ -290,12 +307,16 @@ def _encode(
     return jnp.asarray(np.concatenate(done))
 
 
-def _image_list(images: Any, size: int) -> Any:
-    """`images` as a NumPy array or a list; raises for anything else, an empty one and wrong shapes."""
+def _image_list(images: Any, processor: ImageProcessor) -> Any:
+    """`images` as a NumPy array or a list; raises for anything else, an empty one, wrong shapes and floats
+    that are not preprocessed.
+    """
     if isinstance(images, np.ndarray | jax.Array):
         images = np.asarray(images)
         if images.dtype != np.uint8:
-            _check_pixels(images, size)
+            _check_pixels(images, processor.size)
+            if images.size:
+                processor.check_preprocessed(images)
         elif images.ndim != 4 or images.shape[-1] != 3:
             raise JaxalignError(f"images has shape {images.shape}; expected uint8 [n, h, w, 3]")
     elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
@@ -321,5 +342,5 @@ def _check_pixels(pixels: Any, size: int) -> None:
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
+    if not is_count(batch_size):
         raise JaxalignError(f"batch_size is {batch_size}; expected 1 or more")

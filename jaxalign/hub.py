@@ -1,14 +1,22 @@
 """Checkpoints on the Hugging Face hub: the files of one that `load` needs, from the cache or the network."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 from jaxalign.tokenization import TOKENIZER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# what transformers says about a vocabulary beside the file that holds it, and the older form of CLIP's
+TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+CLIP_WORDS, CLIP_MERGES = "vocab.json", "merges.txt"
+CONFIGURATIONS = (PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
 INDEX = ".index.json"
 # the preferred one first: files without pickle before those with
 OPEN_CLIP_WEIGHTS = (
@@ -43,19 +51,23 @@ def fetch_checkpoint(repository: str, revision: str | None) -> Path:
         raise fetch.nothing(names)
     if weights.name.endswith(INDEX):
         _fetch_shards(weights, fetch)
-    for name in (PREPROCESSOR, *TOKENIZER_FILES):
-        fetch(name)
+    found = [name for name in (*CONFIGURATIONS, *TOKENIZER_FILES) if fetch(name)]
+    if not set(found) & set(TOKENIZER_FILES):
+        fetch(CLIP_WORDS)
+        fetch(CLIP_MERGES)
     return weights.parent
 
 
 def _fetch_shards(index: Path, fetch: Callable[[str], Path | None]) -> None:
-    try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JaxalignError(f"{index} is damaged: {error!r:.80}; delete it and load again") from error
-    missing = [str(file) for file in files if not isinstance(file, str) or fetch(file) is None]
+    said = read_json(index)
+    places = said.get("weight_map") if isinstance(said, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise JaxalignError(
+            f"{index} is damaged: no weight_map from names to files; delete it and load again"
+        )
+    missing = [file for file in sorted(set(places.values())) if fetch(file) is None]
     if missing:
-        raise JaxalignError(f"{index} names {', '.join(missing[:5])}, which cannot be fetched")
+        raise JaxalignError(f"{index} names {', '.join(missing[:5]):.400}, which cannot be fetched")
 
 
 class _Fetch:
@@ -72,8 +84,8 @@ class _Fetch:
 
         try:
             cached = hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
-            if isinstance(cached, str) and (self.revision is not None or self.is_offline):
-                return Path(cached)  # a pinned revision never changes
+            if cached is not None and (self.revision is not None or self.is_offline):
+                return Path(cached) if isinstance(cached, str) else None  # a pinned revision never changes
             if self.is_offline is None:
                 self.is_offline = not self._is_reachable(name)
             options = {"revision": self.revision, "local_files_only": self.is_offline}
@@ -91,10 +103,7 @@ class _Fetch:
             errors.HFValidationError,
         ) as error:
             at = f" of revision {self.revision}" if self.revision else ""
-            raise JaxalignError(
-                f"there is no {self.repository!r}{at} on the hub, and no such path; `jaxalign models` lists"
-                " what is known"
-            ) from error
+            raise JaxalignError(f"there is no {self.repository!r}{at} on the hub") from error
         except OSError as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise JaxalignError(f"cannot fetch {name} of {self.repository}: {reason:.200}") from error

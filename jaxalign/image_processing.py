@@ -1,40 +1,31 @@
 """Pictures to the float arrays that an image tower takes, as the original implementations do it."""
 
 import os
-import struct
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.resampling import resize_floats, resize_tensorflow
+from jaxalign.image_files import loaded_image, naming_errors, opened_image, quiet_pillow
+from jaxalign.resampling import resize_floats, resize_part, resize_tensorflow
 
 Pipeline = Literal["open_clip", "timm", "transformers", "transformers_float", "big_vision"]
 
-# what Pillow raises for files that are damaged, cut off, of no known format, or absurdly large
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    IndexError,
-    OverflowError,
-    MemoryError,
-)
-_LOADING = threading.Lock()
+_STRIP = 1 << 22  # pixels that are blended with white at a time
+_OVERSHOOT = 0.1  # beyond [0, 1], of images that were resized as floats
+_WHOLE = 0.02  # of a grey value, by which single precision misses a whole one
 
 
 @dataclass(frozen=True)
 class ImageProcessor:
     """Resize, crop, RGB, scale to [0, 1] and normalise, in the order and with the rounding of the original.
 
-    As in all of them, the EXIF orientation is not applied.
+    The EXIF orientation is not applied: open_clip's, timm's and big_vision's transforms and the processors of
+    transformers take the pixels as they are stored. (What opens files for the pipelines of transformers,
+    `load_image`, does turn them.) `image_files.upright` turns an image before it comes here.
 
     Attributes:
       size: side of the square output in pixels.
@@ -76,7 +67,7 @@ class ImageProcessor:
 
     def __call__(self, images: Sequence[Any] | np.ndarray, *, start: int = 0) -> np.ndarray:
         """Preprocess PIL images, paths or uint8 arrays `[h, w, 3]` (also `[h, w]`, `[h, w, 4]`), or one such
-        batch; several on threads, in the order they came.
+        batch; several on threads, in the order they came. Files are read as `image_files` says.
 
         Args:
           start: position of the first image in the caller's list, for the messages.
@@ -85,7 +76,8 @@ class ImageProcessor:
           float32 `[n, size, size, 3]`.
 
         Raises:
-          JaxalignError: naming the first picture (its path or position) that is missing, damaged or none.
+          JaxalignError: naming the first picture (its path or position) that is missing, damaged or none, or
+            grey with more than 8 bits.
         """
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         if isinstance(images, np.ndarray) and self._is_resized(images):
@@ -102,10 +94,37 @@ class ImageProcessor:
             for i in range(len(images)):
                 fill(i)
             return pixels
-        with ThreadPoolExecutor(workers) as pool:  # Pillow decodes and resizes without the interpreter's lock
+        # Pillow decodes and resizes without the interpreter's lock.
+        with quiet_pillow, ThreadPoolExecutor(workers) as pool:
             for _ in pool.map(fill, range(len(images))):  # in order: the first bad picture is the one named
                 pass
         return pixels
+
+    def check_preprocessed(self, images: np.ndarray) -> None:
+        """Raise JaxalignError for floats `[n, h, w, 3]` that look like images before the preprocessing.
+
+        That is: all in [0, 1] or, as after a resize, a little beyond, and not what this normalisation makes
+        of whole grey values; or outside of what it can give, as values up to 255 are. What cannot be told
+        apart passes: zeros, which are black images in [0, 1] and the mean of normalised ones, and a single
+        grey value that is possible as either. Normalised images that are that flat and not made of whole grey
+        values (computed, or kept in 16 bits) count as unprocessed.
+        """
+        mean, std = np.array(self.mean), np.array(self.std)
+        low, high = float((-mean / std).min()), float(((1 - mean) / std).max())
+        least, most = float(images.min()), float(images.max())
+        if 0 <= low <= high <= 1:  # normalised images are no others
+            wrong = False
+        elif -_OVERSHOOT <= least <= most <= 1 + _OVERSHOOT:
+            greys = (images.astype(np.float32) * std + mean) * 255
+            wrong = (least, most) != (0, 0) and np.abs(greys - greys.round()).max() > _WHOLE
+        else:
+            wrong = most > (high if least >= 0 else 10 * high) or least < 10 * low
+        if wrong:
+            raise JaxalignError(
+                f"images have values from {least:.4g} to {most:.4g} and look unprocessed; normalised"
+                f" ones go from {low:.4g} to {high:.4g}. Give uint8 of 0 to 255, of floats in 0 to 1"
+                " (255 * images).round().astype('uint8')"
+            )
 
     def _is_resized(self, images: np.ndarray) -> bool:
         """Whether `images` are as large as wanted, where every resize is the identity; checks the dtype."""
@@ -119,31 +138,21 @@ class ImageProcessor:
         from PIL import Image
 
         where = f"image {index}"
-        try:
-            if isinstance(image, str | os.PathLike):
-                where += f" ({os.fspath(image)})"
-                with Image.open(Path(image)) as opened:
-                    return self._resized(opened)
-            if not isinstance(image, Image.Image):
-                image = Image.fromarray(_picture_array(image, where))
-            with _LOADING:  # one picture may be several times in a list, and loads itself at its first use
-                image.load()
+        if isinstance(image, str | os.PathLike):
+            where += f" ({os.fspath(image)})"
+            with opened_image(image, where) as opened, naming_errors(where):
+                return self._resized(opened)
+        if not isinstance(image, Image.Image):
+            image = Image.fromarray(_picture_array(image, where))
+        with loaded_image(image, where), naming_errors(where):
             return self._resized(image)
-        except FileNotFoundError:
-            raise JaxalignError(f"{where}: no such file") from None
-        except JaxalignError:
-            raise
-        except (*_UNREADABLE, Image.DecompressionBombError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise JaxalignError(f"{where} cannot be read as a picture: {reason}") from error
 
     def _resized(self, image: Any) -> np.ndarray:
         """The opened picture as float32 [size, size, 3] in [0, 1]."""
         if self.pipeline == "big_vision":
             picture = resize_tensorflow(np.asarray(_drop_alpha(image)), self.size)
         elif self.pipeline == "transformers_float":
-            floats = np.asarray(_blend_with_white(image), np.float32) / 255
-            return resize_floats(floats, self.size, self.interpolation)
+            return resize_floats(_blend_with_white(image), self.size, self.interpolation)
         elif self.pipeline == "open_clip":
             picture = np.asarray(_drop_alpha(self._resize(image)))
         else:
@@ -153,21 +162,19 @@ class ImageProcessor:
 
     def _resize(self, image: Any) -> Any:
         """Resized and cropped by Pillow, in the mode that the picture has."""
-        from PIL import Image
-
-        resample = Image.Resampling[self.interpolation.upper()]
         width, height = image.size
         if self.resize == "squash":
-            return image.resize((self.size, self.size), resample)
+            size = (self.size, self.size)
+            return resize_part(image, size, (0, 0, *size), self.interpolation)
         side = self.resize_size or self.size
         if width <= height:
             width, height = side, int(side * height / width)
         else:
             width, height = int(side * width / height), side
-        image = image.resize((width, height), resample)
         halve = int if self.pipeline == "transformers" else round  # as they round, half to even
         left, top = halve((width - self.size) / 2), halve((height - self.size) / 2)
-        return image.crop((left, top, left + self.size, top + self.size))
+        box = (left, top, left + self.size, top + self.size)
+        return resize_part(image, (width, height), box, self.interpolation)
 
 
 def _drop_alpha(image: Any) -> Any:
@@ -175,7 +182,7 @@ def _drop_alpha(image: Any) -> Any:
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.copy()
         del image.info["transparency"]  # Pillow would drop it with a warning; the colours are the same
-    return image.convert("RGB")
+    return _to_rgb(image)
 
 
 def _blend_with_white(image: Any) -> Any:
@@ -183,10 +190,19 @@ def _blend_with_white(image: Any) -> Any:
     from PIL import Image
 
     if "A" not in image.getbands() and image.info.get("transparency") is None:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
+        return _to_rgb(image)
+    blended = Image.new("RGB", image.size)
+    rows = max(_STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+        blended.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return blended
+
+
+def _to_rgb(image: Any) -> Any:
+    """Not copied where it is RGB already: a large picture takes hundreds of megabytes."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _picture_array(image: Any, where: str) -> np.ndarray:
@@ -204,6 +220,7 @@ def _picture_array(image: Any, where: str) -> np.ndarray:
 def _check_uint8(array: np.ndarray, where: str) -> None:
     if array.dtype != np.uint8:
         raise JaxalignError(
-            f"{where} is an array of {array.dtype}; expected uint8, or one float array [n, h, w, 3] that is"
-            " preprocessed already"
+            f"{where} is an array of {array.dtype}; expected uint8 (of floats in 0 to 1:"
+            " (255 * image).round().astype('uint8')), or one float array [n, h, w, 3] that is preprocessed"
+            " already"
         )

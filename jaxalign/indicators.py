@@ -12,6 +12,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import as_rows, is_count
 from jaxalign.ranking import Relevance, as_features, cosine_rows, normalize
 from jaxalign.retrieval import check_pair, relevance_from_labels
 
@@ -135,13 +136,16 @@ def modality_gap(image_embeddings: ArrayLike, text_embeddings: ArrayLike) -> jax
     return _centroid_distance(image, text)
 
 
-@jax.jit
 def effective_rank(singular_values: ArrayLike) -> jax.Array:
     """exp of the entropy of the singular values `[r]` scaled to sum to one: r when all are equal, 1 for one.
 
     Roy and Vetterli, "The effective rank", 2007. A float32 scalar; NaN when all are zero.
     """
-    s = jnp.asarray(singular_values, jnp.float32)
+    return _entropy_rank(as_rows("singular_values", singular_values).astype(jnp.float32))
+
+
+@jax.jit
+def _entropy_rank(s: jax.Array) -> jax.Array:
     return jnp.exp(jax.scipy.special.entr(s / s.sum()).sum())
 
 
@@ -177,7 +181,7 @@ def _count_pairs(
 
 
 def _check_counts(bins: int, block_size: int) -> None:
-    if bins < 1 or block_size < 1:
+    if not (is_count(bins) and is_count(block_size)):
         raise JaxalignError(f"bins is {bins} and block_size {block_size}; expected 1 or more of each")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.projectors import Projector
 
@@ -39,6 +40,7 @@ def linearize_mlp_head(
     """
     if layout not in _LAYOUTS:
         raise unknown_name("layout", layout, _LAYOUTS)
+    check_kind("head_params", head_params, Mapping, 'model.params["img"]["MAPHead_0"] of a SigLIP')
     scale, shift, kernel_0, bias_0, kernel_1, bias_1 = _read(head_params)
     with jax.default_matmul_precision("highest"):
         residual = slope * (scale[:, None] * kernel_0) @ kernel_1

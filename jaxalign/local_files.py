@@ -3,15 +3,16 @@
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from jaxalign.errors import JaxalignError
 
 JSON_LIMIT = 16 << 20  # bytes; tokenizers, whose vocabularies are larger, have a limit of their own
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """`path`, or what it links to, opened for reading its bytes.
 
     Raises:
@@ -32,14 +33,17 @@ def open_regular(path: Path) -> BinaryIO:
 def read_limited(path: Path, limit: int) -> bytes:
     """The bytes of the regular file `path`, of which there are at most `limit`; JaxalignError otherwise."""
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise JaxalignError(
+                f"{path} has {size:,} bytes; expected at most {limit:,} of such a file: a damaged file?"
+            )
         try:
-            content = file.read(limit + 1)
+            content = file.read(size + 1)
         except OSError as error:
             raise cannot_read(path, error) from error
-    if len(content) > limit:
-        raise JaxalignError(
-            f"{path} has more than {limit:,} bytes, the limit for such a file; a damaged file?"
-        )
+    if len(content) != size:
+        raise JaxalignError(f"{path} changes while it is read, or is no ordinary file; try again")
     return content
 
 

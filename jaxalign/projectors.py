@@ -19,7 +19,9 @@ from jax.core import Tracer
 from jax.dtypes import canonicalize_dtype
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import as_floats
 
 MODALITIES = ("image", "text")
 
@@ -33,7 +35,7 @@ class Projector:
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Embeddings `[..., d]`, not normalised, of features `[..., d_in]`; raises on another width."""
-        x = jnp.asarray(x)
+        x = as_floats("features", x)
         if x.shape[-1:] != self.kernel.shape[:1]:
             raise JaxalignError(
                 f"features of shape {x.shape} do not fit a projector from width {self.kernel.shape[0]};"
@@ -117,6 +119,7 @@ def isoclip(
     """
     heads = _homogeneous_pair(projectors)
     spectrum = decompose(projectors) if spectrum is None else spectrum
+    check_kind("spectrum", spectrum, Spectrum, "decompose(projectors)")
     got, expected = (spectrum.u.shape[0], spectrum.vt.shape[1]), tuple(h.shape[0] for h in heads)
     if got != expected:
         raise JaxalignError(
@@ -166,8 +169,8 @@ def whiten(projector: Projector) -> Projector:
     in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
     nothing about them.
     """
-    dtype = canonicalize_dtype(projector.kernel.dtype)
     head = homogeneous_kernel(projector)
+    dtype = canonicalize_dtype(projector.kernel.dtype)
     (head,), xp = widest(head=head)
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(head, full_matrices=False)
@@ -178,6 +181,7 @@ def whiten(projector: Projector) -> Projector:
 
 def homogeneous_kernel(projector: Projector) -> jax.Array:
     """`[kernel; bias]`, at least float32."""
+    check_kind("projector", projector, Projector, "one head, model.projectors.image or model.projectors.text")
     kernel, bias = projector.kernel, projector.bias
     shape = jnp.shape(kernel)
     if len(shape) != 2:
@@ -195,6 +199,7 @@ def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:
 
 
 def _homogeneous_pair(projectors: Projectors) -> tuple[jax.Array, jax.Array]:
+    check_kind("projectors", projectors, Projectors, "both heads, model.projectors")
     image, text = homogeneous_kernel(projectors.image), homogeneous_kernel(projectors.text)
     if image.shape[1] != text.shape[1]:
         raise JaxalignError(

@@ -5,18 +5,20 @@ from importlib.resources import files
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-_NAMES = ("imagenet",)
+_NAMES = {"imagenet": "imagenet.txt", "imagenet-torchhub": "imagenet_torchhub.txt"}
 _TEMPLATES = {"ensemble": "imagenet_templates.txt", "subset": "imagenet_templates_subset.txt"}
 
 
 def class_names(dataset: str = "imagenet", *, template: str | None = None) -> tuple[str, ...]:
     """The names of a data set's classes in the order of their labels, or prompts with them.
 
-    "imagenet" has CLIP's 1,000 names (source and licence: `class_names/SOURCE.md` in the package), of which
-    "missile" and "sunglasses" stand for two classes each.
+    "imagenet" has CLIP's 1,000 names, of which "missile" and "sunglasses" stand for two classes each.
+    "imagenet-torchhub" has those of pytorch/hub's `imagenet_classes.txt`, which the published code of PCA<-
+    embeds: 363 of them are others, 66 of these in upper and lower case alone, and there "crane" and "maillot"
+    stand for two classes each. Sources and licences: `class_names/SOURCE.md` in the package.
 
     Args:
-      dataset: "imagenet".
+      dataset: "imagenet" or "imagenet-torchhub".
       template: None for the bare names; otherwise a text with one `{}`, such as "a photo of {}", the
         paper's for PCA<-.
 
@@ -29,7 +31,7 @@ def class_names(dataset: str = "imagenet", *, template: str | None = None) -> tu
     """
     if dataset not in _NAMES:
         raise unknown_name("class names", dataset, _NAMES)
-    names = _lines(f"{dataset}.txt")
+    names = _lines(_NAMES[dataset])
     if template is None:
         return names
     if template.count("{}") != 1:

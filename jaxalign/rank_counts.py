@@ -17,13 +17,12 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxalign.features import normalize
 from jaxalign.rank_order import RankStatistics, statistics_of_ranks
 from jaxalign.relevance import Positions, Relevance
-from jaxalign.scores import one_ahead, product, streamed_product
+from jaxalign.scores import TILE, one_ahead, product, streamed_product
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 
 _SCORES = {"cpu": 1 << 22}  # on each device at a time: 16 MiB
 _SCORES_ELSEWHERE = 1 << 26
 _MOST_COMPARED = 1024  # positives of a query; beyond, a binary search in sorted scores is cheaper
-_TILE, _FEWEST_ROWS = 64, 128  # of a matrix product on a CPU; below that it sums otherwise
 _NARROWEST = 8  # lists are as wide as the next power of four from here on, so that few widths are compiled
 
 
@@ -45,11 +44,12 @@ def statistics_over_mesh(
 ) -> list[RankStatistics]:
     """`rank_statistics_of_each` for features on the host, `[q, d]` and `[g, d]`, of any scale; in float64."""
     items = gallery.shape[0]
-    each = _rows_each(items, mesh.shape[AXIS])
+    each = -(-items // (TILE * mesh.shape[AXIS])) * TILE  # scores are then those of one device to the bit
     divided = divide_rows(gallery, mesh, each=each)
     if divided.dtype == jnp.float32:  # one of 16 bits is streamed
         divided = normalize(divided)
     lists = [Positions(relevance, items) for relevance in relevances]
+    query = np.asarray(normalize(jnp.asarray(query, jnp.float32)))
     size = _block_size(block_size, query.shape[0], each, mesh)
     # Queries with as many positives together, so that the lists of a block are as short as can be.
     order = np.argsort(sum(of.sizes for of in lists), kind="stable")
@@ -59,16 +59,6 @@ def statistics_over_mesh(
         for of, number, counts in zip(ranks, numbers, found, strict=True):
             of += _ranks(fetch(counts), number)
     return [_statistics(of, order, options) for of in ranks]
-
-
-def _rows_each(items: int, devices: int) -> int:
-    """Rows of the gallery on each device: as many beyond a multiple of 64 as the whole gallery has.
-
-    On a CPU, XLA chooses how it sums a score by that remainder: so scores are the same to the bit as those of
-    one device, and items that score nearly alike do not change places.
-    """
-    least = max(-(-items // devices), min(items, _FEWEST_ROWS))
-    return least + (items - least) % _TILE
 
 
 def _block_size(block_size: int | None, queries: int, items: int, mesh: Mesh) -> int:
@@ -133,7 +123,6 @@ def _count_own(
     """The same on one device, whose part of the gallery is `[n, d]`."""
     own = gallery.shape[0]
     first = jax.lax.axis_index(AXIS) * own
-    query = normalize(query)
     if gallery.dtype == jnp.float32:
         scores = product(query, gallery, dtype)
     else:

@@ -21,15 +21,16 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features as as_features
-from jaxalign.features import check_finite, is_streamed
+from jaxalign.features import check_finite, is_count, is_streamed
 from jaxalign.features import normalize as normalize
 from jaxalign.rank_counts import statistics_over_mesh
 from jaxalign.rank_order import RankStatistics as RankStatistics
 from jaxalign.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
 from jaxalign.relevance import Relevance as Relevance
-from jaxalign.scores import one_ahead, product, streamed_product
+from jaxalign.scores import one_ahead, product, streamed_product, whole_tiles
 from jaxalign.sharding import check_mesh
 
 _KEYS_PER_BLOCK = 1 << 22  # 16 MiB, so that a block's keys are still in the cache when they are sorted
@@ -100,8 +101,7 @@ def rank_statistics_of_each(
 ) -> list[RankStatistics]:
     """`rank_statistics` for several relevances, from one pass over the scores."""
     depths = _check_depths(depths, gallery.shape[0])
-    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
-        raise JaxalignError(f"dtype is {jnp.dtype(dtype)}; expected float32 or bfloat16")
+    dtype = read_dtype("dtype", dtype, ("float32", "bfloat16"))
     if sort is not None and sort not in _SORTS:
         raise unknown_name("sort", sort, _SORTS)
     options = (depths, extra_depth, trapezoidal)
@@ -109,14 +109,15 @@ def rank_statistics_of_each(
     if mesh is not None:
         host = np.asarray(query), np.asarray(gallery)
         mesh = check_mesh(mesh)
-        return statistics_over_mesh(*host, relevances, mesh, options, block_size, jnp.dtype(dtype))
+        return statistics_over_mesh(*host, relevances, mesh, options, block_size, dtype)
+    items = gallery.shape[0]
     query = normalize(query.astype(jnp.float32))
     if not is_streamed(gallery):
-        gallery = normalize(gallery)
+        gallery = whole_tiles(normalize(gallery))  # once, and not for every block
     sort = sort or _fastest_sort(query, gallery, relevances)
     tables: list[Relevance] = jax.tree.map(jnp.asarray, list(relevances))
     run = _statistics_on_device if sort == "xla" else _statistics_on_host
-    return run(query, gallery, tables, size, jnp.dtype(dtype), options)
+    return run(query, gallery, tables, items, size, dtype, options)
 
 
 def _check_depths(depths: Sequence[int], items: int) -> tuple[int, ...]:
@@ -133,7 +134,7 @@ def _block_size(block_size: int | None, queries: int, keys_per_query: int) -> in
     if block_size is None:
         streamed = min(_ROWS_PER_BLOCK, _MOST_KEYS // keys_per_query)
         block_size = max(_KEYS_PER_BLOCK // keys_per_query, streamed, 1)
-    if block_size < 1:
+    if not is_count(block_size):
         raise JaxalignError(f"block_size is {block_size}; expected a positive number of queries, or None")
     blocks = -(-queries // block_size)
     return max(-(-queries // blocks), 2)
@@ -158,41 +159,44 @@ def _block_keys(
     relevances: list[Relevance],
     start: ArrayLike,
     *,
+    items: int,
     size: int,
     dtype: Any,
 ) -> tuple[list[jax.Array], jax.Array | None]:
-    """Keys `[size, g]` of queries from `start`, one array per relevance; past the last query, that one again.
+    """Keys `[size, items]` of queries from `start`, one array per relevance; past the last, that one again.
 
-    And which rows of the gallery are finite, bool `[g]`, where it is streamed.
+    The gallery has `items` rows, then some that fill it up. And which of them are finite, bool `[items]`,
+    where it is streamed.
     """
-    items = gallery.shape[0]
     index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), query.shape[0] - 1)
     if is_streamed(gallery):
         scores, finite = streamed_product(query[index], gallery, dtype)
     else:
-        scores, finite = product(query[index], gallery, dtype), None
+        scores, finite = product(query[index], gallery, dtype)[:, :items], None
     return [order_keys(scores, *relevance.rows(index, items)) for relevance in relevances], finite
 
 
-_block_keys_on_host = jax.jit(_block_keys, static_argnames=("size", "dtype"))
+_block_keys_on_host = jax.jit(_block_keys, static_argnames=("items", "size", "dtype"))
 
 
 def _statistics_on_host(
     query: jax.Array,
     gallery: jax.Array,
     relevances: list[Relevance],
+    items: int,
     size: int,
     dtype: Any,
     options: tuple[Any, ...],
 ) -> list[RankStatistics]:
-    queries, items = query.shape[0], gallery.shape[0]
+    queries = query.shape[0]
     step = max(1, _KEYS_PER_TASK // items)
 
     def rank(keys: np.ndarray) -> RankStatistics:
         return statistics_by_numpy(np.sort(keys, axis=1), *options)  # np.sort lets go of the interpreter lock
 
     def dispatch(start: int) -> tuple[int, list[jax.Array], jax.Array | None]:
-        return start, *_block_keys_on_host(query, gallery, relevances, start, size=size, dtype=dtype)
+        given = (query, gallery, relevances, start)
+        return start, *_block_keys_on_host(*given, items=items, size=size, dtype=dtype)
 
     blocks: Iterable[Any] = map(dispatch, range(0, queries, size))
     if size * items * len(relevances) <= 4 * _KEYS_PER_BLOCK:
@@ -216,11 +220,12 @@ def _statistics_on_host(
     return [RankStatistics(*map(np.concatenate, zip(*parts, strict=True))) for parts in of_relevances]
 
 
-@partial(jax.jit, static_argnames=("size", "dtype", "options"))
+@partial(jax.jit, static_argnames=("items", "size", "dtype", "options"))
 def _statistics_on_device(
     query: jax.Array,
     gallery: jax.Array,
     relevances: list[Relevance],
+    items: int,
     size: int,
     dtype: Any,
     options: tuple[Any, ...],
@@ -228,7 +233,8 @@ def _statistics_on_device(
     queries = query.shape[0]
 
     def block(start: jax.Array) -> tuple[list[RankStatistics], jax.Array | None]:
-        keys_of_each, finite = _block_keys(query, gallery, relevances, start, size=size, dtype=dtype)
+        given = (query, gallery, relevances, start)
+        keys_of_each, finite = _block_keys(*given, items=items, size=size, dtype=dtype)
         sorted_keys = [jax.lax.sort(keys, dimension=1) for keys in keys_of_each]
         return [statistics_by_xla(keys, *options) for keys in sorted_keys], finite
 

@@ -13,7 +13,9 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_floats, as_numbers
 
 _ROWS_AT_A_TIME = 4096
 
@@ -138,15 +140,14 @@ def recover_intra_similarities(
     similarities = _check_matrix("s_inter", s_inter)
     _check_dim(similarities.shape, dim)
     traced = isinstance(similarities, Tracer)
-    kind = jnp.dtype((similarities.dtype if traced else np.float64) if dtype is None else dtype)
-    if kind not in (jnp.float32, jnp.float64):
-        raise JaxalignError(f"dtype is {kind}; expected float32 or float64")
+    default = similarities.dtype if traced else np.float64
+    kind = read_dtype("dtype", default if dtype is None else dtype, ("float32", "float64"))
     limit = (1e-6 if kind == jnp.float32 else 1e-12) if tolerance is None else tolerance
     if traced:
         return _recover(similarities.astype(kind), dim, limit, max_iterations)
     with jax.enable_x64(kind == jnp.float64):
         found = jax.tree.map(
-            np.asarray, _recover(jnp.asarray(similarities, kind), dim, limit, max_iterations)
+            np.asarray, _recover(as_floats("s_inter", similarities).astype(kind), dim, limit, max_iterations)
         )
     return found
 
@@ -237,7 +238,8 @@ def _outer(v: jax.Array, weights: jax.Array) -> jax.Array:
 
 def _check_matrix(name: str, x: ArrayLike) -> Any:
     """`x` as a floating matrix, NumPy's unless traced: a float64 one keeps its digits."""
-    matrix = x if isinstance(x, Tracer) else np.asarray(x)
+    matrix = as_numbers(name, x)
+    matrix = matrix if isinstance(matrix, Tracer) else np.asarray(matrix)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise JaxalignError(f"{name} has shape {matrix.shape}; expected two axes, neither of them empty")
     if isinstance(matrix, Tracer):

@@ -143,7 +143,7 @@ def _kind(labels: np.ndarray) -> str:
 
 
 def _leaving(exclude_self: bool | ArrayLike, ignore: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
-    """`self_index` and `ignored` of a `Relevance`: a query's own item, and whatever else leaves its gallery."""
+    """`self_index` and `ignored` of a `Relevance`: a query's own item, and what else leaves its gallery."""
     itself = _self_index(exclude_self, *shape)
     ignored = None if ignore is None else check_table("ignore", ignore, shape)
     if np.ndim(itself) < 2:
@@ -179,7 +179,7 @@ def _self_index(exclude_self: bool | ArrayLike, queries: int, items: int) -> Any
         return exclude_self
     positions = np.asarray(exclude_self)
     copies = positions.ndim == 2 and positions.shape[1] > 0
-    if positions.shape[: 1 + copies] != (queries,) + positions.shape[1:] or positions.dtype.kind not in "iu":
+    if positions.shape[: 1 + copies] != (queries, *positions.shape[1:]) or positions.dtype.kind not in "iu":
         raise JaxalignError(
             f"exclude_self is {positions.dtype} of shape {positions.shape}; expected True, False, or the"
             f" gallery position of each query, integers ({queries},), or of each one's copies ({queries}, m)"

@@ -1,6 +1,7 @@
 """Retrieval metrics: how well cosine similarity brings the items of a query's class to the front."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,9 +14,8 @@ from jax.typing import ArrayLike
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, host_features
 from jaxalign.ranking import RankStatistics, rank_statistics
-from jaxalign.relevance import Relevance
+from jaxalign.relevance import Relevance, relevance_from_table
 from jaxalign.relevance import relevance_from_labels as relevance_from_labels
-from jaxalign.relevance import relevance_from_table
 
 _PROTOCOLS = ("paper", "reference")
 
@@ -126,7 +126,9 @@ def extra_depth(relevance: Relevance) -> int:
     return int(inside > 0)
 
 
-def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -> dict[str, Any]:
+def text_retrieval_metrics(
+    captions: ArrayLike, pictures: Any, *, protocol: str = "paper", **options: Any
+) -> dict[str, Any]:
     """Text-to-text retrieval of IsoCLIP (table 2): find the other captions of the same picture.
 
     The first caption of each picture is a query; the gallery is all captions, and the query leaves it.
@@ -135,7 +137,10 @@ def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -
       captions: text features `[n, d]`.
       pictures: which picture each caption describes, `[n]`, integers or strings; captions of one picture need
         not be neighbours, the first is the one that comes first.
-      **options: `recall_at`, `block_size`, `dtype`, `protocol` and `mesh` of `retrieval_metrics`.
+      protocol: "paper", or "reference" for the published code, whose gallery has no picture's first caption:
+        no query is in it, not even another one's, and its mAP@R has no R + 1. Pictures with a single caption
+        count as 0 there.
+      **options: `recall_at`, `block_size`, `dtype` and `mesh` of `retrieval_metrics`.
 
     Returns:
       As `retrieval_metrics`. A picture with a single caption is a query without positives.
@@ -147,7 +152,22 @@ def text_retrieval_metrics(captions: ArrayLike, pictures: Any, **options: Any) -
     # The check of the labels, and their codes, before anything is taken from them.
     codes = relevance_from_labels(captions, captions, pictures, pictures, False).gallery_codes
     first = np.sort(np.unique(codes, return_index=True)[1])
-    return retrieval_metrics(captions[first], captions, codes[first], codes, exclude_self=first, **options)
+    query, own = captions[first], codes[first]
+    if protocol == "reference":
+        others = other_captions(len(codes), first)
+        return retrieval_metrics(query, captions[others], own, codes[others], protocol=protocol, **options)
+    return retrieval_metrics(query, captions, own, codes, exclude_self=first, protocol=protocol, **options)
+
+
+def other_captions(count: int, first: np.ndarray) -> np.ndarray:
+    """Positions of all of `count` captions but the first ones, int `[count - q]`: the published gallery.
+
+    Raises JaxalignError where there are none.
+    """
+    others = np.delete(np.arange(count), first)
+    if not others.size:
+        raise JaxalignError(f"each of the {count} captions is the first of its picture; expected others, too")
+    return others
 
 
 def average_precision(
@@ -184,14 +204,19 @@ def average_precision(
 
 
 def check_pair(
-    query: ArrayLike, gallery: ArrayLike, *, streamed: bool = False, mesh: Mesh | None = None
+    query: ArrayLike,
+    gallery: ArrayLike,
+    *,
+    streamed: bool = False,
+    keep_lengths: bool = False,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Both as `as_features` matrices of one width, or a JaxalignError; a large gallery may be `streamed`.
 
     With a mesh they are `host_features`, in which all that is asked of them here is the same.
     """
     same = query is gallery
-    check = as_features if mesh is None else host_features
+    check = partial(as_features, keep_lengths=keep_lengths) if mesh is None else host_features
     queries = check("query", query)
     items = queries if same else check("gallery", gallery, streamed=streamed)
     if queries.shape[1] != items.shape[1]:

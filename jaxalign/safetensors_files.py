@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -10,7 +11,8 @@ from typing import Any, TypeGuard
 import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Span, StoredTensor, cast_parts
+from jaxalign.local_files import JSON_LIMIT, cannot_read, open_regular
+from jaxalign.stored import MOST_TENSORS, Span, StoredTensor, cast_parts, count_elements, plausible
 
 DTYPES = {
     "F64": "float64",
@@ -24,7 +26,6 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-_HEADER_LIMIT = 100_000_000  # bytes; the format's own
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -34,17 +35,22 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     Raises:
       JaxalignError: an unreadable file, or a header that is damaged or at odds with the file's size.
     """
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+    with open_regular(path) as file:
+        try:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
+            if not 2 <= length <= min(size - 8, JSON_LIMIT):
+                raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+            content = file.read(length)
+        except OSError as error:
+            raise cannot_read(path, error) from error
+        except ValueError as error:
+            raise JaxalignError(f"{path} is cut off or damaged: {error}") from error
+    try:
+        header = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise JaxalignError(f"{path} is cut off or damaged: {error}") from error
+        raise JaxalignError(f"{path} is cut off or damaged: {error!s:.200}") from error
     return _parse_header(header, path, start=8 + length, size=size - 8 - length)
 
 
@@ -58,20 +64,25 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, StoredTensor]:
     tensors, spans = {}, []
     entries = header.items() if isinstance(header, dict) else [("header", header)]
+    if len(entries) > MOST_TENSORS + 1:
+        raise JaxalignError(f"{path} holds {len(entries):,} tensors; expected at most {MOST_TENSORS:,}")
     for name, entry in entries:
         if name == "__metadata__":
             continue
         facts = entry if isinstance(entry, dict) else {}
-        shape, span = facts.get("shape"), facts.get("data_offsets")
-        if not _are_counts(shape) or not _are_counts(span) or len(span) != 2:
-            raise JaxalignError(f"{path} is damaged: its header says {entry!r:.80} of {name!r:.80}")
-        dtype = DTYPES.get(str(entry.get("dtype")))
+        kind, shape, span = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
+        try:
+            elements = count_elements(shape)
+        except JaxalignError as error:
+            raise JaxalignError(f"{path} is damaged: its header says of {name!r:.80} {error}") from error
+        dtype = DTYPES.get(kind) if isinstance(kind, str) else None
         if dtype is None:
-            raise JaxalignError(f"{path}: {name} is {entry.get('dtype')!r:.20}; expected F16, BF16 or F32")
-        if span[1] - span[0] != math.prod(shape) * jnp.dtype(dtype).itemsize:
-            raise JaxalignError(f"{path} is damaged: {name} of shape {shape} has {span[1] - span[0]} bytes")
+            raise JaxalignError(f"{path}: {name!r:.80} is {reprlib.repr(kind)}; expected F16, BF16 or F32")
+        if not _is_span(span, size) or span[1] - span[0] != elements * jnp.dtype(dtype).itemsize:
+            raise JaxalignError(f"{path} is cut off or damaged: {name!r:.80} of shape {shape} lacks bytes")
         spans.append(span)
-        tensors[name] = Span(path, start + span[0], span[1] - span[0]).tensor(tuple(shape), dtype)
+        place = Span(path, start + span[0], span[1] - span[0])
+        tensors[name] = place.tensor(tuple(shape), dtype)  # pyright: ignore[reportArgumentType]
     end = 0
     for first, last in sorted(spans):
         if first != end:
@@ -79,11 +90,13 @@ def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, S
         end = last
     if end != size:
         raise JaxalignError(f"{path} is cut off or damaged: {size} bytes of tensors, expected {end}")
-    return tensors
+    return plausible(tensors, path)
 
 
-def _are_counts(values: Any) -> TypeGuard[list[int]]:
-    return isinstance(values, list) and all(type(x) is int and x >= 0 for x in values)
+def _is_span(value: Any, size: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list) and len(value) == 2 and all(type(x) is int and 0 <= x <= size for x in value)
+    )
 
 
 def write_safetensors(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None:

@@ -9,13 +9,24 @@ import jax.numpy as jnp
 from jaxalign.features import direction_and_length
 
 _CHUNK = 2048  # rows of a streamed gallery at a time: 4 MiB of float32 at d = 512
+TILE = 64  # rows of a gallery: XLA's kernels for CPUs sum a score alike in every product of whole tiles
+
+
+def whole_tiles(gallery: jax.Array) -> jax.Array:
+    """`[g, d]` with rows of zeros after its own, so that scores depend neither on g nor on their place."""
+    missing = -gallery.shape[0] % TILE
+    return jnp.pad(gallery, ((0, missing), (0, 0))) if missing else gallery
 
 
 def product(rows: jax.Array, gallery: jax.Array, dtype: Any) -> jax.Array:
-    """Scores float32 `[b, g]` of unit vectors `[b, d]` and `[g, d]`, rounded to `dtype` before."""
-    rows, gallery = rows.astype(dtype), gallery.astype(dtype)
+    """Scores float32 `[b, g]` of unit vectors `[b, d]` and `[g, d]`, rounded to `dtype` before.
+
+    They are the same to the bit whatever the block and the gallery, if there are two rows or more.
+    """
+    items = gallery.shape[0]
+    rows, gallery = rows.astype(dtype), whole_tiles(gallery).astype(dtype)
     highest = jax.lax.Precision.HIGHEST
-    return jnp.matmul(rows, gallery.T, precision=highest, preferred_element_type=jnp.float32)
+    return jnp.matmul(rows, gallery.T, precision=highest, preferred_element_type=jnp.float32)[:, :items]
 
 
 def streamed_product(rows: jax.Array, gallery: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:

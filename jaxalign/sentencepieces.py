@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_limited
 
 SENTENCEPIECE = "spiece.model"
+LIMIT = 32 << 20  # bytes; Gemma's has four million
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,15 @@ class SentencePieces:
 
     def __len__(self) -> int:
         return self.processor.get_piece_size()
+
+    @property
+    def largest_id(self) -> int:
+        return len(self) - 1
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a piece; None where there is none of this name."""
+        found = self.processor.piece_to_id(token)
+        return found if self.processor.id_to_piece(found) == token else None
 
     @property
     def end_token(self) -> int | None:
@@ -41,11 +52,9 @@ def read_sentencepieces(path: Path) -> SentencePieces:
     """The vocabulary in the file `path`; raises JaxalignError for a missing or damaged one."""
     import sentencepiece
 
+    content = read_limited(path, LIMIT)
     try:
-        content = path.read_bytes()
         processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
     except RuntimeError as error:  # sentencepiece raises nothing narrower
         raise JaxalignError(f"{path} is no SentencePiece model, or cut off; download it again") from error
     if not content or not processor.get_piece_size():

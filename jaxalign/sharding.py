@@ -100,6 +100,11 @@ def divide_rows(x: ArrayLike, mesh: Mesh, *, fill: Any = 0, each: int | None = N
     return jax.make_array_from_callback((rows, *shape), sharding, part)
 
 
+def rows_each(count: int, mesh: Mesh) -> int:
+    """Rows for each device where the numbers are not to depend on it: XLA rounds one alone otherwise."""
+    return max(-(-count // mesh.shape[AXIS]), 2)
+
+
 def copy_to_all(tree: Any, mesh: Mesh) -> Any:
     """Every array of `tree` whole on every device of `mesh`; all processes have to give the same values."""
     return jax.tree.map(lambda x: _place(x, NamedSharding(mesh, PartitionSpec())), tree)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError
 from jaxalign.projectors import Projector, Spectrum, homogeneous_kernel, widest
 
@@ -69,6 +70,7 @@ def select_band(spectrum: Spectrum, *, min_share: float | None = None) -> tuple[
     """
     if min_share is not None and not 0 <= min_share < 1:
         raise JaxalignError(f"min_share is {min_share}; expected a share in [0, 1), or None")
+    check_kind("spectrum", spectrum, Spectrum, "decompose(model.projectors)")
     s = _nonzero(spectrum)
     r, zeros = len(s), spectrum.s.shape[0] - len(s)
     share, k_top, stop = isotropic_band(s)

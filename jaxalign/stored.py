@@ -14,11 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import cannot_read, open_regular
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
 R = TypeVar("R")
 _ALIGNMENT = 64  # bytes; what XLA asks of memory that it takes over
+_AXES, _LARGEST = 64, 1 << 48  # of an array: NumPy has no more axes, and counts its bytes in 63 bits
+MOST_TENSORS = 100_000  # in a file
+_LONGEST_NAME = 1000  # characters
+_MOST_UNPACKED, _SMALL = 16, 64 << 20  # times the bytes of a file, and bytes that any file may unpack to
 PART = 1 << 17  # elements that are read, cast, written or hashed at once: they fit the cache
 
 
@@ -31,14 +36,19 @@ class StoredTensor:
       parts: its elements in C's order, so many at a time, the last part shorter: 1-d arrays of that dtype.
         The next part may overwrite the one before. Raises JaxalignError where the file ends early or is
         damaged.
+      is_object: whether it is no tensor but some other object of the file, which cannot be read and which
+        `dtype` names: an error where a model needs it, and otherwise none.
     """
 
     shape: Shape
     dtype: str
     parts: Callable[[int], Iterator[np.ndarray]]
+    is_object: bool = False
 
     def read(self) -> np.ndarray:
         """All of it, in memory."""
+        if self.is_object:
+            raise JaxalignError(f"an object of {self.dtype:.80} where a tensor is needed")
         out = np.empty(self.shape, jnp.dtype(self.dtype))
         fill([out.reshape(-1)], self)
         return out
@@ -57,15 +67,25 @@ class Span:
     length: int
     checksum: int | None = None
 
-    def tensor(self, shape: Shape, dtype: str, skip: int = 0) -> StoredTensor:
-        """The little-endian tensor in C's order that begins `skip` bytes after the span does."""
+    def tensor(self, shape: Shape, dtype: str, skip: int = 0, *, is_big_endian: bool = False) -> StoredTensor:
+        """The tensor in C's order that begins `skip` bytes after the span does."""
         kind, size = jnp.dtype(dtype), math.prod(shape)
-        return StoredTensor(shape, dtype, lambda elements: self._parts(kind, size, skip, elements))
+
+        def parts(elements: int) -> Iterator[np.ndarray]:
+            for part in self._parts(kind, size, skip, elements):
+                yield swap_bytes(part) if is_big_endian else part
+
+        return StoredTensor(shape, dtype, parts)
+
+    def verify(self) -> None:
+        """Raise JaxalignError where the bytes are not all there, or not what their checksum says."""
+        for _ in self._parts(np.dtype(np.uint8), self.length, 0, PART):
+            pass
 
     def _parts(self, kind: np.dtype, size: int, skip: int, elements: int) -> Iterator[np.ndarray]:
         buffer = np.empty(min(elements, size), kind)
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self.offset)
                 found = self._pass(file, skip, 0)
                 for start in range(0, size, elements):
@@ -78,7 +98,7 @@ class Span:
                 if self._pass(file, self.length - skip - size * kind.itemsize, found) != (self.checksum or 0):
                     raise self._damaged()
         except OSError as error:
-            raise JaxalignError(f"cannot read {self.path}: {error.strerror or error}") from error
+            raise cannot_read(self.path, error) from error
 
     def _continue(self, content: bytes | memoryview, checksum: int) -> int:
         """The checksum of what was read so far and of `content`; 0 where there is none to compare."""
@@ -98,6 +118,63 @@ class Span:
             f"{self.path} is cut off or damaged: {self.length} bytes at {self.offset} are not what was"
             " written; fetch it again"
         )
+
+
+def named_object(name: str) -> StoredTensor:
+    """What stands for something in a file that is no tensor."""
+    return StoredTensor((), name, lambda elements: iter(()), is_object=True)
+
+
+def plausible(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredTensor]:
+    """`tensors`, read from the file `path`, if they are no more than such a file can be meant to hold.
+
+    Objects of long names, and all if there are very many, are left out.
+
+    Raises:
+      JaxalignError: very many tensors or very long names; or, through compression or views that repeat
+        elements, far more bytes than the file has.
+    """
+    found = {name: tensor for name, tensor in tensors.items() if not tensor.is_object}
+    if len(found) > MOST_TENSORS:
+        raise JaxalignError(f"{path} holds {len(found):,} tensors; expected at most {MOST_TENSORS:,}")
+    if (longest := max(map(len, found), default=0)) > _LONGEST_NAME:
+        raise JaxalignError(
+            f"{path} has a name of {longest:,} characters; expected at most {_LONGEST_NAME:,}"
+        )
+    unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in found.values())
+    size = path.stat().st_size
+    if unpacked > _MOST_UNPACKED * size + _SMALL:
+        raise JaxalignError(
+            f"the tensors of {path} have {unpacked:,} bytes, and the file {size:,}; expected at most"
+            f" {_MOST_UNPACKED} times as many: a damaged file? If not, save it uncompressed and without views"
+        )
+    return (
+        {k: v for k, v in tensors.items() if len(k) <= _LONGEST_NAME}
+        if len(tensors) <= MOST_TENSORS
+        else found
+    )
+
+
+def count_elements(shape: Any) -> int:
+    """How many elements a tensor has whose shape a file gives as `shape`.
+
+    Raises:
+      JaxalignError: what is no tuple or list of lengths, or has more or longer ones than an array can have.
+    """
+    if type(shape) not in (tuple, list) or len(shape) > _AXES:
+        raise JaxalignError(f"a shape that is no list of at most {_AXES} lengths")
+    if not all(type(length) is int and 0 <= length <= _LARGEST for length in shape):
+        raise JaxalignError(f"a shape with something else than lengths of 0 to {_LARGEST:,}")
+    if math.prod(max(length, 1) for length in shape) > _LARGEST:
+        raise JaxalignError(f"a shape of more than {_LARGEST:,} elements")
+    return math.prod(shape)
+
+
+def swap_bytes(part: np.ndarray) -> np.ndarray:
+    """`part`, whose elements' bytes are reversed in place."""
+    bits = part.view(f"u{part.dtype.itemsize}")  # NumPy cannot do it with bfloat16
+    bits.byteswap(inplace=True)
+    return part
 
 
 def array_parts(array: np.ndarray, elements: int) -> Iterator[np.ndarray]:

@@ -13,9 +13,10 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_features, as_floats
 from jaxalign.projectors import Projector
-from jaxalign.ranking import as_features
 
 
 @struct.dataclass
@@ -64,6 +65,7 @@ class Subspace:
         Raises:
           JaxalignError: another width.
         """
+        check_kind("projector", projector, Projector, "one head, such as model.projectors.image")
         d = self.basis.shape[0]
         kernel = self._restrict(_check_width("the projector's kernel", projector.kernel, d))
         if projector.bias is None and mean is None:
@@ -81,14 +83,14 @@ def principal_subspace(
 ) -> Subspace:
     """The `rank` leading eigenvectors of the covariance of text embeddings (section 3.3).
 
-    Three variants are in use, differing in these options and in the texts:
+    Four variants are in use, differing in these options and in the texts:
 
-    - the paper: prompts "a photo of x" over the ImageNet class names, centred: the default options here;
-    - the published code: bare class names, not normalised, centred: the same options, other texts;
-    - its README: bare class names, `center=False, normalize=True`.
-
-    Few-shot classification takes the data set's own prompt template. `jaxalign.class_names("imagenet",
-    template="a photo of {}")` gives such texts.
+    - the paper: `class_names("imagenet", template="a photo of {}")`, centred: the default options here;
+    - the published retrieval code: bare names, `class_names("imagenet-torchhub")`, not normalised, centred:
+      the same options, other texts;
+    - its README: the same bare names, `center=False, normalize=True`;
+    - the published few-shot code, whatever the data set: `class_names("imagenet")` in each of
+      `imagenet_templates("subset")`, of which `ensemble_text_weights` makes one embedding for each name.
 
     Args:
       text_embeddings: `[n, d]`.
@@ -103,7 +105,7 @@ def principal_subspace(
         number of independent directions of the texts: at most min(n - 1, d) centred, min(n, d) otherwise, and
         fewer where texts repeat each other. Further directions would be arbitrary.
     """
-    texts = as_features("text_embeddings", text_embeddings)
+    texts = as_features("text_embeddings", text_embeddings, keep_lengths=not normalize)
     n, d = texts.shape
     basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
     count = _check_rank(max(min(d // 2, spanned), 1) if rank is None else rank, spanned, n, d)
@@ -119,7 +121,7 @@ def spanned_subspace(text_embeddings: ArrayLike, *, center: bool = True, normali
 
     Raises JaxalignError when there is none, and for traced texts.
     """
-    texts = as_features("text_embeddings", text_embeddings)
+    texts = as_features("text_embeddings", text_embeddings, keep_lengths=not normalize)
     if isinstance(texts, Tracer):
         raise JaxalignError("text_embeddings are traced, but their rank is a shape; call this outside jit")
     basis, eigenvalues, mean, spanned = _decompose(texts, center, normalize)
@@ -166,7 +168,7 @@ def _check_rank(rank: Any, spanned: int, n: int, d: int) -> Any:
 
 
 def _check_width(name: str, x: ArrayLike, d: int) -> jax.Array:
-    x = jnp.asarray(x)
+    x = as_floats(name, x)
     if x.shape[-1:] != (d,):
         raise JaxalignError(f"{name} has shape {x.shape}; expected width {d}, that of the text embeddings")
     return x

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.band_precision import Coordinates, band_average_precision, list_positives
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import as_floats, is_count
 from jaxalign.projectors import MODALITIES, Projector, Projectors, decompose, directions
 from jaxalign.ranking import Relevance, rank_statistics
 from jaxalign.relevance import Positions
@@ -78,7 +79,7 @@ def sweep_bands(
     if modality not in MODALITIES:
         raise unknown_name("modality", modality, MODALITIES)
     tops, bottoms = _check_axis("k_top", k_top), _check_axis("k_bottom", k_bottom)
-    query, gallery = check_pair(query, gallery)
+    query, gallery = check_pair(query, gallery, keep_lengths=True)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude_self)
     coordinates = _band_coordinates(projectors, query, gallery, modality)
     r = coordinates.directions.shape[0]
@@ -122,7 +123,7 @@ def sweep_ranks(
       JaxalignError: as `retrieval_metrics` and `principal_subspace`, or no rank that the texts span.
     """
     axis = _check_axis("ranks", ranks)
-    query, gallery = check_pair(query, gallery)
+    query, gallery = check_pair(query, gallery, keep_lengths=mean is not None)
     relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude_self)
     subspace = spanned_subspace(text_embeddings, center=center, normalize=normalize)
     spanned = subspace.basis.shape[1]
@@ -166,7 +167,7 @@ def _rank_coordinates(
     if mean is None:
         coordinates = lambda x: _largest_is_one(to_basis(x), axis=-1)
         return Coordinates(coordinates(query), coordinates(gallery), basis.T, jnp.zeros(basis.shape[0]))
-    mean = jnp.asarray(mean, jnp.float32)
+    mean = as_floats("mean", mean).astype(jnp.float32)
     if mean.shape != basis.shape[:1]:
         raise JaxalignError(
             f"mean has shape {mean.shape}; expected {basis.shape[:1]}, the width of the embeddings"
@@ -189,7 +190,7 @@ def _mean_ap(
     mesh: Mesh | None,
 ) -> np.ndarray:
     """mAP in percent `[a, b]`, NaN where the band is empty."""
-    if block_size is not None and block_size < 1:
+    if block_size is not None and not is_count(block_size):
         raise JaxalignError(f"block_size is {block_size}; expected a positive number of queries, or None")
     mesh = None if mesh is None else check_mesh(mesh)
     count = _count_positives(relevance)
@@ -200,7 +201,9 @@ def _mean_ap(
         )
     k_top, k_bottom = np.array(tops), np.array(bottoms)
     total = np.zeros((len(tops), len(bottoms)))
-    most = _MOST_COUNTED if relevance.ignored is None else 0  # counting knows of no more than the query itself
+    most = (
+        _MOST_COUNTED if relevance.ignored is None else 0
+    )  # counting knows of no more than the query itself
     few = np.flatnonzero((count > 0) & (count <= most))
     many = np.flatnonzero(count > most)
     if few.size:

@@ -6,14 +6,19 @@ import string
 from collections.abc import Callable
 from typing import Literal
 
-Cleaning = Literal["clip", "canonicalize", "siglip", "lower", "lower_ascii"]
+Cleaning = Literal["clip", "mended", "mended_lower", "canonicalize", "siglip", "lower", "lower_ascii"]
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def clean_clip(text: str) -> str:
     """OpenAI's CLIP and open_clip: mended Unicode, HTML entities, single spaces, lower case."""
-    return " ".join(_mend(text).split()).lower()
+    return clean_mended(text).lower()
+
+
+def clean_mended(text: str) -> str:
+    """open_clip before a vocabulary of transformers: as `clean_clip`, but the case is kept."""
+    return " ".join(_mend(text).split())
 
 
 def clean_canonicalize(text: str) -> str:
@@ -39,6 +44,8 @@ def clean_lower_ascii(text: str) -> str:
 
 CLEANERS: dict[str, Callable[[str], str]] = {
     "clip": clean_clip,
+    "mended": clean_mended,
+    "mended_lower": clean_clip,  # before another vocabulary than CLIP's
     "canonicalize": clean_canonicalize,
     "siglip": clean_siglip,
     "lower": clean_lower,

@@ -1,18 +1,27 @@
 """Texts to the token ids that a text tower takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxalign.clip_bpe import ClipBpe, clip_vocabulary
+from jaxalign.clip_bpe import ClipBpe, is_clip
 from jaxalign.errors import JaxalignError
-from jaxalign.sentencepieces import SENTENCEPIECE, read_sentencepieces
+from jaxalign.json_vocabulary import (
+    LIMIT,
+    TOKENIZER_JSON,
+    JsonVocabulary,
+    check_tokenizer,
+    largest_id,
+    make_json_vocabulary,
+)
+from jaxalign.json_vocabulary import read_json_vocabulary as read_json_vocabulary
+from jaxalign.local_files import read_json
+from jaxalign.sentencepieces import SENTENCEPIECE, SentencePieces, read_sentencepieces
 from jaxalign.text_cleaning import CLEANERS, Cleaning
 
-TOKENIZER_JSON = "tokenizer.json"
 # Names that sources give their SentencePiece file: transformers, T5's and big_vision's, Gemma's.
 SENTENCEPIECE_NAMES = (SENTENCEPIECE, "sentencepiece.model", "tokenizer.model", "gemma_tokenizer.model")
 TOKENIZER_FILES = (TOKENIZER_JSON, *SENTENCEPIECE_NAMES)
@@ -23,6 +32,13 @@ class Vocabulary(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def largest_id(self) -> int: ...
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a special token; None where there is none of this name."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text alone: no start, end or padding, and not cut."""
         ...
@@ -30,22 +46,6 @@ class Vocabulary(Protocol):
     def files(self) -> dict[str, bytes]:
         """Name and content of what `load_tokenizer` needs to give the same."""
         ...
-
-
-@dataclass(frozen=True)
-class JsonVocabulary:
-    """A `tokenizers.Tokenizer`; only its words count, its own template and padding are not used."""
-
-    backend: Any = field(repr=False)
-
-    def __len__(self) -> int:
-        return self.backend.get_vocab_size()
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self.backend.encode_batch(list(texts), add_special_tokens=False)]
-
-    def files(self) -> dict[str, bytes]:
-        return {TOKENIZER_JSON: self.backend.to_str().encode()}
 
 
 @dataclass(frozen=True)
@@ -120,30 +120,59 @@ def load_tokenizer(spec: Any, folder: Path) -> Tokenizer | None:
     """
     if spec.vocabulary is None:
         return None
-    path = next((path for name in wanted_files(spec) if (path := folder / name).is_file()), None)
-    vocabulary = None if path is None else _read_vocabulary(path)
-    if spec.vocabulary == "clip-bpe" and (vocabulary is None or _is_clip(vocabulary)):
-        return make_tokenizer(spec, ClipBpe(), "CLIP's vocabulary")
-    return None if vocabulary is None else make_tokenizer(spec, vocabulary, str(path))
+    as_file, size = spec.vocabulary != "clip-bpe", spec.towers.text.vocabulary
+    path, vocabulary = find_vocabulary(folder, wanted_files(spec), size, as_file=as_file)
+    if vocabulary is None and spec.vocabulary == "clip-bpe":
+        vocabulary = ClipBpe()
+    return None if vocabulary is None else make_tokenizer(spec, vocabulary, str(path or "CLIP's vocabulary"))
+
+
+def find_vocabulary(
+    folder: Path, names: Sequence[str], size: int, *, as_file: bool
+) -> tuple[Path | None, Vocabulary | None]:
+    """The first file of `names` in `folder`, and its vocabulary, for a tower of `size` tokens.
+
+    CLIP's own, found there, is `ClipBpe`, unless texts are to be split `as_file` says.
+    """
+    path = next((path for name in names if (path := folder / name).exists()), None)
+    if path is None:
+        return None, None
+    if path.name != TOKENIZER_JSON:
+        return path, read_sentencepieces(path)
+    values = check_tokenizer(read_json(path, LIMIT), str(path))
+    if not as_file and is_clip(values, size):
+        return path, ClipBpe()
+    _check_ids(largest_id(values), size, str(path))  # before the library makes all of it
+    return path, make_json_vocabulary(values, str(path))
 
 
 def make_tokenizer(spec: Any, vocabulary: Vocabulary, where: str) -> Tokenizer:
     """`vocabulary` in the layout of `spec`; raises JaxalignError if it is another model's."""
     text = spec.towers.text
-    if len(vocabulary) > text.vocabulary:
+    _check_ids(vocabulary.largest_id, text.vocabulary, where)
+    start, end = spec.start_token, text.end_token
+    own = vocabulary.end_token if isinstance(vocabulary, SentencePieces) else None
+    if None not in (own, end) and own != end:
         raise JaxalignError(
-            f"{where} has {len(vocabulary)} tokens, the text tower {text.vocabulary};"
-            " it belongs to another model"
+            f"{where} ends a text with id {own}, the text tower with {end}; it belongs to another model"
         )
-    end = getattr(vocabulary, "end_token", None)
-    if end is not None and end != text.end_token:
+    if spec.tokens is None and isinstance(vocabulary, JsonVocabulary):
+        start, end = vocabulary.frame
+    if end is None or text.end_token not in (None, end):
         raise JaxalignError(
-            f"{where} ends a text with id {end}, the text tower with {text.end_token};"
-            " it belongs to another model"
+            f"{where} ends a text with {'no token' if end is None else end}, the text tower with"
+            f" {text.end_token or 'its largest id'}; expected a post_processor that puts tokens around a text"
         )
     # a vocabulary of the checkpoint's own does its own cleaning where CLIP's was expected
     cleaning = None if spec.cleaning == "clip" and not isinstance(vocabulary, ClipBpe) else spec.cleaning
-    return Tokenizer(vocabulary, text.context, spec.start_token, text.end_token, spec.pad_token, cleaning)
+    return Tokenizer(vocabulary, text.context, start, end, spec.pad_token, cleaning)
+
+
+def _check_ids(largest: int, size: int, where: str) -> None:
+    if largest >= size:
+        raise JaxalignError(
+            f"{where} has ids up to {largest}, the text tower {size} tokens; it belongs to another model"
+        )
 
 
 def wanted_files(spec: Any) -> tuple[str, ...]:
@@ -160,31 +189,3 @@ def describe_missing(spec: Any) -> str:
         f"model {spec.name!r} came without {names}; put it into the model's folder (source: {spec.source})"
         " and load again, or pass token ids to apply_text"
     )
-
-
-def _read_vocabulary(path: Path) -> Vocabulary:
-    return read_json_vocabulary(path) if path.name == TOKENIZER_JSON else read_sentencepieces(path)
-
-
-def read_json_vocabulary(path: Path) -> JsonVocabulary:
-    """The vocabulary of a `tokenizer.json`; raises JaxalignError for a damaged one."""
-    import tokenizers
-
-    try:
-        backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise JaxalignError(f"{path} is not a tokenizer.json: {str(error).splitlines()[0]}") from error
-    backend.no_padding()
-    backend.no_truncation()
-    return JsonVocabulary(backend)
-
-
-def _is_clip(vocabulary: Vocabulary) -> bool:
-    """Whether the words are CLIP's; sources name the two special tokens in several ways."""
-    if not isinstance(vocabulary, JsonVocabulary):
-        return False
-    found = vocabulary.backend.get_vocab(with_added_tokens=False)
-    ours = clip_vocabulary()
-    return all(found.get(token) == i for token, i in ours.items() if i < len(ours) - 2)

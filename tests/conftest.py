@@ -82,6 +82,26 @@ def tiny_model(name: str) -> DualEncoder:
     return DualEncoder(spec, random_params(spec.towers), tokenizer)
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("fuzz", "hostile files (-m fuzz)")
+    # a new one for each run, and the same for all workers of xdist, which inherit the environment
+    seed = int(os.environ.setdefault("FUZZ_SEED", str(int.from_bytes(os.urandom(4), "little"))))
+    group.addoption(
+        "--fuzz-seed", type=int, default=seed, help="of the cases (default: $FUZZ_SEED or a new one)"
+    )
+    group.addoption("--fuzz-cases", type=int, default=10_000, help="of all readers together (%(default)s)")
+    group.addoption("--fuzz-seconds", type=float, default=float("inf"), help="for all readers together")
+    group.addoption("--fuzz-case", type=int, help="run this one alone; choose a reader with -k")
+    group.addoption("--fuzz-out", default="fuzz-findings", help="folder for what is found (%(default)s)")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    said = [value for r in reports for name, value in getattr(r, "user_properties", ()) if name == "fuzz"]
+    for line in [f"fuzz: --fuzz-seed {config.option.fuzz_seed}", *dict.fromkeys(said)] if said else ():
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def emoji_data_dir(tmp_path_factory) -> Path:
     """Both embedded data sets, prepared once for all tests; to be read, not changed."""

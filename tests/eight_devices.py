@@ -60,6 +60,21 @@ def ranking():
 
 
 @check
+def ranking_of_ties():
+    """Cosines that are equal but for their rounding are rounded alike, in blocks and over devices."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.integers(-1, 2, (422, 26)), rng.integers(0, 7, 422)
+    options = {"exclude_self": True, "recall_at": (1, 3)}
+    one = ja.retrieval_metrics(x, x, labels, labels, **options)
+    for mesh in (MESH, data_mesh(jax.devices()[:3])):
+        assert ja.retrieval_metrics(x, x, labels, labels, mesh=mesh, **options) == one
+    assert ja.retrieval_metrics(x, x, labels, labels, block_size=1, **options) == one
+    order = rng.permutation(422)
+    turned = ja.retrieval_metrics(x, x[order], labels, labels[order], exclude_self=np.argsort(order))
+    assert turned["mAP"] == one["mAP"]
+
+
+@check
 def ranking_by_tables_and_lists():
     query, gallery, *_ = problem(41, 307, 16, 3)
     table, junk = RNG.random((41, 307)) < 0.05, RNG.random((41, 307)) < 0.1

@@ -157,8 +157,11 @@ def test_a_vocabulary_of_another_model(clip, siglip, saved):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("emoji-klip", "unknown model 'emoji-klip'; did you mean 'emoji-clip'"),
-        ("./nowhere/at/all", "no such path"),
+        (
+            "emoji-klip",
+            "^there is no file or folder emoji-klip; unknown model 'emoji-klip'; did you mean 'emoji-clip'",
+        ),
+        ("./nowhere/at/all", "^there is no file or folder ./nowhere/at/all"),
     ],
 )
 def test_unknown_names(name, message):

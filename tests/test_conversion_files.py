@@ -132,19 +132,26 @@ def test_which_of_two_models_it_is_must_be_said(tmp_path, clip_tensors):
         ja.load(tmp_path / "m.safetensors")
     with pytest.raises(JaxalignError, match=r"unknown model 'clip-b'"):
         ja.load(tmp_path / "m.safetensors", spec="clip-b")
-    with pytest.raises(JaxalignError, match=r"misshapen: .*visual\.conv1\.weight"):
-        ja.load(tmp_path / "m.safetensors", spec="clip-vit-base-patch16")
+    for name, activation in (("clip-vit-base-patch16", "quick_gelu"), ("ViT-B/16-open", "gelu")):
+        model = ja.load(tmp_path / "m.safetensors", spec=name)  # its settings, in the sizes of the file
+        assert {model.config.image.activation, model.config.text.activation} == {activation}
+        assert (model.name, model.config.image.width, model.spec.band) == ("m.safetensors", 128, None)
 
 
-@pytest.mark.parametrize("extra", [{"input_resolution": 48, "context_length": 10, "vocab_size": 50}, {}])
-def test_openai_files_are_known_by_what_they_hold_and_by_name(tmp_path, clip_tensors, extra):
+def test_openai_files_are_known_by_what_they_hold_and_not_by_name(tmp_path, clip_tensors):
+    """What its archives hold beside the weights fixes the activation; a name may be anybody's."""
     _, _, tensors = clip_tensors
-    facts = {k: np.array(v) for k, v in extra.items()}
-    name = "some.pt" if extra else "ViT-B-16.pt"
-    model = ja.load(write_torch_zip(tmp_path / name, tensors | facts))
-    assert model.config.image.activation == model.config.text.activation == "quick_gelu"
-    assert (model.config.image.heads, model.config.text.heads) == (2, 1)
-    assert (model.name, model.spec.band, model.spec.revision) == (name, None, None)
+    archive = {"input_resolution": 48, "context_length": 10, "vocab_size": 50}
+    facts = {k: np.array(v) for k, v in archive.items()}
+    for name in ("some.pt", "ViT-B-16.pt"):
+        path = write_torch_zip(tmp_path / name, tensors | facts)
+        model = ja.load(path)
+        assert model.config.image.activation == model.config.text.activation == "quick_gelu"
+        assert (model.config.image.heads, model.config.text.heads) == (2, 1)
+        assert model.name == ("some.pt" if name == "some.pt" else str(path))
+        assert (model.spec.source, model.spec.band, model.spec.revision) == (str(path), None, None)
+    with pytest.raises(JaxalignError, match=r"ViT-B-16\.pt may be .* image activation quick_gelu or gelu"):
+        ja.load(write_torch_zip(tmp_path / "ViT-B-16.pt", tensors))
 
 
 def test_configurations_of_open_clip_and_timm(tmp_path, clip_tensors):

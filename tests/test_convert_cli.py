@@ -144,7 +144,7 @@ def test_big_vision(tmp_path, capsys):
         (["{source}", "{out}.npz"], 1, "expected a .npz for big_vision, and a folder for jaxalign"),
         (["{source}", "{out}", "--spec", "slipp"], 1, "unknown model 'slipp'"),
         (["{source}", "{folder}"], 1, "exists and is not a model that jaxalign saved"),
-        (["{folder}/nothing", "{out}"], 1, "no such path"),
+        (["{folder}/nothing", "{out}"], 1, "error: there is no file or folder "),
     ],
 )
 def test_what_it_refuses(arguments, status, message, source, tmp_path, capsys):

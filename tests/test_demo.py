@@ -122,7 +122,9 @@ def test_the_whole_demo(finished):
     assert [p.name for p in out.parents[1].iterdir()] == ["new"]  # no scratch folder is left
     for entry in (results, *results["other_models"]):
         check_entry(entry)
-    assert [e["model"] for e in results["other_models"]] == ["tiny-emoji-siglip"]
+    titles = [e["model"] for e in (results, *results["other_models"])]
+    assert [title.partition(" (")[0] for title in titles] == ["tiny-emoji-clip", "tiny-emoji-siglip"]
+    assert all(title.endswith("embedded.py)") for title in titles)  # it is no known model: from where it is
     report = (out / "report.html").read_text()
     assert report.count("<svg") == 18
     assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))

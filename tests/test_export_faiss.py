@@ -74,6 +74,14 @@ def test_an_index_with_lists_finds_the_same_where_all_lists_are_searched(faiss, 
         ("IVF1001,Flat", "train 'IVF1001,Flat' on 1000 embeddings"),
         ("PQ7", "embeddings 32 wide"),
         ("Nonsense", "FAISS cannot make the index 'Nonsense'"),
+        ("IDMap,Flat", "FAISS cannot add embeddings to 'IDMap,Flat' "),
+        ("SQ8,IDMap2", "FAISS cannot add embeddings to 'SQ8,IDMap2' "),
+        ("\udcff", r"FAISS cannot make the index '\\udcff'"),
+        # These would end the process, or give an index without vectors.
+        *[
+            (factory, "its numbers are 1 or more")
+            for factory in ("PQ4x0", "HNSW0", "HNSW1,Flat", "IVF0,Flat")
+        ],
     ],
 )
 def test_what_faiss_cannot_do_is_one_line_and_leaves_nothing(faiss, gallery, tmp_path, factory, said):

@@ -13,6 +13,9 @@ from jaxalign.specs import MODELS
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (30, 41, 3), dtype=np.uint8)
+# The originals make the 16-bit grey one white almost everywhere; here it is refused.
+READ = [i for i, path in enumerate(picture_paths()) if path.name != "grey_16_bit.png"]
+PATHS = [picture_paths()[i] for i in READ]
 
 
 def test_squash_resizes_both_sides():
@@ -53,17 +56,17 @@ def test_a_batch_of_the_right_size_is_only_normalised():
     ("pipeline", "name"), [(pipeline, name) for pipeline, names in SETTINGS.items() for name in names]
 )
 def test_pictures_of_every_mode_become_what_the_original_makes_of_them(pipeline, name):
-    expected = np.load(FOLDER / f"{pipeline}.npz")[name]
+    expected = np.load(FOLDER / f"{pipeline}.npz")[name][READ]
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     processor = ImageProcessor(SIDE, mean=mean, std=std, pipeline=pipeline, **SETTINGS[pipeline][name])
-    got = processor(picture_paths())
-    assert len(got) == len(expected) == 18
+    got = processor(PATHS)
+    assert len(got) == len(expected) == 17
     if expected.dtype == np.float32:  # of values in [0, 1]; torch adds up the neighbours in another order
         np.testing.assert_allclose(got * std + mean, expected, atol=2e-6)
         return
     pixels = expected.astype(np.float32) / np.float32(255)
     normalised = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
-    for path, one, other in zip(picture_paths(), got, normalised, strict=True):
+    for path, one, other in zip(PATHS, got, normalised, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=path.name)
 
 
@@ -71,9 +74,9 @@ def test_the_goldens_tell_the_pipelines_apart():
     """Else a wrong pipeline would pass: order of RGB, transparency, rounding, antialiasing."""
     settings = {"resize": "shortest", "resize_size": 27}
     kinds = [{"pipeline": p} for p in ("open_clip", "timm", "transformers")]
-    crops = [ImageProcessor(SIDE, **settings, **kind)(picture_paths()) for kind in kinds]
+    crops = [ImageProcessor(SIDE, **settings, **kind)(PATHS) for kind in kinds]
     squash = [{"pipeline": p} for p in ("transformers", "transformers_float", "big_vision")]
-    squashed = [ImageProcessor(SIDE, interpolation="bilinear", **kind)(picture_paths()) for kind in squash]
+    squashed = [ImageProcessor(SIDE, interpolation="bilinear", **kind)(PATHS) for kind in squash]
     for group in (crops, squashed):
         for i, one in enumerate(group):
             assert all(np.abs(one - other).max() > 0.005 for other in group[:i])
@@ -103,7 +106,7 @@ def test_a_batch_is_resized_where_the_crop_is_smaller():
 
 @pytest.mark.parametrize("copies", [1, 9])
 def test_the_first_bad_picture_is_the_one_that_is_named(copies):
-    with pytest.raises(JaxalignError, match=r"image 104 \(gone\.png\): no such file"):
+    with pytest.raises(JaxalignError, match=r"image 104 \(gone\.png\) cannot be read: No such file"):
         ImageProcessor(8)([FOLDER / "large.png"] * 4 + ["gone.png", "none.png"] * copies, start=100)
 
 
@@ -132,8 +135,8 @@ def test_damaged_files_are_named(tmp_path):
     cut.write_bytes(whole.read_bytes()[:300])
     for bad, message in [
         (cut, r"image 7 \(.*cut\.png\) cannot be read as a picture"),
-        (tmp_path / "none.png", r"none\.png\): no such file"),
-        (tmp_path, "cannot be read as a picture"),
+        (tmp_path / "none.png", r"none\.png\) cannot be read: No such file"),
+        (tmp_path, r"cannot be read: .* is a folder; expected a file"),
     ]:
         with pytest.raises(JaxalignError, match=message):
             ImageProcessor(8)([whole, bad], start=6)
@@ -163,8 +166,8 @@ def test_every_checkpoint_against_the_original(processor):
         pytest.skip("TensorFlow is no dependency; its results are committed")
     pytest.importorskip("open_clip", reason="needs the extra `reference`")
     original = {"open_clip": _of_open_clip, "timm": _of_timm}.get(processor.pipeline, _of_transformers)
-    got = processor(picture_paths())
-    expected = original(processor)
+    got = processor(PATHS)
+    expected = original(processor)[READ]
     worst = (np.abs(got - expected) * processor.std).max() * 255
     # In grey values. transformers resizes tensors since version 5, which on these pictures gives up to 2 more
     # or less; with floats, torch has the weights of the resize in single precision, Pillow in double.

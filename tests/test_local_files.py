@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -29,8 +30,10 @@ def test_what_has_no_end_is_refused_before_it_is_read(tmp_path):
 
 def test_a_file_beyond_the_limit_is_refused(tmp_path):
     (tmp_path / "long").write_bytes(bytes(1000))
-    with pytest.raises(JaxalignError, match="more than 999 bytes"):
+    with pytest.raises(JaxalignError, match="1,000 bytes; expected at most 999"):
         read_limited(tmp_path / "long", 999)
+    with pytest.raises(JaxalignError, match="is no ordinary file"):  # it says that it is empty
+        read_limited(Path("/proc/self/status"), 1_000_000)
 
 
 def test_json_with_a_mark_is_read(tmp_path):

@@ -62,7 +62,7 @@ def every_kind_of_run(name):
 @pytest.fixture(scope="module")
 def page():
     table = PlainTable(HOSTILE, HOSTILE, [HOSTILE], [(HOSTILE, [HOSTILE])])
-    tables = [ReproducedTable(HOSTILE, HOSTILE, [table], [HOSTILE], [HOSTILE])]
+    tables = [ReproducedTable(HOSTILE, HOSTILE, [table], [HOSTILE], [HOSTILE], [HOSTILE])]
     return build_run_report(every_kind_of_run(HOSTILE), tables, title=HOSTILE, introduction=HOSTILE)
 
 

@@ -5,6 +5,7 @@
 Reads what `train_embedded.py` left in its state folder: params.msgpack, tokenizer.json and loss.csv.
 """
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import tyro
 
 import jaxalign as ja
+from jaxalign.identity import Origin
 from jaxalign.tokenization import load_tokenizer
 
 TARGET = Path(__file__).parents[1] / "jaxalign" / "embedded"
@@ -25,13 +27,17 @@ def main(name: Literal["emoji-clip", "emoji-siglip"], state: Path, /, target: Pa
     spec = ja.find_spec(name)
     params = flax.serialization.msgpack_restore((state / "params.msgpack").read_bytes())
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    model = ja.DualEncoder(spec, params, load_tokenizer(spec, state))
+    # this is where the record's weights are from, whatever they were before
+    origin = Origin.of(spec, params)
+    model = ja.DualEncoder(spec, params, load_tokenizer(spec, state), origin=origin)
     folder = target / name
     (folder / "loss.csv").unlink(missing_ok=True)  # `save` replaces no folder that holds more than a model
     ja.save(model, folder, dtype=jnp.float16)
     shutil.copyfile(state / "loss.csv", folder / "loss.csv")
     size = sum(p.stat().st_size for p in folder.iterdir())
+    weights = (folder / "model.safetensors").read_bytes()
     print(f"{folder}: {size / 1e6:.1f} MB")
+    print(f"for jaxalign/specs/published.py: {len(weights):_}, {hashlib.sha256(weights).hexdigest()}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,32 @@
-"""transformers' `config.json` and `preprocessor_config.json`.
+"""transformers' `config.json`, and what lies beside it.
 
 Their files name only what differs from the defaults of their classes, which stand here as well.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.facts import Facts
-from jaxalign.errors import unknown_name
+from checkpoints_conversion.config_facts import Facts
+from jaxalign.errors import JaxalignError, unknown_name
 
+from . import huggingface_fields as tables
+from .fields import Table, check_fields
+from .huggingface_images import read_preprocessing
+from .huggingface_tokens import with_tokens
 from .json_facts import JsonFacts, read_json
 
 ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
 }
 # hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, hidden_act, layer_norm_eps
 CLIP_TEXT = (512, 2048, 12, 8, "quick_gelu", 1e-5)
@@ -23,18 +34,18 @@ CLIP_VISION = (768, 3072, 12, 12, "quick_gelu", 1e-5)
 SIGLIP = (768, 3072, 12, 12, "gelu_pytorch_tanh", 1e-6)
 DINOV2 = (768, None, 12, 12, "gelu", 1e-6)
 DINOV3 = (384, 1536, 12, 6, "gelu", 1e-5)
-RESAMPLE = {2: "bilinear", 3: "bicubic"}
-_LEGACY_END = 2  # configurations written before the end token was known; the pooled id is then the largest
+LEGACY_END = 2  # of configurations from before the end token was known: the largest id is pooled
 
 
 def read_huggingface(folder: Path) -> Facts:
     """The facts in `folder`.
 
     Raises:
-      JaxalignError: files that are damaged, of another kind of model, or that say what cannot be.
+      JaxalignError: files that are damaged, of another kind of model, or that say what cannot be or is not
+        supported.
     """
     config = read_json(folder / "config.json")
-    kinds = {
+    kinds: dict[str, Callable[[JsonFacts], Facts]] = {
         "clip": _clip,
         "siglip": _siglip,
         "dinov2": _dinov2,
@@ -45,42 +56,58 @@ def read_huggingface(folder: Path) -> Facts:
     if kind not in kinds:
         raise unknown_name("model_type", kind, kinds, hint=f"(in {config.where})")
     facts = kinds[kind](config)
-    preprocessor = folder / "preprocessor_config.json"
-    if not preprocessor.exists():
+    if facts.text:
+        facts = with_tokens(facts, folder, kind)
+    found = read_preprocessing(folder, kind)
+    if found is None:
         return facts
-    spec, size = _preprocessing(read_json(preprocessor))
-    image = dict(facts.image)
-    if kind.startswith("dino") and size is not None:
-        image["image_size"] = size  # the configuration's is that of the position grid, or of no account
-    return Facts(image, facts.text, {**facts.spec, **spec})
+    if kind.startswith("dino"):  # the configuration's size is that of the position grid, or of no account
+        image = {**facts.image, "image_size": found.side}
+        return replace(facts, image=image, spec={**facts.spec, **found.spec})
+    if found.side != facts.image["image_size"]:
+        raise JaxalignError(
+            f"{found.where}: images become {found.side} pixels wide, but image_size in {config.where} is"
+            f" {facts.image['image_size']}; expected the same"
+        )
+    return replace(facts, spec={**facts.spec, **found.spec})
 
 
 def _transformer(config: JsonFacts, defaults: tuple) -> dict[str, Any]:
     width, hidden, depth, heads, activation, epsilon = defaults
     width = config.integer("hidden_size", width)
     if hidden is None:
-        hidden = round(width * config.number("mlp_ratio", 4))
+        hidden = int(width * config.number("mlp_ratio", 4, least=0))
+    else:
+        hidden = config.integer("intermediate_size", hidden)
     return {
         "width": width,
-        "mlp_hidden": config.integer("intermediate_size", hidden),
+        "mlp_hidden": hidden,
         "depth": config.integer("num_hidden_layers", depth),
         "heads": config.integer("num_attention_heads", heads),
         "activation": config.choice("hidden_act", ACTIVATIONS, ACTIVATIONS[activation]),
-        "norm_epsilon": config.number("layer_norm_eps", epsilon),
+        "norm_epsilon": config.number("layer_norm_eps", epsilon, least=0, most=1),
     }
 
 
-def _part(config: JsonFacts, name: str) -> JsonFacts:
-    """`text_config` or `vision_config`; an older `..._dict` beside it wins, as in transformers."""
+def _part(config: JsonFacts, name: str, table: Table) -> JsonFacts:
+    """`text_config` or `vision_config`; where there is an older `..._dict` as well, it takes the whole place,
+    as in transformers."""
     part, older = config.object(name), config.object(f"{name}_dict")
-    return JsonFacts(dict(part.values) | dict(older.values), part.where)
+    check_fields(part, table)
+    check_fields(older, table)
+    return part if config.values.get(f"{name}_dict") is None else older
 
 
 def _clip(config: JsonFacts) -> Facts:
-    text, vision = _part(config, "text_config"), _part(config, "vision_config")
+    check_fields(config, tables.CLIP)
+    text = _part(config, "text_config", tables.CLIP_TEXT)
+    vision = _part(config, "vision_config", tables.CLIP_VISION)
     projection = config.integer("projection_dim", 512)
+    end, start = text.integer("eos_token_id", 49407), text.integer("bos_token_id", 49406)
     vocabulary = text.integer("vocab_size", 49408)
-    end = text.integer("eos_token_id", 49407)
+    if end != LEGACY_END and not 0 <= end < vocabulary:
+        raise JaxalignError(f"{text.where}: eos_token_id is {end}; expected an id below {vocabulary}")
+    pooled = {"pooling": "argmax"} if end == LEGACY_END else {"pooling": "end", "end_token": end}
     image_facts = _transformer(vision, CLIP_VISION) | {
         "image_size": vision.integer("image_size", 224),
         "patch_size": vision.integer("patch_size", 32),
@@ -90,15 +117,16 @@ def _clip(config: JsonFacts) -> Facts:
         "vocabulary": vocabulary,
         "context": text.integer("max_position_embeddings", 77),
         "projection": projection,
-        "end_token": vocabulary - 1 if end == _LEGACY_END else end,
+        **pooled,
     }
-    return Facts(image_facts, text_facts)
+    return Facts(image_facts, text_facts, {} if end == LEGACY_END else {"start_token": start})
 
 
 def _siglip(config: JsonFacts) -> Facts:
-    text, vision = _part(config, "text_config"), _part(config, "vision_config")
-    image_facts = _transformer(vision, SIGLIP)
-    image_facts |= {
+    check_fields(config, tables.SIGLIP)
+    text = _part(config, "text_config", tables.SIGLIP_TEXT)
+    vision = _part(config, "vision_config", tables.SIGLIP_VISION)
+    image_facts = _transformer(vision, SIGLIP) | {
         "image_size": vision.integer("image_size", 224),
         "patch_size": vision.integer("patch_size", 16),
         "pool_heads": None,  # as many as in the blocks
@@ -111,9 +139,8 @@ def _siglip(config: JsonFacts) -> Facts:
     return Facts(image_facts, text_facts)
 
 
-def _dinov2(config: JsonFacts) -> Facts:
-    if config.flag("use_swiglu_ffn", False):
-        raise unknown_name("use_swiglu_ffn", "true", ["false"], hint=f"(in {config.where})")
+def _dinov2(config: JsonFacts, table: Table = tables.DINOV2) -> Facts:
+    check_fields(config, table)
     facts = _transformer(config, DINOV2) | {
         "image_size": config.integer("image_size", 224),
         "patch_size": config.integer("patch_size", 14),
@@ -123,9 +150,9 @@ def _dinov2(config: JsonFacts) -> Facts:
 
 
 def _dinov2_with_registers(config: JsonFacts) -> Facts:
-    facts = _dinov2(config)
+    facts = dict(_dinov2(config, tables.DINOV2_WITH_REGISTERS).image)
     return Facts(
-        dict(facts.image)
+        facts
         | {
             "patch_size": config.integer("patch_size", 16),  # their default, though no such file has 16
             "registers": config.integer("num_register_tokens", 4),
@@ -134,44 +161,10 @@ def _dinov2_with_registers(config: JsonFacts) -> Facts:
 
 
 def _dinov3(config: JsonFacts) -> Facts:
-    for flag, value in (("use_gated_mlp", False), ("key_bias", False)):
-        if config.flag(flag, value) != value:
-            raise unknown_name(flag, str(not value).lower(), ["false"], hint=f"(in {config.where})")
+    check_fields(config, tables.DINOV3)
     facts = _transformer(config, DINOV3) | {
         "image_size": config.integer("image_size", 224),
         "patch_size": config.integer("patch_size", 16),
         "registers": config.integer("num_register_tokens", 0),
     }
     return Facts(facts)
-
-
-def _preprocessing(config: JsonFacts) -> tuple[dict[str, Any], int | None]:
-    """Fields of `ModelSpec`, and the side of the result where it is said."""
-    spec: dict[str, Any] = {}
-    if config.values.get("image_mean") is not None:
-        spec["mean"] = config.channels("image_mean")
-    if config.values.get("image_std") is not None:
-        spec["std"] = config.channels("image_std")
-    if config.values.get("resample") is not None:
-        spec["interpolation"] = config.choice("resample", RESAMPLE)
-    size, crop = _side(config, "size"), None
-    if config.flag("do_center_crop", "crop_size" in config.values):
-        crop = _side(config, "crop_size")
-        spec["resize"], spec["resize_size"] = "shortest", size
-    elif "height" in _as_mapping(config, "size"):
-        spec["resize"], spec["resize_size"] = "squash", None
-    return spec, crop or size
-
-
-def _as_mapping(config: JsonFacts, name: str) -> dict[str, Any]:
-    """A size as an object: older files have a number."""
-    if isinstance(config.values.get(name), int):
-        return {"shortest_edge": config.integer(name)}
-    return dict(config.object(name).values)
-
-
-def _side(config: JsonFacts, name: str) -> int | None:
-    size = JsonFacts(_as_mapping(config, name), f"{config.where}: {name}")
-    if "shortest_edge" in size.values:
-        return size.integer("shortest_edge")
-    return size.integer("height") if "height" in size.values else None

@@ -1,11 +1,11 @@
 """A JSON object whose values are asked for by name and type."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxalign import local_files
 from jaxalign.errors import JaxalignError
 
 _MISSING: Any = object()
@@ -31,11 +31,19 @@ class JsonFacts:
     def integer(self, name: str, default: Any = _MISSING) -> int:
         value = self._get(name, default, (int,), "an integer")
         if abs(value) > _LARGEST:
-            raise JaxalignError(f"{self.where}: {name} is {value}; expected at most {_LARGEST}")
+            raise JaxalignError(f"{self.where}: {name} is {value!r:.60}; expected at most {_LARGEST}")
         return value
 
-    def number(self, name: str, default: Any = _MISSING) -> float:
-        return float(self._get(name, default, (int, float), "a number"))
+    def number(
+        self, name: str, default: Any = _MISSING, *, least: float = 0, most: float = _LARGEST
+    ) -> float:
+        """A finite number from `least` to `most`."""
+        value = self._get(name, default, (int, float), "a number")
+        if not least <= value <= most:  # NaN is not, and an integer of any size is compared
+            raise JaxalignError(
+                f"{self.where}: {name} is {value!r:.60}; expected a number of {least:g} to {most:g}"
+            )
+        return float(value)
 
     def text(self, name: str, default: Any = _MISSING) -> Any:
         return self._get(name, default, (str,), "a string")
@@ -43,18 +51,25 @@ class JsonFacts:
     def flag(self, name: str, default: Any = _MISSING) -> bool:
         return self._get(name, default, (bool,), "true or false")
 
-    def channels(self, name: str, default: Any = _MISSING) -> tuple[float, float, float]:
-        value = self._get(name, default, (list, tuple), "a list of 3 numbers")
-        if len(value) != 3 or any(type(x) not in (int, float) for x in value):
-            raise JaxalignError(f"{self.where}: {name} is {value!r:.60}; expected a list of 3 numbers")
-        return tuple(map(float, value))  # pyright: ignore[reportReturnType]
+    def channels(
+        self, name: str, default: Any = _MISSING, *, least: float = -_LARGEST
+    ) -> tuple[float, float, float]:
+        """Three finite numbers from `least` on; one stands for three times itself."""
+        value = self._get(name, default, (list, tuple, int, float), "a list of 3 numbers")
+        found = value if isinstance(value, list | tuple) else [value] * 3
+        if len(found) != 3 or not all(type(x) in (int, float) and least <= x <= _LARGEST for x in found):
+            raise JaxalignError(
+                f"{self.where}: {name} is {value!r:.60}; expected a list of 3 finite numbers, from {least:g}"
+                " on"
+            )
+        return tuple(map(float, found))  # pyright: ignore[reportReturnType]
 
     def choice(self, name: str, choices: Mapping[Any, Any], default: Any = _MISSING) -> Any:
         """What `choices` has for the value."""
         value = self.values.get(name)
         if value is None and default is not _MISSING:
             return default
-        if not isinstance(value, str | int) or value not in choices:
+        if type(value) not in (str, int) or value not in choices:
             known = ", ".join(map(repr, choices))
             raise JaxalignError(f"{self.where}: {name} is {value!r:.60}; expected one of {known}")
         return choices[value]
@@ -70,12 +85,7 @@ class JsonFacts:
 
 def read_json(path: Path) -> JsonFacts:
     """The object in the file `path`; raises JaxalignError where there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JaxalignError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise JaxalignError(f"{path} is not JSON: {error}") from error
+    values = local_files.read_json(path)
     if not isinstance(values, dict):
         raise JaxalignError(f"{path} is {values!r:.40}; expected an object")
     return JsonFacts(values, str(path))

@@ -1,15 +1,23 @@
-"""big_vision's `two_towers` (SigLIP, SigLIP 2): its names and layouts are ours."""
+"""big_vision's `two_towers` (SigLIP, SigLIP 2, LiT): its names and layouts are ours.
 
+Its code has one activation, linen's `nn.gelu`, which is the tanh approximation, LayerNorms of epsilon 1e-6,
+and images resized to a square with values from -1 to 1. An image tower ends in an attention pool or, as LiT's
+do, in the class token, and then with `out_dim` in a linear head with bias.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from checkpoints_conversion.engine import Rule, Table
-from checkpoints_conversion.transforms import stacked, value
+from checkpoints_conversion.transforms import patch_positions, stacked, value
 from jaxalign.stored import StoredTensor
 from jaxalign.tensors import DEEPEST
 
 PREFIX = "params/"
 IGNORED = ("opt/", "extra/")  # what a training checkpoint holds besides its `params/`
+POSITIONS = "img/pos_embedding"
+BLOCKS = {"img": "img/Transformer/encoderblock", "txt": "txt/Encoder_0/encoderblock"}  # of stacked ones
 
 ATTENTION = tuple(
     f"MultiHeadDotProductAttention_0/{projection}/{leaf}"
@@ -28,15 +36,18 @@ BLOCK = (
 NAMES = (
     "img/embedding/kernel",
     "img/embedding/bias",
-    "img/pos_embedding",
-    *(f"img/Transformer/encoderblock_{{i}}/{name}" for name in BLOCK),
+    POSITIONS,
+    *(f"{BLOCKS['img']}_{{i}}/{name}" for name in BLOCK),
     "img/Transformer/encoder_norm/scale",
     "img/Transformer/encoder_norm/bias",
+    "img/cls",
     "img/MAPHead_0/probe",
     *(f"img/MAPHead_0/{name}" for name in (*ATTENTION, "LayerNorm_0/scale", "LayerNorm_0/bias", *MLP)),
+    "img/head/kernel",
+    "img/head/bias",
     "txt/Embed_0/embedding",
     "txt/pos_embedding",
-    *(f"txt/Encoder_0/encoderblock_{{i}}/{name}" for name in BLOCK),
+    *(f"{BLOCKS['txt']}_{{i}}/{name}" for name in BLOCK),
     "txt/Encoder_0/encoder_norm/scale",
     "txt/Encoder_0/encoder_norm/bias",
     "txt/head/kernel",
@@ -52,7 +63,7 @@ BIG_VISION = Table(
         # older text towers add positions a second time
         Rule("txt/Encoder_0/pos_embedding", ("txt/pos_embedding",), value, added=True),
     ),
-    telling=("img/embedding/kernel", "img/MAPHead_0/probe", "txt/Embed_0/embedding"),
+    telling=("img/embedding/kernel", "txt/Embed_0/embedding"),
     models=("siglip-base-patch16-224-big-vision", "siglip2-base-patch16-224-big-vision"),
 )
 
@@ -64,14 +75,24 @@ def plain_names(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     return dict(tensors)
 
 
-def with_stacks(table: Table, found: Mapping[str, StoredTensor]) -> Table:
-    """`table` for a file in which nn.scan has stacked the blocks: one source for the same layer of all."""
+def stacked_towers(found: Mapping[str, StoredTensor]) -> tuple[str, ...]:
+    """The towers whose blocks nn.scan has stacked: `img`, `txt`."""
+    return tuple(tower for tower, blocks in BLOCKS.items() if any(n.startswith(f"{blocks}/") for n in found))
 
-    def stack(rule: Rule) -> Rule:
+
+def for_file(table: Table, found: Mapping[str, StoredTensor]) -> Table:
+    """`table` for a file with the blocks of a tower stacked, one source for the same layer of all; and for
+    one whose class token has no position: big_vision puts it before the patches once these have theirs."""
+    rows = found[POSITIONS].shape[-2:-1] if POSITIONS in found else ()
+    is_grid = bool(rows) and math.isqrt(rows[0]) ** 2 == rows[0]  # older files have one more, the token's
+
+    def adapt(rule: Rule) -> Rule:
+        if rule.source == POSITIONS and "img/cls" in found and is_grid:
+            return replace(rule, transform=patch_positions)
         source = rule.source.replace("encoderblock_{i}", "encoderblock")
         depth = found[source].shape[:1] if source != rule.source and source in found else ()
         if not depth or depth[0] > DEEPEST:
             return rule
         return Rule(source, tuple(rule.targets[0].format(i=i) for i in range(depth[0])), stacked)
 
-    return replace(table, rules=tuple(map(stack, table.rules)))
+    return replace(table, rules=tuple(map(adapt, table.rules)))

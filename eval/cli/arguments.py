@@ -47,6 +47,23 @@ ComputeDtype = Annotated[
     Literal["float32", "bfloat16", "float16"],
     tyro.conf.arg(help="What the towers compute in; features are stored as float32."),
 ]
+SettingsOf = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="The known model, of `jaxalign models`, whose settings the model's files have where they do not"
+        " say: activation, preprocessing, tokens.",
+        help_behavior_hint="(default: asked for where it matters)",
+    ),
+]
+OwnName = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="TEXT",
+        help="What to call a model that is no known one.",
+        help_behavior_hint="(default: its file or folder)",
+    ),
+]
 UnreadablePictures = Annotated[
     Literal["fail", "leave-out"],
     tyro.conf.arg(help="What a picture that cannot be read does: end the command, or be left out and named."),

@@ -47,7 +47,7 @@ class Models:
         write_json(self.json, models)
         if self.names:
             for model in models:
-                print_facts(model["name"], model["available"], model_facts(model))
+                print_facts(model["name"], model["available"], model_facts(model) | published(model["name"]))
             return
         rows = [
             Row(
@@ -92,8 +92,8 @@ def describe_model(spec: Any) -> dict[str, Any]:
         "embedding_width": image.embedding_width,
         "image_size": image.image_size,
         "context": text.context if text else None,
-        "band": spec.band,
-        "text_band": spec.text_band,
+        "band": spec.band or None,
+        "text_band": spec.text_band or None,
         "local": found.is_local,
         "available": found.state,
         "folder": str(found.folder) if found.folder else None,
@@ -115,6 +115,19 @@ def model_facts(model: dict[str, Any]) -> dict[str, str]:
     for tower in ("image", "text"):
         facts |= {f"{tower}.{key}": value for key, value in (towers.pop(tower) or {}).items()}
     return {key: _as_text(value) for key, value in (facts | towers).items()}
+
+
+def published(name: str) -> dict[str, str]:
+    """The files by whose digest a model is known to be this one; where none is known here, what is."""
+    from jaxalign.specs import MODELS
+    from jaxalign.specs.published import PUBLISHED, layout_digest
+
+    if name in PUBLISHED:
+        return {f"SHA-256 of {file.name}": file.sha256 for file in PUBLISHED[name]}
+    return {
+        "SHA-256 of its file": "not known here: known by its repository alone",
+        "SHA-256 of names and shapes": f"{layout_digest(MODELS[name].towers)}, which others have as well",
+    }
 
 
 def _as_text(value: Any) -> str:
@@ -166,4 +179,4 @@ def count_parameters(towers: Any) -> int:
 
 def format_band(band: tuple[int, int] | None) -> str:
     """(k_top, k_bottom) as the lists show it; empty for none."""
-    return "" if band is None else f"{band[0]}, {band[1]}"
+    return f"{band[0]}, {band[1]}" if band else ""

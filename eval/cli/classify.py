@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, SeedNumber, UnreadablePictures
+from .arguments import (
+    ALONE,
+    DataDir,
+    Distributed,
+    JsonFile,
+    OwnName,
+    SeedNumber,
+    SettingsOf,
+    UnreadablePictures,
+)
 from .measuring import (
     BandOption,
     DatasetName,
@@ -54,10 +63,13 @@ class Classify:
       jaxalign classify --model ViT-B/16 --dataset dtd --methods image-image isoclip
       jaxalign classify --model ViT-B/16 --dataset pets --classifiers prototype lda --methods image-image pca
       jaxalign classify --model RN50 --dataset pets --classifiers tip-x ape lda --with-text --tune --augment
+      jaxalign classify --model RN50 --dataset dtd --classifiers tip-adapter --with-text --grid published
       jaxalign classify --dataset folder:photos --classifiers ncm prototype --shots 1 2
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji"
     classifiers: ClassifierNames = ("zero-shot", "ncm")
     methods: EmbeddingMethods = ("image-image",)
@@ -68,6 +80,10 @@ class Classify:
     test: SplitName = ""
     shots: Annotated[tuple[int, ...], Counts] = (1, 2, 4, 8, 16)
     seeds: Seeds = (1, 2, 3)
+    draws: Annotated[
+        Literal["ours", "published"],
+        tyro.conf.arg(help="Which pictures a seed draws: nested draws, or those of the published code."),
+    ] = "ours"
     with_text: Annotated[bool, tyro.conf.arg(help="Let class names take part in few-shot classifiers.")] = (
         False
     )
@@ -75,6 +91,15 @@ class Classify:
     tune: Annotated[
         bool, tyro.conf.arg(help="Search the few-shot classifiers' hyper-parameters on the split val.")
     ] = False
+    grid: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="default|published[:NAME]",
+            help="Values that are searched: ours, or those of the published codes (of tip-adapter and ape for"
+            " this data set, or for NAME). Implies --tune.",
+            help_behavior_hint="(default: default)",
+        ),
+    ] = None
     augment: Annotated[
         bool, tyro.conf.arg(help="Crop and flip the drawn pictures at random, as the published code does.")
     ] = False
@@ -83,7 +108,10 @@ class Classify:
     ] = "single"
     protocol: Annotated[
         Literal["paper", "reference"],
-        tyro.conf.arg(help="reference: PCA<- in few-shot classification as in the published code."),
+        tyro.conf.arg(
+            help="reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
+            " then tuned on the pictures that are classified."
+        ),
     ] = "paper"
     layout: LayoutOption = "paper"
     out: RunFolder = Path("jaxalign-runs")
@@ -102,12 +130,12 @@ class Classify:
 
         classifying = self.settings()
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
         runs = measure_classification(workspace, model, pair, classifying)
         if not is_first():
             return
-        print_runs(f"{model.name} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+        print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
         report_runs(self, runs)
 
     def settings(self) -> Any:
@@ -123,12 +151,28 @@ class Classify:
             raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
             raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
-        if self.tune and not set(self.classifiers) & set(FITTERS):
-            raise UsageError("--tune is about few-shot classifiers; there is none among --classifiers")
+        drawn = {name for name in FITTERS if name in self.classifiers}
+        tune = self.tune or self.grid is not None
+        if tune and not drawn:
+            raise UsageError(
+                f"--{'tune' if self.tune else 'grid'} is about few-shot classifiers; there is none among"
+                " --classifiers"
+            )
+        if self.draws != "ours" and not drawn:
+            raise UsageError("--draws is about few-shot classifiers; there is none among --classifiers")
+        if tune and not self.with_text:
+            raise UsageError("tuning weighs pictures against class names; add --with-text")
+        if self.protocol == "reference" and not self._has_reference(drawn):
+            raise UsageError(
+                f"--protocol reference is about PCA<- and Tip-X in few-shot classification; of"
+                f" {', '.join(self.classifiers)} with {', '.join(self.methods)} the published code does what"
+                " the papers say"
+            )
         few_shot = FewShotSettings(
             with_text=self.with_text,
             shots=self.shots,
             seeds=self.seeds,
+            draws=self.draws,
             options={} if self.alpha is None else {"alpha": self.alpha},
         )
         return Classifying(
@@ -138,9 +182,16 @@ class Classify:
             templates=self.templates,
             few_shot=few_shot,
             augmentation=1 if self.augment else None,
-            tune=self.tune,
+            tune=tune,
+            grid=self.grid or "default",
             protocol=self.protocol,
         )
+
+    def _has_reference(self, drawn: set[str]) -> bool:
+        """Whether the published code departs from the papers in what is asked for; `drawn` is few-shot."""
+        projected = any(name in ("pca", "pca-mean") for name in self.methods)
+        tuned_on_test = self.dataset == "imagenet" and (self.tune or self.grid is not None)
+        return (bool(drawn) and (projected or tuned_on_test)) or "tip-x" in drawn
 
 
 def print_runs(title: str, runs: Sequence[Any]) -> None:
@@ -159,7 +210,9 @@ def print_runs(title: str, runs: Sequence[Any]) -> None:
         shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]
         rows = [[describe(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
-        print_table(f"{title}: mean accuracy of {seeds} draws ± deviation, %", columns, rows)
+        what = f"{title}: mean accuracy of {seeds} draws ± deviation, %"
+        grids = dict.fromkeys(run.settings["grid"] for run in drawn if run.settings["tuned"])
+        print_table(what + (f", tuned on the grid {', '.join(grids)}" if grids else ""), columns, rows)
 
 
 def describe(run: Any) -> str:

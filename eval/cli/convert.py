@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import JsonFile
+from .arguments import JsonFile, OwnName, SettingsOf
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,8 @@ class Convert:
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC", help="What to convert.")]
     dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST", help="Where to put it.")]
-    spec: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="NAME",
-            help="The known model that SRC is, where the files do not say: of `jaxalign models`.",
-            help_behavior_hint="(default: found out)",
-        ),
-    ] = None
+    spec: SettingsOf = None
+    name: OwnName = None
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], tyro.conf.arg(help="Of the weights in DST.")
     ] = "float32"
@@ -52,7 +46,14 @@ class Convert:
 
         check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):
-            report = convert_checkpoint(self.src, self.dst, spec=self.spec, dtype=self.dtype, to=self.to)
+            report = convert_checkpoint(
+                self.src,
+                self.dst,
+                spec=self.spec,
+                name=self.name,
+                dtype=self.dtype,
+                to=self.to,
+            )
         write_json(self.json, report)
         print(
             f"{report['name']}: {report['parameters']:,} parameters in {len(report['tensors'])} tensors,"

@@ -84,6 +84,7 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
         "captions": record.captions,
         "pictures": record.pictures,
         **{fact: getattr(record, fact) for fact in facts},
+        "reference_splits": dict(record.reference_splits),
         "templates": {name: list(templates) for name, templates in record.templates.items()},
         "source": record.source,
         "licence": record.licence,

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ALONE, ComputeDtype, DataDir, Distributed, JsonFile, UnreadablePictures
+from .arguments import (
+    ALONE,
+    ComputeDtype,
+    DataDir,
+    Distributed,
+    JsonFile,
+    OwnName,
+    SettingsOf,
+    UnreadablePictures,
+)
 from .measuring import NAMED, ModelName, StoreFolder
 
 if TYPE_CHECKING:
@@ -57,9 +66,11 @@ class Embed:
     pictures are neither computed again nor changed. Every other command finds the features there. All devices
     of the machine take part; with --distributed also those of other machines.
 
-    A picture that is missing, damaged, cut off, empty, larger than 179 megapixels or grey with more than 8
-    bits counts as unreadable. CMYK and palettes are converted and of an animation the first frame is taken,
-    as the models' original code does.
+    An image that is missing, damaged, cut off, empty, no regular file, larger than 179 megapixels (100 to 130
+    in WebP, JPEG 2000, AVIF and HEIF), longer than 1,048,576 pixels or grey with more than 8 bits counts as
+    unreadable. CMYK and palettes are converted, of an animation the first frame is taken, and the EXIF
+    orientation is not applied, as in the models' original code. Of a folder, linked folders are followed; raw
+    photos and other formats that are not read are counted by their endings.
 
     Examples:
       jaxalign embed
@@ -69,6 +80,8 @@ class Embed:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = None
     folder: PictureFolder = None
     split: SplitName = ""
@@ -85,8 +98,6 @@ class Embed:
         from .output import check_file, write_json
 
         check_file(self.json)
-        import jax.numpy as jnp
-
         import jaxalign as ja
         from eval.datasets import find_dataset, load_split
         from eval.distributed import is_first
@@ -97,7 +108,7 @@ class Embed:
         record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
         if record.reading and is_first():
             Stages().note(record.reading)
-        model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
+        model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
         examples = load_split(record, self.split or record.test or record.gallery, self.data_dir)
         watch = Watch()
         with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
@@ -195,6 +206,7 @@ def describe(
     key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     return {
         "model": model.name,
+        "source": model.spec.source,
         "dataset": examples.dataset,
         "version": examples.state,
         "split": examples.split,
@@ -203,11 +215,14 @@ def describe(
         "pictures": len(examples),
         "width": features.values.shape[1],
         "left_out": list(features.left_out),
+        "not_read": dict(examples.not_read),
     }
 
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Two lines, and one more for what was left out."""
+    from jaxalign.errors import printable
+
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     print(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
@@ -215,5 +230,5 @@ def print_summary(facts: dict[str, Any]) -> None:
     )
     if lost := facts["left_out"]:
         more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
-        print(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}")
+        print(printable(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}"))
     print(f"features {facts['width']} wide, in {facts['store']}")

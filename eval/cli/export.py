@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ComputeDtype, DataDir, JsonFile, UnreadablePictures
+from .arguments import ComputeDtype, DataDir, JsonFile, OwnName, SettingsOf, UnreadablePictures
 from .embed import BatchSize, Threads
 from .measuring import (
     BandOption,
@@ -87,6 +87,8 @@ class Export:
         Literal["float32", "float16"], tyro.conf.arg(help="Of embeddings.npy; float16 halves it.")
     ] = "float32"
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     split: SplitName = ""
     modality: Annotated[
@@ -142,7 +144,7 @@ class Export:
         from .embed import library_name
         from .measuring import method_options
 
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         gallery = open_gallery(
             workspace,
             dataclasses.replace(model, dtype=jnp.dtype(self.dtype)),

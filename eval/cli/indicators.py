@@ -1,13 +1,12 @@
 """`jaxalign indicators`: the histograms and the gap that were taken for misalignment."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from .arguments import DataDir, JsonFile, Seed, UnreadablePictures
+from .arguments import DataDir, JsonFile, OwnName, Seed, SettingsOf, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -45,6 +44,8 @@ class Indicators:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
     band: BandOption = None
@@ -82,21 +83,22 @@ class Indicators:
         from eval.protocols.methods import check_methods
 
         from .measuring import method_options, open_workspace, report_runs
+        from .output import chart_file
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self)
         check_methods(self.methods, model, "image", options)
         indicating = Indicating(self.methods, options, self.task, self.split, self.max_pictures)
         found = Indicators(workspace, model, self.dataset, indicating)
-        name = re.sub(r"[^\w.+-]+", "_", f"{model.name}-{self.dataset}-{found.task}")
+        name = chart_file(model, self.dataset, found.task)
         by_class, by_modality = found.by_class(), found.by_modality()
         runs, files = [*by_class, *by_modality], []
         files.append(save(draw_class_histograms(by_class), self.out / f"classes-{name}.png"))
-        print_classes(f"{model.name} on {self.dataset}, {found.task}", by_class)
+        print_classes(f"{model.title} on {self.dataset}, {found.task}", by_class)
         if by_modality:
             files.append(save(draw_modality_histograms(by_modality), self.out / f"modalities-{name}.png"))
-            print_modalities(f"{model.name} on {self.dataset}", by_modality)
+            print_modalities(f"{model.title} on {self.dataset}", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
             runs.append(found.dogs_and_cats())
             files.append(save(draw_dogs_cats(runs[-1]), self.out / f"dogs-cats-{name}.png"))

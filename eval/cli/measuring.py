@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eval.runs import Run
 
 NAMED = 10  # pictures left out that the terminal names
+NAMES_LIMIT = 16 << 20  # bytes of a file of class names
 ModelName = Annotated[
     str, tyro.conf.arg(metavar="MODEL", help="A name of `jaxalign models`, a folder or a file.")
 ]
@@ -60,14 +61,17 @@ RankOption = Annotated[
 ]
 SubspaceOption = Annotated[
     Literal["paper", "code", "readme"],
-    tyro.conf.arg(help="PCA<-: prompts, centred (paper); bare names (code); also normalised (readme)."),
+    tyro.conf.arg(
+        help="PCA<-: prompts with CLIP's class names, centred (paper); the bare names of the published code,"
+        " those of pytorch/hub (code); these normalised and not centred, as in its README (readme)."
+    ),
 ]
 NamesFile = Annotated[
     Path | None,
     tyro.conf.arg(
         metavar="FILE",
         help="Class names for PCA<-, one on a line.",
-        help_behavior_hint="(default: CLIP's 1,000 of ImageNet)",
+        help_behavior_hint="(default: the 1,000 of ImageNet that the variant of PCA<- has)",
     ),
 ]
 TaskName = Annotated[
@@ -88,7 +92,29 @@ LayoutOption = Annotated[
 ]
 ProtocolOption = Annotated[
     Literal["paper", "reference"],
-    tyro.conf.arg(help="Metrics as in the paper, or as its published code computes them."),
+    tyro.conf.arg(
+        help="Splits, galleries and metrics as in the paper, or as in its published code"
+        " (docs/published_code.md)."
+    ),
+]
+
+
+def parse_yes_or_no(words: list[str]) -> bool:
+    """No word is a yes."""
+    if words not in ([], ["yes"], ["no"]):
+        raise ValueError(f"got {words[0]!r}; expected yes or no")
+    return words != ["no"]
+
+
+WithDistractors = Annotated[
+    bool | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[yes|no]",
+        instance_from_str=parse_yes_or_no,
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: [] if value else ["no"],
+    ),
 ]
 MaxQueries = Annotated[
     int | None,
@@ -130,18 +156,17 @@ def method_options(command: Any, inverting: Any = None) -> "MethodOptions":
 def read_names(file: Path | None) -> tuple[str, ...] | None:
     """The lines of a file, without empty ones; raises JaxalignError for a file without any."""
     from jaxalign.errors import JaxalignError
+    from jaxalign.local_files import read_limited
 
     if file is None:
         return None
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise JaxalignError(
-            f"cannot read the class names in {file}: {error.strerror}; expected a text file, a name on a line"
-        ) from error
+        text = read_limited(file, NAMES_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
     except UnicodeDecodeError as error:
         raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
-    names = tuple(line for line in lines if line)
+    except JaxalignError as error:
+        raise JaxalignError(f"class names: {error}; expected a text file, a name on a line") from error
+    names = tuple(line for line in map(str.strip, text.splitlines()) if line)
     if len(names) < 2:
         raise JaxalignError(f"{file} has {len(names)} class names; expected two or more, one on a line")
     return names
@@ -249,9 +274,15 @@ def describe_counts(metrics: Any, gallery: str = "in the gallery") -> str:
 
 def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
     """Write the results as JSON where that was asked for, and say where everything is."""
+    from eval.datasets.image_tree import told_not_read
+
     from .output import write_json
 
-    content = {"runs": [run.to_json() for run in runs], "files": [str(file) for file in files]}
+    content: dict[str, Any] = {
+        "runs": [run.to_json() for run in runs],
+        "files": [str(file) for file in files],
+        "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
+    }
     write_json(command.json, content)
     for file in files:
         print(f"Wrote {file}")

@@ -1,12 +1,27 @@
 """Where results go: checked before the work starts, written whole or not at all."""
 
-import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_file
+
+if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
+
+_LONGEST = 200  # characters of a file's name, of 255 that file systems take
+
+
+def chart_file(model: "DualEncoder", *parts: str) -> str:
+    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different."""
+    from eval.features.key import weights_digest
+    from jaxalign.identity import is_known
+
+    name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
+    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts)))[-_LONGEST:]
 
 
 def check_folder(folder: Path) -> None:
@@ -46,9 +61,5 @@ def write_text(file: Path, text: str) -> None:
     if file.exists() and not file.is_file():  # /dev/stdout: to be written to, not to be replaced
         file.write_text(text, encoding="utf-8")
         return
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replaced_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .arguments import DataDir, JsonFile, UnreadablePictures
-from .measuring import StoreFolder
+from .measuring import StoreFolder, WithDistractors
 
 Some = "(default: all)"
 
@@ -60,15 +60,18 @@ class Reproduce:
     protocol: Annotated[
         Literal["reference", "paper"],
         tyro.conf.arg(
-            help="What to do where a paper and its published code differ: as the code, or the paper."
+            help="What to do where a paper and its published code differ: as the code, or the paper"
+            " (docs/published_code.md)."
         ),
     ] = "reference"
     distractors: Annotated[
-        bool,
+        WithDistractors,
         tyro.conf.arg(
-            help="Add R1M to the galleries of ROxford and RParis, as IsoCLIP's paper and --protocol paper do."
+            help="Add R1M to the galleries of ROxford and RParis.",
+            help_behavior_hint="(default: of the protocol: for IsoCLIP's tables as its paper says, or where"
+            " it is there as the published code does)",
         ),
-    ] = False
+    ] = None
     layout: Annotated[
         Literal["protocol", "paper", "reference"],
         tyro.conf.arg(
@@ -180,7 +183,7 @@ def print_reproduction(found: Any, files: list[Path]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from eval.reproduce.output import blocks, lines_of, summary
+    from eval.reproduce.output import blocks, lines_of, numbered_notes, summary
 
     console = Console(highlight=False)
     console.print(Text(f"{found.table.title}: measured / printed (difference), {found.table.unit}", "bold"))
@@ -190,11 +193,11 @@ def print_reproduction(found: Any, files: list[Path]) -> None:
         drawn = Table(block.head, title=block.title or None, title_justify="left")
         for column in block.columns:
             drawn.add_column(Text(column), justify="right")
-        for line in lines_of(block, found.table.digits):
+        for line in lines_of(block, found):
             drawn.add_row(*map(Text, line))
         console.print(drawn)
-    for note in found.notes:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+    for note in numbered_notes(found):
+        console.print(Text(note), soft_wrap=True)
     for missing, count in found.missing:
         console.print(Text(f"missing: {missing.what}, for {count} cells: {missing.advice}"), soft_wrap=True)
     for outcome in found.failed:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, Seed, SettingsOf, UnreadablePictures
 from .measuring import (
     BandOption,
     DatasetName,
@@ -20,6 +20,7 @@ from .measuring import (
     SplitName,
     StoreFolder,
     SubspaceOption,
+    WithDistractors,
 )
 
 TaskNames = Annotated[
@@ -40,8 +41,9 @@ class Retrieve:
 
     Methods: image-image, pre, whitened, isoclip, isoclip-auto, pca, pca-mean, and oti, which optimises each
     query. A query that is in the gallery is left out of its own, whatever the splits are called. ROxford and
-    RParis are measured by their own protocol. The gain in mAP is against the first method, with its standard
-    error over the queries.
+    RParis are measured by their own protocol; with --protocol reference their queries are read whole and R1M
+    is added where it is there, as in the published code. The gain in mAP is against the first method, with
+    its standard error over the queries.
 
     Examples:
       jaxalign retrieve
@@ -51,6 +53,8 @@ class Retrieve:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
     band: BandOption = None
@@ -60,7 +64,13 @@ class Retrieve:
     tasks: TaskNames = ()
     query: SplitName = ""
     gallery: SplitName = ""
-    distractors: Annotated[bool, tyro.conf.arg(help="Add the data set's distractors (R1M).")] = False
+    distractors: Annotated[
+        WithDistractors,
+        tyro.conf.arg(
+            help="Add the data set's distractors (R1M).",
+            help_behavior_hint="(default: no; with --protocol reference, where they are there)",
+        ),
+    ] = None
     text_image: Annotated[
         bool,
         tyro.conf.arg(
@@ -81,6 +91,7 @@ class Retrieve:
     def run(self) -> None:
         from eval.distributed import is_first
         from eval.measurements.pairs import ImagePair
+        from eval.measurements.published import query_split, takes_distractors
         from eval.measurements.retrieve import Retrieving, measure_image_retrieval
         from eval.protocols.methods import Inverting, check_methods
 
@@ -94,21 +105,26 @@ class Retrieve:
         )
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
-        pair = ImagePair(workspace, model, self.dataset, self.query, self.gallery, self.distractors)
+        query = query_split(self.dataset, self.query, self.protocol)
+        added = takes_distractors(self.dataset, self.distractors, self.protocol, self.data_dir)
+        pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
         retrieving = Retrieving(self.methods, options, self.tasks, self.protocol, self.text_image)
         runs = measure_image_retrieval(workspace, model, pair, retrieving)
         if not is_first():
             return
+        lacking = "" if added or self.distractors is False else pair.record.distractors
+        if lacking and self.protocol == "reference":
+            print(f"Note: {lacking} is not here; the published code adds it where it is")
         for task in pair.tasks(self.tasks):
             of_task = [run for run in runs if run.settings["task"] == task]
             for protocol in ("image-retrieval", "text-image"):
                 shown = [run for run in of_task if run.protocol == protocol]
                 if shown:
                     counts = describe_counts(shown[0].metrics)
-                    about = f"{model.name} on {self.dataset}" + (f", {task}" if task else "")
+                    about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
                     texts = "captions" if pair.has_captions_alone else "names"
                     what = f"{texts} find pictures, " if protocol == "text-image" else ""
                     print_table(f"{about}: {what}{counts}, %", *retrieval_rows(shown))

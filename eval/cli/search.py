@@ -1,13 +1,12 @@
 """`jaxalign search`: one's own pictures that are like a picture, before and after a method."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ComputeDtype, JsonFile, UnreadablePictures
+from .arguments import ComputeDtype, JsonFile, OwnName, SettingsOf, UnreadablePictures
 from .embed import BatchSize, Threads
 from .measuring import BandOption, ModelName, NamesFile, RankOption, StoreFolder, SubspaceOption
 
@@ -23,12 +22,16 @@ BEFORE = "image-image"
 
 @dataclass(frozen=True)
 class Search:
-    """Find the pictures of FOLDER that are like a picture: with the model's embeddings as they are (before),
+    """Find the images of FOLDER that are like an image: with the model's embeddings as they are (before),
     and with a method that improves their intra-modal similarities (after).
 
     Both rankings come as a table and as one picture, --out, which frames what the other ranking does not
-    have. The query itself is left out where it lies in FOLDER. Features are kept: the next search computes
-    only the pictures that are new or have changed.
+    have. The query itself is left out where it lies in FOLDER, and so is what jaxalign has drawn. Features
+    are kept: the next search computes only the images that are new or have changed.
+
+    Photos are turned upright as their EXIF orientation says, the query too; commands that measure take images
+    as they are stored, as the models' original code does. Linked folders are searched. Raw photos and other
+    formats that are not read are counted by their endings; HEIC needs the extra heic.
 
     PCA<- keeps the directions of class names; --class-names FILE with what one's photos show suits it better
     than ImageNet's. The default model is a toy that has seen nothing but emoji.
@@ -49,6 +52,8 @@ class Search:
         "search.png"
     )
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     method: Annotated[
         Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
         tyro.conf.arg(
@@ -69,7 +74,7 @@ class Search:
 
     def run(self) -> None:
         from eval.search import compare
-        from jaxalign.errors import JaxalignError
+        from jaxalign.errors import JaxalignError, printable
 
         from .output import check_file, write_json
 
@@ -89,8 +94,9 @@ class Search:
         print_hits(model, self.query, title, library, found)
         write_sheet(self.out, query, self.query.name, title, library, found)
         if library.left_out:
-            print(f"{len(library.left_out):,} left out, unreadable: {', '.join(library.left_out[:10])}")
-        print(f"Wrote {self.out}")
+            named = ", ".join(library.left_out[:10])
+            print(printable(f"{len(library.left_out):,} left out, unreadable: {named}"))
+        print(printable(f"Wrote {self.out}"))
 
     def _check(self) -> None:
         from .usage import UsageError
@@ -101,15 +107,13 @@ class Search:
             raise UsageError(f"--first is {self.first}; expected 1 or more")
 
     def _find_method(self) -> "tuple[DualEncoder, Method]":
-        import jax.numpy as jnp
-
         import jaxalign as ja
         from eval.availability import find_model
         from eval.protocols.methods import find_method
 
         from .measuring import method_options
 
-        model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
+        model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
         if find_model(model.spec).state == "embedded":
             print(
                 f"{model.name} is a toy that was trained on emoji of 48 x 48 pixels; for photos try --model"
@@ -130,6 +134,7 @@ class Search:
             return find_library(
                 model,
                 self.folder,
+                without=self.out,
                 store=self.store,
                 unreadable=library_name(self.unreadable),
                 batch_size=self.batch_size,
@@ -158,31 +163,33 @@ class Search:
         rows = lambda hits: [{"file": library.names[hit.row], "score": hit.score} for hit in hits]
         return {
             "model": model.name,
+            "source": model.spec.source,
             "folder": str(library.folder),
             "query": str(self.query),
             "pictures": len(library.names),
             "left_out": list(library.left_out),
+            "not_read": dict(library.not_read),
             "after": method.to_json(),
             "results": {"before": rows(found.before), "after": rows(found.after)},
         }
 
 
 def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
-    """The picture, and its pre-projection features `[d_image]`; raises JaxalignError where it is none."""
+    """A small copy of the image, and its pre-projection features `[d_image]`; raises JaxalignError where it
+    is none."""
     import numpy as np
+    from PIL import Image
 
-    from eval.datasets.pictures import decode
-    from eval.features.embed import check_depth
+    from eval.search.sheet import SIDE, thumbnail
     from jaxalign.errors import JaxalignError
+    from jaxalign.image_files import opened_image, upright
 
-    if not file.is_file():
+    if not file.exists():
         raise JaxalignError(f"the query {file} is not there; expected a picture file")
-    picture = decode(file.read_bytes(), f"the query {file}")
-    try:
-        check_depth(picture)
-    except JaxalignError as error:
-        raise JaxalignError(f"the query {file}: {error}") from error
-    return picture, np.asarray(model.encode_image([picture], projected=False))[0]
+    with opened_image(file, f"the query {file}") as stored:
+        turned = upright(stored)
+        features = np.asarray(model.encode_image([turned], projected=False))[0]
+        return Image.fromarray(thumbnail(turned, SIDE)), features
 
 
 def describe(method: "Method") -> str:
@@ -198,16 +205,20 @@ def print_hits(
     model: "DualEncoder", query: Path, title: str, library: "Library", found: "Comparison"
 ) -> None:
     """Both rankings side by side."""
+    from jaxalign.errors import printable
+
     from .measuring import print_table
 
     def cell(hits: "tuple[Hit, ...]", i: int) -> list[str]:
         if i >= len(hits):
             return ["", ""]
-        return [f"{hits[i].score:.3f}", library.names[hits[i].row] + (" *" if hits[i].is_new else "")]
+        name = printable(library.names[hits[i].row])
+        return [f"{hits[i].score:.3f}", name + (" *" if hits[i].is_new else "")]
 
     rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
     columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
-    print_table(f"{model.name}: {query.name} among {len(library.names):,} pictures", columns, rows)
+    title = f"{model.title}: {printable(query.name)} among {len(library.names):,} pictures"
+    print_table(title, columns, rows)
     print("* not among the first of the other ranking")
 
 
@@ -215,21 +226,22 @@ def write_sheet(
     out: Path, query: Any, name: str, title: str, library: "Library", found: "Comparison"
 ) -> None:
     """Draw both rankings, and put the file in place at once."""
-    from eval.datasets.picture_folder import read_file
-    from eval.datasets.pictures import decode
+    from PIL import Image
+
     from eval.search import draw_sheet
-    from eval.search.sheet import Cell
+    from eval.search.sheet import SIDE, Cell, thumbnail
+    from jaxalign.image_files import opened_image
+    from jaxalign.replacing import replaced_file
+
+    def cell(hit: "Hit") -> Cell:
+        name = library.names[hit.row]
+        with opened_image(library.folder / name, name) as picture:
+            return Cell(Image.fromarray(thumbnail(picture, SIDE)), name, hit.score, hit.is_new)
 
     def cells(hits: "tuple[Hit, ...]") -> list[Cell]:
-        names = [library.names[hit.row] for hit in hits]
-        pictures = [decode(read_file(library.folder / name), name) for name in names]
-        return [Cell(p, n, hit.score, hit.is_new) for p, n, hit in zip(pictures, names, hits, strict=True)]
+        return [cell(hit) for hit in hits]
 
     before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
     content = draw_sheet(query, name, before, after)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with replaced_file(out) as partial:
         partial.write_bytes(content)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,13 +1,12 @@
 """`jaxalign spectrum`: the spectra of the operators, and what their parts carry."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile, UnreadablePictures
+from .arguments import DataDir, JsonFile, OwnName, SettingsOf, UnreadablePictures
 from .measuring import (
     BandOption,
     LayoutOption,
@@ -46,6 +45,8 @@ class Spectrum:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: PartsOf = "emoji-scenes"
     band: BandOption = None
     width: Width = None
@@ -68,11 +69,12 @@ class Spectrum:
         from eval.plots import draw_growth, draw_parts, draw_spectra, save
 
         from .measuring import open_workspace, print_table, report_runs
+        from .output import chart_file
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
-        name = re.sub(r"[^\w.+-]+", "_", f"{model.name}-{self.dataset}")
+        name = chart_file(model, self.dataset)
         files = [save(draw_spectra(runs[0]), self.out / f"spectrum-{name}.png")]
         found = runs[0].metrics
         rows = [
@@ -86,7 +88,7 @@ class Spectrum:
                 for head, share in found["concentration"].items()
             ),
         ]
-        print_table(f"{model.name}: inter-modal operator", ["", ""], rows)
+        print_table(f"{model.title}: inter-modal operator", ["", ""], rows)
         if self.dataset != "none":
             sweeping = Sweeping(
                 task=self.task, query=self.query, gallery=self.gallery, max_queries=self.max_queries
@@ -97,7 +99,7 @@ class Spectrum:
             files.append(save(draw_growth(parts), self.out / f"growth-{name}.png"))
             rows = [_part(part, numbers) for part, numbers in parts.metrics["parts"].items()]
             columns = ["part", "band", "mAP", "same class", "different class"]
-            print_table(f"{model.name} on {self.dataset}: mAP in %, mean cosines", columns, rows)
+            print_table(f"{model.title} on {self.dataset}: mAP in %, mean cosines", columns, rows)
         report_runs(self, runs, files)
 
 

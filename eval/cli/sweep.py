@@ -1,13 +1,12 @@
 """`jaxalign sweep`: the search for IsoCLIP's band."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, UnreadablePictures
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, SettingsOf, UnreadablePictures
 from .measuring import (
     DatasetName,
     LayoutOption,
@@ -48,6 +47,8 @@ class Sweep:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     modality: Annotated[Literal["image", "text"], tyro.conf.arg(help="Pictures, or captions.")] = "image"
     apply_to: Others = ()
@@ -73,9 +74,10 @@ class Sweep:
         from eval.protocols.band_selection import apply_everywhere
 
         from .measuring import open_workspace, percent, print_table, report_runs
+        from .output import chart_file
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         record, known = workspace.find_dataset(self.dataset), set()
         others = []  # each once, however it is spelled
         for name in self.apply_to:
@@ -106,8 +108,8 @@ class Sweep:
             ]
             for name, found in apply_everywhere(band, results).items()
         ]
-        title = f"{model.name}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
+        title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
         print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)
-        name = re.sub(r"[^\w.+-]+", "_", f"sweep-{model.name}-{self.dataset}-{self.modality}.png")
-        file = save(draw_sweeps(runs, band), self.out / name)
+        name = chart_file(model, self.dataset, self.modality)
+        file = save(draw_sweeps(runs, band), self.out / f"sweep-{name}.png")
         report_runs(self, list(runs.values()), [file])

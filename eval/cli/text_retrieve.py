@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, Seed
+from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, Seed, SettingsOf
 from .measuring import (
     BandOption,
     DatasetName,
@@ -36,7 +36,8 @@ class TextRetrieve:
     """Find the other captions of a picture by its first one, and print mAP and its kin in percent.
 
     Methods: text-text, pre, whitened, isoclip, isoclip-auto, and ovi, which optimises each query. The gallery
-    is all captions; the query itself is left out.
+    is all captions; the query itself is left out. With --protocol reference it is all captions but the first
+    of each picture, and of Flickr30k the split is val, as in the published code.
 
     Examples:
       jaxalign text-retrieve
@@ -45,6 +46,8 @@ class TextRetrieve:
     """
 
     model: ModelName = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
     dataset: DatasetName = "emoji"
     methods: MethodNames = ()
     band: BandOption = None
@@ -63,6 +66,7 @@ class TextRetrieve:
     def run(self) -> None:
         from eval.distributed import is_first
         from eval.measurements.pairs import CaptionPair
+        from eval.measurements.published import caption_split
         from eval.measurements.retrieve import Retrieving, measure_text_retrieval
         from eval.protocols.methods import Inverting, check_methods
 
@@ -76,14 +80,15 @@ class TextRetrieve:
         )
 
         workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout)
+        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, patches=self.patches, seed=self.seed))
         check_methods(self.methods, model, "text", options)
-        pair = CaptionPair(workspace, model, self.dataset, self.split)
+        split = caption_split(self.dataset, self.split, self.protocol)
+        pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, protocol=self.protocol)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)
         if not is_first():
             return
         counts = describe_counts(runs[0].metrics, "captions")
-        print_table(f"{model.name} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
+        print_table(f"{model.title} on the captions of {self.dataset}: {counts}, %", *retrieval_rows(runs))
         report_runs(self, runs)

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Examples:
       content: a digest of all of it, which tells copies of one version apart; empty where the version does.
       same: of each example what is equal for the same one in another split, however that is spelled; by
         default data set, split and file name.
+      not_read: of a folder, how many files beside these look like images and are not read, by their endings.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Examples:
     ground_truth: tuple[Mapping[str, list[int]], ...] = ()
     content: str = ""
     same: tuple[Hashable, ...] = ()
+    not_read: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -148,13 +150,16 @@ def load_in_place(
     name: str, split: str, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None
 ) -> Examples:
     """A split of a folder of pictures, or of a copy of TFDS."""
+    from .image_tree import tell_not_read
     from .join import load_joined
     from .picture_folder import load_folder
 
     if name.endswith(JOINED) and not name.startswith(READINGS):
         return load_joined(name.removesuffix(JOINED), split, data_dir, source_dir)
     reading, _, folder = name.partition(":")
-    return load_folder(folder, split, f"{reading}:")
+    examples = load_folder(folder, split, f"{reading}:")
+    tell_not_read(f"{examples.dataset}/{split}", examples.not_read)
+    return examples
 
 
 def check_split(record: DatasetRecord, split: str) -> None:

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
@@ -30,12 +30,14 @@ class Reading:
       classes: names of the class folders of all splits, in the order of numbers and letters.
       class_of: the class folder of each image, None for one that is in none.
       beside: images beside the folders of splits, which no split has.
+      not_read: how many other files look like images, as `find_images` counts them.
     """
 
     splits: Mapping[str, tuple[Path, ...]]
     classes: tuple[str, ...]
     class_of: Mapping[Path, str | None]
     beside: int = 0
+    not_read: Mapping[str, int] = field(default_factory=dict)
 
 
 def canonical(split: str) -> str:

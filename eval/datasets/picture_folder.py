@@ -3,9 +3,8 @@
 import hashlib
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -15,11 +14,10 @@ from .catalogue import FOLDER
 from .content import UNLABELLED
 from .examples import Examples
 from .folder_splits import ALL, Reading, canonical, describe, interpret
-from .layouts.class_folders import PICTURES, natural
+from .image_tree import ImageTree, expected_files, find_images
+from .layouts.class_folders import natural
 from .pictures import Pictures
 from .records import DatasetRecord
-
-_ARCHIVER = "__MACOSX"  # what a Mac adds to an archive: no images of anybody's
 
 
 def load_folder(folder: str | os.PathLike, split: str = ALL, reading: str = FOLDER) -> Examples:
@@ -89,11 +87,10 @@ def folder_record(name: str) -> DatasetRecord:
 def read_folder(root: Path, reading: str) -> Reading:
     """The images below `root`, and what its subfolders are."""
     check_folder(root)
-    files = [path for path in find_pictures(root) if _ARCHIVER not in path.relative_to(root).parts]
-    if not files:
-        endings = ", ".join(sorted(PICTURES))
-        raise JaxalignError(f"there are no pictures in {root}; expected files that end in {endings}")
-    return interpret(root, files, reading)
+    tree = find_pictures(root)
+    if not tree.files:
+        raise JaxalignError(f"there are no pictures in {root}; {expected_files(tree)}")
+    return replace(interpret(root, tree.files, reading), not_read=tree.not_read)
 
 
 def check_folder(root: Path) -> None:
@@ -114,35 +111,21 @@ def _examples(root: Path, reading: str, found: Reading, split: str) -> Examples:
         dataset=f"{reading}{os.path.realpath(root)}",
         split=split,
         version=digest(names, facts, found.classes),
-        images=Pictures(lambda row: read_file(files[row]), names, str(root)),
+        images=Pictures(files.__getitem__, names, str(root)),
         labels={"label": np.array(labels, np.int32)} if found.classes else {},
         label_names={"label": found.classes} if found.classes else {},
         captions=(),
         file_names=names,
+        not_read=found.not_read,
         same=tuple(own.identity or real(path) for path, own in zip(files, facts, strict=True)),
     )
 
 
-def find_pictures(root: Path) -> list[Path]:
-    """All pictures below `root`; links to folders are not followed."""
-    found = []
-    for folder, folders, files in os.walk(root, onerror=stop_at):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in PICTURES and not name.startswith("."):
-                found.append(Path(folder, name))
-    return sorted(found, key=lambda path: [natural(part) for part in path.relative_to(root).parts])
-
-
-def stop_at(error: OSError) -> NoReturn:
-    """A folder that cannot be listed ends the walk: without its pictures, results would be others."""
-    raise unreadable_folder(error) from error
-
-
-def unreadable_folder(error: OSError) -> JaxalignError:
-    return JaxalignError(
-        f"the folder {error.filename} cannot be read: {error.strerror}; mend that, or move it elsewhere"
-    )
+def find_pictures(root: Path) -> ImageTree:
+    """All pictures below `root`, as `find_images` finds them, in the order of numbers and letters."""
+    tree = find_images(root)
+    order = lambda path: [natural(part) for part in path.relative_to(root).parts]
+    return replace(tree, files=tuple(sorted(tree.files, key=order)))
 
 
 @dataclass(frozen=True)
@@ -194,10 +177,3 @@ def digest(names: Sequence[str], facts: Sequence[FileFacts], classes: Sequence[s
     for name, own in zip(names, facts, strict=True):
         sha.update(os.fsencode(f"{name}\0{own.size}\0{own.times}\0"))
     return sha.hexdigest()[:16]
-
-
-def read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise JaxalignError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,19 +1,19 @@
 """Pictures that are read and decoded when they are asked for."""
 
 import functools
-import io
-import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import overload
 
 import numpy as np
 from PIL import Image
 
 from jaxalign.errors import JaxalignError
+from jaxalign.image_files import FILE_LIMIT, opened_image, upright
+from jaxalign.local_files import read_limited
 
 Box = tuple[float, float, float, float]
-# What Pillow raises for files that are damaged, cut off, of no known format, or absurdly large.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, OverflowError)
 
 
 class Pictures:
@@ -29,22 +29,26 @@ class Pictures:
 
     def __init__(
         self,
-        read: Callable[[int], bytes],
+        read: Callable[[int], bytes | Path],
         ids: Sequence[str],
         origin: str,
         boxes: Sequence[Box] = (),
         rows: np.ndarray | None = None,
+        upright: bool = False,
     ):
         """
         Args:
-          read: gives the bytes of the file of a picture; is called from threads. Raises JaxalignError where
+          read: gives the file of a picture, or its bytes; is called from threads. Raises JaxalignError where
             the data cannot be read.
           ids: of all pictures.
           origin: what they belong to, for messages.
           boxes: the part of each that is meant, in pixels; empty for whole pictures.
           rows: of the pictures that are taken, and in which order; by default all of them.
+          upright: whether pictures are turned as their EXIF orientation says, which no model's own
+            preprocessing does.
         """
         self._read, self._all_ids, self._origin, self._boxes = read, ids, origin, boxes
+        self._upright = upright
         self._rows = np.arange(len(ids)) if rows is None else rows
 
     @functools.cached_property
@@ -66,16 +70,29 @@ class Pictures:
         """
         if not isinstance(index, int | np.integer):
             rows = self._rows[index if isinstance(index, slice) else np.asarray(index)]
-            return Pictures(self._read, self._all_ids, self._origin, self._boxes, rows)
+            return Pictures(self._read, self._all_ids, self._origin, self._boxes, rows, self._upright)
+        with self.opened(int(index)) as picture:
+            return picture
+
+    @contextmanager
+    def opened(self, index: int) -> Iterator[Image.Image]:
+        """The same picture, which counts towards the memory of all threads until the block ends."""
         row = int(self._rows[index])
-        picture = decode(self._read(row), f"{self._all_ids[row]} of {self._origin}")
-        return crop(picture, self._boxes[row]) if self._boxes else picture
+        with opened_image(self._read(row), f"{self._all_ids[row]} of {self._origin}") as picture:
+            if self._upright:
+                picture = upright(picture)
+            yield crop(picture, self._boxes[row]) if self._boxes else picture
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[index] for index in range(len(self)))
 
     def read_bytes(self, index: int) -> bytes:
         """The picture's file as it is stored."""
+        source = self.source(index)
+        return source if isinstance(source, bytes) else read_limited(source, FILE_LIMIT)
+
+    def source(self, index: int) -> bytes | Path:
+        """The picture's file, or its bytes."""
         return self._read(int(self._rows[index]))
 
     @staticmethod
@@ -83,9 +100,9 @@ class Pictures:
         """All pictures of `parts`, one part after the other."""
         starts = np.cumsum([0, *(len(part) for part in parts)])
 
-        def read(row: int) -> bytes:
+        def read(row: int) -> bytes | Path:
             part = int(np.searchsorted(starts, row, side="right")) - 1
-            return parts[part].read_bytes(row - int(starts[part]))
+            return parts[part].source(row - int(starts[part]))
 
         boxes = [box for part in parts for box in part.boxes]
         if boxes and len(boxes) != starts[-1]:
@@ -105,14 +122,8 @@ def decode(data: bytes, where: str) -> Image.Image:
     Raises:
       JaxalignError: `where` cannot be read as a picture, and why.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            return picture
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = "it is empty" if not data else reason.split(" <_io")[0]
-        raise JaxalignError(f"{where} cannot be read as a picture: {reason}") from error
+    with opened_image(data, where) as picture:
+        return picture
 
 
 def crop(picture: Image.Image, box: Box) -> Image.Image:

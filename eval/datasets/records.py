@@ -49,6 +49,8 @@ class DatasetRecord:
       train, test: splits of the classification protocol.
       classified: which of `tasks` it classifies; by default the first.
       distractors: data set whose pictures may be added to the gallery.
+      reference_splits: what the papers' published code takes where it departs from the protocol: its `query`,
+        and the `captions` of text retrieval.
       template: one prompt for a class name, as CoOp uses it.
       printed: its name in the papers' tables.
       tfds: a data set of the TFDS catalogue, `name:version`, whose prepared copy can stand in for the
@@ -78,6 +80,7 @@ class DatasetRecord:
     test: str = ""
     classified: str = ""
     distractors: str = ""
+    reference_splits: Mapping[str, str] = field(default_factory=dict)
     template: str = DEFAULT_TEMPLATE
     printed: str = ""
     tfds: str = ""

@@ -1,81 +1,62 @@
-"""Read plain data out of a pickle without running what it asks for.
+"""Plain data out of a pickle, of which nothing is run.
 
-A pickle is a program, and `pickle.load` runs it. The ground truth of revisited Oxford and Paris is published
-as one; all it needs are lists, dictionaries, strings, numbers and NumPy arrays of numbers. Anything else is
-refused.
+The ground truth of revisited Oxford and Paris is published as a pickle; all it needs are lists, dictionaries,
+strings, numbers and NumPy arrays of numbers. Anything else is refused.
 """
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxalign.errors import JaxalignError
+from jaxalign.inert_pickle import LIMIT, unpickle
+from jaxalign.local_files import read_limited
+from jaxalign.pickle_records import Called, Named, Pairs
+from jaxalign.pickled_arrays import as_array, as_bytes
 
-
-def _dtype(spec: Any, *_: Any) -> np.dtype:
-    """A dtype of numbers: an array of objects could hold anything."""
-    dtype = np.dtype(spec)
-    if dtype.kind not in "biuf":
-        raise pickle.UnpicklingError(f"arrays of {dtype}")
-    return dtype
-
-
-def _empty_array(_: type, shape: tuple[int, ...], *__: Any) -> np.ndarray:
-    return np.empty(shape, np.int8)  # `__setstate__` then gives it shape, dtype and content
-
-
-def _scalar(dtype: np.dtype, data: bytes | str) -> Any:
-    return np.frombuffer(_bytes(data), dtype)[0]
-
-
-def _from_buffer(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Any, *_: Any) -> np.ndarray:
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _bytes(text: bytes | str, *_: Any) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("latin-1")  # how Python 2's bytes are pickled
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "dtype"): _dtype,
-    ("numpy", "ndarray"): np.ndarray,
-    ("_codecs", "encode"): _bytes,
-    **{
-        (f"numpy.{core}.multiarray", name): function
-        for core in ("core", "_core")
-        for name, function in (("_reconstruct", _empty_array), ("scalar", _scalar))
-    },
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name}") from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("data of other files")
+_DEEPEST = 20  # lists in lists
+_MOST = 10_000_000  # values; what holds another thing often has more of them than bytes
 
 
 def read_plain_pickle(file: Path) -> Any:
-    """The lists, dictionaries, strings, numbers and arrays of numbers in a pickle.
+    """The lists, dictionaries with strings as keys, strings, numbers and arrays of numbers in a pickle.
 
     Raises:
       JaxalignError: the file is damaged, or asks for anything else; none of it has been run.
     """
+    content = read_limited(file, LIMIT)
     try:
-        return _Unpickler(io.BytesIO(file.read_bytes())).load()
-    except pickle.UnpicklingError as error:
+        return _Plain().read(unpickle(io.BytesIO(content), len(content)).value, 0)
+    except JaxalignError as error:
         raise JaxalignError(
-            f"{file} is refused: a pickle of plain data was expected, this one is damaged or asks for "
-            f"{error}; get it"
-            " from its authors again"
+            f"{file} is refused: {error}; expected lists, names and numbers alone: get it again"
         ) from error
-    except (EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError, MemoryError) as error:
-        raise JaxalignError(f"{file} is damaged ({type(error).__name__}); get it again") from error
+
+
+class _Plain:
+    """Reads records into what they stand for, and counts the values: one that is held often counts often."""
+
+    def __init__(self):
+        self.left = _MOST
+
+    def read(self, value: Any, depth: int) -> Any:
+        self.left -= len(value) if isinstance(value, list | tuple) else 1
+        if self.left < 0 or depth > _DEEPEST:
+            raise JaxalignError("its lists hold each other, or have too many values")
+        if type(value) is Pairs:
+            if not all(type(key) is str for key in value[::2]):
+                raise JaxalignError("it has a dictionary whose keys are no strings")
+            return {key: self.read(inner, depth + 1) for key, inner in value.by_name().items()}
+        if type(value) in (list, tuple):
+            return [self.read(inner, depth + 1) for inner in value]
+        if value is None or type(value) in (bool, int, float, str, bytes):
+            return value
+        if (content := as_bytes(value)) is not None:
+            self.left -= len(content)
+            return content
+        array = as_array(value)
+        if array is None:
+            asked = value.name if isinstance(value, Called | Named) else "data of other files"
+            raise JaxalignError(f"it asks for {asked}")
+        self.left -= array.size
+        return array if array.ndim else array.item()

@@ -56,12 +56,13 @@ def run(
     with staged_folder(out) as stage:
         with stages.stage("load", "Loading the models"):
             loaded = [ja.load(model) for model in models]
+            _check_titles(loaded)
         data = load_data(data_dir, settings.training_names, seed, stages)
         shared = stages.seconds
         entries, arrays = [], {}
         for model in loaded:
             stages.seconds = dict(shared)
-            results, arrays[model.name] = evaluate(model, data, settings, seed, stages)
+            results, arrays[model.title] = evaluate(model, data, settings, seed, stages)
             entries.append(results | _provenance(seed) | {"seconds": stages.seconds})
         for entry in entries:
             entry["seconds"]["total"] = stages.total
@@ -74,6 +75,14 @@ def run(
         (stage / "metrics.json").write_text(text + "\n", encoding="utf-8")
     print_results(results, out, stages.total)
     return results
+
+
+def _check_titles(models: Sequence[ja.DualEncoder]) -> None:
+    """Raises JaxalignError for two of one title, whose results would be taken for each other's."""
+    titles = [model.title for model in models]
+    twice = [title for title in dict.fromkeys(titles) if titles.count(title) > 1]
+    if twice:
+        raise JaxalignError(f"two models are {twice[0]}; expected each once")
 
 
 def _provenance(seed: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def evaluate(
             for name in ("image-image", "isoclip")
         }
         results = {
-            "model": model.name,
+            "model": model.title,
             "dataset": SCENES,
             "image_retrieval": {method: m.entry for method, m in measured.items()},
             "text_retrieval": texts,

@@ -1,5 +1,6 @@
 """A gallery as a FAISS index: exact, or one that gives up some recall for speed and memory."""
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_files
 
 from .gallery import Gallery
 from .numpy_files import describe, write_facts, write_ids
-from .replacing import replaced_files
 
 EXACT = "Flat"
 _PER_CENTROID = 256  # training vectors: FAISS's own k-means takes no more than that
 _CENTROIDS = 256  # of a product quantiser of 8 bits, which has no list of its own
+# FAISS divides by these without looking; IVF0 loses every vector.
+_ENDS_THE_PROCESS = re.compile(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)")
 
 
 def write_faiss(
@@ -50,7 +53,7 @@ def write_faiss(
         sample = sample_rows(gallery, _training_rows(faiss, index), seed)
         _call(index.train, sample, doing=f"train {factory!r} on {len(sample)} embeddings")
     for block in gallery.blocks():
-        index.add(np.ascontiguousarray(block))
+        _call(index.add, np.ascontiguousarray(block), doing=f"add embeddings to {factory!r}")
         advance(len(block))
     facts = gallery.facts | describe(gallery) | {"index": factory, "metric": "inner product"}
     beside = [file.with_name(file.name + end) for end in (".ids.jsonl", ".json")]
@@ -77,6 +80,8 @@ def build_index(faiss: ModuleType, width: int, factory: str) -> Any:
     if factory == EXACT:
         return faiss.IndexFlatIP(width)
     advice = f"make the index {factory!r} of embeddings {width} wide"
+    if _ENDS_THE_PROCESS.search(factory):
+        raise _refused(advice, "its numbers are 1 or more, and HNSW's 2 or more")
     return _call(faiss.index_factory, width, factory, faiss.METRIC_INNER_PRODUCT, doing=advice)
 
 
@@ -104,9 +109,13 @@ def _call(function: Callable[..., Any], *arguments: Any, doing: str) -> Any:
     """What a function of FAISS returns; its exceptions become one line."""
     try:
         return function(*arguments)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0].rsplit(": ", 1)[-1]
-        raise JaxalignError(
-            f"FAISS cannot {doing} ({reason}); try --faiss-index Flat, which is exact and always fits, or"
-            " one of its factory strings, such as HNSW32 or IVF1024,PQ32"
-        ) from error
+    except (RuntimeError, MemoryError, TypeError) as error:  # TypeError: a string that is no text
+        reason = str(error).splitlines()[0].rsplit(": ", 1)[-1].rstrip(".")
+        raise _refused(doing, reason) from error
+
+
+def _refused(doing: str, reason: str) -> JaxalignError:
+    return JaxalignError(
+        f"FAISS cannot {doing} ({reason}); try --faiss-index Flat, which is exact and always fits, or one of"
+        " its factory strings, such as HNSW32 or IVF1024,PQ32"
+    )

@@ -130,7 +130,13 @@ def open_gallery(
                 threads=threads,
                 progress=advance,
             )
-    about = {"model": model.name, "weights": store.key.weights, **facts, "modality": modality}
+    about = {
+        "model": model.name,
+        "source": model.spec.source,
+        "weights": store.key.weights,
+        **facts,
+        "modality": modality,
+    }
     gallery = Gallery(store, _fit(workspace, model, chosen, store), about | chosen.to_json())
     if not gallery.shape[0]:
         raise JaxalignError(

@@ -16,13 +16,16 @@ import numpy as np
 from eval.datasets import Examples
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.image_files import check_depth
+from jaxalign.resampling import resize_part
 
-from .embed import BATCH, THREADS, Unreadable, check_depth, embed_images
+from .embed import BATCH, THREADS, Unreadable, embed_images, open_picture
 from .key import make_key
 from .obtain import default_store
 from .store import Features, FeatureStore
 
 SCALE, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)
+SCALES = {"imagenet": (0.08, 1.0)}  # for which the published codes have a data loader of its own
 _TRIES = 10
 
 
@@ -37,6 +40,7 @@ class Augmented:
     examples: Examples
     size: int
     seed: int
+    scale: tuple[float, float] = SCALE
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -44,27 +48,29 @@ class Augmented:
     def __getitem__(self, index: int, /) -> Any:
         from PIL import Image
 
-        picture = self.examples.images[index]
-        check_depth(picture)  # converted to RGB it would look like any other
-        if isinstance(picture, np.ndarray):
-            picture = Image.fromarray(picture)
         name = hashlib.sha256(f"{self.seed} {self.examples.ids[index]}".encode()).digest()
-        return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)))
+        with open_picture(self.examples.images, index) as picture:
+            if isinstance(picture, np.ndarray):
+                picture = Image.fromarray(picture)
+            check_depth(picture, self.examples.ids[index])  # converted to RGB it would look like any other
+            return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)), self.scale)
 
 
-def augment(picture: Any, size: int, rng: np.random.Generator) -> Any:
-    """A crop of 50 to 100 % of the area, sides 3:4 to 4:3, resized bicubically; half of them flipped."""
+def augment(picture: Any, size: int, rng: np.random.Generator, scale: tuple[float, float] = SCALE) -> Any:
+    """A crop of some share of the area, sides 3:4 to 4:3, resized bicubically; half of them flipped."""
     from PIL import Image
 
-    box = random_box(picture.width, picture.height, rng)
-    cropped = picture.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+    box = random_box(picture.width, picture.height, rng, scale)
+    cropped = resize_part(picture.crop(box), (size, size), (0, 0, size, size), "bicubic")
     return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cropped
 
 
-def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+def random_box(
+    width: int, height: int, rng: np.random.Generator, scale: tuple[float, float] = SCALE
+) -> tuple[int, int, int, int]:
     """Left, top, right and bottom; the largest centred box of an allowed shape where ten tries do not fit."""
     for _ in range(_TRIES):
-        area = width * height * rng.uniform(SCALE[0], SCALE[1])
+        area = width * height * rng.uniform(*scale)
         ratio = np.exp(rng.uniform(np.log(RATIO[0]), np.log(RATIO[1])))
         w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < w <= width and 0 < h <= height:
@@ -91,7 +97,8 @@ def subset_features(
 
     Args:
       rows: int `[m]`, positions in `examples`.
-      augmentation: seed of the random crops and flips; None for the model's own preprocessing.
+      augmentation: seed of the random crops and flips; None for the model's own preprocessing. Crops are of
+        50 to 100 % of a picture's area, of ImageNet 8 to 100 %.
       unreadable: as for `image_features`.
 
     Raises:
@@ -102,9 +109,10 @@ def subset_features(
     chosen = examples.select(rows)
     digest = hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
     options: dict[str, Any] = {"rows": digest}
+    scale = SCALES.get(examples.dataset, SCALE)
     if augmentation is not None:
         options["augmentation"] = {
-            "crop": [*SCALE, *RATIO, "bicubic"],
+            "crop": [*scale, *RATIO, "bicubic"],
             "flip": 0.5,
             "seed": augmentation,
         }
@@ -115,7 +123,7 @@ def subset_features(
     pictures: Any = chosen.images
     if augmentation is not None:
         size = model.config.image.image_size
-        pictures = Augmented(chosen, size, augmentation)
+        pictures = Augmented(chosen, size, augmentation, scale)
         model = replace(model, spec=replace(model.spec, resize_size=None))  # the crop has its size already
     embed_images(
         model,

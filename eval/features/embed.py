@@ -5,11 +5,10 @@ depend on interruptions, to the bit. It is divided over all devices of the proce
 computes chunks of its own, and needs no other for them.
 """
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -18,7 +17,8 @@ import numpy as np
 
 from eval.distributed import as_first, own_share, wait_for_all
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.errors import JaxalignError, printable, unknown_name
+from jaxalign.image_files import quiet_pillow
 from jaxalign.sharding import AXIS, data_mesh, divide_rows, shard_parameters
 
 from .store import FeatureStore
@@ -31,7 +31,10 @@ Unreadable = Literal["fail", "leave out"]
 
 
 class Pictures(Protocol):
-    """Pictures that are read when asked for, each as `ImageProcessor` takes it."""
+    """Pictures that are read when asked for, each as `ImageProcessor` takes it.
+
+    Those that have a method `opened` (`eval.datasets.pictures.Pictures`) keep within its bound of memory.
+    """
 
     def __getitem__(self, index: int, /) -> Any: ...
 
@@ -69,8 +72,8 @@ def embed_images(
       pictures: in the order of the store's ids.
       names: what messages call them; by default the ids.
       unreadable: `fail` stops at a picture that cannot be read, also at one that an earlier run left out;
-        `leave out` stores a row of NaN for it. Grey pictures of more than 8 bits count as unreadable: Pillow,
-        and with it the original preprocessing, would make most of their values white.
+        `leave out` stores a row of NaN for it. Which ones, `jaxalign.image_files` says; one that this machine
+        lacks the memory for always stops.
       batch_size: pictures that pass through the tower together, on each device.
       threads: that read, decode and resize.
       advance: is told how many examples are done, those of earlier runs first.
@@ -86,14 +89,13 @@ def embed_images(
 
     def prepare(row: int) -> np.ndarray | None:
         try:
-            picture = pictures[row]
-            check_depth(picture)
-            return processor([picture])[0]
+            with open_picture(pictures, row) as picture:
+                return processor([picture])[0]
         except JaxalignError as error:
-            if unreadable == "leave out":
+            if unreadable == "leave out" and not isinstance(error.__cause__, MemoryError):
                 return None
             reason = str(error).removeprefix("image 0").lstrip(" :")
-            name = (store.ids if names is None else names)[row]
+            name = printable((store.ids if names is None else names)[row])
             named = reason if reason.startswith(name) else f"{name}: {reason}"
             raise JaxalignError(
                 f"{named}; repair it, or leave such pictures out (--unreadable leave-out)"
@@ -104,20 +106,15 @@ def embed_images(
     # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
     forward = lambda params, pixels: model.apply_image(params, pixels, projected=False)
     missing = lambda among: store.missing(left_out=unreadable == "fail", among=among)
-    with warnings.catch_warnings():  # of Pillow, for pictures of 90 to 180 megapixels; it refuses larger ones
-        warnings.filterwarnings("ignore", "Image size", RuntimeWarning)
+    with quiet_pillow:
         tower = Tower(forward, model.params, "img")
         return _fill(store, missing, prepare, empty, tower, batch_size, threads, advance)
 
 
-def check_depth(picture: Any) -> None:
-    """Raise JaxalignError for a picture whose grey values do not fit into 8 bits."""
-    mode = getattr(picture, "mode", "")
-    if mode in ("I", "F") or mode.startswith("I;"):
-        raise JaxalignError(
-            f"it is grey with more than 8 bits (mode {mode}), most of which would become white; save it with"
-            " 8 bits"
-        )
+def open_picture(pictures: Pictures, row: int) -> AbstractContextManager[Any]:
+    """One of the pictures, which may be dropped when the block ends."""
+    opened = getattr(pictures, "opened", None)
+    return nullcontext(pictures[row]) if opened is None else opened(row)
 
 
 def embed_texts(

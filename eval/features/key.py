@@ -82,7 +82,7 @@ def make_key(
     Features before the projectors are those of the paper's layout, and shared with it, where `spec.layout`
     changes the projectors alone.
     """
-    spec, paper = model.spec, dataclasses.replace(model.spec, layout="paper")
+    spec, paper = model.spec, model.spec.with_layout("paper")
     same = modality == "text" or pre_projection_name(spec) == pre_projection_name(paper)
     is_pre = further.get("stage", "pre") == "pre"
     if same and is_pre:

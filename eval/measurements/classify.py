@@ -11,7 +11,9 @@ import numpy as np
 from eval.datasets.matching import own_positions
 from eval.protocols import Result, own
 from eval.protocols.classification import nearest_class_mean
+from eval.protocols.draws import OURS
 from eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
+from eval.protocols.grids import DEFAULT, find_grid
 from eval.protocols.heads import image_embeddings
 from eval.protocols.methods import Method, MethodOptions, find_method
 from eval.protocols.zero_shot import text_weights, zero_shot
@@ -21,6 +23,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .labelled import LabelledPair
+from .published import PROTOCOLS, REFERENCE
 from .readable import naming_left_out
 from .retrieve import Fitting
 from .workspace import Workspace, model_settings
@@ -41,9 +44,13 @@ class Classifying:
       few_shot: of all few-shot classifiers; its `classifier` and `normalize` are set for each of them.
       augmentation: seed of random crops and flips of the training pictures; None for the test preprocessing.
       tune: whether hyper-parameters are searched on the split `val`.
-      protocol: "paper"; or "reference": what PCA<- has projected is not scaled to length one again, and its
-        directions are those of ImageNet's names in the data set's template, as in the published few-shot
-        code.
+      grid: which of their values, as for `find_grid`.
+      protocol: "paper"; or "reference" for the published few-shot code: PCA<- keeps the directions of
+        ImageNet's names in CLIP's seven templates and what it has projected is not scaled to length one
+        again, Tip-X is its own `reference`, and ImageNet, which has no split `val`, is tuned on the pictures
+        that are classified.
+      unit: whether embeddings are scaled to length one before anything else; the published code has not done
+        so with those that it takes over from retrieval.
     """
 
     classifiers: tuple[str, ...] = (ZERO_SHOT, NCM)
@@ -53,14 +60,20 @@ class Classifying:
     few_shot: FewShotSettings = field(default_factory=FewShotSettings)
     augmentation: int | None = None
     tune: bool = False
+    grid: str = DEFAULT
     protocol: str = "paper"
+    unit: bool = True
 
     def __post_init__(self):
         for name in self.classifiers:
             if name not in CLASSIFIERS:
                 raise unknown_name("classifier", name, CLASSIFIERS)
-        if self.protocol not in ("paper", "reference"):
-            raise unknown_name("protocol", self.protocol, ("paper", "reference"))
+        if self.protocol not in PROTOCOLS:
+            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+        if self.tune and not self.few_shot.with_text:
+            raise JaxalignError("tuning weighs pictures against class names; expected with_text")
+        if self.grid != DEFAULT and not self.tune:
+            raise JaxalignError(f"the grid {self.grid} is for tuning; expected tune, too")
         inverting = [name for name in self.methods if name in ("oti", "ovi")]
         if inverting:
             raise JaxalignError(f"{inverting[0]} inverts queries; expected a method that embeds pictures")
@@ -74,9 +87,13 @@ def measure_classification(
     Raises:
       JaxalignError: before any picture is embedded, for an unknown name or a bad option.
     """
-    methods = [_find(name, model, pair, classifying) for name in dict.fromkeys(classifying.methods)]
+    methods = [_find(name, model, classifying) for name in dict.fromkeys(classifying.methods)]
     if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
         model.require_text()
+    if classifying.tune:
+        tuned_on(pair, classifying)
+        for name in set(classifying.classifiers) & set(FITTERS):
+            find_grid(classifying.grid, name, pair.record.name)
     _check_training(pair, classifying)
     facts = model_settings(model) | pair.settings
     classes = Classes(workspace, model, pair, classifying)
@@ -91,9 +108,7 @@ def measure_classification(
             if classifier == NCM:
                 runs.append(workspace.measure("classification", settings, lambda m=method: classes.ncm(m)))
                 continue
-            chosen = replace(
-                classifying.few_shot, classifier=classifier, normalize=not classes.is_left_unscaled(method)
-            )
+            chosen = classes.settings_of(classifier, method)
             settings |= classes.few_shot_settings(chosen)
             compute = lambda m=method, c=chosen: classes.few_shot(m, c)
             runs.append(workspace.measure("few-shot", settings, compute))
@@ -130,6 +145,7 @@ class Classes:
         drawn = pair.draw(choose, classifying.augmentation)
         test, test_labels = pair.test_pre_and_labels
         held_out = self.held_out if classifying.tune else None
+        grid = find_grid(classifying.grid, settings.classifier, pair.record.name)
         weights, bank = None, None
         if settings.with_text:
             weights = text_weights(pair.prompts(classifying.templates))
@@ -154,6 +170,7 @@ class Classes:
                 text_weights=weights,
                 text_bank=bank,
                 validation=validation,
+                grid=grid,
                 mesh=self.mesh,
                 progress=advance,
             )
@@ -176,7 +193,13 @@ class Classes:
             "options": dict(settings.options),
         }
         if classifying.tune:
+            grid = find_grid(classifying.grid, settings.classifier, self.pair.record.name)
+            found |= {"grid": grid.name, "tuned_on": tuned_on(self.pair, classifying)}
             found["val_version"] = self.held_out.test.state
+        if settings.draws != OURS:
+            found["draws"] = settings.draws
+        if not classifying.unit:
+            found["unit"] = False
         if settings.with_text:
             found |= self.pair.text_settings(classifying.templates)
         if settings.classifier == "coder" and "ensemble" in self.pair.record.templates:
@@ -196,13 +219,22 @@ class Classes:
         )
         return replace(result, metrics=metrics, notes=[*result.notes, note])
 
+    def settings_of(self, classifier: str, method: Method) -> FewShotSettings:
+        """Those of the few-shot classifier, with what the protocol changes."""
+        few_shot, reference = self.classifying.few_shot, self.classifying.protocol == REFERENCE
+        options = dict(few_shot.options)
+        if reference and classifier == "tip-x":
+            options["protocol"] = REFERENCE
+        scaled = self.classifying.unit and not self.is_left_unscaled(method)
+        return replace(few_shot, classifier=classifier, normalize=scaled, options=options)
+
     def is_left_unscaled(self, method: Method) -> bool:
         """Whether what `method` projects stays as long as it then is."""
-        return self.classifying.protocol == "reference" and method.rank is not None
+        return self.classifying.protocol == REFERENCE and method.rank is not None
 
     def _embed(self, method: Method, pre: np.ndarray) -> jax.Array:
         embedded = self.fitting.embed(method)(pre)
-        if not self.is_left_unscaled(method):
+        if not self.is_left_unscaled(method) or not self.classifying.unit:
             return embedded
         # Projection is linear: what it makes of unit vectors, without projecting twice.
         plain = image_embeddings(self.model, pre)
@@ -212,13 +244,11 @@ class Classes:
     @cached_property
     def held_out(self) -> LabelledPair:
         """The pictures that hyper-parameters are chosen on, as the test pictures of a pair."""
-        pair = self.pair
-        if "val" not in pair.record.splits:
-            raise JaxalignError(
-                f"{pair.record.name} has no validation split to choose hyper-parameters on; leave out --tune"
-            )
+        pair, split = self.pair, tuned_on(self.pair, self.classifying)
+        if split == pair.test_split:
+            return pair
         found = LabelledPair(
-            self.fitting.workspace, self.model, pair.dataset, pair.task, pair.train_split, "val"
+            self.fitting.workspace, self.model, pair.dataset, pair.task, pair.train_split, split
         )
         if found.names != pair.names:
             raise JaxalignError(f"{found.test.origin} has other classes than {pair.test.origin}")
@@ -233,11 +263,26 @@ class Classes:
         return found
 
 
-def _find(name: str, model: DualEncoder, pair: LabelledPair, classifying: Classifying) -> Method:
-    method = find_method(name, model, "image", classifying.options)
-    if classifying.protocol == "reference" and method.rank is not None:
-        return replace(method, subspace="paper", texts=pair.subspace_texts())
-    return method
+def tuned_on(pair: LabelledPair, classifying: Classifying) -> str:
+    """The split whose pictures hyper-parameters are chosen on.
+
+    Raises JaxalignError where the data set has no `val` that is neither learned from nor classified; the
+    published codes take what is classified of ImageNet.
+    """
+    if "val" in pair.record.splits and "val" not in (pair.train_split, pair.test_split):
+        return "val"
+    if classifying.protocol == REFERENCE and pair.record.name == "imagenet":
+        return pair.test_split
+    raise JaxalignError(
+        f"{pair.record.name} has no validation split to choose hyper-parameters on; leave out --tune"
+    )
+
+
+def _find(name: str, model: DualEncoder, classifying: Classifying) -> Method:
+    options = classifying.options
+    if classifying.protocol == REFERENCE:
+        options = replace(options, subspace="few-shot")
+    return find_method(name, model, "image", options)
 
 
 def _check_training(pair: LabelledPair, classifying: Classifying) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import jaxalign as ja
 from eval.datasets import Examples, fill_template
 from eval.datasets.matching import common_labels, own_positions
 from eval.distributed import as_first
@@ -204,10 +203,6 @@ class LabelledPair:
         if templates not in known:
             raise unknown_name(f"templates of {self.record.name}", templates, known)
         return [fill_template(t, name) for name in self.names for t in known[templates]]
-
-    def subspace_texts(self) -> tuple[str, ...]:
-        """ImageNet's class names in the data set's own template, for few-shot PCA<-."""
-        return tuple(fill_template(self.record.template, name) for name in ja.class_names("imagenet"))
 
     def _is_stored(self) -> bool:
         examples = self.train

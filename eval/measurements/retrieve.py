@@ -20,6 +20,7 @@ from jaxalign.errors import JaxalignError
 
 from .inversions import Inverted, invert_queries
 from .pairs import CaptionPair, ImagePair
+from .published import REFERENCE
 from .workspace import Workspace, model_settings
 
 
@@ -31,7 +32,8 @@ class Retrieving:
       methods: names; by default all but inversions.
       options: of the methods.
       tasks: labellings; by default the data set's first one.
-      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`).
+      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`, and for
+        captions `ja.text_retrieval_metrics`); `published` has the splits that it takes.
       text_image: whether class names find their pictures, too (appendix H).
     """
 
@@ -94,6 +96,11 @@ def measure_image_retrieval(
         raise JaxalignError(
             f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
             " pictures (--text-image), or captions (`jaxalign text-retrieve`)"
+        )
+    if pair.has_captions_alone and retrieving.protocol == REFERENCE:
+        raise JaxalignError(
+            "captions that find pictures have no reference protocol: the published code does what the paper"
+            " says; leave out --protocol"
         )
     for method in methods if not pair.has_captions_alone else ():
         embedded: list[tuple[Any, Any, Inverted | None]] = []  # empty as long as all of its runs are found

@@ -12,7 +12,7 @@ from .workspace import Workspace, model_settings
 
 def band_to_show(model: DualEncoder, band: tuple[int, int] | None) -> tuple[int, int]:
     """`band`, or the one printed for the model, or the one chosen from its spectrum."""
-    printed = band or model.spec.band
+    printed = band or model.spec.band or None
     name = "isoclip" if printed else "isoclip-auto"
     return find_method(name, model, "image", MethodOptions(band=printed)).band or (0, 0)
 

@@ -53,10 +53,17 @@ class Workspace:
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
     said: set[str] = dataclasses.field(default_factory=set)
 
-    def load_model(self, name: str | os.PathLike, layout: str = "paper") -> DualEncoder:
-        """The model, with the projectors of `layout`."""
+    def load_model(
+        self,
+        name_or_path: str | os.PathLike,
+        layout: str = "paper",
+        *,
+        spec: str | None = None,
+        name: str | None = None,
+    ) -> DualEncoder:
+        """The model, with the projectors of `layout`; `spec` and `name` as for `jaxalign.load`."""
         with self.stages.timed("load"):
-            model = ja.load(name)
+            model = ja.load(name_or_path, spec=spec, name=name)
         return model if layout == "paper" else model.with_layout(layout)
 
     def find_dataset(self, name: str) -> DatasetRecord:
@@ -133,6 +140,7 @@ def model_settings(model: DualEncoder) -> dict[str, Any]:
     """What of a model determines a result: weights, all facts, tokenizer, and how it computes."""
     found = {
         "model": model.name,
+        "source": model.spec.source,
         "weights": feature_key.weights_digest(model.params)[:16],
         "spec": feature_key.spec_digest(model),
         "layout": model.spec.layout,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,9 +15,9 @@ import jaxalign as ja
 from jaxalign.classifiers import check_class_labels
 from jaxalign.errors import JaxalignError, unknown_name
 
+from .draws import DRAWS, OURS, SEEDS, SHOTS, draw_examples
+from .grids import DEFAULT, Grid, find_grid
 from .result import Result
-
-SHOTS, SEEDS = (1, 2, 4, 8, 16), (1, 2, 3)
 
 FITTERS: Mapping[str, Callable[..., ja.Classifier]] = {
     "prototype": ja.prototype_classifier,
@@ -29,24 +30,6 @@ FITTERS: Mapping[str, Callable[..., ja.Classifier]] = {
 NEED_TEXT = ("tip-x", "ape", "coder")
 _NORMALIZING = ("prototype", "lda")  # the others always compare directions
 
-# What the published codes search on validation pictures; `ape` and `coder` are coarser here.
-GRIDS: Mapping[str, Mapping[str, np.ndarray]] = {
-    "prototype": {"alpha": np.linspace(0, 1, 21)},
-    "lda": {"alpha": np.linspace(0, 1, 21)},
-    "tip-adapter": {"alpha": np.linspace(0.1, 3, 20), "beta": np.linspace(0.1, 7, 20)},
-    "tip-x": {
-        "alpha": np.linspace(0.1, 5, 8),
-        "beta": np.linspace(0.1, 12, 8),
-        "gamma": np.linspace(0.1, 30, 10),
-    },
-    "ape": {
-        "alpha": np.linspace(0.1, 3, 10),
-        "beta": np.linspace(1, 12, 10),
-        "gamma": np.linspace(0, 1.5, 4),
-    },
-    "coder": {"alpha": np.linspace(0.1, 5, 12), "beta": np.linspace(1, 200, 16)},
-}
-
 
 @dataclass(frozen=True)
 class FewShotSettings:
@@ -57,9 +40,9 @@ class FewShotSettings:
       with_text: whether the class names take part; otherwise only pictures do.
       shots, seeds: examples of each class, and of the draws that are averaged.
       normalize: whether features are scaled to length one; False for features that were projected after they
-        had
-        been, as the published code leaves them.
+        had been, as the published code leaves them.
       options: of the classifier, such as `alpha`.
+      draws: "ours" or "published", as in `draw_examples`.
     """
 
     classifier: str = "prototype"
@@ -67,13 +50,16 @@ class FewShotSettings:
     shots: tuple[int, ...] = SHOTS
     seeds: tuple[int, ...] = SEEDS
     normalize: bool = True
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    draws: str = OURS
 
     def __post_init__(self):
         if self.classifier not in FITTERS:
             raise unknown_name("few-shot classifier", self.classifier, FITTERS)
         if self.classifier in NEED_TEXT and not self.with_text:
             raise JaxalignError(f"{self.classifier} compares pictures by class names; expected with_text")
+        if self.draws not in DRAWS:
+            raise unknown_name("draws", self.draws, DRAWS)
         for name, values in (("shots", self.shots), ("seeds", self.seeds)):
             if not values or len(set(values)) < len(values) or min(values) < (name == "shots"):
                 raise JaxalignError(f"{name} are {values}; expected one or more different counts")
@@ -93,9 +79,9 @@ class Pool:
     features: ArrayLike
     rows: np.ndarray | None = None
 
-    def draw(self, shots: int, seed: int, num_classes: int) -> jax.Array:
-        """Features `[c * shots, d]`, class by class, of the examples that `ja.sample_shots` draws."""
-        drawn = ja.sample_shots(self.labels, shots, seed=seed, num_classes=num_classes)
+    def draw(self, shots: int, seed: int, num_classes: int, draws: str = OURS) -> jax.Array:
+        """Features `[c * shots, d]`, class by class, of the examples that `draw_examples` gives."""
+        drawn = draw_examples(self.labels, shots, seed, num_classes, draws)
         if self.rows is not None:
             at = np.minimum(np.searchsorted(self.rows, drawn), len(self.rows) - 1)
             if (self.rows[at] != drawn).any():
@@ -111,13 +97,15 @@ def drawn_rows(labels: ArrayLike, num_classes: int, settings: FewShotSettings) -
     """Positions, ascending, of all examples that an experiment draws: only they need features.
 
     Raises:
-      JaxalignError: as `ja.sample_shots`.
+      JaxalignError: as `draw_examples`.
     """
-    draws = [
-        ja.sample_shots(labels, max(settings.shots), seed=seed, num_classes=num_classes)
+    nested = settings.draws == OURS
+    drawn = [
+        draw_examples(labels, shots, seed, num_classes, settings.draws)
+        for shots in ((max(settings.shots),) if nested else settings.shots)
         for seed in settings.seeds
     ]
-    return np.unique(np.concatenate(draws))
+    return np.unique(np.concatenate(drawn))
 
 
 def few_shot(
@@ -130,6 +118,7 @@ def few_shot(
     text_weights: ArrayLike | None = None,
     text_bank: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
+    grid: Grid | None = None,
     mesh: Mesh | None = None,
     progress: Callable[[int], Any] = lambda count: None,
 ) -> Result:
@@ -140,9 +129,9 @@ def few_shot(
       test_features, test_labels: `[t, d]` and int `[t]`.
       text_weights: class-name embeddings `[c, d]`, with `settings.with_text`.
       text_bank: texts `[b, d]` of `coder`; by default the class names.
-      validation: features `[v, d]` and labels `[v]` on which the hyper-parameters in `GRIDS` are chosen, for
-        each
-        draw; by default they are the classifier's own.
+      validation: features `[v, d]` and labels `[v]` on which hyper-parameters are chosen, for each draw; by
+        default they are the classifier's own.
+      grid: the values that are tried, of `find_grid`; by default ours.
       mesh: devices that test and validation features are divided over; all fit every classifier.
       progress: called with 1 after each draw.
 
@@ -157,16 +146,17 @@ def few_shot(
     check_class_labels(pool.labels, len(pool.labels), num_classes)
     check_class_labels(test_labels, len(np.asarray(test_features)), num_classes, all_occur=False)
     fit = _fitter(settings, num_classes, text_weights, text_bank)
+    grid = grid or find_grid(DEFAULT, settings.classifier)
     test = jnp.asarray(test_features, jnp.float32)
     accuracy = np.zeros((len(settings.shots), len(settings.seeds)))
     chosen: dict[str, list[dict[str, float]]] = {}
     for i, shots in enumerate(settings.shots):
         labels = jnp.asarray(np.repeat(np.arange(num_classes, dtype=np.int32), shots))
         for j, seed in enumerate(settings.seeds):
-            support = pool.draw(shots, seed, num_classes)
+            support = pool.draw(shots, seed, num_classes, settings.draws)
             classifier = fit(support, labels)
             if validation is not None:
-                classifier, best = _tune(classifier, settings.classifier, validation, mesh)
+                classifier, best = _tune(classifier, grid, validation, mesh)
                 chosen.setdefault(str(shots), []).append(best)
             if mesh is None:
                 predicted = np.asarray(_predict(classifier, test))
@@ -222,11 +212,12 @@ def _predict(classifier: ja.Classifier, features: jax.Array) -> jax.Array:
 
 
 def _tune(
-    classifier: ja.Classifier, name: str, validation: Sequence[ArrayLike], mesh: Mesh | None
+    classifier: ja.Classifier, grid: Grid, validation: Sequence[ArrayLike], mesh: Mesh | None
 ) -> tuple[ja.Classifier, dict[str, float]]:
-    features, labels = validation
-    axes: Any = GRIDS[name]
-    found = ja.search_hyperparameters(classifier, features, labels, mesh=mesh, **axes)
+    search = partial(ja.search_hyperparameters, classifier, *validation, ties=grid.ties, mesh=mesh)
+    found = search(**grid.axes)
+    for _ in range(grid.rounds - 1):
+        found = search(**grid.around(found.best))
     return found.classifier, found.best
 
 

@@ -44,11 +44,30 @@ METHODS: dict[str, dict[str, str]] = {
 BASELINES: dict[str, str] = {"image": "image-image", "text": "text-text"}
 _INVERTING = ("oti", "ovi")
 
-# Texts and options of PCA<- (`principal_subspace` says where each is from): prompt, centred, normalised.
-SUBSPACES: dict[str, tuple[str, bool, bool]] = {
-    "paper": ("a photo of {}", True, False),
-    "code": ("{}", True, False),
-    "readme": ("{}", False, True),
+
+@dataclasses.dataclass(frozen=True)
+class SubspaceVariant:
+    """Which texts PCA<- embeds, and how it decomposes them; `principal_subspace` says where each is from.
+
+    Attributes:
+      names: class names of `ja.class_names`, unless others are given.
+      templates: prompts, each with one `{}`; where there are several, a name is their ensemble
+        (`ja.ensemble_text_weights`).
+      center, normalize: as in `ja.principal_subspace`.
+    """
+
+    names: str = "imagenet"
+    templates: tuple[str, ...] = ("a photo of {}",)
+    center: bool = True
+    normalize: bool = False
+
+
+_TORCHHUB = SubspaceVariant("imagenet-torchhub", ("{}",))
+SUBSPACES: dict[str, SubspaceVariant] = {
+    "paper": SubspaceVariant(),
+    "code": _TORCHHUB,
+    "readme": dataclasses.replace(_TORCHHUB, center=False, normalize=True),
+    "few-shot": SubspaceVariant(templates=ja.imagenet_templates("subset")),
 }
 
 
@@ -77,7 +96,7 @@ class MethodOptions:
       band: `(k_top, k_bottom)` of `isoclip`; by default the one that the paper prints for the checkpoint.
       rank: of PCA<-; by default half the embeddings' width.
       subspace: which texts and options PCA<- takes, of `SUBSPACES`.
-      class_names: that PCA<- keeps the directions of; by default CLIP's of ImageNet.
+      class_names: that PCA<- keeps the directions of; by default those of ImageNet that `subspace` has.
       inverting: of `oti` and `ovi`.
     """
 
@@ -94,8 +113,8 @@ class Method:
 
     Attributes:
       band: of `isoclip` and `isoclip-auto`.
-      rank, subspace, texts: of PCA<-: its texts are prompts with class names; no rank is that of
-        `ja.principal_subspace`.
+      rank, subspace, texts: of PCA<-: its texts are prompts with class names, those of a name one after the
+        other; no rank is that of `ja.principal_subspace`.
       inverting: of `oti` and `ovi`, with all its numbers.
     """
 
@@ -207,8 +226,13 @@ def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspac
         raise JaxalignError(
             f"{method.name} got {count} text embeddings; expected those of its {len(method.texts)} texts"
         )
-    _, center, normalize = SUBSPACES[method.subspace or "paper"]
-    return ja.principal_subspace(text_embeddings, method.rank, center=center, normalize=normalize)
+    variant = SUBSPACES[method.subspace or "paper"]
+    if len(variant.templates) > 1:
+        x = jnp.asarray(text_embeddings)
+        text_embeddings = ja.ensemble_text_weights(x.reshape(-1, len(variant.templates), x.shape[-1]))
+    return ja.principal_subspace(
+        text_embeddings, method.rank, center=variant.center, normalize=variant.normalize
+    )
 
 
 def _fit_subspace(
@@ -241,7 +265,7 @@ def _band(name: str, model: DualEncoder, modality: Modality, options: MethodOpti
     if name == "isoclip-auto":
         return ja.select_band(ja.decompose(model.projectors))
     band = options.band or _printed_band(model, modality)
-    if band is None:
+    if not band:
         raise JaxalignError(
             f"the paper prints no {modality} band for {model.name}; pass one (--band K_TOP K_BOTTOM;"
             " `jaxalign sweep` finds one), or use isoclip-auto"
@@ -258,17 +282,17 @@ def _band(name: str, model: DualEncoder, modality: Modality, options: MethodOpti
 def _subspace_texts(model: DualEncoder, options: MethodOptions) -> tuple[tuple[str, ...], int]:
     if options.subspace not in SUBSPACES:
         raise unknown_name("variant of PCA<-", options.subspace, SUBSPACES)
-    template, center, _ = SUBSPACES[options.subspace]
+    variant = SUBSPACES[options.subspace]
     width = model.require_text().projection
-    names = options.class_names or ja.class_names("imagenet")
-    most = min(len(names) - center, width)
+    names = options.class_names or ja.class_names(variant.names)
+    most = min(len(names) - variant.center, width)
     rank = min(width // 2, most) if options.rank is None else options.rank
     if not 1 <= rank <= most:
         raise JaxalignError(
             f"the rank of PCA<- is {rank}; expected 1 to {most} with {len(names)} class names and embeddings"
             f" {width} wide"
         )
-    return tuple(template.replace("{}", name) for name in names), rank
+    return tuple(template.replace("{}", name) for name in names for template in variant.templates), rank
 
 
 def _resolve(inverting: Inverting, name: str, model: DualEncoder) -> Inverting:

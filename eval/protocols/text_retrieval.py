@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
+from jaxalign.retrieval import other_captions
 
 from .image_retrieval import retrieval
 from .result import Result
@@ -64,16 +66,23 @@ def text_retrieval(
     protocol: str = "paper",
     mesh: Mesh | None = None,
 ) -> Result:
-    """The first caption of each picture against all captions, itself left out.
+    """The first caption of each picture against all captions, itself left out; in the published code, against
+    all but the first ones.
 
     Args:
       query: embeddings `[q, d]` of the captions at `captions.queries`: rows of `gallery`, or their
         inversions.
       gallery: embeddings `[n, d]` of all captions.
-      protocol, mesh: as in `retrieval`.
+      protocol: "paper" or "reference", as in `ja.text_retrieval_metrics`.
+      mesh: as in `retrieval`.
 
     Returns:
       As `retrieval`. A picture with one caption is a query without positives.
     """
     labels, first = captions.pictures, captions.queries
-    return retrieval(query, gallery, labels[first], labels, exclude_self=first, protocol=protocol, mesh=mesh)
+    exclude: Any = first
+    if protocol == "reference":
+        others, exclude = other_captions(len(labels), first), False
+        gallery, labels = np.asarray(gallery)[others], labels[others]
+    own = captions.pictures[first]
+    return retrieval(query, gallery, own, labels, exclude_self=exclude, protocol=protocol, mesh=mesh)

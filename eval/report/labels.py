@@ -5,10 +5,12 @@ from typing import Any
 
 from eval.protocols.methods import METHODS
 from eval.runs import Run
+from jaxalign.identity import is_known
 
-MODEL, DATASET = "model", "dataset"
+MODEL, SOURCE, DATASET = "model", "source", "dataset"
 METHOD = ("classifier", "method", "modality")  # a run has some of them, or none
 MODEL_DETAILS = ("weights", "spec", "tokenizer", "layout", "dtype", "precision", "embedding_dtype")
+GRID = "grid"
 DATASET_DETAILS = (
     "version",
     "query",
@@ -71,8 +73,13 @@ def show_name(name: str) -> str:
 
 
 def model_label(runs: Sequence[Run]) -> Label:
-    """The model, with weights and layout where runs of that name differ in them."""
-    return _label(runs, lambda run: show(run.settings.get(MODEL, "")), MODEL_DETAILS)
+    """The model and, unless it is a known one, where it is from; weights and layout where these differ."""
+    return _label(runs, _model_title, MODEL_DETAILS)
+
+
+def _model_title(run: Run) -> str:
+    name, source = (show(run.settings.get(key, "")) for key in (MODEL, SOURCE))
+    return f"{name} ({source})" if source and source != name and not is_known(name) else name
 
 
 def dataset_label(runs: Sequence[Run]) -> Label:
@@ -81,14 +88,16 @@ def dataset_label(runs: Sequence[Run]) -> Label:
 
 
 def method_name(run: Run) -> str:
-    """Classifier and method, without options; empty for a run that has neither."""
-    return " ".join(show(run.settings[key]) for key in METHOD if key in run.settings)
+    """Classifier and method, without options but for the grid of a tuned one; empty for a run without
+    either."""
+    name = " ".join(show(run.settings[key]) for key in METHOD if key in run.settings)
+    return f"{name}, grid {run.settings[GRID]}" if GRID in run.settings else name
 
 
 def method_label(runs: Sequence[Run]) -> Label:
     """The method, with the options in which runs of one method, model and data set differ."""
     model, dataset = model_label(runs), dataset_label(runs)
-    known = {MODEL, DATASET, *METHOD, *MODEL_DETAILS, *DATASET_DETAILS}
+    known = {MODEL, SOURCE, DATASET, *METHOD, GRID, *MODEL_DETAILS, *DATASET_DETAILS}
     others = {key: None for run in runs for key in flatten(run.settings) if key not in known}
     return _label(
         runs, method_name, tuple(others), within=lambda run: (model(run), dataset(run)), absence=True

@@ -9,7 +9,7 @@ from eval.report.run_tables import PlainTable
 from eval.reproduce.available import Missing
 from eval.reproduce.catalogue import Table
 from eval.reproduce.cells import Cell
-from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, summary
+from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
 from eval.reproduce.run import Outcome, Reproduction
 from eval.runs import LARGEST
 from jaxalign.errors import JaxalignError
@@ -71,9 +71,9 @@ def _shown(reproduction: Reproduction) -> ReproducedTable:
     parts = []
     for block in blocks(reproduction):
         if any(outcome.value is not None for outcome in block.outcomes):
-            rows = [(line[0], list(line[1:])) for line in lines_of(block, table.digits)]
+            rows = [(line[0], list(line[1:])) for line in lines_of(block, reproduction)]
             parts.append(PlainTable(block.title or table.title, block.head, list(block.columns), rows))
     lacking = [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
     failed = [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
     said = f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}."
-    return ReproducedTable(table.title, said, parts, lacking, failed, reproduction.notes)
+    return ReproducedTable(table.title, said, parts, lacking, failed, numbered_notes(reproduction))

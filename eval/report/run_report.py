@@ -1,7 +1,7 @@
 """The report of earlier runs: a section for each protocol, a part of it for each model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from eval.report.comparisons import comparisons_of
@@ -47,7 +47,7 @@ class ReproducedTable:
     Attributes:
       parts: one for each backbone with a measured cell.
       missing, failed: what was not measured, and why.
-      notes: what belongs beside the numbers.
+      notes: what cells refer to by number.
     """
 
     title: str
@@ -55,7 +55,7 @@ class ReproducedTable:
     parts: list[PlainTable]
     missing: list[str]
     failed: list[str]
-    notes: Sequence[str] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def build_run_report(

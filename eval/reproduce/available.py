@@ -11,7 +11,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.specs import find_spec
 
 from .cells import Cell
-from .printed_names import BACKBONES
+from .printed_names import BACKBONES, records_of
 
 _PACKAGES = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # of views: module, name
 
@@ -45,9 +45,14 @@ class Places:
             if not Path(path).expanduser().exists():
                 raise JaxalignError(f"there is no file or folder {path}, the weights of {name}")
 
-    def find_weights(self, backbone: str) -> tuple[str, str | None] | Missing:
-        """What `jaxalign.load` takes for a backbone, and its spec where the file does not say it."""
-        names = candidates(backbone)
+    def find_weights(
+        self, backbone: str, paper: str = "", protocol: str = "reference"
+    ) -> tuple[str, str | None] | Missing:
+        """What `jaxalign.load` takes for a backbone, and its spec where the file does not say it.
+
+        `paper`, `protocol`: as for `records_of`.
+        """
+        names = candidates(backbone, paper, protocol)
         for name in (backbone, *names):
             if name in self.weights:
                 return _local(self.weights[name], names[0])
@@ -78,9 +83,9 @@ class Places:
             return Missing(f"data set {record.name}", copy.advice)
         return _missing_optional(record, self.data_dir) if copy.state == "ready" else None
 
-    def missing_for(self, cell: Cell) -> list[Missing]:
+    def missing_for(self, cell: Cell, protocol: str = "reference") -> list[Missing]:
         """What a cell lacks."""
-        weights = self.find_weights(cell.backbone)
+        weights = self.find_weights(cell.backbone, cell.paper, protocol)
         data = self.missing_dataset(cell.dataset) if cell.dataset else None
         package = _PACKAGES.get(cell.settings.get("view", ""))
         lacking = [found for found in (weights, data) if isinstance(found, Missing)]
@@ -89,10 +94,10 @@ class Places:
         return lacking
 
 
-def candidates(backbone: str) -> tuple[str, ...]:
+def candidates(backbone: str, paper: str = "", protocol: str = "reference") -> tuple[str, ...]:
     """Names of `jaxalign models` that a backbone may be, the preferred one first; none for an unknown one."""
-    if backbone in BACKBONES:
-        return BACKBONES[backbone]
+    if printed := records_of(backbone, paper, protocol):
+        return printed
     try:
         return (find_spec(backbone).name,)
     except JaxalignError:

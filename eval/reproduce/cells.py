@@ -29,6 +29,7 @@ _TEXTS = (
     "metric",
     "minus",
     "view",
+    "grid",
 )
 _FLAGS = ("with_text", "projected", "uncropped", "distractors")
 _TRUTH = {"yes": True, "no": False, "true": True, "false": False}
@@ -67,6 +68,8 @@ class Cell:
       members: positions of the cells whose mean this is.
       shown: whether it is a number of the table itself; members that the paper does not print are not.
       minus: a method whose number is taken off.
+      paper: of the table, whose published code the protocol "reference" is about.
+      notes: what is to be known of the number.
     """
 
     labels: Mapping[str, str]
@@ -78,6 +81,8 @@ class Cell:
     members: tuple[int, ...] = ()
     shown: bool = True
     minus: str = ""
+    paper: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -121,7 +126,10 @@ def _cell(table: Table, row: Mapping[str, str], column: str, meaning: Mapping[st
     except ValueError:
         raise JaxalignError(f"{column} is {text!r}; expected a number or nothing") from None
     minus = settings.pop("minus", "")
-    return Cell(labels, backbone, dataset, settings, metric, printed, minus=minus)
+    notes = tuple(text for own, text in table.notes if own.items() <= labels.items())
+    return Cell(
+        labels, backbone, dataset, settings, metric, printed, minus=minus, paper=table.paper, notes=notes
+    )
 
 
 def _settings(labels: Mapping[str, str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from eval.json_text import json_text
 from eval.runs import package_versions
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_file
 
 from .run import Outcome, Reproduction
 
@@ -79,15 +79,18 @@ def _block(title: str, head: str, lines: dict[str, dict[str, Outcome]]) -> Block
     return Block(title, head, columns, drawn)
 
 
-def cell_text(outcome: Outcome | None, digits: int) -> str:
-    """`77.3 / 77.1 (+0.2)`: measured, printed, difference; what there is not is a dash."""
+def cell_text(outcome: Outcome | None, digits: int, notes: Sequence[str] = ()) -> str:
+    """`77.3 / 77.1 (+0.2) [1]`: measured, printed, difference, which of `notes`; what there is not is a
+    dash."""
     if outcome is None:
         return ""
     printed = "-" if outcome.cell.printed is None else f"{outcome.cell.printed:.{digits}f}"
+    numbers = ", ".join(str(notes.index(note) + 1) for note in outcome.notes if note in notes)
+    marks = f" [{numbers}]" if numbers else ""
     if outcome.value is None:
-        return f"{'failed' if outcome.state == 'failed' else '-'} / {printed}"
+        return f"{'failed' if outcome.state == 'failed' else '-'} / {printed}{marks}"
     difference = "" if outcome.difference is None else f" ({outcome.difference:+.{digits}f})"
-    return f"{outcome.value:.{digits}f} / {printed}{difference}"
+    return f"{outcome.value:.{digits}f} / {printed}{difference}{marks}"
 
 
 def to_json(reproduction: Reproduction) -> dict[str, Any]:
@@ -109,6 +112,7 @@ def to_json(reproduction: Reproduction) -> dict[str, Any]:
             for missing, count in reproduction.missing
         ],
         "left_out": {origin: list(names) for origin, names in reproduction.left_out.items()},
+        "notes": list(reproduction.notes),
         "versions": package_versions(),
     }
 
@@ -133,12 +137,12 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 def to_csv(reproduction: Reproduction) -> str:
     """A row for each cell: its labels, then what was found."""
     names = list(dict.fromkeys(name for outcome in reproduction.outcomes for name in outcome.cell.labels))
-    found = ["printed", "measured", "difference", "state", "reason", "model"]
+    found = ["printed", "measured", "difference", "state", "reason", "model", "notes"]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*names, *found], lineterminator="\n", restval="")
     writer.writeheader()
     for outcome in reproduction.outcomes:
-        record = _record(outcome)
+        record: dict[str, Any] = {**_record(outcome), "notes": "; ".join(outcome.notes)}
         writer.writerow(record.pop("labels") | {name: record[name] for name in found})
     return text.getvalue()
 
@@ -155,7 +159,7 @@ def to_markdown(reproduction: Reproduction) -> str:
             continue
         parts.append(f"## {escape(block.title)}" if block.title else "")
         rows = [[block.head, *block.columns], ["---"] * (1 + len(block.columns))]
-        rows += [[name, *(cell_text(o, table.digits) for o in line)] for name, line in block.lines]
+        rows += [list(line) for line in lines_of(block, reproduction)]
         parts.append("\n".join(f"| {' | '.join(map(escape, row))} |" for row in rows))
     parts += _lists(reproduction)
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -164,7 +168,7 @@ def to_markdown(reproduction: Reproduction) -> str:
 def _lists(reproduction: Reproduction) -> list[str]:
     parts = []
     if reproduction.notes:
-        parts.append("## Notes\n\n" + "\n".join(f"- {escape(note)}" for note in reproduction.notes))
+        parts.append("\n".join(f"- {escape(line)}" for line in numbered_notes(reproduction)))
     if reproduction.missing:
         lines = [f"- {m.what} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing]
         parts.append("## Missing\n\n" + "\n".join(lines))
@@ -220,15 +224,17 @@ def _encoded(text: str) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> Path:
     """By way of a file beside it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
-def lines_of(block: Block, digits: int) -> Sequence[tuple[str, ...]]:
+def lines_of(block: Block, reproduction: Reproduction) -> Sequence[tuple[str, ...]]:
     """The lines of a block as text, the title of each first."""
-    return [(name, *(cell_text(outcome, digits) for outcome in line)) for name, line in block.lines]
+    digits, notes = reproduction.table.digits, reproduction.notes
+    return [(name, *(cell_text(outcome, digits, notes) for outcome in line)) for name, line in block.lines]
+
+
+def numbered_notes(reproduction: Reproduction) -> list[str]:
+    """A line for each note, with the number that cells refer to."""
+    return [f"[{number}] {note}" for number, note in enumerate(reproduction.notes, 1)]

@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from eval.own_images import MARK
+
 from .run import Outcome, Reproduction
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -30,7 +32,7 @@ def draw(reproduction: Reproduction) -> bytes | None:
     left.set(title=reproduction.table.title, xlabel=f"printed ({unit})", ylabel=f"measured ({unit})")
     right.set(title="measured less printed", xlabel=unit)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=120, metadata=MARK)
     return file.getvalue()
 
 

@@ -1,11 +1,17 @@
-"""What the papers call things, and what we call them: settings of a cell by column and printed name."""
+"""What the papers call things, and what we call them: weights by backbone, settings by column and name."""
 
 from collections.abc import Mapping
 from typing import Any
 
 AVERAGES = ("Avg", "Average")
 
-# Weights by preference: the code that a paper used first, then the same weights in other code.
+_SIGLIP, _SIGLIP_2 = (
+    tuple(f"{name}{source}" for source in ("", "-open-clip", "-big-vision"))
+    for name in ("siglip-base-patch16-224", "siglip2-base-patch16-224")
+)
+_DINO_3 = ("dinov3-large-patch16", "dinov3-large-patch16-256")
+
+# Weights by preference: as the code that a paper published loads them first, then the same in other code.
 BACKBONES: Mapping[str, tuple[str, ...]] = {
     # IsoCLIP
     "ViT-B/32": ("clip-vit-base-patch32",),
@@ -16,11 +22,7 @@ BACKBONES: Mapping[str, tuple[str, ...]] = {
     "PE-Core-B-16": ("pe-core-base-patch16",),
     "PE-Core B/16": ("pe-core-base-patch16",),
     "EVA-02 B/16": ("eva02-clip-base-patch16",),
-    "SigLIP2 B/16": (
-        "siglip2-base-patch16-224-open-clip",
-        "siglip2-base-patch16-224",
-        "siglip2-base-patch16-224-big-vision",
-    ),
+    "SigLIP2 B/16": (_SIGLIP_2[1], _SIGLIP_2[0], _SIGLIP_2[2]),
     "DINOv2 B/14": ("dinov2-base-meta", "dinov2-base"),
     # Reevaluating
     "CLIP B/32": ("clip-vit-base-patch32",),
@@ -29,32 +31,41 @@ BACKBONES: Mapping[str, tuple[str, ...]] = {
     "CLIP ViT-B/16": ("clip-vit-base-patch16",),
     "CLIP": ("clip-vit-base-patch16",),
     "rn50": ("clip-rn50",),
-    "SigLIP B/16": (
-        "siglip-base-patch16-224-open-clip",
-        "siglip-base-patch16-224",
-        "siglip-base-patch16-224-big-vision",
-    ),
-    "SigLIP": (
-        "siglip-base-patch16-224-open-clip",
-        "siglip-base-patch16-224",
-        "siglip-base-patch16-224-big-vision",
-    ),
-    "SigLIP2": (
-        "siglip2-base-patch16-224-open-clip",
-        "siglip2-base-patch16-224",
-        "siglip2-base-patch16-224-big-vision",
-    ),
+    "SigLIP B/16": _SIGLIP,
+    "SigLIP": _SIGLIP,
+    "SigLIP2": _SIGLIP_2,
     "SLIP B/16": ("slip-vit-base-patch16",),
     "DINOv2": ("dinov2-base-meta", "dinov2-base"),
-    "DINOv2 ViT-B/14": ("dinov2-base-meta", "dinov2-base"),
-    "DINOv3 L/16": ("dinov3-large-patch16", "dinov3-large-patch16-256"),
-    "DINOv3 ViT-L/16": ("dinov3-large-patch16", "dinov3-large-patch16-256"),
-    "dinov3_vitl16": ("dinov3-large-patch16", "dinov3-large-patch16-256"),
+    "DINOv2 ViT-B/14": ("dinov2-base", "dinov2-base-meta"),
+    "DINOv3 L/16": _DINO_3,
+    "DINOv3 ViT-L/16": _DINO_3,
+    "dinov3_vitl16": _DINO_3,
 }
+# What both papers print, and Reevaluating loads through transformers.
+OF_REEVALUATING: Mapping[str, tuple[str, ...]] = {"SigLIP2 B/16": _SIGLIP_2}
+# With registers, which the paper does not say.
+OF_REFERENCE: Mapping[str, tuple[str, ...]] = {
+    "DINOv2": ("dinov2-with-registers-base-meta", "dinov2-with-registers-base")
+}
+# Preprocessed with SLIP's transform in the published code of retrieval, whose features its few-shot code took
+# over; table 1 has code of its own.
+SLIP_TRANSFORM = ("DINOv2", "DINOv3 L/16", "dinov3_vitl16")
+# Whose few-shot features are taken over from retrieval: of pictures that are neither cropped nor flipped, and
+# not scaled to length one ("merge from ctg to gda.py" in the published code).
+TAKEN_OVER = ("SigLIP", "SigLIP2", "DINOv2", "dinov3_vitl16")
 
-# With its published code's 769 singular values, of which 768 can be other than 0, a printed k_bottom of 50
-# leaves what 49 does here.
-REFERENCE_BANDS: Mapping[str, tuple[int, int]] = {"SigLIP2 B/16": (350, 49)}
+
+def records_of(backbone: str, paper: str = "", protocol: str = "reference") -> tuple[str, ...]:
+    """Names of `jaxalign models` for a printed backbone, by preference; none for an unknown one.
+
+    `paper`: "isoclip" or "reevaluating", where a table is one of theirs.
+    """
+    if paper == "reevaluating" and backbone in OF_REEVALUATING:
+        return OF_REEVALUATING[backbone]
+    if protocol == "reference" and backbone in OF_REFERENCE:
+        return OF_REFERENCE[backbone]
+    return BACKBONES.get(backbone, ())
+
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "Image-Image": {"method": "image-image"},

@@ -30,7 +30,7 @@ class Outcome:
       model: name of the model that was used.
       runs: digests of the runs.
       left_out: names of pictures that the runs left out because they cannot be read, by data set and split.
-      notes: what belongs beside the number.
+      notes: what is to be known of the number, the printed one included.
     """
 
     cell: Cell
@@ -73,13 +73,10 @@ class Reproduction:
         return {origin: names for outcome in self.outcomes for origin, names in outcome.left_out.items()}
 
     @property
-    def notes(self) -> list[str]:
-        """What belongs beside the numbers, each sentence with the cells that it is about."""
-        about: dict[str, list[str]] = {}
-        for outcome in self.outcomes:
-            for note in outcome.notes:
-                about.setdefault(note, []).append(outcome.cell.name)
-        return [f"{'; '.join(names)}: {note}" for note, names in about.items()]
+    def notes(self) -> tuple[str, ...]:
+        """All notes of the cells that are shown, in their order; tables number them from 1 on."""
+        shown = [outcome for outcome in self.outcomes if outcome.cell.shown]
+        return tuple(dict.fromkeys(note for outcome in shown for note in outcome.notes))
 
     def count(self, state: State) -> int:
         return sum(outcome.state == state for outcome in self.outcomes)
@@ -150,7 +147,7 @@ def reproduce(table: Table, session: Session, selection: Selection | None = None
             for missing in absent:
                 lacking[missing] = lacking.get(missing, 0) + 1
             reason = "; ".join(f"{missing.what} is missing" for missing in absent)
-            outcomes[i] = Outcome(cell, "missing", reason=reason)
+            outcomes[i] = Outcome(cell, "missing", reason=reason, notes=cell.notes)
             continue
         if (cell.backbone, cell.dataset) != before:
             before = (cell.backbone, cell.dataset)
@@ -170,17 +167,20 @@ def _measure(session: Session, cell: Cell) -> Outcome:
         found = session.measure(cell)
     except _FAILURES as error:
         reason = str(error).strip().splitlines()
-        return Outcome(cell, "failed", reason=reason[0] if reason else type(error).__name__)
-    return Outcome(cell, "measured", found.value, "", found.model, found.runs, found.left_out, found.notes)
+        said = reason[0] if reason else type(error).__name__
+        return Outcome(cell, "failed", reason=said, notes=cell.notes)
+    notes = (*cell.notes, *found.notes)
+    return Outcome(cell, "measured", found.value, "", found.model, found.runs, found.left_out, notes)
 
 
 def _mean(cell: Cell, members: Sequence[Outcome]) -> Outcome:
     values = [member.value for member in members if member.value is not None]
     models = sorted({member.model for member in members if member.model})
+    notes = tuple(dict.fromkeys((*cell.notes, *(note for member in members for note in member.notes))))
     if len(values) < len(cell.members):
         reason = f"{len(values)} of {len(cell.members)} members are measured"
-        return Outcome(cell, "incomplete", reason=reason, model=", ".join(models))
-    return Outcome(cell, "measured", sum(values) / len(values), model=", ".join(models))
+        return Outcome(cell, "incomplete", reason=reason, model=", ".join(models), notes=notes)
+    return Outcome(cell, "measured", sum(values) / len(values), model=", ".join(models), notes=notes)
 
 
 def _in_order(cells: Sequence[Cell], wanted: Sequence[int]) -> list[int]:

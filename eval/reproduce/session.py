@@ -1,16 +1,18 @@
 """Measures cells: which measurement each protocol is, with the settings of the papers or of their code."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jaxalign as ja
 from eval.datasets import find_dataset
+from eval.datasets.examples import UNCROPPED
 from eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
 from eval.measurements.indicators import Indicating, Indicators
 from eval.measurements.labelled import LabelledPair
 from eval.measurements.pairs import CaptionPair, ImagePair
+from eval.measurements.published import REFERENCE, caption_split, query_split, takes_distractors
 from eval.measurements.retrieve import (
     Retrieving,
     measure_image_retrieval,
@@ -20,22 +22,29 @@ from eval.measurements.retrieve import (
 from eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
 from eval.measurements.sweep import Sweeping, measure_sweep
 from eval.measurements.workspace import Workspace
+from eval.protocols.band_selection import default_grid
+from eval.protocols.draws import OURS, SHOTS
 from eval.protocols.few_shot import FewShotSettings
+from eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
 from eval.protocols.methods import Inverting, MethodOptions
 from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.identity import is_known
+from jaxalign.specs import find_spec
 
-from .available import Missing, Places
+from .available import Missing, Places, candidates
 from .cells import Cell
-from .printed_names import REFERENCE_BANDS
+from .preprocessing import WITH_SLIP, with_slip_transform
+from .printed_names import SLIP_TRANSFORM, TAKEN_OVER
 
 _EVERY = 1 << 40  # no picture is left out
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number, the name of the model that gave it, the runs that it is from, what they left out and say."""
+    """A number, the name of the model that gave it, the runs that it comes from, what they left out, and
+    what is to be known of it."""
 
     value: float
     model: str
@@ -52,8 +61,8 @@ class Session:
       workspace: where features and runs are.
       places: where models and data sets are.
       protocol: "reference" for what the published code does, "paper" for what the papers say.
-      distractors: whether R1M is added to all galleries of ROxford and RParis; under the protocol "paper" it
-        is added for the tables whose paper says so (IsoCLIP's, while its published code does not).
+      distractors: whether R1M is added to all galleries of ROxford and RParis; by default as the protocol
+        says: by the papers for IsoCLIP's tables, by the published code where it is there.
       layout: of the heads of SigLIP, EVA-02 and Perception Encoder: "paper" or "reference", empty for that of
         the protocol. The published numbers are those of the "reference".
     """
@@ -61,33 +70,40 @@ class Session:
     workspace: Workspace
     places: Places
     protocol: str = "reference"
-    distractors: bool = False
+    distractors: bool | None = None
     layout: str = ""
-    _model: tuple[str, DualEncoder] | None = field(default=None, init=False)
+    _model: tuple[tuple[str, str], DualEncoder] | None = field(default=None, init=False)
     _data: tuple[Any, Any] | None = field(default=None, init=False)
 
     def measure(self, cell: Cell) -> Measured:
         """The cell's number; raises JaxalignError where it cannot be measured."""
         run = self._run(cell, cell.settings)
-        value, runs = _pick(run, cell.metric), [run]
+        value, runs = _pick(run, cell.metric) + self._uncounted(cell, run), [run]
         if cell.minus:
             runs.append(self._run(cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
-        notes = tuple(dict.fromkeys(note for run in runs for note in run.notes))
-        return Measured(value, self.model(cell.backbone).name, tuple(run.digest for run in runs), lost, notes)
+        said = dict.fromkeys((*(note for run in runs for note in run.notes), *self._notes(cell, run)))
+        digests = tuple(run.digest for run in runs)
+        return Measured(value, self.model(cell).name, digests, lost, tuple(said))
 
-    def model(self, backbone: str) -> DualEncoder:
-        """The model of a backbone, with the projectors of the protocol."""
-        if self._model is None or self._model[0] != backbone:
-            found = self.places.find_weights(backbone)
+    def model(self, cell: Cell) -> DualEncoder:
+        """The model of a cell, with the projectors and, where the published code has them of its own, the
+        preprocessing of the protocol."""
+        backbone = cell.backbone
+        if self._model is None or self._model[0] != (backbone, cell.paper):
+            found = self.places.find_weights(backbone, cell.paper, self.protocol)
             if isinstance(found, Missing):
                 raise JaxalignError(f"{found.what} is not here; {found.advice}")
             self._model = self._data = None  # two at a time may be too large
             name, spec = found
             with self.workspace.stages.stage("load", f"loading {backbone}"):
                 model = ja.load(name, spec=spec)
-            self._model = (backbone, model.with_layout(self.used_layout))
+            if not is_known(model.name):
+                model = _with_printed_bands(model, cell, self.protocol)
+            if self.protocol == REFERENCE and backbone in SLIP_TRANSFORM:
+                model = with_slip_transform(model)
+            self._model = ((backbone, cell.paper), model.with_layout(self.used_layout))
         return self._model[1]
 
     @property
@@ -96,12 +112,16 @@ class Session:
 
     def takes_distractors(self, cell: Cell) -> bool:
         """Whether the gallery of a cell has R1M in it."""
-        wanted = self.distractors or (self.protocol == "paper" and cell.settings.get("distractors", False))
-        return wanted and bool(cell.dataset) and bool(find_dataset(cell.dataset).distractors)
+        if not cell.dataset or not find_dataset(cell.dataset).distractors:
+            return False
+        wanted = self.distractors
+        if wanted is None and (self.protocol != REFERENCE or cell.settings.get("distractors") is False):
+            wanted = cell.settings.get("distractors", False)
+        return takes_distractors(cell.dataset, wanted, self.protocol, self.places.data_dir)
 
     def missing_for(self, cell: Cell) -> list[Missing]:
         """What a cell lacks."""
-        lacking = self.places.missing_for(cell)
+        lacking = self.places.missing_for(cell, self.protocol)
         if self.takes_distractors(cell):
             more = self.places.missing_dataset(find_dataset(cell.dataset).distractors)
             lacking += [more] if more is not None else []
@@ -109,6 +129,24 @@ class Session:
 
     def _run(self, cell: Cell, settings: Mapping[str, Any]) -> Run:
         return _MEASURES[settings["protocol"]](self, cell, settings)
+
+    def _uncounted(self, cell: Cell, run: Run) -> int:
+        """What a measured k_bottom lacks of the published code's, which counts a singular value of 0."""
+        counted = cell.metric == "best.k_bottom" and run.metrics["best"]["k_bottom"] > 0
+        return self.model(cell).spec.zero_singular_values if counted else 0
+
+    def _notes(self, cell: Cell, run: Run) -> Iterator[str]:
+        """What one has to know of the number, beside what the table says of the cell."""
+        name = self.model(cell).name.removesuffix(WITH_SLIP)
+        first = candidates(cell.backbone, cell.paper, self.protocol)[:1]
+        if first and name != first[0]:
+            yield f"measured with {name} instead of {first[0]}"
+        if "grid" in run.settings:
+            tuned = f"hyper-parameters chosen on the grid {run.settings['grid']}"
+            yield f"{tuned}, on the pictures of {run.settings['tuned_on']}"
+        lacking = find_dataset(cell.dataset).distractors if cell.dataset else ""
+        if lacking and self.protocol == REFERENCE and "distractors" not in run.settings:
+            yield f"without {lacking}, which the published code adds to the gallery where it is there"
 
     def kept(self, key: Any, make: Callable[[], Any]) -> Any:
         """`make()`, or what it gave for the same `key` last time."""
@@ -119,10 +157,8 @@ class Session:
 
     def options(self, cell: Cell, settings: Mapping[str, Any]) -> MethodOptions:
         """Options of the methods."""
-        reference = self.protocol == "reference"
+        reference = self.protocol == REFERENCE
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
-        if band is None and self.used_layout == "reference":
-            band = REFERENCE_BANDS.get(cell.backbone)
         steps = settings.get("steps") or (1000 if settings.get("method") == "ovi" else 150)
         return MethodOptions(
             band=band,
@@ -132,11 +168,18 @@ class Session:
         )
 
 
+def _with_printed_bands(model: DualEncoder, cell: Cell, protocol: str) -> DualEncoder:
+    """`model` with the bands that the papers print for the backbone that the user says it is."""
+    for name in candidates(cell.backbone, cell.paper, protocol)[:1]:
+        record = find_spec(name)
+        spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
+        return replace(model, spec=spec)
+    return model
+
+
 def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model, record = session.model(cell.backbone), find_dataset(cell.dataset)
-    query = settings.get("query", "")
-    if settings.get("uncropped") and session.protocol == "reference" and record.query == "query":
-        query = "query-uncropped"  # as IsoCLIP's code reads them
+    model = session.model(cell)
+    query = query_split(cell.dataset, settings.get("query", "") or _cropped(cell), session.protocol)
     distractors = session.takes_distractors(cell)
     key = ("images", cell.backbone, cell.dataset, query, settings.get("gallery", ""), distractors)
     pair = session.kept(
@@ -154,10 +197,21 @@ def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) 
     return measure_image_retrieval(session.workspace, model, pair, retrieving)[0]
 
 
+def _cropped(cell: Cell) -> str:
+    """The split of the queries, where a table says whether they are whole; empty where it does not."""
+    uncropped, query = cell.settings.get("uncropped"), find_dataset(cell.dataset).query
+    if uncropped is None:
+        return ""
+    if query != "query":
+        raise JaxalignError(
+            f"uncropped is about queries with boxes, which {cell.dataset} has not; leave it out"
+        )
+    return f"{query}{UNCROPPED}" if uncropped else query
+
+
 def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model, split = session.model(cell.backbone), settings.get("split", "")
-    if not split and session.protocol == "reference" and cell.dataset.startswith("flickr30k"):
-        split = "val"  # the published code's default; tables 2 and S5 print the same numbers
+    model = session.model(cell)
+    split = caption_split(cell.dataset, settings.get("split", ""), session.protocol)
     key = ("captions", cell.backbone, cell.dataset, split)
     pair = session.kept(key, lambda: CaptionPair(session.workspace, model, cell.dataset, split))
     retrieving = Retrieving(
@@ -169,7 +223,7 @@ def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -
 
 
 def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model, protocol = session.model(cell.backbone), settings["protocol"]
+    model, protocol = session.model(cell), settings["protocol"]
     splits = tuple(settings.get(name, "") for name in ("task", "train", "test"))
     pair = session.kept(
         ("labelled", cell.backbone, cell.dataset, splits),
@@ -183,20 +237,42 @@ def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -
         protocol=session.protocol,
     )
     if protocol == "few-shot":
-        classifying = replace(
-            classifying,
-            classifiers=(settings.get("classifier", "prototype"),),
-            methods=("pca" if settings.get("projected") else settings.get("method", "image-image"),),
-            few_shot=FewShotSettings(
-                with_text=settings.get("with_text", False), shots=settings.get("shots", (1, 2, 4, 8, 16))
-            ),
-            augmentation=1 if session.protocol == "reference" else None,
-        )
+        classifying = _few_shot(session, cell, settings, classifying)
     return measure_classification(session.workspace, model, pair, classifying)[0]
 
 
+def _few_shot(
+    session: Session, cell: Cell, settings: Mapping[str, Any], classifying: Classifying
+) -> Classifying:
+    """`classifying` with what is asked of a few-shot cell, and what the published code feeds it."""
+    classifier, with_text = settings.get("classifier", "prototype"), settings.get("with_text", False)
+    reference, dataset = session.protocol == REFERENCE, cell.dataset.removesuffix("@tfds")
+    tuned = reference and settings.get("tuned_as_published", False) and classifier in TUNED_AS_PUBLISHED
+    grid = settings.get("grid") or (PUBLISHED if tuned and with_text else "")
+    options: Mapping[str, Any] = {}
+    if tuned and classifier == "ape" and session.model(cell).require_text().projection == APE_WIDTH:
+        options = APE_OPTIONS[dataset]
+    templates = settings.get("templates", "subset" if reference and dataset == "imagenet" else "single")
+    return replace(
+        classifying,
+        classifiers=(classifier,),
+        methods=("pca" if settings.get("projected") else settings.get("method", "image-image"),),
+        few_shot=FewShotSettings(
+            with_text=with_text,
+            shots=settings.get("shots", SHOTS),
+            options=options,
+            draws=PUBLISHED if reference and cell.paper else OURS,
+        ),
+        templates=templates,
+        augmentation=1 if reference and cell.backbone not in TAKEN_OVER else None,
+        unit=not (reference and cell.backbone in TAKEN_OVER),
+        tune=bool(grid),
+        grid=grid or DEFAULT,
+    )
+
+
 def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell.backbone)
+    model = session.model(cell)
     pair = session.kept(
         ("text-image", cell.backbone, cell.dataset),
         lambda: ImagePair(session.workspace, model, cell.dataset),
@@ -209,20 +285,20 @@ def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
 
 
 def _spectrum(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell.backbone)
+    model = session.model(cell)
     band = band_to_show(model, session.options(cell, settings).band)
     return measure_spectra(session.workspace, model, band)
 
 
 def _spectral_parts(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell.backbone)
+    model = session.model(cell)
     sweeping = Sweeping(query=settings.get("split", ""), gallery=settings.get("split", ""))
     modality = settings.get("modality", "image")
     return measure_parts(session.workspace, model, cell.dataset, sweeping, modality=modality)
 
 
 def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model, protocol = session.model(cell.backbone), settings["protocol"]
+    model, protocol = session.model(cell), settings["protocol"]
     methods = (settings.get("method", "image-image"),)
     options, split = session.options(cell, settings), settings.get("split", "")
     key = ("indicators", cell.backbone, cell.dataset, split, methods, options)
@@ -242,12 +318,16 @@ def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
 
 def _band_selection(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     modality = settings.get("modality", "image")
-    model = session.model(cell.backbone)
-    return measure_sweep(session.workspace, model, cell.dataset, modality, Sweeping())
+    model = session.model(cell)
+    sweeping = Sweeping()
+    if zeros := model.spec.zero_singular_values:  # the bands that the published code tries
+        grid = default_grid(len(ja.decompose(model.projectors).s), modality)
+        sweeping = Sweeping(k_bottom=tuple(max(k - zeros, 0) for k in grid))
+    return measure_sweep(session.workspace, model, cell.dataset, modality, sweeping)
 
 
 def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell.backbone)
+    model = session.model(cell)
     methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
     indicating = Indicating(methods, session.options(cell, settings), max_pictures=_EVERY)
     return Indicators(session.workspace, model, cell.dataset, indicating).dogs_and_cats()

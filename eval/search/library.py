@@ -2,17 +2,19 @@
 
 The feature store of a folder is a row of generations. Each holds the pictures that no earlier one had, and
 none is ever changed, apart from being finished. What identifies a picture is its path below the folder, its
-size and its times of change, of which nobody can set the second one back.
+size and its times of change, of which nobody can set the second one back. Photos are turned as their EXIF
+orientation says.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from eval.datasets.picture_folder import check_folder, facts_of, find_pictures, read_file
+from eval.datasets.image_tree import expected_files, tell_not_read
+from eval.datasets.picture_folder import check_folder, facts_of, find_pictures
 from eval.datasets.pictures import Pictures
 from eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
 from eval.features.embed import BATCH, THREADS, Unreadable
@@ -31,12 +33,14 @@ class Library:
       names: paths below the folder, in the order of numbers and letters.
       features: float32 `[n, d_image]`, pre-projection.
       left_out: names of those that cannot be read.
+      not_read: how many other files look like images, by their endings, as `find_images` counts them.
     """
 
     folder: Path
     names: tuple[str, ...]
     features: np.ndarray
     left_out: tuple[str, ...]
+    not_read: Mapping[str, int]
 
     def position(self, picture: str | os.PathLike) -> int | None:
         """Where a picture file is in the library; None where it is not."""
@@ -50,6 +54,7 @@ def find_library(
     model: DualEncoder,
     folder: str | os.PathLike,
     *,
+    without: str | os.PathLike | None = None,
     store: str | os.PathLike | None = None,
     unreadable: Unreadable = "fail",
     batch_size: int = BATCH,
@@ -60,6 +65,7 @@ def find_library(
     """The pictures of `folder` and of all folders below it; what the store lacks is computed.
 
     Args:
+      without: a file that is no picture of the library, wherever it is: the one that is about to be written.
       start: is told how many pictures there are.
       progress: is told how many are done, those of earlier runs first.
       Others: as for `image_features`.
@@ -69,9 +75,11 @@ def find_library(
     """
     root = Path(folder).expanduser()
     check_folder(root)
-    paths = {identify(path, root): path for path in find_pictures(root)}
+    tree = find_pictures(root)
+    tell_not_read(str(root), tree.not_read)
+    paths = {identify(path, root): path for path in tree.files if not is_same(path, without)}
     if not paths:
-        raise JaxalignError(f"there are no pictures in {root}; expected at least one")
+        raise JaxalignError(f"there are no pictures in {root}; {expected_files(tree)}")
     found: dict[str, np.ndarray | None] = {}
 
     def fill(generation: FeatureStore) -> None:
@@ -80,7 +88,7 @@ def find_library(
         told = iter([lambda count: None])  # the first call is about what earlier runs did
         embed_images(
             model,
-            Pictures(lambda row: read_file(files[row]), names, str(root)),
+            Pictures(files.__getitem__, names, str(root), upright=True),
             generation,
             names=names,
             unreadable=unreadable,
@@ -107,17 +115,30 @@ def find_library(
         generation = open_generation(model, root, store, len(generations), new)
         fill(generation)
         take(generation)
-    return gather(root, paths, found)
+    return gather(root, paths, found, tree.not_read)
 
 
-def gather(root: Path, paths: dict[str, Path], found: dict[str, np.ndarray | None]) -> Library:
+def is_same(path: Path, other: str | os.PathLike | None) -> bool:
+    """Whether both are one file; what is not there is none."""
+    try:
+        return other is not None and os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def gather(
+    root: Path,
+    paths: dict[str, Path],
+    found: dict[str, np.ndarray | None],
+    not_read: Mapping[str, int],
+) -> Library:
     """The library of what was found; None stands for a picture that was left out."""
     lost = tuple(name_of(key) for key in paths if found[key] is None)
     kept = [key for key in paths if found[key] is not None]
     if not kept:
         raise JaxalignError(f"none of the {len(paths)} pictures in {root} can be read, {lost[0]} for one")
     rows = np.stack([row for key in kept if (row := found[key]) is not None])
-    return Library(root, tuple(map(name_of, kept)), rows, lost)
+    return Library(root, tuple(map(name_of, kept)), rows, lost, not_read)
 
 
 def identify(path: Path, root: Path) -> str:
@@ -150,7 +171,8 @@ def open_generation(
 def _place(
     model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int
 ) -> tuple[str | os.PathLike, FeatureKey]:
-    key = make_key(model, f"pictures:{root.absolute()}", str(number), "search", "image")
+    place = (f"pictures:{root.absolute()}", str(number), "search", "image")
+    key = make_key(model, *place, options={"orientation": "upright"})  # others compute pictures as stored
     return default_store() if store is None else store, key
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from eval.own_images import MARK
+from jaxalign.image_files import upright
 
 COLUMNS = 5  # results in a row: a picture that is as legible on a phone
 CELL, CAPTION, TITLE = 1.7, 0.44, 0.32  # inches
@@ -15,9 +18,12 @@ LONGEST = 23  # characters of a file name that are shown
 INK, MUTED, NEW = "#1c1c1e", "#6b6b70", "#c2410c"
 
 
+SIDE = round(CELL * DPI)  # pixels that a picture may have on the sheet
+
+
 @dataclass(frozen=True)
 class Cell:
-    """A picture with its caption; `is_new` frames it."""
+    """A picture, at most `SIDE` pixels are shown of it, with its caption; `is_new` frames it."""
 
     picture: Image.Image
     name: str
@@ -53,7 +59,7 @@ def draw_sheet(
             write(figure, x, y + CELL + 0.1, f"{cell.score:.3f}", 8, NEW if cell.is_new else MUTED)
         top += count * (CELL + CAPTION)
     content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content)
+    FigureCanvasAgg(figure).print_png(content, metadata=MARK)
     return content.getvalue()
 
 
@@ -90,10 +96,10 @@ def write(figure: Any, x: float, y: float, text: str, size: float, colour: str, 
 
 def thumbnail(picture: Image.Image, side: int) -> np.ndarray:
     """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the picture is transparent."""
-    upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    upright.thumbnail((side, side))
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
+    small = upright(picture).convert("RGBA")
+    small.thumbnail((side, side))
+    white = Image.new("RGBA", small.size, "white")
+    return np.asarray(Image.alpha_composite(white, small).convert("RGB"))
 
 
 def shorten(name: str) -> str:

@@ -13,12 +13,13 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_features, as_rows
+from jaxalign.features import normalize as unit_rows
 from jaxalign.projectors import Projector
-from jaxalign.ranking import as_features
-from jaxalign.ranking import normalize as unit_rows
-from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch, rows_each
 
 _ROWS_AT_A_TIME = 2048
+_FEWEST_COLUMNS = 8  # for which XLA's kernels for CPUs do not go by the number of rows
 _MATMUL_CLASSES = 256  # on a CPU, a product with one-hot labels beats a segment sum up to about here
 
 
@@ -53,13 +54,18 @@ class Classifier:
         """d, of the features to classify."""
         raise NotImplementedError
 
+    @property
+    def uses_lengths(self) -> bool:
+        """Whether the logits of an example depend on more than the direction of its features."""
+        return False
+
     def logits(self, x: jax.Array) -> jax.Array:
         related = self.relate(x)
         return self.combine(related, self.evidence(related))
 
     def __call__(self, features: ArrayLike) -> jax.Array:
         """Logits `[..., c]` of features `[..., d]`; raises JaxalignError on another width."""
-        x = check_width(features, self.width)
+        x = check_width(features, self)
         rows = x.reshape(-1, x.shape[-1])
         logits = in_blocks(self.logits, rows)
         return logits.reshape(*x.shape[:-1], logits.shape[-1])
@@ -76,8 +82,10 @@ class Classifier:
         """
         if mesh is None or self.is_transductive:
             return jnp.argmax(self(features), axis=-1)
-        mesh, x = check_mesh(mesh), np.asarray(check_width(features, self.width))
-        found = _predict_over_mesh(copy_to_all(self, mesh), divide_rows(x, mesh), mesh=mesh)
+        mesh, x = check_mesh(mesh), np.asarray(check_width(features, self))
+        found = _predict_over_mesh(
+            copy_to_all(self, mesh), divide_rows(x, mesh, each=rows_each(len(x), mesh)), mesh=mesh
+        )
         return jnp.asarray(fetch(found)[: len(x)])
 
 
@@ -113,6 +121,10 @@ class LinearClassifier(Classifier):
     def width(self) -> int:
         return (self.kernel if self.projector is None else self.projector.kernel).shape[0]
 
+    @property
+    def uses_lengths(self) -> bool:
+        return not self.normalize or self.projector is not None
+
     def relate(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         x = self._prepare(x)
         few_shot = product(x, self.kernel)
@@ -140,7 +152,11 @@ class LinearClassifier(Classifier):
 
 
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    """`a [n, d] @ b [d, c]`; the same to the bit for every n, if that is two or more."""
+    columns = b.shape[1]
+    if columns < _FEWEST_COLUMNS:
+        b = jnp.pad(b, ((0, 0), (0, _FEWEST_COLUMNS - columns)))
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)[:, :columns]
 
 
 def in_blocks(function: Callable[[jax.Array], jax.Array], rows: jax.Array) -> jax.Array:
@@ -165,19 +181,19 @@ def class_means(features: jax.Array, labels: jax.Array, classes: int) -> jax.Arr
 
 
 def check_examples(
-    features: ArrayLike, labels: ArrayLike, num_classes: int | None
+    features: ArrayLike, labels: ArrayLike, num_classes: int | None, *, keep_lengths: bool = False
 ) -> tuple[jax.Array, jax.Array, int]:
     """Few-shot features as float32 `[n, d]`, int32 labels `[n]`, and the number of classes."""
-    x = check_directions("features", features)
+    x = check_directions("features", features, keep_lengths=keep_lengths)
     classes = check_class_labels(labels, x.shape[0], num_classes)
     if classes < 2:
         raise JaxalignError(f"there is {classes} class; expected two or more to tell apart")
     return x, jnp.asarray(labels, jnp.int32), classes
 
 
-def check_directions(name: str, features: ArrayLike) -> jax.Array:
+def check_directions(name: str, features: ArrayLike, *, keep_lengths: bool = False) -> jax.Array:
     """`as_features`, and no row of zeros: nothing can be learned from what has no direction."""
-    x = as_features(name, features)
+    x = as_features(name, features, keep_lengths=keep_lengths)
     if not isinstance(x, Tracer):
         zero = np.flatnonzero(~np.asarray(x).any(axis=1))
         if zero.size:
@@ -188,11 +204,12 @@ def check_directions(name: str, features: ArrayLike) -> jax.Array:
     return x
 
 
-def check_width(features: ArrayLike, width: int) -> jax.Array:
-    x = jnp.asarray(features).astype(jnp.float32)
-    if x.shape[-1:] != (width,):
+def check_width(features: ArrayLike, classifier: Classifier) -> jax.Array:
+    """Features `[..., d]` as float32, as wide as those that the classifier was fitted on."""
+    x = as_rows("features", features, keep_lengths=classifier.uses_lengths).astype(jnp.float32)
+    if x.shape[-1:] != (classifier.width,):
         raise JaxalignError(
-            f"features of shape {x.shape} do not fit a classifier for width {width};"
+            f"features of shape {x.shape} do not fit a classifier for width {classifier.width};"
             " pass features like those it was fitted on"
         )
     return x

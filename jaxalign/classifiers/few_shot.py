@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import Classifier, check_class_labels, check_directions
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking import as_features
-from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
+from jaxalign.features import as_features, is_count
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch, rows_each
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
@@ -44,7 +44,7 @@ def sample_shots(
     """
     array = np.asarray(labels)
     classes = check_class_labels(array, array.size, num_classes)
-    if shots < 1:
+    if not is_count(shots):
         raise JaxalignError(f"shots is {shots}; expected 1 or more examples of each class")
     counts = np.bincount(array, minlength=classes)
     if counts.min() < shots:
@@ -87,19 +87,22 @@ def few_shot_accuracy(
     Raises:
       JaxalignError: as `sample_shots` and `fit`.
     """
-    pool, test = check_directions("features", features), as_features("test_features", test_features)
+    # `fit` may be a classifier to which lengths matter.
+    pool = check_directions("features", features, keep_lengths=True)
+    test = as_features("test_features", test_features, keep_lengths=True)
     classes = check_class_labels(labels, len(pool), num_classes)
     check_class_labels(test_labels, len(test), classes, all_occur=False)
     for name, value in options.items():
         if isinstance(value, np.ndarray | jax.Array) and value.ndim == 2:
-            check_directions(name, value)  # inside the compiled function it could not be
+            options[name] = check_directions(name, value)  # inside the compiled function it could not be
     static = tuple(sorted((k, v) for k, v in options.items() if _is_plain(v)))
     arrays = {k: v for k, v in options.items() if not _is_plain(v)}
     total, test_y = len(test), np.asarray(test_labels, np.int32)
     mesh = None if mesh is None or options.get("protocol") == "reference" else check_mesh(mesh)
     if mesh is not None:
         arrays = copy_to_all(arrays, mesh)
-        test, test_y = divide_rows(test, mesh), divide_rows(test_y, mesh, fill=-1)
+        each = rows_each(total, mesh)
+        test, test_y = divide_rows(test, mesh, each=each), divide_rows(test_y, mesh, fill=-1, each=each)
     rows = []
     for count in shots:
         drawn = np.stack([sample_shots(labels, count, seed=seed, num_classes=classes) for seed in seeds])

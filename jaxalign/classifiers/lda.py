@@ -42,7 +42,7 @@ def lda_classifier(
     Arguments and errors as in `prototype_classifier`; with `normalize`, the features to classify are
     normalised too.
     """
-    x, y, classes = check_examples(features, labels, num_classes)
+    x, y, classes = check_examples(features, labels, num_classes, keep_lengths=not normalize)
     x = unit_rows(x) if normalize else x
     weights, bias = _discriminant(x, y, class_means(x, y, classes))
     if text_weights is None:

@@ -1,7 +1,6 @@
 """Classifiers that are one direction per class: class-name texts, or the mean of examples."""
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import (
@@ -13,8 +12,9 @@ from jaxalign.classifiers.base import (
     class_means,
 )
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_rows
+from jaxalign.features import normalize as unit_rows
 from jaxalign.projectors import Projector
-from jaxalign.ranking import normalize as unit_rows
 
 
 def ensemble_text_weights(text_embeddings: ArrayLike) -> jax.Array:
@@ -27,7 +27,7 @@ def ensemble_text_weights(text_embeddings: ArrayLike) -> jax.Array:
     Raises:
       JaxalignError: another number of axes, an empty one, or embeddings that are NaN, infinite or zero.
     """
-    embeddings = jnp.asarray(text_embeddings)
+    embeddings = as_rows("text_embeddings", text_embeddings)
     if embeddings.ndim != 3 or 0 in embeddings.shape:
         raise JaxalignError(
             f"text_embeddings have shape {embeddings.shape}; expected [c, t, d], classes, templates, width"
@@ -69,7 +69,7 @@ def prototype_classifier(
       JaxalignError: features, labels or text weights that do not fit, features that are NaN, infinite or
         zero, one class only, or a class without an example (where traced, such a class has logit 0).
     """
-    x, y, classes = check_examples(features, labels, num_classes)
+    x, y, classes = check_examples(features, labels, num_classes, keep_lengths=not normalize)
     means = class_means(unit_rows(x) if normalize else x, y, classes)
     return _cosine_classifier(means, text_weights, alpha)
 
@@ -91,7 +91,7 @@ def ncm_classifier(
         takes the means of projected embeddings: pass those, without a projector. The model's own affine
         projector on pre-projection features gives the same.
     """
-    x, y, classes = check_examples(features, labels, num_classes)
+    x, y, classes = check_examples(features, labels, num_classes, keep_lengths=True)
     means = class_means(x, y, classes)
     return _cosine_classifier(means, text_weights, alpha, projector)
 

@@ -1,7 +1,7 @@
 """The hyper-parameters of a classifier, searched on validation features by one compiled grid."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,8 @@ from jaxalign.classifiers.base import Classifier, check_class_labels, check_scal
 from jaxalign.classifiers.cache import CacheClassifier
 from jaxalign.classifiers.refinement import RefinedClassifier, check_channels
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.ranking import as_features
-from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch
+from jaxalign.features import as_features, is_count
+from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch, rows_each
 
 _AFFINITIES_PER_BLOCK = 1 << 22  # 16 MiB
 _SIMPLEST_FIRST = ("alpha", "gamma", "beta", "channels")
@@ -31,7 +31,7 @@ class HyperparameterSearch:
     """Validation accuracy over a grid, and the classifier with the best values.
 
     `accuracy`, in percent, has one axis for each entry of `axes`, in that order. Among equal accuracies
-    `best` is the one of the smallest alpha, then gamma, then beta, then of the most channels.
+    `best` is decided by the `ties` of `search_hyperparameters`.
     """
 
     axes: dict[str, np.ndarray]
@@ -45,6 +45,7 @@ def search_hyperparameters(
     features: ArrayLike,
     labels: ArrayLike,
     *,
+    ties: Sequence[str] = _SIMPLEST_FIRST,
     block_size: int | None = None,
     mesh: Mesh | None = None,
     **axes: Iterable[float],
@@ -59,6 +60,10 @@ def search_hyperparameters(
       classifier: fitted. Its hyper-parameters that are not searched keep their values.
       features: validation features `[n, d]`, as the classifier is called on.
       labels: integers `[n]`, classes of the classifier (not all need occur).
+      ties: among equal accuracies the smallest value of the first of these is best, then of the second; of
+        `channels` the most. What is searched has to be among them. The published codes, which keep the first
+        of equal ones, decide by the order of their loops: beta, alpha in Tip-Adapter and CODER, alpha, beta,
+        gamma in Tip-X, beta, alpha, gamma in APE.
       block_size: features taken at a time; the accuracies do not depend on it. (Tip-X with
         `protocol="reference"` takes all at once.)
       mesh: devices whose axis `data` the features are divided over; not for what takes all at once.
@@ -71,7 +76,10 @@ def search_hyperparameters(
         range, or features and labels that do not fit.
     """
     checked = _check_axes(classifier, axes)
-    x = check_width(as_features("features", features), classifier.width)
+    if undecided := [name for name in checked if name not in ties]:
+        raise JaxalignError(f"ties are {tuple(ties)}; expected {', '.join(undecided)} among them, too")
+    x = as_features("features", features, keep_lengths=classifier.uses_lengths)
+    x = check_width(x, classifier)
     classes = jax.eval_shape(classifier, x[:1]).shape[-1]
     check_class_labels(labels, len(x), classes, all_occur=False)
     y = np.asarray(labels, np.int32)
@@ -87,7 +95,7 @@ def search_hyperparameters(
     order = [name for stage in names for name in stage]
     correct = correct.reshape([len(checked[name]) for name in order])
     correct = correct.transpose([order.index(name) for name in checked])
-    best = _best(checked, correct)
+    best = _best(checked, correct, ties)
     return HyperparameterSearch(
         axes=checked,
         accuracy=100 * correct / len(x),
@@ -100,7 +108,8 @@ def _count_over_mesh(
     classifier: Any, x: jax.Array, y: np.ndarray, grids: list[Grid], size: int, mesh: Mesh
 ) -> np.ndarray:
     """`_count_correct` with the features on several devices; what only fills them up has no class."""
-    rows = divide_rows(x, mesh), divide_rows(y, mesh, fill=_NO_CLASS)
+    each = rows_each(len(x), mesh)
+    rows = divide_rows(x, mesh, each=each), divide_rows(y, mesh, fill=_NO_CLASS, each=each)
     given = copy_to_all((classifier, *grids), mesh)
     size = min(size, rows[0].shape[0] // mesh.shape[AXIS])
     return fetch(_summed(*rows, *given, size=size, mesh=mesh)).astype(np.int64)
@@ -166,10 +175,10 @@ def _product(axes: dict[str, np.ndarray]) -> Grid:
     return {name: jnp.asarray(cells[:, i]) for i, name in enumerate(axes)}
 
 
-def _best(axes: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
+def _best(axes: dict[str, np.ndarray], correct: np.ndarray, ties: Sequence[str]) -> dict[str, float]:
     def simplicity(cell: np.ndarray) -> list[float]:
         values = {name: float(axis[i]) for (name, axis), i in zip(axes.items(), cell, strict=True)}
-        return [-values[k] if k == "channels" else values[k] for k in _SIMPLEST_FIRST if k in values]
+        return [-values[k] if k == "channels" else values[k] for k in ties if k in values]
 
     cell = min(np.argwhere(correct == correct.max()), key=simplicity)
     return {name: float(axis[i]) for (name, axis), i in zip(axes.items(), cell, strict=True)}
@@ -207,6 +216,6 @@ def _block_size(classifier: Classifier, n: int, block_size: int | None) -> int:
     if block_size is None:
         columns = len(classifier.keys) if isinstance(classifier, CacheClassifier) else classifier.width
         return min(n, max(16, _AFFINITIES_PER_BLOCK // columns))
-    if block_size < 1:
+    if not is_count(block_size):
         raise JaxalignError(f"block_size is {block_size}; expected a positive number of features, or None")
-    return min(n, block_size)
+    return min(n, max(block_size, 2))  # one alone is rounded otherwise

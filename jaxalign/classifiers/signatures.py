@@ -37,7 +37,7 @@ class SignatureClassifier(CacheClassifier):
         """Logits `[..., c]`; with `protocol="reference"` they depend on all the features in the call."""
         if self.protocol == "paper":
             return super().__call__(features)
-        x = check_width(features, self.width)
+        x = check_width(features, self)
         logits = self.logits(x.reshape(-1, x.shape[-1]))
         return logits.reshape(*x.shape[:-1], logits.shape[-1])
 

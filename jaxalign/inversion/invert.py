@@ -8,8 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxalign.arguments import check_kind
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_floats, as_rows, is_count
 from jaxalign.models import ImageTowerConfig
 from jaxalign.sharding import check_mesh
 
@@ -72,6 +74,7 @@ def invert_to_text(
         embeddings of another width, or with NaN, infinite values or zeros only (the examples are named),
         counts out of range, or neither `key` nor `initial`.
     """
+    check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     model.require_text()
     descent = _descent(steps, learning_rate, weight_decay, keep, tolerance)
     _check_counts(num_tokens=num_tokens, batch_size=batch_size)
@@ -124,6 +127,7 @@ def invert_to_image(
       JaxalignError: as `invert_to_text`, for more pseudo-patches than a picture has patches, and for an image
         tower without patches (ResNet).
     """
+    check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     model.require_text()
     descent = _descent(steps, learning_rate, weight_decay, keep, tolerance)
     _check_counts(num_patches=num_patches, batch_size=batch_size)
@@ -165,7 +169,7 @@ def _examples(
     skip_invalid: bool,
 ) -> tuple[Examples, np.ndarray | None]:
     """The examples and, where some are to be skipped, which are valid, bool [n]."""
-    targets = jnp.asarray(embeddings)
+    targets = as_rows(name, embeddings)
     width = model.require_text().projection
     if targets.ndim != 2 or targets.shape[1] != width or not len(targets):
         raise JaxalignError(
@@ -213,7 +217,7 @@ def _initial(
                 "key is missing; expected jax.random.key(seed), or starting points in `initial`"
             )
         return None
-    start = jnp.asarray(initial, jnp.float32)
+    start = as_floats("initial", initial).astype(jnp.float32)
     if start.shape not in (shape, (n, *shape)):
         raise JaxalignError(
             f"initial has shape {start.shape}; expected {list(shape)} for all examples or {[n, *shape]}"
@@ -257,5 +261,5 @@ def _descent(
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count is not None and not is_count(count):
             raise JaxalignError(f"{name} is {count}; expected 1 or more")

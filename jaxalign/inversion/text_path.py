@@ -68,8 +68,8 @@ class TextPath:
     """`before`, `count` pseudo-tokens, `after`; the last of these is pooled. Equal ones share a compilation.
 
     Attributes:
-      before, after: token ids. In a causal tower `after` ends with the end token, in a bidirectional one both
-        fill the context.
+      before, after: token ids. `after` ends with what is pooled, the end token or the last position of the
+        context; in a bidirectional tower both fill the context.
     """
 
     config: TextTowerConfig

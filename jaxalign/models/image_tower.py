@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxalign.errors import JaxalignError
 
 from .attention import MultiHeadDotProductAttention
-from .layers import LayerNorm, MlpBlock, check_sizes, check_transformer
+from .layers import LayerNorm, MlpBlock, check_epsilon, check_sizes, check_transformer
 from .rope import RopeKind, Rotation, rotation_table
 from .transformer import BlockConfig, Encoder
 
@@ -23,13 +23,14 @@ class ImageTowerConfig:
       image_size: side of the square input in pixels. Where it is no multiple of `patch_size`, the last pixels
         of each row and column are not seen, as under the originals' strided convolution (So400m/14 at 384).
       pooling: `cls` takes the class token (CLIP), `map` a multihead attention pool with a residual MLP
-        (SigLIP).
+        (SigLIP), `avg` the mean of the patches (CLIPA).
       projection: width of the linear projector after pooling; None where the pooled vector is the embedding
         (SigLIP, DINO).
       projection_bias: the projector is affine (EVA-02).
       patch_bias: the patch embedding has a bias.
       class_token: a learned token before the patches; by default exactly where it is pooled. The Perception
         Encoder has one and pools by attention.
+      norm_after_pool: under `avg`, the final LayerNorm is applied to the mean, and not to the patches.
       registers: learned tokens between the class token and the patches, without positions (arXiv:2309.16588).
       learned_positions: False where rotary ones are all there is (DINOv3).
       pre_norm: LayerNorm before the first block (CLIP).
@@ -49,7 +50,7 @@ class ImageTowerConfig:
     mlp_hidden: int
     activation: str
     norm_epsilon: float
-    pooling: Literal["cls", "map"]
+    pooling: Literal["cls", "map", "avg"]
     projection: int | None
     patch_bias: bool = True
     projection_bias: bool = False
@@ -63,11 +64,13 @@ class ImageTowerConfig:
     sub_norm: bool = False
     layer_scale: bool = False
     pool_heads: int | None = None
+    norm_after_pool: bool = False
 
     def __post_init__(self):
         sizes = ("image_size", "patch_size", "width", "depth", "heads", "mlp_hidden")
         check_sizes("image tower", self, sizes)
         check_transformer("image tower", self.width, self.heads, self.activation)
+        check_epsilon("image tower", self.norm_epsilon)
         if self.image_size < self.patch_size:
             raise JaxalignError(
                 f"image tower: image_size {self.image_size} is smaller than patch_size {self.patch_size}"
@@ -230,6 +233,12 @@ class ImageTower(nn.Module):
         if c.pooling == "cls":
             x, _ = self.Transformer(x, rotation=rotation, only=slice(0, 1))
             pre = z = x[:, 0]
+            out = {}
+        elif c.pooling == "avg":
+            patches = slice(c.num_prefix, None)
+            x, _ = self.Transformer(x, rotation=rotation, average=patches if c.norm_after_pool else None)
+            pooled = x if c.norm_after_pool else x[:, patches].mean(1, keepdims=True, dtype=jnp.float32)
+            pre = z = pooled[:, 0].astype(x.dtype)
             out = {}
         else:
             x, _ = self.Transformer(x, rotation=rotation)

@@ -24,6 +24,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "quick_gelu": quick_gelu,
     "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
 }
 
 
@@ -40,6 +41,13 @@ def check_transformer(part: str, width: int, heads: int, activation: str) -> Non
         raise JaxalignError(f"{part}: width {width} is not a multiple of {heads} heads")
     if activation not in ACTIVATIONS:
         raise unknown_name("activation", activation, ACTIVATIONS)
+
+
+def check_epsilon(part: str, epsilon: float) -> None:
+    """Raise JaxalignError for what makes every output NaN, or the same: LayerNorms divide by the root of
+    variance + epsilon."""
+    if not 0 <= epsilon <= 1:
+        raise JaxalignError(f"{part}: norm_epsilon is {epsilon}; expected 0 to 1")
 
 
 class LayerNorm(nn.Module):

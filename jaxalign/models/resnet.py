@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
 
-from .layers import check_sizes
+from .layers import check_epsilon, check_sizes
 
 _EXPANSION = 4  # a bottleneck ends four times as wide as it is inside
 
@@ -36,6 +36,7 @@ class ResNetConfig:
 
     def __post_init__(self):
         check_sizes("image tower", self, ("image_size", "stem_width", "heads", "projection"))
+        check_epsilon("image tower", self.norm_epsilon)
         if min(self.stage_depths) < 1:
             raise JaxalignError(
                 f"image tower: stage_depths is {self.stage_depths}; expected 1 or more in each"

@@ -1,8 +1,8 @@
-"""Text transformer: causal, pooled at the end token (CLIP), or bidirectional, at the last one (SigLIP)."""
+"""Text transformer: causal and pooled at the end token (CLIP), or bidirectional and at the last position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jaxalign.errors import JaxalignError
 
 from .attention import KeyValue
-from .layers import check_sizes, check_transformer
+from .layers import check_epsilon, check_sizes, check_transformer
 from .transformer import BlockConfig, Encoder
+
+TextPooling = Literal["end", "argmax", "first", "last"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,11 @@ class TextTowerConfig:
 
     Attributes:
       context: number of token ids that an input has, padding included.
-      causal: True for CLIP (pooled at the first `end_token`), False for SigLIP (attends over the padding,
-        pooled at the last position).
+      causal: True for CLIP; False for SigLIP, which attends over the padding too.
+      end_token: the id that ends a text; None where nothing says which it is.
+      pooling: the position whose vector is the feature: of the first `end_token`, of the largest id
+        (`argmax`, OpenAI's rule, which is the same where the end token has the largest), or the `first` or
+        `last` of the context. None for what the two kinds do: `end` if causal, else `last`.
     """
 
     vocabulary: int
@@ -36,16 +41,25 @@ class TextTowerConfig:
     causal: bool
     projection: int
     projection_bias: bool
-    end_token: int
+    end_token: int | None
+    pooling: TextPooling | None = None
 
     def __post_init__(self):
         sizes = ("vocabulary", "context", "width", "depth", "heads", "mlp_hidden", "projection")
         check_sizes("text tower", self, sizes)
         check_transformer("text tower", self.width, self.heads, self.activation)
-        if not 0 <= self.end_token < self.vocabulary:
+        check_epsilon("text tower", self.norm_epsilon)
+        if self.end_token is None and self.pools_at == "end":
+            raise JaxalignError("text tower: end_token is null; expected the id that is pooled")
+        if self.end_token is not None and not 0 <= self.end_token < self.vocabulary:
             raise JaxalignError(
                 f"text tower: end_token is {self.end_token}; expected an id below {self.vocabulary}"
             )
+
+    @property
+    def pools_at(self) -> TextPooling:
+        """`pooling`, or what None stands for."""
+        return self.pooling or ("end" if self.causal else "last")
 
 
 class TextTower(nn.Module):
@@ -73,8 +87,8 @@ class TextTower(nn.Module):
         Returns:
           The embedding [n, d], not normalised, and `{"pre_logits": pre-projection feature [n, D]}`.
         """
-        # a causal tower pools another position for each text, a bidirectional one the last of all
-        x, _ = self.encode(self.embed(tokens), only=None if self.config.causal else slice(-1, None))
+        only = {"first": slice(0, 1), "last": slice(-1, None)}.get(self.config.pools_at)
+        x, _ = self.encode(self.embed(tokens), only=only)
         pre = self.pool(x, tokens)
         return self.project(pre), {"pre_logits": pre}
 
@@ -100,10 +114,11 @@ class TextTower(nn.Module):
 
     def pool(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
         """The feature [n, D] of the pooled position of `x` [n, l, D]."""
-        if not self.config.causal:
-            return x[:, -1]
-        end = (tokens == self.config.end_token).argmax(-1)  # the first one
-        return jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
+        pools_at = self.config.pools_at
+        if pools_at in ("first", "last"):
+            return x[:, 0 if pools_at == "first" else -1]
+        score = tokens if pools_at == "argmax" else tokens == self.config.end_token
+        return jnp.take_along_axis(x, score.argmax(-1)[:, None, None], axis=1)[:, 0]  # the first one
 
     def project(self, pre: jax.Array) -> jax.Array:
         """The linear projector: [n, D] to [n, d]."""

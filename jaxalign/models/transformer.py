@@ -86,6 +86,7 @@ class Encoder(nn.Module):
         cache: Sequence[KeyValue] | None = None,
         rotation: Rotation | None = None,
         only: slice | None = None,
+        average: slice | None = None,
     ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
         """Encode `x` [n, l, D]; in a causal encoder `cache` holds what this call returned for the m tokens
         before.
@@ -94,10 +95,11 @@ class Encoder(nn.Module):
           rotation: sines and cosines of the l tokens, for every block; needs `block.rope`.
           only: the positions that are pooled afterwards. The last block then computes nothing else: a twelfth
             of a ViT-B, half of a tower with two blocks.
+          average: positions whose mean takes the place of the tokens before the final LayerNorm.
 
         Returns:
-          Tokens [n, l or the length of `only`, D] after the final LayerNorm, and the keys and values of every
-          block for all l tokens.
+          Tokens [n, l or the length of `only`, D] after the final LayerNorm ([n, 1, D] with `average`), and
+          the keys and values of every block for all l tokens.
         """
         before = cache[0][0].shape[1] if cache else 0
         length = x.shape[1]
@@ -109,5 +111,7 @@ class Encoder(nn.Module):
             cached = cache[i] if cache else None
             x, key_value = block(x, cache=cached, mask=mask, rotation=rotation, only=last)
             key_values.append(key_value)
+        if average is not None:
+            x = x[:, average].mean(1, keepdims=True, dtype=jnp.float32).astype(x.dtype)
         norm = LayerNorm(self.block.norm_epsilon, self.dtype, name="encoder_norm")
         return norm(x), tuple(key_values)

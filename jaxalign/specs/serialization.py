@@ -1,6 +1,7 @@
 """Records as JSON, and back with every problem named."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -9,10 +10,13 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .model_spec import ModelSpec
 
+_LARGEST = {int: 2**31, float: sys.float_info.max}  # no size and no id is larger
+_NAMED = 5  # of unknown keys; a file may have any number
+
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers."""
-    return dataclasses.asdict(spec)
+    return dataclasses.asdict(spec) | {"band": spec.band or None, "text_band": spec.text_band or None}
 
 
 def spec_from_json(values: Any) -> ModelSpec:
@@ -41,11 +45,14 @@ def _build(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
         return _build_tuple(get_args(kind), value, where, problems)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            problems.append(f"{where} is {value!r}; expected {' or '.join(map(repr, get_args(kind)))}")
+            problems.append(f"{where} is {value!r:.60}; expected {' or '.join(map(repr, get_args(kind)))}")
         return value
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        problems.append(f"{where} is {value!r}; expected a {kind.__name__}")
+        problems.append(f"{where} is {value!r:.60}; expected a {kind.__name__}")
+        return value
+    if kind in _LARGEST and not abs(value) <= _LARGEST[kind]:  # NaN is no number's equal or less
+        problems.append(f"{where} is {value!r:.60}; expected a finite number up to {_LARGEST[kind]:g}")
         return value
     return kind(value)
 
@@ -62,7 +69,7 @@ def _build_tuple(items: tuple[Any, ...], value: Any, where: str, problems: list[
     if isinstance(value, list | tuple) and len(value) == len(items):
         return tuple(_build(k, v, where, problems) for k, v in zip(items, value, strict=True))
     expected = "a list" if items[-1] is Ellipsis else f"a list of {len(items)}"
-    problems.append(f"{where} is {value!r}; expected {expected}")
+    problems.append(f"{where} is {value!r:.60}; expected {expected}")
     return value
 
 
@@ -73,7 +80,8 @@ def _build_dataclass(kind: Any, value: Any, where: str, problems: list[str]) -> 
     path = lambda name: f"{where}.{name}" if where else name
     hints = get_type_hints(kind)
     before = len(problems)
-    problems += [str(unknown_name("key", path(key), map(path, hints))) for key in value if key not in hints]
+    unknown = [path(key)[:60] for key in value if key not in hints]
+    problems += [str(unknown_name("key", key, map(path, hints))) for key in unknown[:_NAMED]]
     arguments = {}
     for field in dataclasses.fields(kind):
         if field.name in value:

@@ -16,8 +16,6 @@ from .model_spec import ModelSpec
 _PAPER_1, _PAPER_2 = "SigLIP, arXiv:2303.15343", "SigLIP 2, arXiv:2502.14786"
 _VOCABULARY_1, _VOCABULARY_2 = 32_000, 256_000
 _END = 1
-# IsoCLIP's code counts 769 singular values of the two biased 768-wide heads, one more than `decompose`:
-# the printed k_bottom of 50 leaves what 49 does here.
 _BAND_2 = (350, 50)
 
 

@@ -6,8 +6,8 @@ from ..records import DatasetRecord, Source
 
 PROTOCOL = (
     "Text-to-text: queries are the first caption of each picture, the gallery is all captions, the "
-    "query itself left "
-    "out; relevant are the other captions of the picture. The paper uses `{test}`{note}."
+    "query itself left out; relevant are the other captions of the picture. The paper uses `{test}`{note}. "
+    "In the published code no query is in the gallery."
 )
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip"
 
@@ -80,6 +80,7 @@ RECORDS = (
         ),
         builder="eval.datasets.layouts.captions:read_karpathy",
         options={"file": "Flickr30K/dataset_flickr30k.json", "images": "Flickr30K/flickr30k-images"},
+        reference_splits={"captions": "val"},
         splits={"train": 29_000, "val": 1_014, "test": 1_000},
         captions="five by different people",
         licence="for non-commercial research and education",

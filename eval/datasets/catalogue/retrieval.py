@@ -5,11 +5,9 @@ from ..records import DatasetRecord, Source
 
 REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
 REVISITED_PROTOCOL = (
-    "70 queries, cropped to their boxes (`query-uncropped`: whole, as IsoCLIP's code reads them), "
-    "against the "
-    "gallery; easy, medium and hard by the ground truth, junk removed. IsoCLIP adds the distractors "
-    "R1M and prints "
-    "the easy setting."
+    "70 queries, cropped to their boxes, against the gallery; easy, medium and hard by the ground truth, "
+    "junk removed. The papers print the easy setting, IsoCLIP with the distractors R1M. Their published code "
+    "reads the queries whole (`query-uncropped`) and adds R1M where it is there."
 )
 BDD = "http://bdd-data.berkeley.edu/"
 PLACES = "http://data.csail.mit.edu/places/places365"
@@ -32,6 +30,7 @@ def revisited(name: str, printed: str, gallery: int, city: str, images: str) -> 
         query="query",
         gallery="gallery",
         distractors="revisitop1m",
+        reference_splits={"query": "query-uncropped"},
         sources=(
             Source(f"{name}/jpg", "the pictures, all in this folder", images),
             Source(f"{name}/gnd_{name}.pkl", "lists and ground truth", f"{REVISITED}/{name}/gnd_{name}.pkl"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..content import UNLABELLED, Content, Item, broken, is_below, read_json
+from ..content import UNLABELLED, Content, Item, broken, is_below, read_json, text
 from ..records import DatasetRecord
 
 # Attribute of the annotation, and its values; `undefined` is no value.
@@ -35,7 +35,7 @@ def read(record: DatasetRecord, root: Path) -> Content:
 def parse_frame(record: DatasetRecord, file: Path, images: Path, frame: Any) -> Item:
     """The example of one frame."""
     try:
-        name, attributes = str(frame["name"]), frame["attributes"]
+        name, attributes = text(frame["name"]), frame["attributes"]
         labels = tuple(label_of(attributes[key], values) for key, values in ATTRIBUTES.values())
     except (KeyError, TypeError, ValueError) as error:
         raise broken(record, file, f"name and attributes of each frame; got {error}") from None

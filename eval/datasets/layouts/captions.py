@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..content import Content, Item, broken, is_below, read_json
+from ..content import Content, Item, broken, integer, is_below, read_json, text
 from ..records import DatasetRecord
 
 
@@ -17,8 +17,8 @@ def read_karpathy(record: DatasetRecord, root: Path) -> Content:
     splits: dict[str, list[Item]] = {split: [] for split in record.splits}
     try:
         for row in content["images"]:
-            parts = [row["filepath"], row["filename"]] if "filepath" in row else [row["filename"]]
-            captions = [sentence["raw"] for sentence in row["sentences"]]
+            parts = [text(row[key]) for key in ("filepath", "filename") if key in row or key == "filename"]
+            captions = [text(sentence["raw"]) for sentence in row["sentences"]]
             splits[row["split"]].append(captioned(record, root, "/".join(parts), captions))
     except (KeyError, TypeError) as error:
         expected = f"images with filename, sentences and a split of {', '.join(record.splits)}"
@@ -35,8 +35,10 @@ def read_nocaps(record: DatasetRecord, root: Path) -> Content:
     captions: dict[Any, list[str]] = {}
     try:
         for row in content["annotations"]:
-            captions.setdefault(row["image_id"], []).append(row["caption"])
-        names = {row["id"]: row["file_name"] for row in content["images"]}
+            captions.setdefault(integer(row["image_id"]), []).append(text(row["caption"]))
+        names = {integer(row["id"]): text(row["file_name"]) for row in content["images"]}
+        if len(names) != len(content["images"]):
+            raise TypeError("ids that occur once")
         items = [captioned(record, root, names[image], texts) for image, texts in captions.items()]
     except (KeyError, TypeError) as error:
         raise broken(record, file, f"images and annotations with their captions; no {error}") from None

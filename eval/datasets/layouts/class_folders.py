@@ -4,17 +4,18 @@ import re
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
+from jaxalign.image_formats import image_endings
+from jaxalign.local_files import read_limited
 
-from ..content import Content, Item, broken
+from ..content import LIST_LIMIT, Content, Item, broken
 from ..prompts import imagenet_class_names
 from ..records import DatasetRecord
-
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 
 
 def list_pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, by their names' endings, in the order of numbers and letters."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name[0] != "."]
+    endings = image_endings()
+    found = [path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != "."]
     return sorted(found, key=lambda path: natural(path.name))
 
 
@@ -96,4 +97,5 @@ def read_lines(record: DatasetRecord, file: Path) -> list[str]:
     """The lines of a list without blank ones."""
     if not file.is_file():
         raise JaxalignError(f"{record.name}: there is no {file}; unpack the archive again")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = read_limited(file, LIST_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..content import Content, Item, broken, is_below, read_json
+from ..content import Content, Item, broken, integer, is_below, read_json, text
 from ..records import DatasetRecord
 
 
@@ -15,11 +15,15 @@ def read(record: DatasetRecord, root: Path) -> Content:
     file = folder / "annotations" / "train_mini.json"
     content = read_json(record, file)
     try:
-        species = sorted(content["categories"], key=lambda row: row["id"])
-        names = tuple(row.get("common_name") or row["name"] for row in species)
+        species = sorted(content["categories"], key=lambda row: integer(row["id"]))
+        names = tuple(text(row.get("common_name") or row["name"]) for row in species)
         label_of = {row["id"]: label for label, row in enumerate(species)}
-        labels = {row["image_id"]: label_of[row["category_id"]] for row in content["annotations"]}
-        pictures = [(row["file_name"], labels[row["id"]]) for row in content["images"]]
+        labels = {
+            integer(row["image_id"]): label_of[integer(row["category_id"])] for row in content["annotations"]
+        }
+        if len(label_of) != len(species) or len(labels) != len(content["annotations"]):
+            raise TypeError("ids that occur once")
+        pictures = [(text(row["file_name"]), labels[integer(row["id"])]) for row in content["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise broken(record, file, f"categories, images and their annotations; no {error}") from None
     strange = [name for name, _ in pictures if not is_below(name)]

@@ -3,16 +3,18 @@
 Radenovic et al., "Revisiting Oxford and Paris: Large-Scale Image Retrieval Benchmarking", CVPR 2018.
 """
 
-import math
-from collections.abc import Iterable
+import reprlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..content import Content, Item, broken, is_below
 from ..records import DatasetRecord
 from ..restricted_pickle import read_plain_pickle
 from .class_folders import read_lines
 
+LARGEST = 1 << 31  # pixels of a side
 EXPECTED = "imlist, qimlist, and gnd with bbx, easy, hard and junk for each query"
 
 
@@ -22,19 +24,19 @@ def read(record: DatasetRecord, root: Path) -> Content:
     file = folder / f"gnd_{record.name}.pkl"
     stored = read_plain_pickle(file)
     try:
-        gallery, queries = ([str(name) for name in stored[key]] for key in ("imlist", "qimlist"))
+        gallery, queries = (read_names(stored[key]) for key in ("imlist", "qimlist"))
         truth = [
             {level: read_positions(row[level], len(gallery)) for level in ("easy", "hard", "junk")}
             for row in stored["gnd"]
         ]
         boxes = [read_box(row["bbx"]) for row in stored["gnd"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise broken(record, file, f"{EXPECTED}; {error}") from None
+        raise broken(record, file, f"{EXPECTED}; {error!s:.200}") from None
     if len(boxes) != len(queries):
         raise broken(record, file, f"{EXPECTED}; got {len(queries)} queries and {len(boxes)} ground truths")
     strange = [name for name in (*queries, *gallery) if not is_below(name)]
     if strange:
-        raise broken(record, file, f"names of pictures; got {strange[0]!r}")
+        raise broken(record, file, f"names of pictures; got {strange[0]!r:.80}")
     files = [f"{name}.jpg" for name in queries], [f"{name}.jpg" for name in gallery]
     return Content(
         {
@@ -47,20 +49,35 @@ def read(record: DatasetRecord, root: Path) -> Content:
     )
 
 
-def read_positions(values: Iterable[Any], size: int) -> list[int]:
-    """Positions in the gallery."""
-    positions = [int(value) for value in values]
-    if not all(0 <= position < size for position in positions):
+def read_names(values: Any) -> list[str]:
+    """The names of pictures."""
+    if not isinstance(values, list) or not all(type(name) is str for name in values):
+        raise ValueError("lists of names expected")
+    return values
+
+
+def read_positions(values: Any, size: int) -> list[int]:
+    """Positions in the gallery; a float is one where it is a whole number."""
+    numbers = read_numbers(values)
+    if not all(0 <= number < size and number == int(number) for number in numbers):
         raise ValueError(f"positions of the {size} pictures expected")
-    return positions
+    return [int(number) for number in numbers]
 
 
-def read_box(values: Iterable[Any]) -> tuple[float, float, float, float]:
+def read_box(values: Any) -> tuple[float, float, float, float]:
     """Left, top, right, bottom in pixels."""
-    left, top, right, bottom = (float(value) for value in values)
-    if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
-        raise ValueError(f"a box is left, top, right, bottom; got {left}, {top}, {right}, {bottom}")
-    return left, top, right, bottom
+    left, top, right, bottom = read_numbers(values)
+    if not (0 <= left < right < LARGEST and 0 <= top < bottom < LARGEST):
+        raise ValueError(f"a box is left, top, right, bottom; got {reprlib.repr(values)}")
+    return float(left), float(top), float(right), float(bottom)
+
+
+def read_numbers(values: Any) -> list[int | float]:
+    """The numbers in a list or array."""
+    found = values.tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(found, list) or not all(type(value) in (int, float) for value in found):
+        raise ValueError("lists of numbers expected")
+    return found
 
 
 def read_distractors(record: DatasetRecord, root: Path) -> Content:

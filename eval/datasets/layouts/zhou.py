@@ -4,6 +4,7 @@ The file holds `{"train" | "val" | "test": [[path, label, class name], ...]}`; t
 pictures' folder. Zhou et al., "Learning to Prompt for Vision-Language Models".
 """
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxalign.errors import JaxalignError
 from ..content import Content, Item, broken, is_below, read_json
 from ..records import DatasetRecord
 
+MOST_CLASSES = 1 << 20
 EXPECTED = 'lists "train", "val" and "test" of [path, label, class name]'
 
 
@@ -45,11 +47,13 @@ def read_split_file(
         raise broken(record, file, EXPECTED)
     for split in record.splits:
         splits[split] = []
+        if not isinstance(content[split], list):
+            raise broken(record, file, f"{EXPECTED}; {split} is {reprlib.repr(content[split])}")
         for row in content[split]:
             path, label, name = parse_row(record, file, row)
             if names.setdefault(label, name) != name:
                 raise JaxalignError(
-                    f"{record.name}: {file} names class {label} both {names[label]!r} and {name!r}"
+                    f"{record.name}: {file} names class {label} both {names[label]!r:.80} and {name!r:.80}"
                 )
             splits[split].append((path, label))
     if sorted(names) != list(range(len(names))):
@@ -63,11 +67,13 @@ def read_split_file(
 
 def parse_row(record: DatasetRecord, file: Path, row: Any) -> tuple[str, int, str]:
     """Path, label and class name of one row."""
-    try:
-        path, label, name = row
-        path, label, name = str(path), int(label), str(name)
-    except (TypeError, ValueError):
-        raise broken(record, file, f"{EXPECTED}; got {str(row)[:80]}") from None
+    if (
+        not isinstance(row, list)
+        or [type(x) for x in row] != [str, int, str]
+        or not 0 <= row[1] < MOST_CLASSES
+    ):
+        raise broken(record, file, f"{EXPECTED}; got {reprlib.repr(row)}")
+    path, label, name = row
     if not is_below(path):
-        raise broken(record, file, f"paths below the folder of the pictures; got {path!r}")
+        raise broken(record, file, f"paths below the folder of the pictures; got {path!r:.80}")
     return path, label, name

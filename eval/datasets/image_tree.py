@@ -1,0 +1,121 @@
+"""The image files below a folder, and what else is there that people would call an image."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.distributed import is_first
+from eval.own_images import is_own_image
+from jaxalign.errors import JaxalignError, printable
+from jaxalign.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
+
+_ARCHIVER = "__MACOSX"  # what a Mac adds to an archive: no images of anybody's
+OWN, REPEATED = "written by jaxalign", "linked folder that is there already"
+
+
+@dataclass(frozen=True)
+class ImageTree:
+    """What `find_images` finds.
+
+    Attributes:
+      files: of images, by the endings of their names; in no order.
+      not_read: how many others there are, by ending, and by reason where they are left out on purpose.
+    """
+
+    files: tuple[Path, ...]
+    not_read: Mapping[str, int]
+
+
+def find_images(root: Path) -> ImageTree:
+    """All images below `root`, hidden files and folders and `__MACOSX` left out.
+
+    Links to folders are followed, each folder once, under the name that it has without them where there is
+    one. PNGs that this program has drawn are no images of the folder.
+
+    Raises:
+      JaxalignError: a folder that cannot be listed: without its images, results would be others.
+    """
+    files: list[Path] = []
+    not_read: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    folders, links = [root], []
+    while folders or links:
+        if not folders:
+            links.sort()
+        folder = folders.pop() if folders else links.pop(0)
+        entries = _list(folder)
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen:
+            not_read[REPEATED] += 1
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == _ARCHIVER:
+                continue
+            if _is_folder(entry):
+                (links if entry.is_symlink() else folders).append(Path(entry.path))
+                continue
+            ending = os.path.splitext(entry.name)[1].lower()
+            if ending not in image_endings():
+                not_read[ending] += ending in OTHER_ENDINGS
+            elif ending == ".png" and is_own_image(Path(entry.path)):
+                not_read[OWN] += 1
+            else:
+                files.append(Path(entry.path))
+    return ImageTree(tuple(files), dict(+not_read))
+
+
+def expected_files(tree: ImageTree) -> str:
+    """What a folder without images should have, and what it has instead."""
+    instead = f"; it has {describe_not_read(tree.not_read)}" if tree.not_read else ""
+    return f"expected files that end in {', '.join(sorted(image_endings()))}{instead}"
+
+
+def describe_not_read(not_read: Mapping[str, int]) -> str:
+    """`3 .heic (HEIF needs the extra heic: pip install 'jaxalign[heic]'), 2 .cr2`: most frequent first."""
+    most = sorted(not_read, key=lambda what: (-not_read[what], what))
+    named = [f"{not_read[what]:,} {what}" for what in most]
+    heif = [i for i, what in enumerate(most) if what in HEIF_ENDINGS]
+    if heif:
+        named[heif[-1]] += " (HEIF needs the extra heic: pip install 'jaxalign[heic]')"
+    return ", ".join(named)
+
+
+_told: dict[str, Mapping[str, int]] = {}
+
+
+def tell_not_read(origin: str, not_read: Mapping[str, int]) -> None:
+    """Say on standard error what of a split or folder is not read, and keep it for `told_not_read`."""
+    _told[origin] = not_read
+    if not_read and is_first():
+        print(printable(f"{origin}: not read: {describe_not_read(not_read)}"), file=sys.stderr)
+
+
+def told_not_read(datasets: Iterable[str]) -> dict[str, Mapping[str, int]]:
+    """What was told last of the splits of these data sets: nothing for those of which everything was read."""
+    starts = tuple(f"{name}/" for name in datasets)
+    return {origin: what for origin, what in _told.items() if what and origin.startswith(starts)}
+
+
+def unreadable_folder(error: OSError) -> JaxalignError:
+    return JaxalignError(
+        f"the folder {error.filename} cannot be read: {error.strerror}; mend that, or move it elsewhere"
+    )
+
+
+def _list(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise unreadable_folder(error) from error
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; as a file it is named when it is read
+        return False

@@ -1,0 +1,30 @@
+"""Files that once crashed, hung or ran away with a reader: each is read now, or refused in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from .mutant import Part
+from .sandbox import Sandbox, write
+from .targets import BY_NAME
+
+FOLDER = Path(__file__).parents[1] / "fuzz_findings"  # TARGET/WHAT IT SHOWS/the file, where the target has it
+LIMIT = 16 << 10  # bytes: what a file shows can be shown by a small one
+FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "-".join(file.relative_to(FOLDER).parts[:2]))
+def test_a_file_that_was_a_finding_no_longer_is(file: Path, sandbox):
+    name, _, *inside = file.relative_to(FOLDER).parts
+    target = BY_NAME[name]
+    folder = sandbox.prepare(target.files())
+    assert file.stat().st_size <= LIMIT
+    write(folder, Part("/".join(inside), file.read_bytes()))
+    outcome = sandbox.run(target.reader, folder)
+    assert not outcome.is_finding, outcome

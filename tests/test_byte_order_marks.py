@@ -1,0 +1,53 @@
+"""Text files as Windows' editors save them: a mark before the first letter, which is no part of it."""
+
+import codecs
+
+import dataset_layouts as layouts
+import pytest
+
+from eval.cli.measuring import read_names
+from eval.datasets.content import read_content
+from eval.reproduce.catalogue import find_table
+
+
+def mark_every_text(folder):
+    texts = [path for path in folder.rglob("*") if path.suffix in (".txt", ".json", ".csv")]
+    assert texts
+    for path in texts:
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        layouts.zhou,
+        layouts.aircraft,
+        layouts.cub,
+        layouts.bdd100k,
+        layouts.places365,
+        layouts.inat2021_mini,
+        layouts.karpathy,
+        layouts.nocaps,
+        layouts.distractors,
+    ],
+)
+def test_lists_of_data_sets(write, tmp_path):
+    record = write(tmp_path)
+    plain = read_content(record, tmp_path)
+    mark_every_text(tmp_path)
+    assert read_content(record, tmp_path) == plain
+
+
+def test_class_names(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_bytes(b"cat\nred apple\n")
+    mark_every_text(tmp_path)
+    assert read_names(file) == ("cat", "red apple")
+
+
+def test_tables_of_ones_own(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("protocol,backbone,dataset,method,value\nncm,ViT-B/32,x,image-image,60\n")
+    plain = find_table(str(file)).rows()
+    mark_every_text(tmp_path)
+    assert find_table(str(file)).rows() == plain
