@@ -56,8 +56,10 @@ def test_patch_embedding_is_a_strided_convolution(use_bias):
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_zero_at_zero_with_slope_one_half(name):
-    value, slope = jax.value_and_grad(ACTIVATIONS[name])(0.0)
-    assert (value, slope) == (0.0, 0.5)
+    f = ACTIVATIONS[name]
+    slope = (f(0.25) - f(-0.25)) / 0.5  # of the odd part, which is linear: relu has no other at zero
+    assert f(0.0) == 0
+    close(slope, 0.5)
 
 
 def test_a_cached_prefix_changes_nothing(clip):

@@ -46,7 +46,7 @@ def test_the_band_of_siglip_2_is_that_of_the_layout():
     for name in ("ViT-B/16", "PE-Core-B-16", "EVA02-B-16"):
         spec = ja.find_spec(name)
         assert spec.with_layout("reference").band == spec.band
-    assert ja.find_spec("emoji-siglip").with_layout("reference").band is None
+    assert not ja.find_spec("emoji-siglip").with_layout("reference").band
     with pytest.raises(JaxalignError, match="unknown layout 'refrence'"):
         spec.with_layout("refrence")
 
@@ -428,7 +428,7 @@ def test_classify_says_which_grid_it_searched(photos, tmp_path, capsys):
     few = ["--with-text", "--shots", "1", "--seeds", "1"]
     command = ["classify", "--dataset", photos, "--classifiers", "lda", "tip-adapter", *few, *options]
     assert main([*command, "--grid", "published:dtd"]) == 0
-    assert "tuned on the grid published, published:dtd" in capsys.readouterr().out
+    assert "tuned on the grid published, published:dtd" in " ".join(capsys.readouterr().out.split())
     runs = {run.settings["classifier"]: run.settings for run in read_runs(tmp_path / "runs")}
     assert (runs["lda"]["grid"], runs["lda"]["tuned_on"], runs["lda"]["tuned"]) == ("published", "val", True)
     assert runs["tip-adapter"]["grid"] == "published:dtd"
