@@ -128,7 +128,7 @@ def test_the_whole_demo(finished):
     report = (out / "report.html").read_text()
     assert report.count("<svg") == 18
     assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))
-    assert "tiny-emoji-clip on emoji-scenes" in said
+    assert "tools/train_embedded.py) on emoji-scenes, 6 queries" in " ".join(said.split())
     assert "Same emoji (concept), image-image" in " ".join(said.split())
     assert "inverting 6 queries to text" in progress
 
