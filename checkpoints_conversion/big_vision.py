@@ -1,9 +1,7 @@
 """big_vision's `two_towers` checkpoints (SigLIP, SigLIP 2, LiT) as `.npz`: its names and shapes are ours."""
 
-import os
 import re
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ImageTowerConfig, ResNetConfig
+from jaxalign.replacing import replaced_file
 from jaxalign.tensors import flatten
 
 from .npz_files import write_npz
@@ -24,11 +23,14 @@ ACTIVATION = "gelu_tanh"
 EPSILON = 1e-6
 
 
-def write(model: DualEncoder, path: Path, dtype: Any = None) -> None:
+def write(
+    model: DualEncoder, path: Path, dtype: Any = None, check: Callable[[Path], None] | None = None
+) -> None:
     """Write the parameters of `model` as an `.npz` that big_vision and `read` load.
 
     Args:
       dtype: of the weights in it; by default as they are.
+      check: called with the file, complete but still under another name; what it raises undoes all.
 
     Raises:
       JaxalignError: a model that big_vision's `two_towers` cannot express, or a path that cannot be written.
@@ -39,16 +41,15 @@ def write(model: DualEncoder, path: Path, dtype: Any = None) -> None:
             f"big_vision's two_towers cannot express what {model.name} needs: {', '.join(found)};"
             " save it as a folder"
         )
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.npz")
     tensors = {PREFIX + name: tensor for name, tensor in as_stored(model).items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(tensors, partial, dtype)
-        os.replace(partial, path)
+        with replaced_file(path, suffix=".npz") as partial:
+            write_npz(tensors, partial, dtype)
+            if check is not None:
+                check(partial)
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from jaxalign.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.identity import checksum
+from jaxalign.replacing import replaced_file
 from jaxalign.safetensors_files import read_safetensors
 from jaxalign.specs import ModelSpec, spec_to_json
 from jaxalign.stored import PART, cast_parts, on_all_cores
@@ -142,15 +142,10 @@ def _write_big_vision(model: DualEncoder, dst: Path, dtype: str, check: Callable
             f"big_vision's two_towers cannot express what {model.name} needs: {', '.join(needed)}; leave out"
             " --to"
         )
-    partial = dst.with_name(f".{dst.stem}.{uuid.uuid4().hex[:8]}.npz")
-    said = partial.with_suffix(".json")
-    try:
-        save(model, partial, dtype=dtype)
-        said.write_text(check(partial), encoding="utf-8")
-        os.replace(said, dst.with_suffix(".verify.json"))
-        os.replace(partial, dst)
-    except OSError as error:
-        raise JaxalignError(f"cannot write {dst}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-        said.unlink(missing_ok=True)
+
+    def finish(written: Path) -> None:
+        said = check(written)
+        with replaced_file(dst.with_suffix(".verify.json")) as partial:
+            partial.write_text(said, encoding="utf-8")
+
+    save(model, dst, dtype=dtype, check=finish)

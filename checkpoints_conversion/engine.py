@@ -189,7 +189,8 @@ def _step(
     problems: Mapping[str, list[str]],
 ) -> Step:
     names = [name.format(**numbers) for name in rule.source.split("|")] if rule.source else []
-    there = [name for name in names if name in found]
+    there = [name for name in names if name in found and not found[name].is_object]
+    there = there or [name for name in names if name in found]  # an object in the place of a tensor
     if names and not there:
         problems["missing"].append(" or ".join(names))
     if len(there) > 1:

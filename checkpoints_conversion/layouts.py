@@ -11,11 +11,11 @@ from jaxalign.hub import WEIGHTS as WEIGHTS
 from jaxalign.safetensors_files import read_safetensors
 from jaxalign.stored import StoredTensor
 
+from .config_facts import Facts
 from .configs.huggingface import read_huggingface
 from .configs.json_facts import read_json
 from .configs.open_clip import read_open_clip
 from .configs.timm import read_timm
-from .facts import Facts
 from .npz_files import read_npz
 from .torch_files import read_torch
 

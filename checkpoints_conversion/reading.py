@@ -57,13 +57,14 @@ def read(path: Path, spec: str | ModelSpec | None = None) -> DualEncoder:
     if any(name.startswith(("params/", "img/")) for name in found):
         found = plain_names(found)
     table = find_table(found, str(layout.weights))
-    stacked = stacked_towers(found) if table is BIG_VISION else ()
-    table = for_file(table, found) if table is BIG_VISION else table
+    tensors = {name: tensor for name, tensor in found.items() if not tensor.is_object}
+    stacked = stacked_towers(tensors) if table is BIG_VISION else ()
+    table = for_file(table, tensors) if table is BIG_VISION else table
     if isinstance(spec, ModelSpec):
         facts = unproven(spec, path)
     else:
-        facts = _find_facts(path, layout, table, found, spec)
-    facts = _with_head_bias(facts, table, found)
+        facts = _find_facts(path, layout, table, tensors, spec)
+    facts = _with_head_bias(facts, table, tensors)
     params = _convert(table, found, facts, str(layout.weights))
     tokenizer = _tokenizer(facts, layout)
     return DualEncoder(facts, unflatten(params), tokenizer, stacked=stacked)

@@ -115,6 +115,8 @@ def as_tensor(value: Any) -> TensorRecord | None:
         return None
     storage, offset, shape, strides, *more = arguments
     storage = as_storage(storage)
+    if type(shape) is Called:  # before 0.4
+        shape, *_ = shape.arguments_of("torch.Size") or (None,)
     # the metadata say that it is the negative, or the conjugate, of what is stored
     if storage is None or (len(more) > 2 and more[2] is not None and as_pairs(more[2]) != []):
         return None
@@ -156,7 +158,7 @@ def find_weights(content: Any) -> dict[str, TensorRecord | str]:
     walk = _Walk()
     for _ in range(3):
         held = (as_pairs(content) or Pairs()).by_name()
-        full = {name: held[name] for name in _WRAPPERS if name in held and walk.has_tensors(held[name])}
+        full = {name: held[name] for name in _WRAPPERS if walk.has_tensors(held.get(name))}
         if not full:
             break
         if len({id(value) for value in full.values()}) > 1:
@@ -173,10 +175,13 @@ class _Walk:
         self.pairs: dict[int, Pairs | None] = {}  # by identity: what is held often is understood once
 
     def has_tensors(self, content: Any) -> bool:
-        return any(type(found) is TensorRecord for found in self.find(content).values())
+        """Whether it is a mapping with tensors."""
+        return any(type(found) is TensorRecord and name for name, found in self.find(content).items())
 
     def find(self, content: Any) -> dict[str, TensorRecord | str]:
+        """All tensors and objects by name; a tensor that lies in no mapping has none."""
         found: dict[str, TensorRecord | str] = {}
+        tensors = 0
         stack: list[tuple[str, Any, int]] = [("", content, 0)]
         while stack:
             name, value, depth = stack.pop()
@@ -190,9 +195,10 @@ class _Walk:
             elif type(value) in (Called, Named, Persistent):
                 if name in found:
                     raise JaxalignError(f"it has {name!r:.80} twice")
-                if len(found) == MOST_TENSORS:
-                    raise JaxalignError(f"it holds more than {MOST_TENSORS:,} tensors, the limit")
                 found[name] = as_tensor(value) or _describe(value)
+                tensors += type(found[name]) is TensorRecord
+                if tensors > MOST_TENSORS:
+                    raise JaxalignError(f"it holds more than {MOST_TENSORS:,} tensors, the limit")
         return found
 
     def _visit(self, pairs: Pairs, prefix: int, depth: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from eval import interrupts
 from jaxalign.errors import JaxalignError
 
 T = TypeVar("T")
@@ -122,21 +123,31 @@ def supervise(arguments: Sequence[str]) -> int:
     command = [sys.executable, "-m", "eval", *arguments]
     child = subprocess.Popen(command, pass_fds=[read], env=os.environ | {_PARENT: str(read)})
     os.close(read)
-    before = signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
-    try:
+    with _forwarding(child):
         status = child.wait()
-    except KeyboardInterrupt:  # the terminal told the child, too
-        child.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        os.close(write)
+    os.close(write)
     if status >= 0:
         return status
+    if -status in interrupts.SIGNALS:  # before it had begun
+        return interrupts.end_stopped(-status)
     name = signal.Signals(-status).name
     if name == "SIGABRT":
         raise JaxalignError(f"another process of this run was lost, or cannot be reached; {_ADVICE}")
     raise JaxalignError(f"this process was ended by {name}; {_ADVICE}")
+
+
+@contextlib.contextmanager
+def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Signals are for the child, which says what becomes of them; a terminal has told it, too."""
+    alike = [number for number in interrupts.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda got, _: child.send_signal(got)) for number in alike}
+    wakeup = signal.set_wakeup_fd(-1)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_with_parent() -> None:
@@ -148,11 +159,3 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def leave(status: int) -> None:
-    """End at once: at an ordinary exit JAX waits for processes that may be lost."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(status)

@@ -14,17 +14,17 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eval.json_text import json_text
-from eval.run_checks import problem_of
+from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import read_json
+from jaxalign.replacing import replaced_file
 
 FORMAT, VERSION = "jaxalign-run", 1
 # Raised whenever a change of the program changes a result: runs of another number are not found again.
@@ -139,9 +139,9 @@ def write_run(folder: str | os.PathLike, run: Run) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if run.arrays:
-            with _replacing(path.with_suffix(".npz")) as partial, partial.open("wb") as file:
+            with replaced_file(path.with_suffix(".npz")) as partial, partial.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **dict(run.arrays))
-        with _replacing(path) as partial:
+        with replaced_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
@@ -201,7 +201,12 @@ def _read(path: Path) -> tuple[Run, bool]:
     written = dataclasses.replace(run, arrays=dict.fromkeys(wanted, np.zeros(0)))
     if run.is_current and written.checksum != content.get("checksum"):
         raise JaxalignError(f"{path} was changed after it was written; {_REDO}")
-    run = dataclasses.replace(run, arrays=_read_arrays(path.with_suffix(".npz")))
+    archive = path.with_suffix(".npz")
+    arrays = _read_arrays(archive)
+    problem = next((p for name, array in arrays.items() if (p := array_problem(name, array))), "")
+    if problem:
+        raise JaxalignError(f"{archive} is damaged ({problem}); delete it and its .json and run again")
+    run = dataclasses.replace(run, arrays=arrays)
     return run, set(wanted) <= run.arrays.keys()
 
 
@@ -226,14 +231,3 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except _DAMAGE as error:
         raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target` that takes its place when the block ends well."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +27,7 @@ from jaxalign.identity import (
 )
 from jaxalign.local_files import read_json
 from jaxalign.model_names import check_repository_name, no_such_file, nothing_there
+from jaxalign.replacing import replaced_folder
 from jaxalign.safetensors_files import read_safetensors, write_safetensors
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
 from jaxalign.stored import StoredTensor, on_all_cores, read_parameters
@@ -183,7 +182,7 @@ def save(
         a known model is saved as that while its parameters and settings are those that were loaded; changed
         ones are a model of their own, named after `path`.
       dtype: of the weights on disk: float16, bfloat16 or float32; by default as they are.
-      check: called with the folder, complete but still under another name; what it raises undoes all.
+      check: called with the folder or file, complete but still under another name; what it raises undoes all.
 
     Raises:
       JaxalignError: a path that holds something else or cannot be written, or weights too large for `dtype`.
@@ -196,7 +195,7 @@ def save(
     _check_range(tensors, dtype)
     writer = {f".{e.name}": e for e in entry_points(group=WRITERS)}.get(path.suffix)
     if writer is not None:
-        writer.load()(model, path, dtype)
+        writer.load()(model, path, dtype, check)
         return
     _check_replaceable(path)
     with _replacing(path) as folder:
@@ -317,22 +316,8 @@ def _check_replaceable(path: Path) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A new folder next to `path` that takes its place when the block ends well, and vanishes otherwise."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        if path.exists():
-            old = partial.with_suffix(".old")
-            path.rename(old)
-            try:
-                partial.rename(path)
-            except OSError:
-                old.rename(path)
-                raise
-            shutil.rmtree(old)
-        else:
-            partial.rename(path)
+        with replaced_folder(path) as folder:
+            yield folder
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -5,6 +5,7 @@ what none of them knows is refused. The library and all commands read images thr
 accept and refuse the same ones.
 """
 
+import functools
 import io
 import os
 import struct
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from jaxalign.byte_budget import ByteBudget
 from jaxalign.errors import JaxalignError
@@ -22,12 +23,14 @@ from jaxalign.image_formats import accepted_formats
 from jaxalign.local_files import open_regular
 
 MAX_SIDE = 1 << 20  # pixels: what Pillow makes of longer sides takes minutes, whatever is left of it
-FILE_LIMIT = 1 << 30  # bytes of a file, and of all files that threads read at a time
+FILE_LIMIT = 640 << 20  # bytes of a file, and of all files that threads read at a time
 SLOW_FILE_LIMIT = 64 << 20  # bytes, of formats that Pillow decodes in Python
+READ_LIMIT = 1 << 21  # times that a file is read from: more than images need, and seconds of Python
 MEMORY_LIMIT = 5 << 29  # bytes that an image takes until it is resized, and all images that threads decode
 
 _FILES, _MEMORY = ByteBudget(FILE_LIMIT), ByteBudget(MEMORY_LIMIT)
 _LOADING = threading.Lock()
+_PILLOW_BLOCK = 64 << 20  # bytes: beyond 32 MiB, malloc of glibc hands them to the system
 # Bytes of memory for each pixel until an image is RGB and resized, of the most demanding kind (measured).
 _BYTES, _BYTES_OF = 15, {"WEBP": 24, "JPEG2000": 26, "AVIF": 20, "HEIF": 24}
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -164,6 +167,7 @@ def naming_errors(where: str) -> Iterator[None]:
         ) from error
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason.removesuffix(", could be decompression bomb DOS attack.")
         raise JaxalignError(f"{where} cannot be read as a picture: {reason}") from error
 
 
@@ -171,14 +175,34 @@ def _list_formats() -> str:
     return ", ".join(sorted(accepted_formats()))
 
 
+class _CountedReads:
+    """Some of Pillow's plugins look for the end of a header byte by byte, for hours in a file of zeros."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > READ_LIMIT:
+            raise OSError(f"it is not decoded after {READ_LIMIT:,} reads")
+        return super().read(size)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _File(_CountedReads, io.BufferedReader):
+    pass
+
+
+class _Bytes(_CountedReads, io.BytesIO):
+    pass
+
+
 @contextmanager
 def _open(source: str | os.PathLike | bytes, where: str) -> Iterator[BinaryIO]:
     """The file, while its bytes count."""
     if isinstance(source, bytes):
-        file, length = io.BytesIO(source), len(source)
+        file, length = _Bytes(source), len(source)
     else:
         try:
-            file = open_regular(Path(source))
+            file = _File(cast(io.BufferedReader, open_regular(Path(source))).detach())
         except JaxalignError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise JaxalignError(f"{where} cannot be read: {reason}") from error
@@ -194,6 +218,7 @@ def _open(source: str | os.PathLike | bytes, where: str) -> Iterator[BinaryIO]:
 
 def _load(file: BinaryIO, where: str, held: ExitStack) -> Any:
     """The decoded image; `held` keeps its part of the budget."""
+    _free_at_once()
     try:
         return _decode(file, where, held)
     except JaxalignError:
@@ -217,6 +242,15 @@ def _decode(file: BinaryIO, where: str, held: ExitStack) -> Any:
         image.load()
         held.enter_context(attempt.pop_all())
     return image
+
+
+@functools.cache
+def _free_at_once() -> None:
+    """Have Pillow keep large images in blocks that the system takes back: those of 16 MiB, its own size, stay
+    with the thread that had them, and every thread would end up with the memory of its largest image."""
+    from PIL import Image
+
+    Image.core.set_block_size(max(Image.core.get_block_size(), _PILLOW_BLOCK))
 
 
 def _check_speed(image: Any, file: BinaryIO, where: str) -> None:
@@ -257,7 +291,7 @@ def _without_metadata(file: BinaryIO) -> BinaryIO | None:
             file.seek(length + 4, io.SEEK_CUR)
         else:
             kept.append(head + file.read(length + 4))
-    return io.BytesIO(b"".join(kept)) if skipped else None
+    return _Bytes(b"".join(kept)) if skipped else None
 
 
 class _QuietPillow:

@@ -67,6 +67,11 @@ class JsonVocabulary:
         """The id of a special token; None where there is none of this name."""
         return self.backend.token_to_id(token)
 
+    @property
+    def added(self) -> set[str]:
+        """Tokens that were added to the words of the model."""
+        return {token.content for token in self.backend.get_added_tokens_decoder().values()}
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         with _one_line("this vocabulary cannot split the texts"):
             return [found.ids for found in self.backend.encode_batch(list(texts), add_special_tokens=False)]
@@ -98,6 +103,13 @@ def check_tokenizer(values: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(added, list) or not all(map(_is_added, added)):
         raise JaxalignError(f"{where}: added_tokens is {added!r:.60}; expected a list of contents and ids")
     return values
+
+
+def largest_id(values: Mapping[str, Any]) -> int:
+    """The largest id in what `check_tokenizer` took."""
+    words, added = values["model"]["vocab"], values.get("added_tokens") or []
+    known = [len(words) - 1] if isinstance(words, list) else words.values()
+    return max([*known, *(token["id"] for token in added)], default=-1)
 
 
 def make_json_vocabulary(values: Mapping[str, Any], where: str) -> JsonVocabulary:
@@ -146,10 +158,10 @@ def _check_model(model: Mapping[str, Any], where: str) -> None:
     if not isinstance(words, Mapping) or not all(type(i) is int and 0 <= i < 2**31 for i in words.values()):
         raise JaxalignError(f"{where}: vocab is {words!r:.60}; expected an object of words and their ids")
     unknown = model.get("unk_token")
-    if not (unknown in words if isinstance(unknown, str) else unknown is None and kind == "BPE"):
-        raise JaxalignError(f"{where}: unk_token is {unknown!r:.60}; expected a word of the vocabulary")
-    if kind == "BPE":
+    if kind == "BPE":  # which may have a word for every byte, and nothing is unknown
         _check_bpe(model, words, where)
+    elif not isinstance(unknown, str) or unknown not in words:
+        raise JaxalignError(f"{where}: unk_token is {unknown!r:.60}; expected a word of the vocabulary")
 
 
 def _check_unigram(model: Mapping[str, Any], where: str) -> None:
@@ -230,7 +242,7 @@ def _template(part: Mapping[str, Any], where: str) -> tuple[int | None, int | No
     ids: list[int | None] = [None, None]
     for i, piece in enumerate(part["single"]):
         if "SpecialToken" in piece:
-            found = part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+            found = part["special_tokens"].get(piece["SpecialToken"]["id"], {}).get("ids", [])
             if len(found) != 1:
                 raise JaxalignError(f"{where} has a token with the ids {found!r:.60}; expected one id")
             ids[int(i > before)] = found[0]

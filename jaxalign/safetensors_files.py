@@ -11,8 +11,8 @@ from typing import Any, TypeGuard
 import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
-from jaxalign.local_files import cannot_read, open_regular
-from jaxalign.stored import Span, StoredTensor, cast_parts, count_elements, plausible
+from jaxalign.local_files import JSON_LIMIT, cannot_read, open_regular
+from jaxalign.stored import MOST_TENSORS, Span, StoredTensor, cast_parts, count_elements, plausible
 
 DTYPES = {
     "F64": "float64",
@@ -26,7 +26,6 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-_HEADER_LIMIT = 32 << 20  # bytes: of some 300,000 tensors; the format's own limit is three times that
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -41,7 +40,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+            if not 2 <= length <= min(size - 8, JSON_LIMIT):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
             content = file.read(length)
         except OSError as error:
@@ -65,6 +64,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse_header(header: Any, path: Path, start: int, size: int) -> dict[str, StoredTensor]:
     tensors, spans = {}, []
     entries = header.items() if isinstance(header, dict) else [("header", header)]
+    if len(entries) > MOST_TENSORS + 1:
+        raise JaxalignError(f"{path} holds {len(entries):,} tensors; expected at most {MOST_TENSORS:,}")
     for name, entry in entries:
         if name == "__metadata__":
             continue

@@ -55,7 +55,7 @@ def read_sentencepieces(path: Path) -> SentencePieces:
     content = read_limited(path, LIMIT)
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-    except RuntimeError as error:  # sentencepiece raises nothing narrower
+    except (RuntimeError, UnicodeDecodeError) as error:  # sentencepiece raises nothing narrower
         raise JaxalignError(f"{path} is no SentencePiece model, or cut off; download it again") from error
     if not content or not processor.get_piece_size():
         raise JaxalignError(f"{path} is empty; download it again")

@@ -128,25 +128,31 @@ def named_object(name: str) -> StoredTensor:
 def plausible(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredTensor]:
     """`tensors`, read from the file `path`, if they are no more than such a file can be meant to hold.
 
+    Objects of long names, and all if there are very many, are left out.
+
     Raises:
       JaxalignError: very many tensors or very long names; or, through compression or views that repeat
         elements, far more bytes than the file has.
     """
-    if len(tensors) > MOST_TENSORS:
-        raise JaxalignError(f"{path} holds {len(tensors):,} tensors; expected at most {MOST_TENSORS:,}")
-    if (longest := max(map(len, tensors), default=0)) > _LONGEST_NAME:
+    found = {name: tensor for name, tensor in tensors.items() if not tensor.is_object}
+    if len(found) > MOST_TENSORS:
+        raise JaxalignError(f"{path} holds {len(found):,} tensors; expected at most {MOST_TENSORS:,}")
+    if (longest := max(map(len, found), default=0)) > _LONGEST_NAME:
         raise JaxalignError(
             f"{path} has a name of {longest:,} characters; expected at most {_LONGEST_NAME:,}"
         )
-    found = [tensor for tensor in tensors.values() if not tensor.is_object]
-    unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in found)
+    unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in found.values())
     size = path.stat().st_size
     if unpacked > _MOST_UNPACKED * size + _SMALL:
         raise JaxalignError(
             f"the tensors of {path} have {unpacked:,} bytes, and the file {size:,}; expected at most"
             f" {_MOST_UNPACKED} times as many: a damaged file? If not, save it uncompressed and without views"
         )
-    return tensors
+    return (
+        {k: v for k, v in tensors.items() if len(k) <= _LONGEST_NAME}
+        if len(tensors) <= MOST_TENSORS
+        else found
+    )
 
 
 def count_elements(shape: Any) -> int:

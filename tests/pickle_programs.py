@@ -65,6 +65,7 @@ def tensor(
     return call("torch._utils._rebuild_tensor_v2", held, offset, shape, strides, *hooks)
 
 
+LEGACY = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
 VECTOR = tensor(numbers(4), numbers(1))
 
 
@@ -80,4 +81,10 @@ def torch_zip(path: Path, content: bytes, **storages: np.ndarray) -> Path:
         archive.writestr("archive/data.pkl", content)
         for key, numbers_ in held.items():
             archive.writestr(f"archive/data/{key}", numbers_.tobytes())
+    return path
+
+
+def legacy(path: Path, content: bytes, keys=("0",), count: int = 4) -> Path:
+    after = pickle.dumps(list(keys), 2) + struct.pack("<q", count) + np.arange(4, dtype=np.float32).tobytes()
+    path.write_bytes(b"".join(LEGACY) + content + after)
     return path

@@ -1,11 +1,14 @@
 """The same against big_vision itself: its `from_config`, its two-tower and its own evaluators.
 
+    pip install 'jaxalign[big_vision]'
     BIG_VISION=/path/to/a/checkout pytest tests/test_big_vision_repository.py
 
-Skipped where there is no checkout, or where what it needs (tensorflow, ml_collections) is not installed.
+Skipped where there is no checkout, or where what it needs (the extra `big_vision`) is not installed.
 """
 
 import importlib
+import importlib.util
+import json
 import os
 import sys
 import types
@@ -36,7 +39,7 @@ def common():
     """`big_vision.evaluators.common`."""
     if checkout := os.environ.get("BIG_VISION"):
         sys.path.append(checkout)
-    for needed in ("tensorflow", "ml_collections", "big_vision"):
+    for needed in ("tensorflow", "ml_collections", "overrides", "big_vision"):
         pytest.importorskip(needed, reason=f"{needed} is not there; see the top of this file")
     import big_vision.evaluators.common as common
 
@@ -239,3 +242,155 @@ def provide_pictures(monkeypatch, photos):
     module = types.ModuleType("big_vision.datasets.jaxalign_pictures")
     module.DataSource = DataSource
     monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+# The example config, with towers and data that are quickly done.
+
+
+@pytest.fixture(scope="module")
+def example(common, tmp_path_factory, emoji_data_dir):
+    """`examples/big_vision_siglip.py`'s config for towers of one block, 32 wide, and pictures of 32 x 32;
+    copies of Pets and of COCO's captions, which TFDS writes with pictures of noise, are where it looks for
+    them."""
+    pytest.importorskip("tensorflow_text", reason="tensorflow_text, which big_vision's tokenizer needs")
+    folder = tmp_path_factory.mktemp("example")
+    path = Path(__file__).parents[1] / "examples" / "big_vision_siglip.py"
+    spec = importlib.util.spec_from_file_location("big_vision_siglip", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(f"batch_size=8,image_size=32,vocabulary={write_vocabulary(folder)}")
+    config.model.image.variant, config.model.text.variant = "mu/16", "mu"
+    config.model.out_dim, config.model_init = (None, 32), None
+    for name, evaluator in config.evals.items():
+        evaluator.band = (2, 3)  # of 32 directions
+        if name != "few_shot_isoclip":
+            evaluator.data_dir = str(emoji_data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        write_noise(patch, folder / "tfds")
+        patch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(folder / "tfds"))
+        patch.setattr("tensorflow_datasets.core.utils.gcs_utils._is_gcs_disabled", True)
+        yield config
+
+
+def write_vocabulary(folder):
+    import sentencepiece
+
+    words = ("cat", "dog", "apple", "red", "blue", "tench", "goldfish", "house", "tree", "bird", "street")
+    (folder / "texts.txt").write_text("\n".join(f"a photo of a {word}" for word in words))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "texts.txt"),
+        model_prefix=str(folder / "vocabulary"),
+        vocab_size=60,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return folder / "vocabulary.model"
+
+
+def write_noise(patch, folder):
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(0)
+    picture = lambda: rng.integers(0, 256, (20, 26, 3), np.uint8)
+    box, mask = tfds.features.BBox(0.0, 0.0, 1.0, 1.0), np.zeros((20, 26, 1), np.uint8)
+    pet = {"species": 0, "segmentation_mask": mask, "head_bbox": box}
+    thing = {"area": 1, "bbox": box, "id": 1, "is_crowd": False, "label": 0}
+
+    def pets(self, manager):
+        rows = lambda split, count: (
+            (i, {"image": picture(), "label": i % 37, "file_name": f"{split}{i}.jpg", **pet})
+            for i in range(count)
+        )
+        return {"train": rows("train", 10 * 37), "test": rows("test", 37)}
+
+    def captions(self, manager):
+        said = [{"id": j, "text": text} for j, text in enumerate(("a photo of a cat", "a red apple"))]
+        names = lambda i: {"image/filename": f"{i}.jpg", "image/id": i}
+        rows = (
+            (i, {"image": picture(), "objects": [thing], "captions": said, **names(i)}) for i in range(32)
+        )
+        return {"train": rows}
+
+    for name, config, generate in (("oxford_iiit_pet", None, pets), ("coco_captions", "2014", captions)):
+        builder = tfds.builder_cls(name)
+        patch.setattr(builder, "_split_generators", generate)
+        builder(data_dir=folder, **({"config": config} if config else {})).download_and_prepare()
+
+
+LOGGED = {
+    "few_shot_isoclip": {"z/pets_5shot-seed-0", "a/pets_10shot-seed-2"},
+    "scenes": {f"{name}/mAP" for name in ("image-image", "pre", "isoclip", "pca")},
+    "styles": {f"{name}/{k}" for name in ("image-image", "pca") for k in ("1shot", "16shot", "ncm")},
+}
+
+
+def test_the_example_config_runs(common, example):
+    """Its input pipeline gives a batch's pictures and tokens; its evaluators run on its model."""
+    import flax.linen as nn
+    from ml_collections import ConfigDict
+
+    for name in example.pp_modules:
+        importlib.import_module(f"big_vision.pp.{name}")
+    import big_vision.input_pipeline as input_pipeline
+
+    dataset, _ = input_pipeline.training(example.input)
+    batch = next(iter(dataset.as_numpy_iterator()))
+    assert (batch["image"].shape, batch["labels"].shape) == ((8, 32, 32, 3), (8, 64))
+    model = importlib.import_module(f"big_vision.models.{example.model_name}").Model(**example.model)
+    shapes = [
+        jnp.zeros(shape, dtype) for shape, dtype in zip(example.init_shapes, example.init_types, strict=True)
+    ]
+    params = model.init(jax.random.key(0), *shapes)["params"]
+
+    def predict_fn(train_state, batch):
+        return model.apply(
+            {"params": train_state["params"]}, image=batch.get("image"), text=batch.get("labels")
+        )
+
+    devices = np.asarray(jax.devices())
+    mesh = jax.sharding.Mesh(devices, ("data",))
+    train_state = {"params": jax.device_put(params, jax.sharding.NamedSharding(mesh, P()))}
+    settings = ConfigDict({"batch_size": 8 * len(devices), "evals": example.evals})
+    found = {}
+    for name, evaluator, log_steps, _ in common.from_config(
+        settings, {"predict": predict_fn}, devices=devices
+    ):
+        assert log_steps == 500
+        with jax.transfer_guard("disallow"), mesh, nn.logical_axis_rules([("act_batch", "data")]):
+            found[name] = dict(evaluator.run(train_state))
+    assert found.keys() == LOGGED.keys()
+    for name, keys in LOGGED.items():
+        assert keys <= found[name].keys()
+        assert np.isfinite([float(value) for value in found[name].values()]).all()
+
+
+@pytest.mark.slow
+def test_its_trainer_trains_with_the_example_config(example, tmp_path, monkeypatch):
+    """With what JAX has removed put back: the aliases of `jax.tree`, and its `sync`, which is by
+    `PositionalSharding`, left out."""
+    pytest.importorskip("clu", reason="clu, which the trainer needs")
+    for name in ("map", "leaves", "structure", "flatten", "unflatten"):
+        monkeypatch.setattr(jax, f"tree_{name}", getattr(jax.tree, name), raising=False)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: None)
+    import big_vision.trainers.proj.image_text.siglip as trainer
+
+    config = example.copy_and_resolve_references()
+    config.total_steps, config.log_training_steps, config.ckpt_steps = 4, 1, 100
+    config.schedule.warmup_steps = 1
+    for evaluator in config.evals.values():
+        evaluator.log_steps = 2
+    flags = types.SimpleNamespace(config=config, workdir=str(tmp_path), cleanup=False)
+    monkeypatch.setattr(trainer, "flags", types.SimpleNamespace(FLAGS=flags))
+    monkeypatch.setattr(trainer.u, "sync", lambda: None)
+    trainer.main([])
+    logged = [json.loads(line) for line in (tmp_path / "big_vision_metrics.txt").read_text().splitlines()]
+    evaluated = [row for row in logged if "scenes/image-image/mAP" in row]
+    steps = [row["step"] for row in evaluated]  # while it trains, and at its end
+    assert (min(steps) < 4, steps[-1]) == (True, 4)
+    for name, keys in LOGGED.items():
+        assert {f"{name}/{key}" for key in keys} <= evaluated[-1].keys()
+    assert np.isfinite(evaluated[-1]["training_loss"])

@@ -11,8 +11,9 @@ from safetensors.numpy import save_file
 
 import jaxalign as ja
 from checkpoints_conversion import engine
+from checkpoints_conversion.config_facts import Facts
 from checkpoints_conversion.engine import Rule, Table, convert, plan
-from checkpoints_conversion.facts import Facts, choose_spec
+from checkpoints_conversion.facts import choose_spec
 from checkpoints_conversion.reading import read
 from checkpoints_conversion.rules import TABLES, find_table
 from checkpoints_conversion.rules.timm_trunks import PE_TIMM

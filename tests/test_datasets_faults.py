@@ -141,7 +141,7 @@ def test_folders_that_are_not_imagenets(tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"<html>404</html>", "cannot identify image file"),
+        (b"<html>404</html>", "cannot identify it as"),
         (layouts.picture(0)[:300], "[Tt]runcated"),
         (layouts.picture(3)[:60], ""),
     ],

@@ -63,7 +63,7 @@ def test_texts(tmp_path, model):
 def test_an_unreadable_picture_is_named_or_left_out(tmp_path, clip):
     store = image_store(tmp_path, clip, 21)
     pictures = Noise(21, bad=(18, 3))
-    with pytest.raises(JaxalignError, match=r"noise-3: .*no such file"):
+    with pytest.raises(JaxalignError, match=r"noise-3: .*No such file"):
         embed_images(clip, pictures, store, batch_size=8)
     result = embed_images(clip, pictures, store, unreadable="leave out", batch_size=8)
     assert result.left_out == ("noise-3", "noise-18")

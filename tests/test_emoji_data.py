@@ -276,6 +276,8 @@ def test_tensorflow_is_not_imported(emoji_data_dir):
 def test_preparing_prints_nothing_where_no_terminal_is(tmp_path, monkeypatch, capfd):
     few = list(read_sprites("test"))[:3]
     monkeypatch.setattr("eval.datasets.emoji.sprites.read_sprites", lambda split: iter(few))
-    with pytest.raises(JaxalignError, match="train has 3 examples instead of 8088"):
+    with pytest.raises(
+        JaxalignError, match="3 examples of train were written instead of 8,088; nothing was kept"
+    ):
         prepare("emoji", tmp_path)
     assert capfd.readouterr() == ("", "")

@@ -1,6 +1,9 @@
 """`jaxalign report`, the first results that it shows, and the tables of `reproduce` in it."""
 
 import json
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +219,46 @@ def test_what_the_commands_measure_is_drawn(measured, capsys):
     assert queries > 0
     assert page.count('class="result label"') == 2 * queries
     assert "1 to 1 relevant among the first 5" in page
+
+
+def test_names_that_are_no_utf8_are_shown_escaped(tmp_path, capsys):
+    """A class folder and a file whose names are bytes of no encoding."""
+    folder = os.fsencode(tmp_path / "photos")
+    for name, seed in ((b"caf\xe9", 1), (b"d\xff", 2)):
+        os.makedirs(os.path.join(folder, name))
+        for copy in range(2):
+            pixels = np.random.default_rng(seed + 10 * copy).integers(0, 256, (24, 24, 3), np.uint8)
+            file = Path(os.fsdecode(os.path.join(folder, name, b"x\xfe%d.png" % copy)))
+            Image.fromarray(pixels).save(file)
+    where = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "runs")]
+    dataset = f"folder:{tmp_path / 'photos'}"
+    assert cli.main(["retrieve", "--dataset", dataset, "--methods", "image-image", "pre", *where]) == 0
+    assert cli.main(["report", str(tmp_path / "runs")]) == 0
+    assert "written to" in capsys.readouterr().out
+    page = (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
+    assert "caf\\udce9" in page
+
+
+def test_runs_of_an_earlier_program_are_counted_and_left_out(tmp_path, capsys):
+    run = Run("image-retrieval", SETTINGS, {"mAP": 12.5})
+    write_run(tmp_path, run)
+    write_run(tmp_path, replace(run, results=1, metrics={"mAP": 77.125}))
+    assert cli.main(["report", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "1 runs of an earlier program, whose numbers may differ, are left out" in said
+    assert "77.1" not in (tmp_path / "report.html").read_text()
+
+
+def test_pictures_of_a_gallery_of_another_version_are_found(tmp_path, capsys):
+    for seed, name in enumerate(("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    where = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "runs")]
+    dataset = f"folder:{tmp_path / 'photos'}"
+    assert cli.main(["retrieve", "--dataset", dataset, "--methods", "image-image", "pre", *where]) == 0
+    assert cli.main(["report", str(tmp_path / "runs")]) == 0
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert "were not on the machine" not in page
+    assert "Queries and their first results" in page

@@ -55,7 +55,7 @@ QUERY, GALLERY, QUERY_LABELS, GALLERY_LABELS = problem(4, 6, 3, 2)
         ({"recall_at": (1, 7)}, "k is 1, 7; expected integers from 1 to 6, the gallery size"),
         ({"recall_at": (0,)}, "k is 0; expected integers from 1 to 6"),
         ({"dtype": np.float64}, "dtype is float64; expected float32 or bfloat16"),
-        ({"gallery": 1j * GALLERY}, "gallery is complex128; expected real numbers"),
+        ({"gallery": 1j * GALLERY}, "gallery is an array of complex128; expected an array of real"),
         (
             {"relevant": np.ones((4, 6), bool)},
             "got query_labels and gallery_labels and relevant; exp",

@@ -1,25 +1,23 @@
 """PyTorch's files: what the weights need is read, the rest is inert, and nothing reaches beyond its bytes."""
 
-import argparse
 import os
 import pickle
 import struct
 import warnings
 import zipfile
-from collections import defaultdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles_conversion import random_parameters, source_tensors, tiny, write_torch_zip
 from pickle_programs import (
+    LEGACY,
     VECTOR,
     call,
+    legacy,
     mapping,
     name,
     number,
     numbers,
-    pickled,
     program,
     recall,
     remember,
@@ -30,14 +28,10 @@ from pickle_programs import (
     torch_zip,
 )
 
-import jaxalign as ja
 from checkpoints_conversion import torch_pickle
 from checkpoints_conversion.layouts import read_tensors
-from checkpoints_conversion.rules import TABLES
 from checkpoints_conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
-
-LEGACY = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:
@@ -54,12 +48,6 @@ def one_line(path: Path, match: str) -> None:
 def test_a_file_written_by_hand_is_read(tmp_path):
     found = read_torch(torch_zip(tmp_path / "m.pt", program(mapping(w=VECTOR))))
     np.testing.assert_array_equal(found["w"].read(), [0, 1, 2, 3])
-
-
-def legacy(path: Path, content: bytes, keys=("0",), count: int = 4) -> Path:
-    after = pickle.dumps(list(keys), 2) + struct.pack("<q", count) + np.arange(4, dtype=np.float32).tobytes()
-    path.write_bytes(b"".join(LEGACY) + content + after)
-    return path
 
 
 # Tensors that lie elsewhere than in their storage.
@@ -192,6 +180,17 @@ def test_one_name_for_two_tensors(tmp_path):
     one_line(torch_zip(tmp_path / "m.pt", program(joined)), r"'a\.b' twice")
 
 
+def test_a_tensor_of_the_name_of_a_wrapper(tmp_path):
+    found = read_torch(torch_zip(tmp_path / "m.pt", program(mapping(w=VECTOR, model=VECTOR))))
+    assert list(found) == ["w", "model"]
+
+
+def test_shapes_as_old_files_have_them(tmp_path):
+    made = tensor(call("torch.Size", numbers(2, 2)), numbers(2, 1))
+    found = read_torch(torch_zip(tmp_path / "m.pt", program(mapping(w=made))))
+    np.testing.assert_array_equal(found["w"].read(), [[0, 1], [2, 3]])
+
+
 def test_two_state_dicts(tmp_path):
     content = mapping(model=mapping(w=VECTOR), state_dict=mapping(w=VECTOR))
     one_line(torch_zip(tmp_path / "m.pt", program(content)), "weights under state_dict and model")
@@ -292,109 +291,3 @@ def test_what_is_no_regular_file(tmp_path):
         one_line(tmp_path / f"zero{suffix}", "is a device; expected a file")
         (tmp_path / f"folder{suffix}").mkdir()
         one_line(tmp_path / f"folder{suffix}", "is a folder; expected a file")
-
-
-# What lies beside the weights.
-
-
-class Unknown:
-    """Of a module that nobody else has."""
-
-    def __init__(self):
-        self.x = [1]
-
-
-BESIDE = {
-    "scalars": {"best": np.float64(3), "half": np.float16(1), "flag": np.bool_(True)},
-    "paths": {"args": argparse.Namespace(out=Path("/x"), pure=PurePosixPath("y"))},
-    "sets": {"frozen": {"a", "b"}, "kept": frozenset({1})},
-    "default dictionary": {"history": defaultdict(list, {"loss": [1.0]})},
-    "random states": {"numpy": np.random.RandomState(0).get_state(), "generator": np.random.default_rng(0)},
-    "arrays": {"mean": np.ones(3), "names": np.array(["a"]), "objects": np.array([{}], object)},
-    "objects": {
-        "config": Unknown(),
-        "class": Unknown,
-        "error": ValueError("x"),
-        "complex": 1j,
-        "range": range(3),
-    },
-    "odd keys": {(1, (2, 3)): 4, 5: {None: 6}, frozenset({7}): 8, b"9": 10},
-}
-
-
-@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
-@pytest.mark.parametrize("protocol", [0, 2])
-def test_what_lies_beside_the_weights_is_inert(tmp_path, beside, protocol):
-    """In the same dictionary too; and nothing of it is read as an array would be."""
-    entries = b"".join(text(str(key)) + pickled(value, protocol) + b"s" for key, value in beside.items())
-    state = b"}" + text("w") + VECTOR + b"s"
-    for content in (
-        b"}" + text("state_dict") + state + b"s" + entries,
-        state + entries,
-        b"}" + text("model") + state + entries + b"s" + text("epoch") + number(3) + b"s",
-    ):
-        for path in (
-            torch_zip(tmp_path / "m.pt", program(content)),
-            legacy(tmp_path / "m.bin", program(content)),
-        ):
-            found = read_tensors(path)
-            tensors = {key: x for key, x in found.items() if not x.is_object}
-            assert list(tensors) == ["w"]
-            np.testing.assert_array_equal(tensors["w"].read(), [0, 1, 2, 3])
-
-
-def with_objects(path: Path, tensors: dict[str, np.ndarray], **objects) -> Path:
-    """A state dict with other things in it."""
-    with zipfile.ZipFile(write_torch_zip(path, tensors)) as archive:
-        members = {member: archive.read(member) for member in archive.namelist()}
-    more = b"".join(text(key) + pickled(value, 2) + b"s" for key, value in objects.items())
-    members["archive/data.pkl"] = members["archive/data.pkl"][:-1] + more + b"."
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, content in members.items():
-            archive.writestr(member, content)
-    return path
-
-
-@pytest.fixture(scope="module")
-def clip():
-    spec = tiny("clip-vit-base-patch16")
-    return spec, source_tensors(TABLES[0], random_parameters(spec.towers))
-
-
-def test_what_the_weights_need_is_named(clip, tmp_path):
-    spec, tensors = clip
-    path = with_objects(
-        tmp_path / "m.pt", tensors, best=np.float64(3), args=argparse.Namespace(out=Path("/"))
-    )
-    assert ja.load(path, spec=spec).config == spec.towers
-    scale = tensors["logit_scale"]
-    others = {key: x for key, x in tensors.items() if key != "logit_scale"}
-    path = with_objects(tmp_path / "m.pt", others, logit_scale=np.asarray(scale), best=np.float64(3))
-    needed = (
-        r"do not fit: 1 of a wrong dtype: logit_scale is numpy\._?core\.multiarray\._reconstruct, expected"
-    )
-    with pytest.raises(JaxalignError, match=needed):
-        ja.load(path, spec=spec)
-    arrays = with_objects(tmp_path / "m.pt", {}, **tensors)
-    with pytest.raises(
-        JaxalignError, match=r"no tensors by name \(its pickle asks for numpy\._core\.multiarray"
-    ):
-        ja.load(arrays, spec=spec)
-
-
-PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "module._orig_mod.",
-    "_orig_mod.module.",
-    "module.module._orig_mod.module.",
-)
-
-
-@pytest.mark.parametrize("prefix", PREFIXES)
-def test_prefixes_are_taken_off_until_none_fits(tmp_path, prefix):
-    tensors = {"w": np.ones(2, np.float32), "module.v": np.ones(3, np.float32)}
-    path = with_objects(
-        tmp_path / "m.pt", {prefix + key: x for key, x in tensors.items()}, best=np.float64(3)
-    )
-    assert {key for key, x in read_tensors(path).items() if not x.is_object} == set(tensors)

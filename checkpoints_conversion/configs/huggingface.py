@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.facts import Facts
+from checkpoints_conversion.config_facts import Facts
 from jaxalign.errors import JaxalignError, unknown_name
 
 from . import huggingface_fields as tables
@@ -104,6 +104,9 @@ def _clip(config: JsonFacts) -> Facts:
     vision = _part(config, "vision_config", tables.CLIP_VISION)
     projection = config.integer("projection_dim", 512)
     end, start = text.integer("eos_token_id", 49407), text.integer("bos_token_id", 49406)
+    vocabulary = text.integer("vocab_size", 49408)
+    if end != LEGACY_END and not 0 <= end < vocabulary:
+        raise JaxalignError(f"{text.where}: eos_token_id is {end}; expected an id below {vocabulary}")
     pooled = {"pooling": "argmax"} if end == LEGACY_END else {"pooling": "end", "end_token": end}
     image_facts = _transformer(vision, CLIP_VISION) | {
         "image_size": vision.integer("image_size", 224),
@@ -111,7 +114,7 @@ def _clip(config: JsonFacts) -> Facts:
         "projection": projection,
     }
     text_facts = _transformer(text, CLIP_TEXT) | {
-        "vocabulary": text.integer("vocab_size", 49408),
+        "vocabulary": vocabulary,
         "context": text.integer("max_position_embeddings", 77),
         "projection": projection,
         **pooled,

@@ -3,7 +3,7 @@
 from .fields import Table, only, used, used_or_null, without_effect
 
 # What every configuration class of transformers takes, besides the fields of its model.
-_BOOKKEEPING: Table = {
+BOOKKEEPING: Table = {
     **without_effect(
         "says where the file comes from",
         "_commit_hash",
@@ -119,14 +119,14 @@ _VISION: Table = {
 _TEXT: Table = {**_TRANSFORMER, **used("max_position_embeddings", "vocab_size")}
 
 CLIP: Table = {
-    **_BOOKKEEPING,
+    **BOOKKEEPING,
     **_TRAINING,
     **used("projection_dim"),
     **used_or_null("text_config", "text_config_dict", "vision_config", "vision_config_dict"),
     **without_effect("what training starts from", "logit_scale_init_value"),
 }
 CLIP_TEXT: Table = {
-    **_BOOKKEEPING,
+    **BOOKKEEPING,
     **_TRAINING,
     **_TEXT,
     **used("eos_token_id"),
@@ -136,20 +136,20 @@ CLIP_TEXT: Table = {
     **only(True, fields=("is_causal",)),
 }
 CLIP_VISION: Table = {
-    **_BOOKKEEPING,
+    **BOOKKEEPING,
     **_TRAINING,
     **_VISION,
     **without_effect("that of the whole model counts", "projection_dim"),
 }
 SIGLIP: Table = {
-    **_BOOKKEEPING,
+    **BOOKKEEPING,
     **_TRAINING,
     **used_or_null("text_config", "vision_config"),
     **only(None, fields=("text_config_dict", "vision_config_dict")),
     **without_effect("what training starts from", "logit_scale_init_value"),
 }
 SIGLIP_TEXT: Table = {
-    **_BOOKKEEPING,
+    **BOOKKEEPING,
     **_TRAINING,
     **_TEXT,
     **used_or_null("projection_size"),
@@ -157,7 +157,7 @@ SIGLIP_TEXT: Table = {
     **without_effect("the last position is pooled, and the tokenizer has the ids", "eos_token_id"),
     **without_effect("the tokenizer pads", "pad_token_id"),
 }
-SIGLIP_VISION: Table = {**_BOOKKEEPING, **_TRAINING, **_VISION, **only(True, fields=("vision_use_head",))}
+SIGLIP_VISION: Table = {**BOOKKEEPING, **_TRAINING, **_VISION, **only(True, fields=("vision_use_head",))}
 
 _BACKBONE: Table = without_effect(
     "of other outputs than the class token",
@@ -171,7 +171,7 @@ _BACKBONE: Table = without_effect(
     "stage_names",
 )
 _DINO: Table = {
-    **_BOOKKEEPING,
+    **BOOKKEEPING,
     **_BACKBONE,
     **_TRAINING,
     **_VISION,
@@ -217,7 +217,7 @@ PREPROCESSOR: Table = {
         "rescale_factor",
         "size",
     ),
-    **only(True, None, fields=("do_resize",)),
+    **only(True, fields=("do_resize",)),
     **only(False, None, fields=("do_pad", "use_square_size")),
     **only(None, fields=("auto_map", "pad_size")),
     **without_effect("images become RGB, and where they would not, the tower refuses them", "do_convert_rgb"),

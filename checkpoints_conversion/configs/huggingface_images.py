@@ -15,7 +15,9 @@ from .json_facts import JsonFacts, read_json
 
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
 _SQUARE = {"height": 224, "width": 224}
+_ALL: Mapping[str, Any] = {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
 _CROPPED: Mapping[str, Any] = {
+    **_ALL,
     "resample": 3,
     "image_mean": CLIP_MEAN,
     "image_std": CLIP_STD,
@@ -25,6 +27,7 @@ _CROPPED: Mapping[str, Any] = {
     "do_center_crop": True,
 }
 _SQUASHED: Mapping[str, Any] = {
+    **_ALL,
     "resample": 3,
     "image_mean": HALF,
     "image_std": HALF,
@@ -33,7 +36,7 @@ _SQUASHED: Mapping[str, Any] = {
     "crop_size": None,
     "do_center_crop": False,
 }
-# What the classes have where their file says nothing, or null.
+# What the classes have where their file says nothing; null is no default, and switches off.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "CLIPImageProcessor": _CROPPED,
     "BitImageProcessor": _CROPPED,
@@ -77,8 +80,8 @@ def read_preprocessing(folder: Path, kind: str) -> Preprocessing | None:
     name = name.replace("FeatureExtractor", "ImageProcessor")
     if name not in DEFAULTS:
         raise unknown_name("image_processor_type", name, DEFAULTS, hint=f"(in {config.where})")
-    given = {key: value for key, value in config.values.items() if value is not None}
-    config = JsonFacts({**DEFAULTS[name], **given}, config.where)
+    where = config.where + (f": as image_processor_type is {name}" if stated else "")
+    config = JsonFacts({**DEFAULTS[name], **config.values}, where)
     layout, side = _layout(config)
     floats = name == "DINOv3ViTImageProcessor"
     if floats and layout["resize"] != "squash":
@@ -86,7 +89,7 @@ def read_preprocessing(folder: Path, kind: str) -> Preprocessing | None:
     spec = {
         **layout,
         **_scale(config),
-        "interpolation": config.choice("resample", RESAMPLE),
+        "interpolation": config.choice("resample", RESAMPLE, "bilinear"),
         "pipeline": "transformers_float" if floats else "transformers",
     }
     return Preprocessing(spec, side, config.where)
@@ -103,8 +106,8 @@ def _find(folder: Path) -> JsonFacts | None:
 
 def _layout(config: JsonFacts) -> tuple[dict[str, Any], int]:
     """`resize` and `resize_size`, and the side of the result."""
-    size = _size(config, "size", config.flag("default_to_square"))
-    if config.flag("do_center_crop"):
+    size = _size(config, "size", config.flag("default_to_square", False))
+    if config.flag("do_center_crop", False):
         crop = _square(config, "crop_size", _size(config, "crop_size", True))
         if "shortest_edge" in size:
             shortest = size["shortest_edge"]
@@ -157,9 +160,9 @@ def _square(config: JsonFacts, name: str, size: Mapping[str, int]) -> int:
 
 def _scale(config: JsonFacts) -> dict[str, Any]:
     """`mean` and `std` of pixels that were divided by 255, whatever the file multiplies them with."""
-    factor = config.number("rescale_factor", 1 / 255, least=1e-9) if config.flag("do_rescale", True) else 1.0
+    factor = config.number("rescale_factor", least=1e-9) if config.flag("do_rescale", False) else 1.0
     unit = 1.0 if abs(255 * factor - 1) < 1e-9 else 255 * factor
-    is_normalised = config.flag("do_normalize", True)
+    is_normalised = config.flag("do_normalize", False)
     mean = config.channels("image_mean") if is_normalised else (0.0,) * 3
-    std = config.channels("image_std") if is_normalised else (1.0,) * 3
+    std = config.channels("image_std", least=1e-6) if is_normalised else (1.0,) * 3
     return {"mean": tuple(x / unit for x in mean), "std": tuple(x / unit for x in std)}

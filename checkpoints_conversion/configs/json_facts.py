@@ -51,12 +51,17 @@ class JsonFacts:
     def flag(self, name: str, default: Any = _MISSING) -> bool:
         return self._get(name, default, (bool,), "true or false")
 
-    def channels(self, name: str, default: Any = _MISSING) -> tuple[float, float, float]:
-        """Three finite numbers; one stands for three times itself."""
+    def channels(
+        self, name: str, default: Any = _MISSING, *, least: float = -_LARGEST
+    ) -> tuple[float, float, float]:
+        """Three finite numbers from `least` on; one stands for three times itself."""
         value = self._get(name, default, (list, tuple, int, float), "a list of 3 numbers")
         found = value if isinstance(value, list | tuple) else [value] * 3
-        if len(found) != 3 or not all(type(x) in (int, float) and abs(x) <= _LARGEST for x in found):
-            raise JaxalignError(f"{self.where}: {name} is {value!r:.60}; expected a list of 3 finite numbers")
+        if len(found) != 3 or not all(type(x) in (int, float) and least <= x <= _LARGEST for x in found):
+            raise JaxalignError(
+                f"{self.where}: {name} is {value!r:.60}; expected a list of 3 finite numbers, from {least:g}"
+                " on"
+            )
         return tuple(map(float, found))  # pyright: ignore[reportReturnType]
 
     def choice(self, name: str, choices: Mapping[Any, Any], default: Any = _MISSING) -> Any:

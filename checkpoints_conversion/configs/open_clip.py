@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.facts import Facts
+from checkpoints_conversion.config_facts import Facts
 from jaxalign.clip_bpe import ClipBpe
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import OPEN_CLIP_CONFIG
@@ -22,12 +22,6 @@ _TIMM_TRUNKS: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"vit_(so400m|giantopt)_patch\d+_siglip_.*", {"heads": 16}),
     (r"vit_(so400m|giantopt)_patch16_siglip_.*", {"activation": "gelu_tanh"}),
     (r"vit_base_patch32_siglip_256|vit_large_patch16_siglip_512", {"activation": "gelu_tanh"}),
-)
-# How the trunks of the known models are pooled, and what they end in.
-_TIMM_ENDS: tuple[tuple[str, tuple[str, str]], ...] = (
-    (r"vit_.*_siglip_.*", ("map", "none")),
-    (r"vit_pe_core_.*", ("map", "")),
-    (r"eva02_.*_clip_.*", ("token", "")),
 )
 _CLEANINGS = {"lower": "mended_lower", "whitespace": "mended", "canonicalize": "canonicalize"}
 
@@ -63,13 +57,9 @@ def read_open_clip(folder: Path) -> Facts:
 def _timm(vision: JsonFacts) -> dict[str, Any]:
     """What the name of a timm model fixes, where it is not as in the known model, and the image size."""
     name, facts = vision.text("timm_model_name"), {}
-    found = (vision.text("timm_pool", "avg"), vision.text("timm_proj", ""))
-    for pattern, ends in _TIMM_ENDS:
-        if re.fullmatch(pattern, name) and found != ends:
-            raise JaxalignError(
-                f"{vision.where}: timm_pool and timm_proj are {' and '.join(map(repr, found))}; expected"
-                f" {' and '.join(map(repr, ends))} with {name}"
-            )
+    pool = vision.text("timm_pool", "avg")
+    if name.startswith("eva02_") and pool != "token":  # elsewhere the tensors show it
+        raise JaxalignError(f"{vision.where}: timm_pool is {pool!r:.60}; expected 'token' with {name}")
     for pattern, fixed in _TIMM_TRUNKS:
         if re.fullmatch(pattern, name):
             facts |= fixed
@@ -149,11 +139,6 @@ def _with_tokens(facts: Facts, text: JsonFacts, folder: Path) -> Facts:
         return facts.with_tokens(tokens, "clip" if isinstance(tokens.vocabulary, ClipBpe) else cleaning)
     if name and re.fullmatch(r"timm/ViT-.*SigLIP.*", name):  # the known models', whose files are elsewhere
         return facts
-    if facts.text["pooling"] == "end":
-        raise JaxalignError(
-            f"{text.where}: the tower pools the eos_id of {name or 'another vocabulary'}, without a file in"
-            f" {folder}; put its tokenizer.json there"
-        )
     return facts.without_tokens()
 
 
@@ -165,6 +150,6 @@ def _preprocessing(config: JsonFacts) -> dict[str, Any]:
         "resize_size": None,
         "interpolation": config.choice("interpolation", kinds, "bicubic"),
         "mean": config.channels("mean", CLIP_MEAN),
-        "std": config.channels("std", CLIP_STD),
+        "std": config.channels("std", CLIP_STD, least=1e-6),
         "pipeline": "open_clip",
     }

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.facts import Facts
+from checkpoints_conversion.config_facts import Facts
 from jaxalign.errors import JaxalignError
 from jaxalign.specs.clip import IMAGENET_MEAN, IMAGENET_STD
 
@@ -114,7 +114,7 @@ def _preprocessing(config: JsonFacts, size: int) -> dict[str, Any]:
     spec = {
         "interpolation": config.choice("interpolation", kinds, "bicubic"),
         "mean": config.channels("mean", IMAGENET_MEAN),
-        "std": config.channels("std", IMAGENET_STD),
+        "std": config.channels("std", IMAGENET_STD, least=1e-6),
         "pipeline": "timm",
     }
     whole = math.floor(size / config.number("crop_pct", 0.875, least=1e-3, most=1e3))

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import tyro
 
+from eval import interrupts
+
 from .arguments import Processes
 from .catalogue import Datasets, Models
 from .classify import Classify
@@ -52,7 +54,7 @@ Examples:
   jaxalign models
   jaxalign demo --help
   jaxalign --version"""
-FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, BAD_USAGE = 1, 2
 
 
 class Command(Protocol):
@@ -60,22 +62,24 @@ class Command(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 (failed), 2 (bad usage) or 130 (interrupted).
+    """Run the command line and return its exit status: 0, 1 (failed), 2 (bad usage), 130 (interrupted)...
 
     Bad input and failures of the system become one line on standard error; anything else is a bug and keeps
-    its traceback.
+    its traceback. Without `arguments` this is the process's own command, which a signal ends here.
     """
-    if "JAXALIGN_PARENT" not in os.environ:
-        return run_reporting(arguments)
-    from eval.distributed import leave  # this is one of several processes
-
-    try:
-        status = run_reporting(arguments)
-    except BaseException as error:  # shown here: an ordinary exit would wait for processes that may be lost
-        sys.excepthook(type(error), error, error.__traceback__)
-        status = FAILED
-    leave(status)
-    return status
+    with interrupts.stoppable():
+        if "JAXALIGN_PARENT" not in os.environ:
+            status = run_reporting(arguments)
+            if arguments is None and status > 128:
+                interrupts.leave(status)
+            return status
+        try:  # this is one of several processes
+            status = run_reporting(arguments)
+        except BaseException as error:  # shown here: an ordinary exit would wait for those that may be lost
+            sys.excepthook(type(error), error, error.__traceback__)
+            status = FAILED
+        interrupts.leave(status)
+        return status
 
 
 def run_reporting(arguments: Sequence[str] | None) -> int:
@@ -86,24 +90,32 @@ def run_reporting(arguments: Sequence[str] | None) -> int:
         status = run(list(sys.argv[1:] if arguments is None else arguments))
         if sys.stdout:  # None where it was closed
             sys.stdout.flush()  # here, where a failure is still caught
-        return status
-    except KeyboardInterrupt:
-        return fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        number = interrupts.settle()  # of a signal that a library made nothing of
+        return status if number is None else interrupts.end_stopped(number)
+    except BaseException as error:
+        number = interrupts.settle()  # a library may have made something else of it
+        if number is None and not isinstance(error, KeyboardInterrupt):
+            return explain(error)
+        return interrupts.end_stopped(number)
+
+
+def explain(error: BaseException) -> int:
+    """Say in one line what `error` says, and return the exit status; one that is a bug is raised again."""
+    if isinstance(error, BrokenPipeError):  # the reader, `head` for instance, has seen enough
         drop_output()
         return FAILED
-    except OSError as error:
+    if isinstance(error, OSError):
         drop_output()
         where = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror or error}{where}", FAILED)
-    except ValueError as error:
+    if isinstance(error, ValueError):
         from jaxalign.errors import JaxalignError  # here: importing it for `--help` would import jax
 
-        if not isinstance(error, JaxalignError):
-            raise
         from .usage import UsageError
 
-        return fail(str(error), BAD_USAGE if isinstance(error, UsageError) else FAILED)
+        if isinstance(error, JaxalignError):
+            return fail(str(error), BAD_USAGE if isinstance(error, UsageError) else FAILED)
+    raise error
 
 
 def run(arguments: Sequence[str]) -> int:

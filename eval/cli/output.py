@@ -1,6 +1,5 @@
 """Where results go: checked before the work starts, written whole or not at all."""
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_file
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -61,9 +61,5 @@ def write_text(file: Path, text: str) -> None:
     if file.exists() and not file.is_file():  # /dev/stdout: to be written to, not to be replaced
         file.write_text(text, encoding="utf-8")
         return
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replaced_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

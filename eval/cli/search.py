@@ -1,6 +1,5 @@
 """`jaxalign search`: one's own pictures that are like a picture, before and after a method."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -232,6 +231,7 @@ def write_sheet(
     from eval.search import draw_sheet
     from eval.search.sheet import SIDE, Cell, thumbnail
     from jaxalign.image_files import opened_image
+    from jaxalign.replacing import replaced_file
 
     def cell(hit: "Hit") -> Cell:
         name = library.names[hit.row]
@@ -243,9 +243,5 @@ def write_sheet(
 
     before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
     content = draw_sheet(query, name, before, after)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with replaced_file(out) as partial:
         partial.write_bytes(content)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,12 +12,13 @@ import tensorflow_datasets as tfds
 
 from .content import Content, Item
 from .index import Index, write_index
+from .local_builder import LocalBuilder, LocalInfo
 from .records import DatasetRecord
 
 SHARD_BYTES = 256 * 2**20  # of pictures; one shard is one file
 
 
-class PictureBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
     """Stores the content of a layout. `bind` makes the builder class of a data set.
 
     Beside the examples it writes an index of each split, so that labels and names are there without reading
@@ -26,13 +27,11 @@ class PictureBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     Attributes:
       record: what is known of the data set.
       content: what is to be stored.
-      on_example: called after each example while preparing, for a progress bar.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     record: DatasetRecord
     content: Content
-    on_example: Callable[[], object] | None = None
 
     @classmethod
     def bind(cls, record: DatasetRecord, content: Content) -> "type[PictureBuilder]":
@@ -48,7 +47,7 @@ class PictureBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return types.new_class(name, (cls,), {"skip_registration": True}, lambda space: space.update(body))
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return LocalInfo(
             builder=self,
             description=f"{self.record.description}. {self.record.protocol}",
             features=tfds.features.FeaturesDict(self._features()),

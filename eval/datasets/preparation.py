@@ -84,7 +84,7 @@ def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     with bar as progress, silence():
         task = progress.add_task(f"Preparing {record.name}", total=sum(record.splits.values()))
-        builder.on_example = lambda: progress.advance(task)
+        builder.on_example, builder.expected = lambda: progress.advance(task), record.splits
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 

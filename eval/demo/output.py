@@ -2,11 +2,12 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import partial_folder
 
 
 @contextlib.contextmanager
@@ -25,18 +26,15 @@ def staged_folder(out: str | os.PathLike) -> Iterator[Path]:
     # Inside an existing folder; otherwise beside the first folder that has to be made.
     missing = next((p for p in reversed((out, *out.parents)) if not p.exists()), None)
     place = out if missing is None else missing.parent
-    stage = place / f".{out.name}-{os.getpid()}.partial"
-    try:
-        stage.mkdir()
-    except OSError as error:
-        raise JaxalignError(
-            f"cannot write to {place} ({error.strerror}); choose another output folder"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stage = stack.enter_context(partial_folder(place.absolute() / out.absolute().name))
+        except OSError as error:
+            raise JaxalignError(
+                f"cannot write to {place} ({error.strerror}); choose another output folder"
+            ) from error
         yield stage
         _move(stage, out, existed=missing is None)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _move(stage: Path, out: Path, existed: bool) -> None:

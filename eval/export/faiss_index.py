@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_files
 
 from .gallery import Gallery
 from .numpy_files import describe, write_facts, write_ids
-from .replacing import replaced_files
 
 EXACT = "Flat"
 _PER_CENTROID = 256  # training vectors: FAISS's own k-means takes no more than that

@@ -9,9 +9,9 @@ from numpy.lib import format as npy
 
 from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_folder
 
 from .gallery import Gallery
-from .replacing import replaced_folder
 
 EMBEDDINGS, IDS, FACTS = "embeddings.npy", "ids.jsonl", "export.json"
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from eval.own_images import MARK
 from eval.runs import Run
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_file
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#777777"
@@ -66,21 +67,13 @@ def save(figure: Figure, file: str | os.PathLike) -> Path:
         figure.savefig(drawn, format="png", dpi=150, metadata=MARK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, drawn.getvalue())
+        with replaced_file(path) as partial:
+            partial.write_bytes(drawn.getvalue())
     except OSError as error:
         raise JaxalignError(
             f"cannot write {path} ({error.strerror or error}); choose another folder"
         ) from error
     return path
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def shares(counts: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from eval.report.charts import (
     spectra_chart,
     spectrum_chart,
 )
-from eval.report.comparisons import find_baseline
+from eval.report.comparisons import find_baseline, is_number
 from eval.report.content import InversionTrace
 from eval.report.labels import Label, dataset_label, full_label, method_label
 from eval.runs import Run
@@ -49,7 +49,8 @@ def charts_of(runs: Sequence[Run]) -> list[Chart]:
         if losses is not None and not any(np.array_equal(losses, other) for other in drawn):
             drawn.append(losses)  # once for all labellings of the same queries
             charts += _losses(losses, title(run))
-        same = [r for r in runs if dataset(r) == dataset(run) and r is not run and "mAP" in r.metrics]
+        scored = [r for r in runs if r is not run and is_number(r.metrics.get("mAP"))]
+        same = [r for r in scored if dataset(r) == dataset(run)]
         charts += _steps(run, title(run), find_baseline(run, same))
     return charts
 
@@ -68,7 +69,7 @@ def heat_maps_of(runs: Sequence[Run]) -> list[HeatMap]:
         best = np.unravel_index(np.nanargmax(values), values.shape)
         band = (int(k_top[best[0]]), int(k_bottom[best[1]]))
         told = run.metrics.get("best")
-        if isinstance(told, Mapping) and {"k_top", "k_bottom"} <= told.keys():
+        if isinstance(told, Mapping) and all(is_number(told.get(name)) for name in ("k_top", "k_bottom")):
             band = (told["k_top"], told["k_bottom"])
         maps.append(
             heat_map(f"mAP by band, {label(run)}".rstrip(", "), BandSweep(k_top, k_bottom, values, band))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.datasets import DATASETS
+from eval.datasets.catalogue import READINGS
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .catalogue import Table
@@ -167,7 +168,7 @@ def _dataset(printed: str) -> str:
     for record in DATASETS.values():
         if printed in (record.name, record.printed):
             return record.name
-    if printed.startswith("folder:") or printed.removesuffix("@tfds") in DATASETS:
+    if printed.startswith(READINGS) or printed.removesuffix("@tfds") in DATASETS:
         return printed
     known = [record.printed for record in DATASETS.values() if record.printed]
     raise unknown_name("data set", printed, [*DATASETS, *known])

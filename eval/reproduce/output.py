@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from eval.json_text import json_text
 from eval.runs import package_versions
 from jaxalign.errors import JaxalignError
+from jaxalign.replacing import replaced_file
 
 from .run import Outcome, Reproduction
 
@@ -224,12 +224,8 @@ def _encoded(text: str) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> Path:
     """By way of a file beside it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -1,7 +1,8 @@
 """The process that reads hostile files: `python -m fuzz.worker CONNECTION MEMORY SECONDS`.
 
 It takes requests, each a reader and a folder, and answers each with an outcome, until there are no more. It
-may die of a file; whoever asked then knows of which. What a file makes it do beyond reading is refused.
+may die of a file; whoever asked then knows of which. What a file makes it do beyond reading is refused. The
+first file of a reader, with which it imports and compiles, may take five times as long as others.
 """
 
 import faulthandler
@@ -18,6 +19,7 @@ from jaxalign.errors import JaxalignError, printable
 
 from .readers import READERS, WrongResultError
 
+FIRST = 5  # times the time of other files
 _OURS = ("jaxalign", "checkpoints_conversion", "eval")
 # Audit events that nothing which only reads a file causes; see `sys.audit`.
 _FORBIDDEN = frozenset(
@@ -89,9 +91,8 @@ def main(handle: int, memory: int, seconds: float) -> None:
         except EOFError:  # whoever asked is gone
             return
         reader, folder = READERS[request["reader"]], Path(request["folder"])
-        faulthandler.dump_traceback_later(
-            seconds, exit=True
-        )  # also when nobody waits for this process any more
+        # Also when nobody waits for this process any more.
+        faulthandler.dump_traceback_later(seconds * (1 if request["reader"] in used else FIRST), exit=True)
         # What is imported with the first file, a sound one, may do more than read.
         guard.armed, guard.seen = request["reader"] in used, ""
         outcome = _read(reader, folder)

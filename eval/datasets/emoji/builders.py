@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from ..local_builder import LocalBuilder, LocalInfo
 from . import captions, scenes, sprites
 
 ORIGIN = (
@@ -39,20 +40,15 @@ def distinct(values: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-class EmojiPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What the two data sets share: an example for each emoji and drawing style, split by emoji.
-
-    Attributes:
-      on_example: called after each example while preparing, for a progress bar.
-    """
+class EmojiPictures(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What the two data sets share: an example for each emoji and drawing style, split by emoji."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (declared so by TFDS)
     SUMMARY = ""
-    on_example: Callable[[], object] | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return LocalInfo(
             builder=self,
             description=f"{self.SUMMARY} {ORIGIN}",
             features=tfds.features.FeaturesDict(self._features()),

@@ -25,11 +25,12 @@ def read(record: DatasetRecord, root: Path) -> Content:
     stored = read_plain_pickle(file)
     try:
         gallery, queries = (read_names(stored[key]) for key in ("imlist", "qimlist"))
+        rows = read_rows(stored["gnd"])
         truth = [
             {level: read_positions(row[level], len(gallery)) for level in ("easy", "hard", "junk")}
-            for row in stored["gnd"]
+            for row in rows
         ]
-        boxes = [read_box(row["bbx"]) for row in stored["gnd"]]
+        boxes = [read_box(row["bbx"]) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise broken(record, file, f"{EXPECTED}; {error!s:.200}") from None
     if len(boxes) != len(queries):
@@ -53,6 +54,13 @@ def read_names(values: Any) -> list[str]:
     """The names of pictures."""
     if not isinstance(values, list) or not all(type(name) is str for name in values):
         raise ValueError("lists of names expected")
+    return values
+
+
+def read_rows(values: Any) -> list[dict[str, Any]]:
+    """What is said of each query."""
+    if not isinstance(values, list) or not all(type(row) is dict for row in values):
+        raise ValueError("a dictionary for each query expected")
     return values
 
 

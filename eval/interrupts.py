@@ -1,0 +1,149 @@
+"""Ctrl-C, SIGTERM and SIGHUP: a command cleans up and says what is kept, whatever a library makes of them.
+
+The first signal raises `Stopped` where the command is. What becomes of that is no matter: a command that got
+a signal ends as stopped, also where a library took the exception for a damaged file or lost it. Half a second
+later a second one ends the process on the spot, also where it waits for the compiler and no Python runs.
+This module imports nothing that takes time, so that a command can be stopped from its start on.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_KEPT = "what is finished is kept and nothing half-written is used: run the same command again to go on"
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+_TOGETHER = 0.5  # seconds in which signals are one: `timeout` sends two
+_PATIENCE = 8.0  # seconds after which SIGTERM ends what does not clean up; SIGKILL follows it elsewhere
+_AGAIN = 0.05  # seconds until what was lost in a callback is raised once more
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has come."""
+
+
+class _Command:
+    """What runs now; there is one."""
+
+    def __init__(self) -> None:
+        self.got: int | None = None  # the first signal
+        self.is_over = False  # its status is known, no signal changes it
+
+
+_command: _Command | None = None
+
+
+def start() -> list[tuple[int, Any]]:
+    """From here on signals do what this module says; returns what they did before.
+
+    Those that are ignored stay so, as a shell asks for what it runs in the background, and so do those that
+    somebody else handles. Call it in the main thread.
+    """
+    global _command
+    _command = _Command()
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _raise_again(lost, hook)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(read,), daemon=True).start()
+    ours = (signal.SIG_DFL, signal.default_int_handler)
+    before = [(number, signal.getsignal(number)) for number in SIGNALS]
+    return [(number, signal.signal(number, _stop)) for number, handler in before if handler in ours]
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """`start`, and everything as before at the end; nothing in threads, and where it has started."""
+    global _command
+    if _command is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hook, before = sys.unraisablehook, start()
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        os.close(signal.set_wakeup_fd(-1))  # which ends the watching thread
+        sys.unraisablehook, _command = hook, None
+
+
+def settle() -> int | None:
+    """The signal that the command got, or None; what comes later changes its status no more."""
+    if _command is None:
+        return None
+    _command.is_over = True
+    return _command.got
+
+
+def end_stopped(number: int | None) -> int:
+    """Say that the command was stopped, and return its exit status; None counts as Ctrl-C."""
+    with contextlib.suppress(OSError):  # of a terminal that is gone
+        print(f"jaxalign: error: {_message(number)}", file=sys.stderr, flush=True)
+    return _status(number)
+
+
+def _status(number: int | None) -> int:
+    return 128 + (signal.SIGINT if number is None else number)
+
+
+def _message(number: int | None) -> str:
+    return f"{_WORDS[signal.Signals(signal.SIGINT if number is None else number)]}; {_KEPT}"
+
+
+def leave(status: int) -> None:
+    """End at once, with what was printed: threads of XLA crash when Python is taken down under them."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(status)
+
+
+def _stop(number: int, _: Any) -> None:
+    if _command is not None and _command.got is None and not _command.is_over:
+        _command.got = number
+        raise Stopped
+
+
+def _raise_again(lost: Any, hook: Any) -> None:
+    """Not in the callback of a garbage collection or the like, where Python ignores it."""
+    if issubclass(lost.exc_type, Stopped):
+        threading.Timer(_AGAIN, _raise_in_main_thread).start()
+    else:
+        hook(lost)
+
+
+def _raise_in_main_thread() -> None:
+    number = ctypes.c_ulong(threading.main_thread().ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(Stopped))
+
+
+def _watch(read: int) -> None:
+    """The numbers of the signals arrive here, whatever the main thread does; ends when the pipe is closed."""
+    first, at = None, 0.0
+    timer = threading.Timer(_PATIENCE, lambda: _end_now(first))
+    while content := os.read(read, 1):
+        if content[0] not in SIGNALS:
+            continue
+        if first is None:
+            first, at = content[0], time.monotonic()
+            if first != signal.SIGINT:
+                timer.daemon = True
+                timer.start()
+        elif time.monotonic() - at > _TOGETHER:
+            _end_now(content[0])
+    timer.cancel()
+    os.close(read)
+
+
+def _end_now(number: int | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"\njaxalign: error: {_message(number)}\n".encode())
+    os._exit(_status(number))
