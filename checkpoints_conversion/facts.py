@@ -127,7 +127,7 @@ def _ambiguous(name: str, fitted: Mapping[ModelSpec, ModelSpec]) -> JaxalignErro
     exact = [record for record, spec in fitted.items() if spec.towers == record.towers]
     shown = [record for group in groups.values() for record in group]
     if exact:
-        shown = [r for group in groups.values() for r in set(group) & set(exact) or group[-1:]]
+        shown = [r for group in groups.values() for r in [r for r in group if r in exact] or group[-1:]]
     told = [_settings(fitted[group[0]]) for group in groups.values()]
     differences = [
         f"{what} {' or '.join(dict.fromkeys(str(settings[what]) for settings in told))}"

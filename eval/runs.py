@@ -5,6 +5,7 @@ the same again finds the file and does not compute anew, which is how an interru
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -44,9 +45,12 @@ _DAMAGE = (
 _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
 
 
+_version_of = functools.cache(importlib.metadata.version)
+
+
 def package_versions() -> dict[str, str]:
     """Of Python and of the packages that results depend on."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions = {name: _version_of(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | versions
 
 

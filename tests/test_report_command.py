@@ -150,6 +150,25 @@ def test_a_printed_table_comes_back_as_it_was_measured(tmp_path):
     assert "B/&lt;32&gt;" in page
 
 
+def test_a_table_of_an_earlier_program_is_shown_as_such(tmp_path):
+    content = to_json(reproduction())
+    del content["results"]
+    (tmp_path / "t1.json").write_text(json.dumps(content))
+    (table,) = read_tables(tmp_path)
+    assert table.summary.startswith("Measured by an earlier program, whose numbers may differ. 1 of 2 cells")
+
+
+def test_a_table_has_what_belongs_beside_its_numbers(tmp_path):
+    whole = reproduction()
+    told = replace(whole.outcomes[0], notes=("beside the <number>",))
+    content = to_json(replace(whole, outcomes=(told, *whole.outcomes[1:])))
+    (tmp_path / "t1.json").write_text(json.dumps(content))
+    (table,) = read_tables(tmp_path)
+    assert table.notes == ["Image-Image, B/<32>, cub: beside the <number>"]
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "beside the &lt;number&gt;" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

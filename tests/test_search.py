@@ -65,6 +65,8 @@ def test_a_library_computes_only_what_is_new_or_has_changed(tmp_path, clip, phot
     assert library.position(tmp_path / "photos" / "trip" / "a.png") == 4
     save(tmp_path / "new.png", 20)
     assert library.position(tmp_path / "new.png") is None
+    (tmp_path / "favourite.png").symlink_to(photos / "3.png")
+    assert library.position(tmp_path / "favourite.png") == 2
 
 
 def test_an_unreadable_picture_is_named_left_out_and_found_when_it_is_repaired(tmp_path, clip, photos):

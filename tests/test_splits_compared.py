@@ -130,6 +130,17 @@ def test_a_query_leaves_its_gallery(query, gallery, positions, protocol, workspa
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("query", "gallery", "mean", "first"),
+    [("test", "train+test", 6.4, 12.4), ("train+test", "test+train", 7.4, 14.0)],
+)
+def test_the_embedded_model_on_splits_that_overlap(query, gallery, mean, first, emoji_data_dir, tmp_path):
+    workspace = Workspace(None, tmp_path / "store", emoji_data_dir)
+    run = retrieve(workspace, ja.load("emoji-clip"), "emoji", query, gallery)
+    assert (round(run.metrics["mAP"], 1), round(run.metrics["recall_at_1"], 1)) == (mean, first)
+
+
 def test_some_queries_are_in_the_gallery_and_others_not(workspace, clip, photos):
     run = retrieve(workspace, clip, photos, "train+test", "test")
     assert run.metrics["queries_in_gallery"] == 4

@@ -92,7 +92,7 @@ def measure_classification(
         model.require_text()
     if classifying.tune:
         tuned_on(pair, classifying)
-        for name in set(classifying.classifiers) & set(FITTERS):
+        for name in (name for name in classifying.classifiers if name in FITTERS):
             find_grid(classifying.grid, name, pair.record.name)
     _check_training(pair, classifying)
     facts = model_settings(model) | pair.settings
@@ -178,6 +178,9 @@ class Classes:
         if drawn.left_out:
             origin = f"{pair.train.dataset}/{pair.train.split}"
             found = replace(found, left_out={**found.left_out, origin: drawn.left_out})
+        if held_out is pair:
+            said = "the hyper-parameters are chosen on the pictures that are classified, which flatters"
+            found = replace(found, notes=[*found.notes, f"{said} the accuracy"])
         return self._with_note(found, "draws from")
 
     def few_shot_settings(self, settings: FewShotSettings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tables of `jaxalign reproduce` in a folder: measured beside printed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from eval.reproduce.catalogue import Table
 from eval.reproduce.cells import Cell
 from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
 from eval.reproduce.run import Outcome, Reproduction
-from eval.runs import LARGEST
+from eval.runs import LARGEST, RESULTS
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import read_json
 
@@ -40,9 +41,14 @@ def _read(path: Path, content: Mapping[str, Any]) -> ReproducedTable:
             " run `jaxalign reproduce` again"
         )
     try:
-        return _shown(_restore(content))
+        shown = _shown(_restore(content))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise JaxalignError(f"{path} is damaged ({error!r}); delete it and run again") from error
+    if content.get("results") == RESULTS:
+        return shown
+    return replace(
+        shown, summary=f"Measured by an earlier program, whose numbers may differ. {shown.summary}"
+    )
 
 
 def _restore(content: Mapping[str, Any]) -> Reproduction:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.json_text import json_text
-from eval.runs import package_versions
+from eval.runs import RESULTS, package_versions
 from jaxalign.errors import JaxalignError
 from jaxalign.replacing import replaced_file
 
@@ -99,6 +99,7 @@ def to_json(reproduction: Reproduction) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
+        "results": RESULTS,
         "table": table.name,
         "title": table.title,
         "unit": table.unit,

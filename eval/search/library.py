@@ -43,11 +43,8 @@ class Library:
     not_read: Mapping[str, int]
 
     def position(self, picture: str | os.PathLike) -> int | None:
-        """Where a picture file is in the library; None where it is not."""
-        for i, name in enumerate(self.names):
-            if Path(name).name == Path(picture).name and os.path.samefile(self.folder / name, picture):
-                return i
-        return None
+        """Where a picture file is in the library, whatever a link calls it; None where it is not."""
+        return next((i for i, name in enumerate(self.names) if is_same(self.folder / name, picture)), None)
 
 
 def find_library(
