@@ -1,4 +1,4 @@
-"""A signal ends a command with its own status and one line, wherever it arrives and whatever becomes of it."""
+"""A signal ends a command with its status and one line, wherever it arrives and whatever becomes of it."""
 
 import dataclasses
 import gc
