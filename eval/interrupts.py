@@ -1,19 +1,22 @@
 """Ctrl-C, SIGTERM and SIGHUP: a command cleans up and says what is kept, whatever a library makes of them.
 
 The first signal raises `Stopped` where the command is. What becomes of that is no matter: a command that got
-a signal ends as stopped, also where a library took the exception for a damaged file or lost it. Half a second
-later a second one ends the process on the spot, also where it waits for the compiler and no Python runs.
+a signal ends as stopped, also where a library took the exception for a damaged file or lost it. While modules
+are imported the process ends on the spot, for what C++ imports aborts at an exception; so it does at a second
+signal half a second later, also where it waits for the compiler and no Python runs. As after SIGKILL, that
+costs nothing but what is half-written.
 This module imports nothing that takes time, so that a command can be stopped from its start on.
 """
 
+import _thread
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -21,7 +24,8 @@ _KEPT = "what is finished is kept and nothing half-written is used: run the same
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 _TOGETHER = 0.5  # seconds in which signals are one: `timeout` sends two
 _PATIENCE = 8.0  # seconds after which SIGTERM ends what does not clean up; SIGKILL follows it elsewhere
-_AGAIN = 0.05  # seconds until what was lost in a callback is raised once more
+_AGAIN = 0.05  # seconds until what was lost in a callback is raised once more, by this signal of our own
+_LOST = signal.SIGURG
 
 
 class Stopped(KeyboardInterrupt):
@@ -54,7 +58,7 @@ def start() -> list[tuple[int, Any]]:
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read,), daemon=True).start()
     ours = (signal.SIG_DFL, signal.default_int_handler)
-    before = [(number, signal.getsignal(number)) for number in SIGNALS]
+    before = [(number, signal.getsignal(number)) for number in (*SIGNALS, _LOST)]
     return [(number, signal.signal(number, _stop)) for number, handler in before if handler in ours]
 
 
@@ -106,23 +110,23 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-def _stop(number: int, _: Any) -> None:
-    if _command is not None and _command.got is None and not _command.is_over:
-        _command.got = number
-        raise Stopped
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _command is None or _command.is_over or (_command.got is not None and number != _LOST):
+        return
+    _command.got = number if _command.got is None else _command.got
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _end_now(_command.got)
+        frame = frame.f_back
+    raise Stopped
 
 
 def _raise_again(lost: Any, hook: Any) -> None:
     """Not in the callback of a garbage collection or the like, where Python ignores it."""
     if issubclass(lost.exc_type, Stopped):
-        threading.Timer(_AGAIN, _raise_in_main_thread).start()
+        threading.Timer(_AGAIN, _thread.interrupt_main, [_LOST]).start()
     else:
         hook(lost)
-
-
-def _raise_in_main_thread() -> None:
-    number = ctypes.c_ulong(threading.main_thread().ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(Stopped))
 
 
 def _watch(read: int) -> None:
@@ -145,5 +149,7 @@ def _watch(read: int) -> None:
 
 def _end_now(number: int | None) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, f"\njaxalign: error: {_message(number)}\n".encode())
+        if os.isatty(2):  # where a progress bar has hidden the cursor
+            os.write(2, b"\r\x1b[?25h")
+        os.write(2, f"jaxalign: error: {_message(number)}\n".encode())
     os._exit(_status(number))
