@@ -223,7 +223,7 @@ def _load(file: BinaryIO, where: str, held: ExitStack) -> Any:
         return _decode(file, where, held)
     except JaxalignError:
         raise
-    except (OSError, ValueError):  # so Pillow says that it finds text or a profile too large or broken
+    except (OSError, ValueError, SyntaxError):  # of texts or a profile that Pillow finds too large or broken
         pixels = _without_metadata(file)
         if pixels is None:
             raise

@@ -46,10 +46,11 @@ def accepted_formats() -> tuple[str, ...]:
     from PIL import Image, features
 
     Image.init()
-    if importlib.util.find_spec("pillow_heif") is not None:
+    has_heif = importlib.util.find_spec("pillow_heif") is not None
+    if has_heif:
         importlib.import_module("pillow_heif").register_heif_opener()
-    known = [name for name in FORMATS if name in Image.OPEN]
-    return tuple(name for name in known if name not in _FEATURES or features.check(_FEATURES[name]))
+    is_there = lambda name: has_heif if name == "HEIF" else features.check(_FEATURES.get(name, "pil"))
+    return tuple(name for name in FORMATS if name in Image.OPEN and is_there(name))
 
 
 @functools.cache

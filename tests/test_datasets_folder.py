@@ -139,3 +139,48 @@ def test_a_picture_that_vanished_is_named(photos):
     (photos / "loose.webp").unlink()
     with pytest.raises(JaxalignError, match=r"loose.webp of .* cannot be read: No such file"):
         examples.images[3]
+
+
+def test_linked_folders_are_followed_once(photos, tmp_path_factory):
+    """Under the name without links where there is one; loops end, and what is there already is counted."""
+    outside = tmp_path_factory.mktemp("outside")
+    layouts.write_picture(outside / "deep" / "a.jpg", 7)
+    for name, target in {
+        "a link": outside,
+        "another": outside / "deep",
+        "dog/up": photos,
+        "kitten": photos / "cat",
+    }.items():
+        (photos / name).symlink_to(target, target_is_directory=True)
+    tree = picture_folder.find_pictures(photos)
+    names = [path.relative_to(photos).as_posix() for path in tree.files]
+    assert names == ["a link/deep/a.jpg", "cat/2.JPG", "cat/10.jpg", "dog/old/1.png", "loose.webp"]
+    assert tree.not_read == {"linked folder that is there already": 3}
+    examples = load_split(f"folder:{photos}", "all")
+    assert examples.images.read_bytes(0) == (outside / "deep" / "a.jpg").read_bytes()
+
+
+def test_what_looks_like_an_image_and_is_not_read_is_counted(photos, tmp_path, capsys):
+    for name in ("a.CR2", "b.cr2", "c.svg", "d.MOV", "e.txt", ".f.nef", "cat/g.psd"):
+        (photos / name).write_bytes(b"x")
+    for name in ("h.jfif", "i.tga", "j.jp2"):
+        layouts.write_picture(photos / name, 3)
+    examples = load_split(f"folder:{photos}", "all")
+    assert {"h.jfif", "i.tga", "j.jp2"} <= set(examples.file_names)
+    assert examples.not_read == {".cr2": 2, ".svg": 1, ".psd": 1}
+    said = capsys.readouterr().err
+    assert said == f"folder:{photos}/all: not read: 2 .cr2, 1 .psd, 1 .svg\n"
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.nef").write_bytes(b"x")
+    with pytest.raises(JaxalignError, match=r"no pictures in .*raw; expected files that .*; it has 1 \.nef$"):
+        load_split(f"folder:{tmp_path}/raw", "all")
+
+
+def test_what_this_program_draws_is_no_image_of_a_folder(photos):
+    from matplotlib.figure import Figure
+
+    from eval.plots.figures import save
+
+    save(Figure(figsize=(1, 1)), photos / "runs" / "plot.png")
+    examples = load_split(f"folder:{photos}", "all")
+    assert (len(examples), examples.not_read) == (4, {"written by jaxalign": 1})

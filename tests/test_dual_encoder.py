@@ -251,3 +251,29 @@ def test_other_models_have_one_layout(clip):
     np.testing.assert_array_equal(
         clip.projectors.text.kernel, clip.with_layout("reference").projectors.text.kernel
     )
+
+
+def test_floats_that_look_unprocessed_are_refused(clip):
+    """In [0, 1] or up to 255, whatever their type; what cannot be told from normalised images passes."""
+    side = clip.config.image.image_size
+    images = RNG.integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    bright = RNG.integers(150, 170, (1, side, side, 3), dtype=np.uint8)
+    ready = clip.image_processor(images)
+    resized = images / 255 * 1.1 - 0.05
+    for wrong in (images / 255, images.astype(np.float32), resized, images // 32 / 255, images - 120.0):
+        for kind in (np.float32, np.float16, jnp.bfloat16):
+            with pytest.raises(
+                JaxalignError, match=r"look unprocessed; normalised ones go .*astype\('uint8'\)"
+            ):
+                clip.encode_image(jnp.asarray(wrong, kind))
+    for right in (ready, clip.image_processor(bright), 1.5 * ready, np.zeros_like(ready), ready[:1] * 0 - 1):
+        assert clip.encode_image(right).shape == (len(right), 12)
+    spec = dataclasses.replace(clip.spec, mean=(0.0,) * 3, std=(1.0,) * 3)
+    unscaled = dataclasses.replace(clip, spec=spec)
+    assert unscaled.encode_image(images / 255).shape == (2, 12)
+
+
+def test_deep_grey_images_are_refused(clip, tmp_path):
+    Image.fromarray(RNG.integers(0, 65536, (30, 40)).astype(np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(JaxalignError, match=r"image 1 \(.*deep\.png\) is grey with more than 8 bits"):
+        clip.encode_image([PICTURES[0], tmp_path / "deep.png"])

@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from eval import cli
+from eval.cli.search import read_query
+from eval.datasets import load_split
+from eval.features import image_features
 from eval.search import compare, draw_sheet, find_library
 from eval.search.compare import similarities
 from eval.search.sheet import Cell, drawable, shorten, thumbnail
@@ -164,6 +167,56 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
     assert "after: isoclip, band (0, 64)" in capsys.readouterr().out
     assert len(json.loads(results.read_text())["results"]["after"]) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
+
+
+def test_photos_are_upright(tmp_path, clip):
+    """As they are shown: a photo equals one that is stored turned, with an orientation that turns it back."""
+    pixels = np.random.default_rng(3).integers(0, 256, (20, 30, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(tmp_path / "photos" / "b.png", exif=exif)
+    library = find_library(clip, tmp_path / "photos", store=tmp_path / "store")
+    np.testing.assert_allclose(library.features[0], library.features[1], rtol=1e-5, atol=1e-5)
+    stored = image_features(clip, load_split(f"folder:{tmp_path}/photos", "all"), store=tmp_path / "store")
+    assert np.abs(stored.values[0] - stored.values[1]).max() > 0.01
+    np.testing.assert_allclose(stored.values[0], library.features[0], rtol=1e-5, atol=1e-5)
+    for name in ("a.png", "b.png"):
+        shown, features = read_query(clip, tmp_path / "photos" / name)
+        assert shown.size == (30, 20)
+        np.testing.assert_allclose(features, library.features[0], rtol=1e-5, atol=1e-5)
+
+
+def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, monkeypatch):
+    """Results of earlier searches lie in the folder; names of files may hold anything."""
+    monkeypatch.chdir(photos)
+    (photos / "a\x1b]0;b\n.jpg").write_bytes(b"none")
+    (photos / "c.nef").write_bytes(b"none")
+    (photos / "trip" / "up").symlink_to(photos)
+    arguments = ["search", ".", "--query", "0.png", "--store", str(tmp_path / "store"), "--first", "9"]
+    arguments += ["--unreadable", "leave-out", "--json", str(tmp_path / "found.json")]
+    for out in ("search.png", "search.png", "other.png"):
+        assert cli.main([*arguments, "--out", out]) == 0
+        said = capsys.readouterr()
+        assert "0.png among 5 pictures" in said.out
+        assert "1 left out, unreadable: a\\x1b]0;b\\n.jpg" in said.out
+        assert "\x1b]" not in said.out + said.err
+        found = json.loads((tmp_path / "found.json").read_text())
+        files = {hit["file"] for hit in found["results"]["before"]}
+        assert files == {"1.png", "2.png", "3.png", "trip/a.png"}
+    expected = {".nef": 1, "linked folder that is there already": 1, "written by jaxalign": 2}
+    assert found["not_read"] == expected | {"written by jaxalign": 1}  # other.png was not there yet
+    assert ".: not read: 1 .nef, 1 linked folder that is there already, 1 written by jaxalign" in said.err
+    assert cli.main([*arguments, "--out", "0.png"]) == 0  # which is about to be overwritten
+    assert "0.png among 4 pictures" in capsys.readouterr().out
+
+
+def test_a_pipe_is_no_query(tmp_path, photos, capsys):
+    os.mkfifo(tmp_path / "query.jpg")
+    arguments = ["search", str(photos), "--query", str(tmp_path / "query.jpg"), "--out", f"{tmp_path}/s.png"]
+    assert cli.main(arguments) == 1
+    assert "query.jpg is a pipe; expected a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
