@@ -1,98 +1,22 @@
 """What a checkpoint says of itself beside its tensors, and which known model it therefore is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ImageTowerConfig, ResNetConfig, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.stored import StoredTensor
-from jaxalign.tokenization import Vocabulary
 
+from .config_facts import UNKNOWN_TOKENS
+from .config_facts import Facts as Facts
 from .engine import Table
 from .sizes import fit_towers, tell_heads
 
 OPENAI_PAPER = "CLIP, arXiv:2103.00020"
-UNKNOWN_TOKENS = {"vocabulary": "tokenizer.json", "tokens": None, "start_token": None}
 # Up to here all published models of these kinds have heads 64 wide; those of wider ones are 64 to 112 wide.
 _UNIFORM_WIDTH = 1024
-
-
-AS_KNOWN = "as known"  # a cleaning that no file names: the known model's
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A vocabulary and what is put around its words.
-
-    Attributes:
-      kind: the class of transformers' tokenizer; None where no file names one.
-      where: the file of the vocabulary.
-      start, end, pad: ids; None for none, or where nothing says which.
-    """
-
-    vocabulary: Vocabulary
-    kind: str | None
-    where: str
-    start: int | None
-    end: int | None
-    pad: int | None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Facts of a configuration file, by the names of our own fields; empty where there is no such file.
-
-    Attributes:
-      image, text: of `ImageTowerConfig` (or `ResNetConfig`) and `TextTowerConfig`.
-      spec: of `ModelSpec`: preprocessing and tokens.
-      tokens: what the tokenizer's files say; None where there are none, or nothing was looked for.
-    """
-
-    image: Mapping[str, Any] = field(default_factory=dict)
-    text: Mapping[str, Any] = field(default_factory=dict)
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    tokens: Tokens | None = None
-
-    def with_tokens(self, tokens: Tokens, cleaning: str | None) -> "Facts":
-        """These with `tokens`, and what is done to a text before.
-
-        Raises:
-          JaxalignError: tokens with which the tower would pool something else than the end of a text.
-        """
-        pooling, pooled = self.text.get("pooling"), self.text.get("end_token")
-        if tokens.end is None:
-            raise JaxalignError(f"{tokens.where} puts no token at the end of a text; expected one")
-        if pooling == "end" and pooled != tokens.end:
-            raise JaxalignError(
-                f"{tokens.where}: texts end with the id {tokens.end}, but the tower pools the id {pooled}, as"
-                " eos_token_id or eos_id says; expected the same"
-            )
-        if pooling == "argmax" and tokens.pad is not None and tokens.pad > tokens.end:
-            raise JaxalignError(
-                f"{tokens.where}: the tower pools the largest id, and that of the padding is {tokens.pad},"
-                f" larger than {tokens.end}, which ends a text; expected a smaller one"
-            )
-        kind = type(tokens.vocabulary).__name__
-        spec: dict[str, Any] = {
-            "vocabulary": {"ClipBpe": "clip-bpe", "SentencePieces": "sentencepiece"}.get(
-                kind, "tokenizer.json"
-            ),
-            "tokens": "sticky" if tokens.start is None else "causal",
-            "start_token": tokens.start,
-        }
-        if cleaning != AS_KNOWN:
-            spec["cleaning"] = cleaning
-        if tokens.pad is not None:
-            spec["pad_token"] = tokens.pad
-        text = {**self.text, "end_token": tokens.end}
-        return replace(self, text=text, spec={**self.spec, **spec}, tokens=tokens)
-
-    def without_tokens(self) -> "Facts":
-        """These where nothing says how texts become ids."""
-        text = {"end_token": None, **self.text}
-        return replace(self, text=text, spec={**self.spec, **UNKNOWN_TOKENS})
 
 
 def choose_spec(

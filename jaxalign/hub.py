@@ -82,8 +82,8 @@ class _Fetch:
 
         try:
             cached = hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
-            if isinstance(cached, str) and (self.revision is not None or self.is_offline):
-                return Path(cached)  # a pinned revision never changes
+            if cached is not None and (self.revision is not None or self.is_offline):
+                return Path(cached) if isinstance(cached, str) else None  # a pinned revision never changes
             if self.is_offline is None:
                 self.is_offline = not self._is_reachable(name)
             options = {"revision": self.revision, "local_files_only": self.is_offline}

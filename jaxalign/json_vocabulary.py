@@ -105,6 +105,13 @@ def check_tokenizer(values: Any, where: str) -> Mapping[str, Any]:
     return values
 
 
+def largest_id(values: Mapping[str, Any]) -> int:
+    """The largest id in what `check_tokenizer` took."""
+    words, added = values["model"]["vocab"], values.get("added_tokens") or []
+    known = [len(words) - 1] if isinstance(words, list) else words.values()
+    return max([*known, *(token["id"] for token in added)], default=-1)
+
+
 def make_json_vocabulary(values: Mapping[str, Any], where: str) -> JsonVocabulary:
     """The vocabulary of what `check_tokenizer` took; raises JaxalignError where the library refuses it."""
     import tokenizers
@@ -235,7 +242,7 @@ def _template(part: Mapping[str, Any], where: str) -> tuple[int | None, int | No
     ids: list[int | None] = [None, None]
     for i, piece in enumerate(part["single"]):
         if "SpecialToken" in piece:
-            found = part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+            found = part["special_tokens"].get(piece["SpecialToken"]["id"], {}).get("ids", [])
             if len(found) != 1:
                 raise JaxalignError(f"{where} has a token with the ids {found!r:.60}; expected one id")
             ids[int(i > before)] = found[0]

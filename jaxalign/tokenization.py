@@ -14,6 +14,7 @@ from jaxalign.json_vocabulary import (
     TOKENIZER_JSON,
     JsonVocabulary,
     check_tokenizer,
+    largest_id,
     make_json_vocabulary,
 )
 from jaxalign.json_vocabulary import read_json_vocabulary as read_json_vocabulary
@@ -119,32 +120,36 @@ def load_tokenizer(spec: Any, folder: Path) -> Tokenizer | None:
     """
     if spec.vocabulary is None:
         return None
-    path, vocabulary = find_vocabulary(folder, wanted_files(spec), spec.towers.text.vocabulary)
+    as_file, size = spec.vocabulary != "clip-bpe", spec.towers.text.vocabulary
+    path, vocabulary = find_vocabulary(folder, wanted_files(spec), size, as_file=as_file)
     if vocabulary is None and spec.vocabulary == "clip-bpe":
         vocabulary = ClipBpe()
     return None if vocabulary is None else make_tokenizer(spec, vocabulary, str(path or "CLIP's vocabulary"))
 
 
-def find_vocabulary(folder: Path, names: Sequence[str], size: int) -> tuple[Path | None, Vocabulary | None]:
-    """The first file of `names` in `folder`, and its vocabulary, for a tower of `size` tokens; CLIP's own,
-    found there, is `ClipBpe`."""
+def find_vocabulary(
+    folder: Path, names: Sequence[str], size: int, *, as_file: bool
+) -> tuple[Path | None, Vocabulary | None]:
+    """The first file of `names` in `folder`, and its vocabulary, for a tower of `size` tokens.
+
+    CLIP's own, found there, is `ClipBpe`, unless texts are to be split `as_file` says.
+    """
     path = next((path for name in names if (path := folder / name).exists()), None)
     if path is None:
         return None, None
     if path.name != TOKENIZER_JSON:
         return path, read_sentencepieces(path)
     values = check_tokenizer(read_json(path, LIMIT), str(path))
-    return path, ClipBpe() if is_clip(values, size) else make_json_vocabulary(values, str(path))
+    if not as_file and is_clip(values, size):
+        return path, ClipBpe()
+    _check_ids(largest_id(values), size, str(path))  # before the library makes all of it
+    return path, make_json_vocabulary(values, str(path))
 
 
 def make_tokenizer(spec: Any, vocabulary: Vocabulary, where: str) -> Tokenizer:
     """`vocabulary` in the layout of `spec`; raises JaxalignError if it is another model's."""
     text = spec.towers.text
-    if vocabulary.largest_id >= text.vocabulary:
-        raise JaxalignError(
-            f"{where} has ids up to {vocabulary.largest_id}, the text tower {text.vocabulary} tokens; it"
-            " belongs to another model"
-        )
+    _check_ids(vocabulary.largest_id, text.vocabulary, where)
     start, end = spec.start_token, text.end_token
     own = vocabulary.end_token if isinstance(vocabulary, SentencePieces) else None
     if None not in (own, end) and own != end:
@@ -161,6 +166,13 @@ def make_tokenizer(spec: Any, vocabulary: Vocabulary, where: str) -> Tokenizer:
     # a vocabulary of the checkpoint's own does its own cleaning where CLIP's was expected
     cleaning = None if spec.cleaning == "clip" and not isinstance(vocabulary, ClipBpe) else spec.cleaning
     return Tokenizer(vocabulary, text.context, start, end, spec.pad_token, cleaning)
+
+
+def _check_ids(largest: int, size: int, where: str) -> None:
+    if largest >= size:
+        raise JaxalignError(
+            f"{where} has ids up to {largest}, the text tower {size} tokens; it belongs to another model"
+        )
 
 
 def wanted_files(spec: Any) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Every field of transformers' preprocessing and tokenizer files, changed: as it has it, or refused by name."""
+"""Every field of transformers' other files, changed: images and ids as it has them, or refused by name."""
 
 import json
 import warnings
@@ -43,8 +43,10 @@ TELLING = {
     "do_rescale": [False, None],
     "do_pad": [True, False],
     "rescale_factor": [1.0, 1 / 127.5, 0, -1, float("nan"), None],
-    "size": [36, [31, 31], [40, 31], {"shortest_edge": 31}, {"height": 40, "width": 40}, {"longest_edge": 40}]
-    + [{"shortest_edge": 40, "longest_edge": 50}, {"height": 31}, {"shortest_edge": 20}, None],
+    "size": [
+        *(36, [31, 31], [40, 31], {"shortest_edge": 31}, {"height": 40, "width": 40}, {"longest_edge": 40}),
+        *({"shortest_edge": 40, "longest_edge": 50}, {"height": 31}, {"shortest_edge": 20}, None),
+    ],
     "crop_size": [36, [31, 31], [36, 30], {"height": 36, "width": 36}, {"shortest_edge": 31}, None],
     "default_to_square": [True, False, None],
     "resample": [0, 1, 2, 3, 4, "bicubic", None],
@@ -95,7 +97,7 @@ def test_preprocessing_of_transformers(kind, tmp_path):
 
 
 def test_the_place_that_counts(tmp_path):
-    """`image_processor` of `processor_config.json`, and else `preprocessor_config.json`, as in transformers."""
+    """`image_processor` of `processor_config.json`, else `preprocessor_config.json`, as in transformers."""
     write(tmp_path, "config.json", {"model_type": "clip"})
     nested, own = PREPROCESSING["clip"], PREPROCESSING["clip"] | {"image_mean": [0.9, 0.8, 0.7]}
     for processor, preprocessor in (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.facts import AS_KNOWN, Facts, Tokens
+from checkpoints_conversion.config_facts import Facts, Tokens
 from jaxalign.clip_bpe import END, OPENAI_NAMES, START, ClipBpe, huggingface_values, is_clip
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.hub import ADDED_TOKENS, CLIP_MERGES, CLIP_WORDS, SPECIAL_TOKENS, TOKENIZER_CONFIG
@@ -57,8 +57,13 @@ def with_tokens(facts: Facts, folder: Path, model_type: str) -> Facts:
         tokens = clip_tokens("CLIP's vocabulary")
     if tokens is None:
         return facts
-    cleaning = _CLEANING.get(tokens.kind) if tokens.kind else AS_KNOWN
-    return facts.with_tokens(tokens, "clip" if isinstance(tokens.vocabulary, ClipBpe) else cleaning)
+    if tokens.kind is None:
+        raise JaxalignError(
+            f"{tokens.where} does not say what is done to a text before it is split; put the"
+            f" {TOKENIZER_CONFIG} of the model beside it, whose tokenizer_class does"
+        )
+    cleaning = "clip" if isinstance(tokens.vocabulary, ClipBpe) else _CLEANING.get(tokens.kind)
+    return facts.with_tokens(tokens, cleaning)
 
 
 def clip_tokens(where: str) -> Tokens:
@@ -82,7 +87,7 @@ def read_tokens(folder: Path, size: int, kind: str | None) -> Tokens | None:
         if kind not in (*_DEFAULTS, *_GENERIC):
             known = [*_DEFAULTS, *_GENERIC]
             raise unknown_name("tokenizer_class", stated, known, hint=f"(in {config.where})")
-    path, vocabulary = find_vocabulary(folder, _FILES.get(kind, _FILES[None]), size)
+    path, vocabulary = find_vocabulary(folder, _FILES.get(kind, _FILES[None]), size, as_file=kind != _CLIP)
     if vocabulary is None:
         path, vocabulary = _older_clip(folder, size)
     if path is None or vocabulary is None:
@@ -152,23 +157,22 @@ def _id(vocabulary: Vocabulary, token: str, name: str, where: str) -> int:
 
 def _check_added(config: JsonFacts, vocabulary: Vocabulary, kind: str | None, where: str) -> None:
     """That tokens which were added later are in the vocabulary, under the ids that the configuration says."""
-    for number, token in config.object("added_tokens_decoder").values.items():
-        content = _content(token, f"{config.where}: added_tokens_decoder")
-        found = _id(vocabulary, content, "added_tokens_decoder", where)
-        is_clips = isinstance(vocabulary, ClipBpe) and content in (*OPENAI_NAMES, START, END)
+    decoder = config.object("added_tokens_decoder").values
+    field = f"{config.where}: added_tokens_decoder"
+    stated = {_content(token, field): number for number, token in decoder.items()}
+    for token, number in stated.items():
+        found = _id(vocabulary, token, "added_tokens_decoder", where)
+        is_clips = isinstance(vocabulary, ClipBpe) and token in (*OPENAI_NAMES, START, END)
         if str(found) != number and not is_clips:  # which has one id for all their names
             raise JaxalignError(
-                f"{config.where}: added_tokens_decoder gives {content!r:.60} the id {number[:20]}, and"
-                f" {where} {found}; expected the same"
+                f"{field} gives {token!r:.60} the id {number[:20]}, and {where} {found}; expected the same"
             )
-    stated = config.object("added_tokens_decoder").values
-    if "added_tokens_decoder" in config.values and kind not in _GENERIC and isinstance(vocabulary, JsonVocabulary):
-        lacking = vocabulary.added - {_content(token, config.where) for token in stated.values()}
-        if lacking:
-            raise JaxalignError(
-                f"{config.where}: added_tokens_decoder lacks {min(lacking)!r:.60}, which {where} has; a {kind or 'class'}"
-                " of transformers 5 follows the one, of 4 the other: save the tokenizer again"
-            )
+    is_made_anew = "added_tokens_decoder" in config.values and kind not in _GENERIC
+    if is_made_anew and isinstance(vocabulary, JsonVocabulary) and not vocabulary.added <= set(stated):
+        raise JaxalignError(
+            f"{field} lacks {min(vocabulary.added - set(stated))!r:.60}, which {where} has; version 5 of"
+            " transformers follows the one, version 4 the other: save the tokenizer again"
+        )
     for name in _EXTRA:
         extra = config.values.get(name) or []
         extra = list(extra.values()) if isinstance(extra, Mapping) else extra

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.facts import Facts
+from checkpoints_conversion.config_facts import Facts
 from jaxalign.clip_bpe import ClipBpe
 from jaxalign.errors import JaxalignError
 from jaxalign.hub import OPEN_CLIP_CONFIG
