@@ -10,6 +10,7 @@ import oracles_inversion as oracles
 import pytest
 from conftest import random_params
 
+import jaxalign as ja
 from jaxalign.inversion.image_path import ImagePath
 from jaxalign.inversion.prompt import text_path
 from jaxalign.inversion.text_path import TextPath
@@ -47,6 +48,34 @@ def test_live_tokens_alone_give_the_embedding_and_gradient_of_all(model, templat
     prepared = path.prepare(model.params["txt"])
     full = lambda x: jnp.stack([oracles.full_text_path(model, template, one) for one in x])
     same_value_and_gradient(lambda x: path(prepared, x), full, tokens)
+
+
+def pooling_at(model, pooling, causal=True):
+    text = replace(model.config.text, pooling=pooling, causal=causal)
+    return replace(model, spec=replace(model.spec, towers=replace(model.config, text=text)))
+
+
+def test_a_causal_tower_that_pools_the_last_position(clip):
+    """Its padding is looked at."""
+    model = pooling_at(clip, "last")
+    tokens = jnp.asarray(RNG.normal(size=(2, 1, model.config.text.width)), jnp.float32)
+    path = text_path(model, "a photo of {}", 1)
+    prepared = path.prepare(model.params["txt"])
+    full = lambda x: jnp.stack([oracles.full_text_path(model, "a photo of {}", one) for one in x])
+    same_value_and_gradient(lambda x: path(prepared, x), full, tokens)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "causal", "message"),
+    [
+        ("first", True, "has a causal mask and pools 'first'; textual inversion needs"),
+        ("end", False, "has no mask and pools 'end'; textual inversion needs"),
+        ("argmax", True, "has the id 6, which this tower pools instead of the end token 3"),
+    ],
+)
+def test_texts_that_are_pooled_elsewhere(clip, pooling, causal, message):
+    with pytest.raises(ja.JaxalignError, match=message):
+        text_path(pooling_at(clip, pooling, causal), "a photo of {}", 1)
 
 
 def shrunk(config):

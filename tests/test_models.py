@@ -14,6 +14,7 @@ from jaxalign.models import ImageTower, TextTower, TwoTowersConfig
 from jaxalign.models.attention import MultiHeadDotProductAttention
 from jaxalign.models.image_tower import PatchEmbedding
 from jaxalign.models.layers import ACTIVATIONS, LayerNorm
+from jaxalign.models.transformer import EncoderBlock
 
 RNG = np.random.default_rng(0)
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
@@ -86,6 +87,43 @@ def test_a_bidirectional_tower_attends_over_the_padding(siglip):
     tokens = np.array([[4, 7, 3, 0, 0, 0, 0, 0, 0, 0], [4, 7, 3, 0, 0, 0, 5, 0, 0, 0]])
     one, other = siglip.apply_text(siglip.params, tokens)
     assert np.abs(one - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_where_a_text_tower_pools(clip, causal):
+    """The end token's position, that of the largest id, the first or the last, whatever the mask."""
+    tokens = np.array([[2, 4, 13, 3, 0, 3, 0, 0, 0, 1], [2, 3, 7, 12, 11, 12, 8, 3, 5, 5]])
+    for pooling, positions in {"end": (3, 1), "argmax": (2, 3), "first": (0, 0), "last": (9, 9)}.items():
+        config = dataclasses.replace(clip.config.text, causal=causal, pooling=pooling)
+        tower = TextTower(config).bind({"params": clip.params["txt"]})
+        encoded = tower.encode(tower.embed(tokens))[0]
+        _, out = tower(tokens)
+        close(out["pre_logits"], encoded[jnp.arange(2), jnp.array(positions)])
+    assert dataclasses.replace(clip.config.text, causal=causal).pools_at == ("end" if causal else "last")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_the_mean_of_the_patches(clip, after):
+    """Of the normalised patches, or normalised itself."""
+    config = dataclasses.replace(clip.config.image, pooling="avg", class_token=True, norm_after_pool=after)
+    params, x = clip.params["img"], pixels(clip, 2)
+    plain = dataclasses.replace(config, depth=2)
+    tower = ImageTower(plain).bind({"params": params})
+    tokens = tower._with_positions(tower.embedding(x), None)
+    tokens = tower.pre_norm(tokens) if plain.pre_norm else tokens
+    norm = params["Transformer"]["encoder_norm"]
+
+    def normalise(y):
+        y = y - y.mean(-1, keepdims=True)
+        y = y / jnp.sqrt((y * y).mean(-1, keepdims=True) + config.norm_epsilon)
+        return y * norm["scale"] + norm["bias"]
+
+    for i in range(config.depth):
+        block = EncoderBlock(config.block).bind({"params": params["Transformer"][f"encoderblock_{i}"]})
+        tokens, _ = block(tokens)
+    patches = tokens[:, 1:]
+    expected = normalise(patches.mean(1)) if after else normalise(patches).mean(1)
+    close(tower(x)[1]["pre_logits"], expected)
 
 
 def test_all_patches_kept_is_no_patch_dropout(model):
