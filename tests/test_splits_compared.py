@@ -203,7 +203,7 @@ def test_training_images_that_are_classified_are_said_beside_the_number(workspac
 
 def test_hyper_parameters_are_not_chosen_on_training_images(workspace, clip, tmp_path):
     dataset = write(tmp_path / "p", train=("a", "b"), val=("a", "b"), test=("a", "b"))
-    few = FewShotSettings(shots=(1,), seeds=(1,))
+    few = FewShotSettings(with_text=True, shots=(1,), seeds=(1,))
     pair = LabelledPair(workspace, clip, dataset, train="train+val")
     with pytest.raises(JaxalignError, match=r"4 of the 4 images of .*/val are in train\+val, too"):
         measure_classification(workspace, clip, pair, Classifying(("prototype",), few_shot=few, tune=True))
