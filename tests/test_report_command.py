@@ -164,7 +164,8 @@ def test_a_table_has_what_belongs_beside_its_numbers(tmp_path):
     content = to_json(replace(whole, outcomes=(told, *whole.outcomes[1:])))
     (tmp_path / "t1.json").write_text(json.dumps(content))
     (table,) = read_tables(tmp_path)
-    assert table.notes == ["Image-Image, B/<32>, cub: beside the <number>"]
+    assert table.notes == ["[1] beside the <number>"]
+    assert "[1]" in table.parts[0].rows[0][1][0]
     assert cli.main(["report", str(tmp_path)]) == 0
     assert "beside the &lt;number&gt;" in (tmp_path / "report.html").read_text()
 
