@@ -31,20 +31,20 @@ FORMAT, VERSION = "jaxalign-run", 1
 # Raised whenever a change of the program changes a result: runs of another number are not found again.
 RESULTS = 2
 LARGEST = 256 << 20  # bytes of a run's file: millions of images may be left out, and named
+LARGEST_ARRAYS = 4 << 30  # bytes: a number for each of a million queries takes 4 MiB
 # What zipfile and NumPy raise for an archive of arrays with wrong bytes in it.
 _DAMAGE = (
     OSError,
     ValueError,
     EOFError,
+    MemoryError,
     NotImplementedError,
     SyntaxError,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
-_PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
-
-
+_PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "pillow", "tokenizers", "tensorflow-datasets")
 _version_of = functools.cache(importlib.metadata.version)
 
 
@@ -231,6 +231,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > LARGEST_ARRAYS:
+            raise ValueError(f"{size:,} bytes of arrays; expected at most {LARGEST_ARRAYS:,}")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except _DAMAGE as error:

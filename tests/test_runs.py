@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -224,3 +225,24 @@ def test_a_run_without_its_arrays_is_measured_again_and_still_shown(tmp_path):
 def test_notes_are_kept(tmp_path):
     write_run(tmp_path, make_run(notes=("beside the number",)))
     assert find_run(tmp_path, "image-retrieval", SETTINGS).notes == ["beside the number"]
+
+
+def test_arrays_without_bound_are_one_line(tmp_path, monkeypatch):
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1000)}))
+    monkeypatch.setattr("eval.runs.LARGEST_ARRAYS", 1000)
+    with pytest.raises(JaxalignError, match="8,128 bytes of arrays; expected at most 1,000"):
+        read_runs(tmp_path)
+    monkeypatch.undo()
+    header = np.lib.format.header_data_from_array_1_0(np.zeros(1)) | {"shape": (1 << 60,)}
+    with zipfile.ZipFile(path.with_suffix(".npz"), "w") as archive, archive.open("x.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, header)
+    with pytest.raises(JaxalignError, match=r"npz is damaged"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("array", [np.array("text"), np.zeros((2, 2)), np.array([1j]), np.zeros(2, int)])
+def test_arrays_of_another_kind_are_one_line(tmp_path, array):
+    path = write_run(tmp_path, make_run(arrays={"average_precision": np.zeros(2)}))
+    np.savez_compressed(path.with_suffix(".npz"), average_precision=array)
+    with pytest.raises(JaxalignError, match=r"npz is damaged \(the array average_precision is .* of shape"):
+        read_runs(tmp_path)
