@@ -57,6 +57,8 @@ class Table:
         recognised.
       models: the records of `jaxalign.specs` whose weights come in this format.
       settings: records of other towers whose settings such files may have as well.
+      one_preprocessing: whether all files are of models that take images prepared in one way, which is the
+        records'; otherwise a configuration, or the user, has to say how.
       ignored: regular expressions of names that are left out on purpose.
     """
 
@@ -66,6 +68,7 @@ class Table:
     models: tuple[str, ...]
     never: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    one_preprocessing: bool = False
     ignored: tuple[str, ...] = ()
 
     def recognises(self, names: Iterable[str]) -> bool:

@@ -37,10 +37,10 @@ def choose_spec(
 ) -> ModelSpec:
     """The facts of a checkpoint: sizes from its tensors, settings from `facts` and the models of its format.
 
-    What no file says is taken from the format's known models as far as they are of one mind: heads as wide,
-    activation, preprocessing. Where they differ in what a tower computes, that is an error. Where they differ
-    in preprocessing or tokens, and nothing was stated, these are left open: `mean` or `vocabulary` is None,
-    and images have to be passed preprocessed, texts as tokens.
+    What a tower computes and no file says is taken from the format's known models as far as they are of one
+    mind: heads as wide, the activation. Where they differ, that is an error. Preprocessing that neither a
+    file nor the user says, nor the format's own code alone, is left open, and so are tokens in which those
+    models differ: `mean` or `vocabulary` is None, and images have to be passed preprocessed, texts as tokens.
 
     Args:
       name: what the model is called: it is nobody's record here, see `jaxalign.identity`.
@@ -48,7 +48,7 @@ def choose_spec(
       stated: the known model whose settings it has, by the user's word.
       published: the known model whose file it is, by its digest; its settings are then those that no
         configuration says.
-      is_torchscript: OpenAI's archives are, and their code has one activation.
+      is_torchscript: OpenAI's archives are, and their code has one activation and one preprocessing.
 
     Raises:
       JaxalignError: settings that are not said, or that `stated` and `facts` say differently, or heads that
@@ -67,7 +67,10 @@ def choose_spec(
     best = max(fitted, key=lambda record: _likeness(record.towers, fitted[record].towers))
     if fitted[best].towers != best.towers and not tell_heads(table, found):
         _check_heads(best, fitted[best], facts)
-    return own(_leave_open(fitted[best], list(fitted.values())), name, os.fspath(source) or name)
+    is_told = stated or published or "mean" in facts.spec or table.one_preprocessing
+    is_told = is_told or (is_torchscript and best.paper == OPENAI_PAPER)
+    chosen = _leave_open(fitted[best], list(fitted.values()), told=bool(is_told))
+    return own(chosen, name, os.fspath(source) or name)
 
 
 def _candidates(table: Table, is_torchscript: bool) -> list[ModelSpec]:
@@ -174,11 +177,12 @@ def _check_agreement(stated: ModelSpec, facts: Facts) -> None:
         )
 
 
-def _leave_open(spec: ModelSpec, others: Sequence[ModelSpec]) -> ModelSpec:
-    """`spec` without the preprocessing, or the tokens, in which `others` that may be as well differ."""
+def _leave_open(spec: ModelSpec, others: Sequence[ModelSpec], told: bool) -> ModelSpec:
+    """`spec` without the tokens in which `others` that it may be as well differ, and without the
+    preprocessing, unless it was told and they are of one mind about the rest of it."""
     differ = lambda names: any(getattr(o, n) != getattr(spec, n) for o in others for n in names)
     open_: dict[str, Any] = {}
-    if differ(_PREPROCESSING):
+    if not told or differ(_PREPROCESSING):
         open_ |= {"mean": None, "std": None}
     if differ(_TOKENS):
         open_["vocabulary"] = None

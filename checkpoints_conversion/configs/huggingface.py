@@ -109,8 +109,8 @@ def _clip(config: JsonFacts) -> Facts:
         raise JaxalignError(f"{text.where}: eos_token_id is {end}; expected an id below {vocabulary}")
     pooled = {"pooling": "argmax"} if end == LEGACY_END else {"pooling": "end", "end_token": end}
     image_facts = _transformer(vision, CLIP_VISION) | {
-        "image_size": vision.integer("image_size", 224),
-        "patch_size": vision.integer("patch_size", 32),
+        "image_size": vision.side("image_size", 224),
+        "patch_size": vision.side("patch_size", 32),
         "projection": projection,
     }
     text_facts = _transformer(text, CLIP_TEXT) | {
@@ -127,8 +127,8 @@ def _siglip(config: JsonFacts) -> Facts:
     text = _part(config, "text_config", tables.SIGLIP_TEXT)
     vision = _part(config, "vision_config", tables.SIGLIP_VISION)
     image_facts = _transformer(vision, SIGLIP) | {
-        "image_size": vision.integer("image_size", 224),
-        "patch_size": vision.integer("patch_size", 16),
+        "image_size": vision.side("image_size", 224),
+        "patch_size": vision.side("patch_size", 16),
         "pool_heads": None,  # as many as in the blocks
     }
     text_facts = _transformer(text, SIGLIP) | {
@@ -142,8 +142,8 @@ def _siglip(config: JsonFacts) -> Facts:
 def _dinov2(config: JsonFacts, table: Table = tables.DINOV2) -> Facts:
     check_fields(config, table)
     facts = _transformer(config, DINOV2) | {
-        "image_size": config.integer("image_size", 224),
-        "patch_size": config.integer("patch_size", 14),
+        "image_size": config.side("image_size", 224),
+        "patch_size": config.side("patch_size", 14),
         "registers": 0,
     }
     return Facts(facts)
@@ -154,7 +154,7 @@ def _dinov2_with_registers(config: JsonFacts) -> Facts:
     return Facts(
         facts
         | {
-            "patch_size": config.integer("patch_size", 16),  # their default, though no such file has 16
+            "patch_size": config.side("patch_size", 16),  # their default, though no such file has 16
             "registers": config.integer("num_register_tokens", 4),
         }
     )
@@ -163,8 +163,8 @@ def _dinov2_with_registers(config: JsonFacts) -> Facts:
 def _dinov3(config: JsonFacts) -> Facts:
     check_fields(config, tables.DINOV3)
     facts = _transformer(config, DINOV3) | {
-        "image_size": config.integer("image_size", 224),
-        "patch_size": config.integer("patch_size", 16),
+        "image_size": config.side("image_size", 224),
+        "patch_size": config.side("patch_size", 16),
         "registers": config.integer("num_register_tokens", 0),
     }
     return Facts(facts)

@@ -34,6 +34,13 @@ class JsonFacts:
             raise JaxalignError(f"{self.where}: {name} is {value!r:.60}; expected at most {_LARGEST}")
         return value
 
+    def side(self, name: str, default: int) -> int:
+        """Of a square: one number, or a list of two equal ones."""
+        value = self.values.get(name)
+        if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+            return JsonFacts({name: value[0]}, self.where).integer(name)
+        return self.integer(name, default)
+
     def number(
         self, name: str, default: Any = _MISSING, *, least: float = 0, most: float = _LARGEST
     ) -> float:

@@ -64,18 +64,18 @@ def _timm(vision: JsonFacts) -> dict[str, Any]:
         if re.fullmatch(pattern, name):
             facts |= fixed
     if vision.values.get("image_size") is not None:
-        facts["image_size"] = vision.integer("image_size")
+        facts["image_size"] = vision.side("image_size", 224)
     return facts
 
 
 def _vision(vision: JsonFacts, quick: bool, projection: int) -> dict[str, Any]:
     width, head_width = vision.integer("width", 768), max(vision.integer("head_width", _HEAD_WIDTH), 1)
-    facts = {"image_size": vision.integer("image_size", 224), "projection": projection}
+    facts = {"image_size": vision.side("image_size", 224), "projection": projection}
     if isinstance(vision.values.get("layers"), list):  # a ResNet, whose other sizes are in its shapes
         return facts | {"heads": max(width * 32 // head_width, 1)}
     pooling = vision.choice("pool_type", {"tok": "cls", "avg": "avg"}, "cls")
     return facts | {
-        "patch_size": vision.integer("patch_size", 16),
+        "patch_size": vision.side("patch_size", 16),
         "width": width,
         "depth": vision.integer("layers", 12),
         "heads": max(width // head_width, 1),

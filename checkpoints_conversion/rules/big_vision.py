@@ -65,6 +65,7 @@ BIG_VISION = Table(
     ),
     telling=("img/embedding/kernel", "txt/Embed_0/embedding"),
     models=("siglip-base-patch16-224-big-vision", "siglip2-base-patch16-224-big-vision"),
+    one_preprocessing=True,
 )
 
 
