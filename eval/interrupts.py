@@ -89,8 +89,9 @@ def settle() -> int | None:
 
 def end_stopped(number: int | None) -> int:
     """Say that the command was stopped, and return its exit status; None counts as Ctrl-C."""
-    with contextlib.suppress(OSError):  # of a terminal that is gone
-        print(f"jaxalign: error: {_message(number)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, AttributeError):  # of a terminal that is gone, or none
+        sys.stderr.write(f"jaxalign: error: {_message(number)}\n")
+        sys.stderr.flush()
     return _status(number)
 
 

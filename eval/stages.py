@@ -4,15 +4,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from eval.terminal import open_console, shown
 
 
 class Stages:
     """Stages of one run; `seconds` is how long each has taken, added up where a name comes again."""
 
     def __init__(self):
-        self.console = Console(stderr=True)
+        self.console = open_console(stderr=True)
         self.seconds: dict[str, float] = {}
         self.start = time.perf_counter()
 
@@ -24,7 +25,7 @@ class Stages:
     def announce(self, title: str) -> None:
         """Say on one line what begins, where standard error is no terminal and no progress bar does."""
         if not self.console.is_terminal:
-            self.console.print(title, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(title, soft_wrap=True)
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -52,5 +53,5 @@ class Stages:
         off = not self.console.is_terminal
         progress = Progress(*columns, console=self.console, transient=True, disable=off)
         with self.timed(name), progress:
-            task = progress.add_task(title, total=total)
+            task = progress.add_task(shown(title), total=total)
             yield lambda count: progress.advance(task, count)

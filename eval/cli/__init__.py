@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import tyro
 
 from eval import interrupts
+from eval.terminal import say
 
 from .arguments import Processes
 from .catalogue import Datasets, Models
@@ -122,7 +123,7 @@ def explain(error: BaseException) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     if arguments in (["--version"], ["-V"]):
-        print(f"jaxalign {version('jaxalign')}")
+        say(f"jaxalign {version('jaxalign')}")
         return 0
     try:
         command = parse(arguments)
@@ -173,7 +174,7 @@ def drop_output() -> None:
 
 
 def fail(message: str, status: int) -> int:
-    print(f"jaxalign: error: {message}", file=sys.stderr)
+    say(f"jaxalign: error: {message}", sys.stderr)
     return status
 
 

@@ -97,6 +97,7 @@ class Classify:
         from eval.distributed import is_first
         from eval.measurements.classify import measure_classification
         from eval.measurements.labelled import LabelledPair
+        from eval.terminal import say
 
         from .measuring import open_workspace, report_runs
 
@@ -108,7 +109,7 @@ class Classify:
         if not is_first():
             return
         if pair.train_split == pair.test_split and set(self.classifiers) != {"zero-shot"}:
-            print(
+            say(
                 f"Note: the pictures of {pair.test_split} are classified by means and draws they are part"
                 " of, which flatters all but zero-shot; give --train and --test where there are other splits"
             )

@@ -47,6 +47,7 @@ class Convert:
     def run(self) -> None:
         from checkpoints_conversion.conversion import convert_checkpoint
         from eval.stages import Stages
+        from eval.terminal import say
 
         from .output import check_file, write_json
 
@@ -54,7 +55,7 @@ class Convert:
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(self.src, self.dst, spec=self.spec, dtype=self.dtype, to=self.to)
         write_json(self.json, report)
-        print(
+        say(
             f"{report['name']}: {report['parameters']:,} parameters in {len(report['tensors'])} tensors,"
             f" {self.dtype}, written to {self.dst} and read back"
         )

@@ -1,6 +1,5 @@
 """What the measuring commands share: options, the workspace, and tables of runs."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -147,19 +146,17 @@ def read_names(file: Path | None) -> tuple[str, ...] | None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output, first column left, others right; no line is cut where it is no terminal."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(highlight=False, width=1000)
-    console.print(Text(title, style="bold"))
+    from eval.terminal import open_table_console
+
+    console = open_table_console()
+    console.print(title, style="bold")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for i, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if i else "left", overflow="fold")
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     console.print(table)
 
 
@@ -221,12 +218,14 @@ def describe_left_out(runs: Sequence["Run"]) -> list[str]:
 
 def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
     """Write the results as JSON where that was asked for, and say where everything is."""
+    from eval.terminal import say
+
     from .output import write_json
 
     content = {"runs": [run.to_json() for run in runs], "files": [str(file) for file in files]}
     write_json(command.json, content)
     for file in files:
-        print(f"Wrote {file}")
+        say(f"Wrote {file}")
     for line in describe_left_out(runs):
-        print(line)
-    print(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")
+        say(line)
+    say(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")

@@ -47,6 +47,7 @@ class Report:
         from eval.report.reproduced import read_tables
         from eval.runs import read_runs
         from eval.stages import Stages
+        from eval.terminal import say
         from jaxalign.errors import JaxalignError
 
         from .output import check_file, write_json, write_text
@@ -74,4 +75,4 @@ class Report:
                 "tables": [t.title for t in tables],
             },
         )
-        print(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")
+        say(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")

@@ -68,6 +68,7 @@ class Search:
 
     def run(self) -> None:
         from eval.search import compare
+        from eval.terminal import say
         from jaxalign.errors import JaxalignError
 
         from .output import check_file, write_json
@@ -88,8 +89,8 @@ class Search:
         print_hits(model, self.query, title, library, found)
         write_sheet(self.out, query, self.query.name, title, library, found)
         if library.left_out:
-            print(f"{len(library.left_out):,} left out, unreadable: {', '.join(library.left_out[:10])}")
-        print(f"Wrote {self.out}")
+            say(f"{len(library.left_out):,} left out, unreadable: {', '.join(library.left_out[:10])}")
+        say(f"Wrote {self.out}")
 
     def _check(self) -> None:
         from .usage import UsageError
@@ -105,12 +106,13 @@ class Search:
         import jaxalign as ja
         from eval.availability import find_model
         from eval.protocols.methods import find_method
+        from eval.terminal import say
 
         from .measuring import method_options
 
         model = ja.load(self.model, dtype=jnp.dtype(self.dtype))
         if find_model(model.spec).state == "embedded":
-            print(
+            say(
                 f"{model.name} is a toy that was trained on emoji of 48 x 48 pixels; for photos try --model"
                 " openai/clip-vit-base-patch16"
             )
@@ -197,6 +199,8 @@ def print_hits(
     model: "DualEncoder", query: Path, title: str, library: "Library", found: "Comparison"
 ) -> None:
     """Both rankings side by side."""
+    from eval.terminal import say
+
     from .measuring import print_table
 
     def cell(hits: "tuple[Hit, ...]", i: int) -> list[str]:
@@ -207,7 +211,7 @@ def print_hits(
     rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
     columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
     print_table(f"{model.name}: {query.name} among {len(library.names):,} pictures", columns, rows)
-    print("* not among the first of the other ranking")
+    say("* not among the first of the other ranking")
 
 
 def write_sheet(

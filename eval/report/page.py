@@ -10,18 +10,20 @@ from markupsafe import Markup
 
 from eval.report.labels import show
 from eval.report.pictures import data_uri
+from jaxalign.errors import printable
 
 FOLDER = Path(__file__).parent
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that `template` of this folder makes of `values`; every text in it is escaped.
+    """The page that `template` of this folder makes of `values`; every text in it is one line, and escaped.
 
     Its content security policy allows pictures inside the page and the page's own style sheet, nothing else.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.json_text import json_text
 from eval.runs import package_versions
-from jaxalign.errors import JaxalignError
+from jaxalign.errors import JaxalignError, printable
 from jaxalign.replacing import replaced_file
 
 from .run import Outcome, Reproduction
@@ -145,7 +146,7 @@ def to_markdown(reproduction: Reproduction) -> str:
     """The table for people, and below it what is missing and what failed."""
     table = reproduction.table
     parts = [
-        f"# {table.title}",
+        f"# {escape(table.title)}",
         f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}.",
     ]
     for block in blocks(reproduction):
@@ -162,7 +163,9 @@ def to_markdown(reproduction: Reproduction) -> str:
 def _lists(reproduction: Reproduction) -> list[str]:
     parts = []
     if reproduction.missing:
-        lines = [f"- {m.what} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing]
+        lines = [
+            f"- {escape(m.what)} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing
+        ]
         parts.append("## Missing\n\n" + "\n".join(lines))
     if reproduction.failed:
         lines = [f"- {escape(o.cell.name)}: {escape(o.reason)}" for o in reproduction.failed]
@@ -172,8 +175,10 @@ def _lists(reproduction: Reproduction) -> list[str]:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is."""
-    text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return text.replace("\n", " ").replace("*", "\\*").replace("`", "\\`").replace("[", "\\[")
+    text = (
+        printable(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    )
+    return text.replace("*", "\\*").replace("`", "\\`").replace("[", "\\[")
 
 
 def summary(reproduction: Reproduction) -> str:
@@ -196,17 +201,17 @@ def summary(reproduction: Reproduction) -> str:
 
 def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any]) -> list[Path]:
     """Write NAME.csv, NAME.json and NAME.md, each whole or not at all."""
-    import json
-
     name = reproduction.table.name
     texts = {
         f"{name}.csv": to_csv(reproduction),
-        f"{name}.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        f"{name}.json": json_text(content, indent=1) + "\n",
         f"{name}.md": to_markdown(reproduction),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [write_whole(folder / file, text.encode()) for file, text in texts.items()]
+        # Bytes of file names that are no UTF-8 are escaped, in JSON so that it gives them back.
+        contents = {file: text.encode(errors="backslashreplace") for file, text in texts.items()}
+        return [write_whole(folder / file, content) for file, content in contents.items()]
     except OSError as error:
         raise JaxalignError(f"cannot write into {folder}: {error.strerror or error}") from error
 
