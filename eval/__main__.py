@@ -1,13 +1,26 @@
 """`python -m eval` is the command `jaxalign`."""
 
+# Built in: the module `signal`, and all else that is imported below, takes time in which signals come, too.
+import _signal  # pyright: ignore[reportMissingImports]
+import os
 import sys
 
-from eval import interrupts
+
+def _leave(number: int, _: object) -> None:
+    os.write(2, b"jaxalign: error: interrupted before anything was begun\n")
+    os._exit(128 + number)
+
+
+_EARLY = [n for n in (_signal.SIGINT, _signal.SIGTERM) if _signal.getsignal(n) != _signal.SIG_IGN]
+for _number in _EARLY:
+    _signal.signal(_number, _leave)
 
 
 def main() -> int:
     """The exit status of this process; a signal ends it as it does later, also while it starts."""
-    interrupts.start()
+    from eval import interrupts
+
+    interrupts.start(also=_leave)
     try:
         from eval.cli import main as run
 

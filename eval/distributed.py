@@ -8,19 +8,21 @@ With one process everything here does nothing.
 """
 
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from eval import interrupts
+from eval.rendezvous import difference, meet
 from jaxalign.errors import JaxalignError
 
 T = TypeVar("T")
@@ -62,6 +64,28 @@ def as_first(flag: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
 
 
+def agree(what: str, facts: Callable[[], Mapping[str, Any]]) -> None:
+    """Raise JaxalignError on all processes, naming what differs, unless they all have the same `facts`.
+
+    Args:
+      what: they are of, on all of them.
+      facts: gives them as JSON has them.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    told = np.frombuffer(json.dumps(facts()).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(told.size))
+    padded = np.zeros(max(sizes), np.uint8)
+    padded[: told.size] = told
+    rows = multihost_utils.process_allgather(padded)
+    found = {i: json.loads(bytes(row[:size])) for i, (row, size) in enumerate(zip(rows, sizes, strict=True))}
+    if differing := difference(found):
+        jax.distributed.shutdown()  # together: one that has gone would end the others on the spot
+        raise JaxalignError(f"{what}: {differing}")
+
+
 def own_share(items: Sequence[T], what: str) -> Sequence[T]:
     """Every n-th of `items`, which all processes list before any of them begins."""
     wait_for_all(what)
@@ -70,18 +94,25 @@ def own_share(items: Sequence[T], what: str) -> Sequence[T]:
 
 @contextlib.contextmanager
 def connected(
-    coordinator: str | None, num_processes: int | None, process_id: int | None, lost_after: int
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    lost_after: int,
+    asked: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """Be one of several processes; what is None JAX finds out where the cluster says it.
 
     Args:
       coordinator: HOST:PORT of the first process.
       lost_after: seconds without a sign of life after which a process counts as lost, and all end.
+      asked: by option what this process was asked for: the same as all others, or none of them works.
 
     Raises:
-      JaxalignError: no cluster to be found, a coordinator that does not answer, or a process that is lost
-        while others wait for it.
+      JaxalignError: no cluster to be found, a coordinator or a process that does not come, an option that
+        differs, or a process that is lost while others wait for it.
     """
+    if coordinator and num_processes and process_id is not None:
+        meet(coordinator, num_processes, process_id, asked or {}, lost_after)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
@@ -89,6 +120,7 @@ def connected(
             coordinator,
             num_processes,
             process_id,
+            initialization_timeout=lost_after,
             heartbeat_timeout_seconds=lost_after,
             shutdown_timeout_seconds=lost_after,
         )
@@ -99,6 +131,7 @@ def connected(
             " --coordinator HOST:PORT, --num-processes N and --process-id I"
         ) from error
     try:
+        agree("the command", lambda: asked or {})
         yield
         wait_for_all("the end")
         jax.distributed.shutdown()

@@ -43,11 +43,11 @@ class _Command:
 _command: _Command | None = None
 
 
-def start() -> list[tuple[int, Any]]:
+def start(also: Any = None) -> list[tuple[int, Any]]:
     """From here on signals do what this module says; returns what they did before.
 
     Those that are ignored stay so, as a shell asks for what it runs in the background, and so do those that
-    somebody else handles. Call it in the main thread.
+    somebody else handles, but for the handler `also`. Call it in the main thread.
     """
     global _command
     _command = _Command()
@@ -57,7 +57,7 @@ def start() -> list[tuple[int, Any]]:
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read,), daemon=True).start()
-    ours = (signal.SIG_DFL, signal.default_int_handler)
+    ours = (signal.SIG_DFL, signal.default_int_handler, also)
     before = [(number, signal.getsignal(number)) for number in (*SIGNALS, _LOST)]
     return [(number, signal.signal(number, _stop)) for number, handler in before if handler in ours]
 
@@ -89,8 +89,9 @@ def settle() -> int | None:
 
 def end_stopped(number: int | None) -> int:
     """Say that the command was stopped, and return its exit status; None counts as Ctrl-C."""
-    with contextlib.suppress(OSError):  # of a terminal that is gone
-        print(f"jaxalign: error: {_message(number)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, AttributeError):  # of a terminal that is gone, or none
+        sys.stderr.write(f"jaxalign: error: {_message(number)}\n")
+        sys.stderr.flush()
     return _status(number)
 
 

@@ -4,17 +4,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from jaxalign.errors import printable
+from eval.terminal import open_console, shown
 
 
 class Stages:
     """Stages of one run; `seconds` is how long each has taken, added up where a name comes again."""
 
     def __init__(self):
-        self.console = Console(stderr=True)
+        self.console = open_console(stderr=True)
         self.seconds: dict[str, float] = {}
         self.start = time.perf_counter()
 
@@ -26,11 +25,11 @@ class Stages:
     def announce(self, title: str) -> None:
         """Say on one line what begins, where standard error is no terminal and no progress bar does."""
         if not self.console.is_terminal:
-            self.console.print(title, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(title, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Say `text` on a line of standard error, in any case."""
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -58,5 +57,5 @@ class Stages:
         off = not self.console.is_terminal
         progress = Progress(*columns, console=self.console, transient=True, disable=off)
         with self.timed(name), progress:
-            task = progress.add_task(title, total=total)
+            task = progress.add_task(shown(title), total=total)
             yield lambda count: progress.advance(task, count)

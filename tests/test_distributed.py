@@ -122,6 +122,33 @@ def test_eight_devices_measure_what_one_does(folder, one):
     assert_same(measured(folder, "eight"), one)
 
 
+# Processes that see other things under the same names.
+
+DISAGREE = """
+import sys
+from eval import cli
+from eval.distributed import agree, connected
+class Work:
+    def run(self):
+        with connected(sys.argv[1], 2, int(sys.argv[2]), 300):
+            agree("the model", lambda: {"name": "m"})
+            agree("the model", lambda: {"name": "m", "spec": {"mean": [0.5, int(sys.argv[2])]}})
+            print("works")
+cli.COMMANDS = {"work": __import__("dataclasses").dataclass(Work)}
+__import__("eval.interrupts").interrupts.leave(cli.main(["work"]))
+"""
+
+
+def test_what_differs_is_named_by_all_before_they_work():
+    where = f"127.0.0.1:{free_port()}"
+    with running(*(["-c", DISAGREE, where, i] for i in range(2))) as processes:
+        for status, said, error in finish(processes):
+            assert (status, said) == (1, ""), error
+            assert error.splitlines()[-1].startswith(
+                "jaxalign: error: the model: spec.mean is [0.5, 0] for process 0 and [0.5, 1] for process 1;"
+            )
+
+
 # A process that is lost.
 
 

@@ -154,7 +154,7 @@ def siglip(pieces, tmp_path) -> Path:
 
 
 def test_the_tokens_of_sentencepieces(siglip, pieces):
-    """The end and the padding are the file's; the cleaning is that of the class that the configuration names."""
+    """The end and the padding are the file's; the cleaning is that of the class that is named."""
     for name, kind, pad, cleaning in (
         ("spiece.model", None, 3, "siglip"),
         ("spiece.model", "SiglipTokenizer", 0, "siglip"),

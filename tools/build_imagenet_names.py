@@ -14,7 +14,7 @@ TOLD_APART = {"crane bird": "crane", "maillot tank suit": "maillot"}
 
 
 def main() -> None:
-    from torchvision.models import ResNet50_Weights
+    from torchvision.models import ResNet50_Weights  # pyright: ignore[reportMissingImports]
 
     names = [TOLD_APART.get(name, name) for name in map(str, ResNet50_Weights.DEFAULT.meta["categories"])]
     file = Path(jaxalign.__file__).parent / "class_names" / "imagenet_torchhub.txt"

@@ -1,6 +1,7 @@
 """The command line `jaxalign`: one frozen dataclass for each command, whose fields are its options."""
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import os
@@ -8,11 +9,13 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import tyro
 
 from eval import interrupts
+from eval.terminal import say
 
 from .arguments import Processes
 from .catalogue import Datasets, Models
@@ -120,7 +123,7 @@ def explain(error: BaseException) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     if arguments in (["--version"], ["-V"]):
-        print(f"jaxalign {version('jaxalign')}")
+        say(f"jaxalign {version('jaxalign')}")
         return 0
     try:
         command = parse(arguments)
@@ -136,13 +139,28 @@ def run(arguments: Sequence[str]) -> int:
 def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
     from eval import distributed
 
+    processes.check()
     if not distributed.is_supervised():
         return distributed.supervise(arguments)
     distributed.end_with_parent()
     where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)
-    with distributed.connected(*where):
+    with distributed.connected(*where, asked(command, arguments[0])):
         command.run()
     return 0
+
+
+# What may differ between the processes of a run: where a folder is mounted, and what concerns one alone. What
+# files hold is compared where it is used.
+OF_ONE_PROCESS = ("distributed", "store", "out", "data_dir", "json", "threads", "class_names")
+
+
+def asked(command: Any, name: str) -> dict[str, Any]:
+    """What the processes of one run have to be asked for alike, by option."""
+    fields = [field.name for field in dataclasses.fields(command) if field.name not in OF_ONE_PROCESS]
+    options = {f"--{field.replace('_', '-')}": getattr(command, field) for field in fields}
+    shown = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
+    versions = {f"the version of {package}": version(package) for package in ("jaxalign", "jax")}
+    return {"the command": name, "--num-processes": command.distributed.num_processes} | shown | versions
 
 
 def drop_output() -> None:
@@ -156,7 +174,7 @@ def drop_output() -> None:
 
 
 def fail(message: str, status: int) -> int:
-    print(f"jaxalign: error: {message}", file=sys.stderr)
+    say(f"jaxalign: error: {message}", sys.stderr)
     return status
 
 

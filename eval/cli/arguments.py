@@ -99,9 +99,33 @@ class Processes:
     lost_after: Annotated[
         int,
         tyro.conf.arg(
-            metavar="SECONDS", help="Without a sign of life after which a process is lost, and all end."
+            metavar="SECONDS",
+            help="To wait for the others to begin, and without a sign of life after which a process is lost,"
+            " and all end.",
         ),
     ] = 100
+
+    def check(self) -> None:
+        """Raise UsageError for numbers and addresses that no network could make right."""
+        from eval.rendezvous import parse_address
+        from jaxalign.errors import JaxalignError
+
+        from .usage import UsageError
+
+        if self.lost_after < 1:
+            raise UsageError(f"--lost-after is {self.lost_after}; expected 1 or more seconds")
+        if self.num_processes is not None and self.num_processes < 1:
+            raise UsageError(f"--num-processes is {self.num_processes}; expected 1 or more")
+        if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1 << 31):
+            most = (
+                "" if self.num_processes is None else f" to {self.num_processes - 1}, one less than there are"
+            )
+            raise UsageError(f"--process-id is {self.process_id}; expected 0{most or ' or more'}")
+        if self.coordinator is not None:
+            try:
+                parse_address(self.coordinator)
+            except JaxalignError as error:
+                raise UsageError(str(error)) from error
 
 
 Distributed = Annotated[Processes, tyro.conf.OmitArgPrefixes]

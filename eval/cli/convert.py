@@ -41,6 +41,7 @@ class Convert:
     def run(self) -> None:
         from checkpoints_conversion.conversion import convert_checkpoint
         from eval.stages import Stages
+        from eval.terminal import say
 
         from .output import check_file, write_json
 
@@ -55,7 +56,7 @@ class Convert:
                 to=self.to,
             )
         write_json(self.json, report)
-        print(
+        say(
             f"{report['name']}: {report['parameters']:,} parameters in {len(report['tensors'])} tensors,"
             f" {self.dtype}, written to {self.dst} and read back"
         )

@@ -52,6 +52,7 @@ class Datasets:
 
     def run(self) -> None:
         from eval.datasets import DATASETS, find_dataset, prepare
+        from eval.terminal import say
 
         from .output import check_file, write_json
 
@@ -62,7 +63,9 @@ class Datasets:
         rows = [describe(record, self.data_dir, self.source_dir) for record in records]
         write_json(self.json, rows)
         if self.names:
-            print("\n\n".join("\n".join(page(row)) for row in rows))
+            for i, row in enumerate(rows):
+                for line in [*[""] * (i > 0), *page(row)]:
+                    say(line)
         else:
             print_overview(rows)
 

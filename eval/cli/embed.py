@@ -145,12 +145,12 @@ class Watch:
     @contextmanager
     def shown(self, title: str, total: int | None = None) -> Iterator[None]:
         """Show progress while features are computed; `start` tells the total where it is not known yet."""
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from eval.distributed import is_first
+        from eval.terminal import open_console, shown
 
-        console = Console(stderr=True, quiet=not is_first())
+        console = open_console(stderr=True, quiet=not is_first())
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -160,11 +160,11 @@ class Watch:
         )
         if not console.is_terminal:
             count = "" if total is None else f", {total} pictures"
-            console.print(title + count, markup=False, highlight=False, soft_wrap=True)
+            console.print(title + count, soft_wrap=True)
         self.total, self._start = total or 0, time.perf_counter()
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         with self._bar:
-            self._task = self._bar.add_task(title, total=total, rate="")
+            self._task = self._bar.add_task(shown(title), total=total, rate="")
             yield
         self.seconds = time.perf_counter() - self._start
 
@@ -221,14 +221,14 @@ def describe(
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Two lines, and one more for what was left out."""
-    from jaxalign.errors import printable
+    from eval.terminal import say
 
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
-    print(
+    say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:
         more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
-        print(printable(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}"))
-    print(f"features {facts['width']} wide, in {facts['store']}")
+        say(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}")
+    say(f"features {facts['width']} wide, in {facts['store']}")

@@ -170,9 +170,11 @@ class Export:
 
 def print_summary(facts: dict[str, Any]) -> None:
     """One line, and one more for what was left out."""
-    print(
+    from eval.terminal import say
+
+    say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}, {facts['method']}: {facts['rows']:,}"
         f" embeddings {facts['width']} wide in {facts['path']}"
     )
     if facts["left_out"]:
-        print(f"{facts['left_out']:,} left out, unreadable")
+        say(f"{facts['left_out']:,} left out, unreadable")

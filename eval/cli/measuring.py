@@ -1,6 +1,5 @@
 """What the measuring commands share: options, the workspace, and tables of runs."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -175,19 +174,17 @@ def read_names(file: Path | None) -> tuple[str, ...] | None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output, first column left, others right; no line is cut where it is no terminal."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(highlight=False, width=1000)
-    console.print(Text(title, style="bold"))
+    from eval.terminal import open_table_console
+
+    console = open_table_console()
+    console.print(title, style="bold")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for i, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if i else "left", overflow="fold")
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     console.print(table)
 
 
@@ -275,6 +272,7 @@ def describe_counts(metrics: Any, gallery: str = "in the gallery") -> str:
 def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ()) -> None:
     """Write the results as JSON where that was asked for, and say where everything is."""
     from eval.datasets.image_tree import told_not_read
+    from eval.terminal import say
 
     from .output import write_json
 
@@ -285,9 +283,9 @@ def report_runs(command: Any, runs: Sequence["Run"], files: Sequence[Path] = ())
     }
     write_json(command.json, content)
     for file in files:
-        print(f"Wrote {file}")
+        say(f"Wrote {file}")
     for line in (*describe_left_out(runs), *describe_versions(runs)):
-        print(line)
+        say(line)
     for note in dict.fromkeys(note for run in runs for note in run.notes):
-        print(f"Note: {note}")
-    print(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")
+        say(f"Note: {note}")
+    say(f"{len(runs)} runs in {command.out}; `jaxalign report {command.out}` shows them")

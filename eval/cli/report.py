@@ -47,6 +47,7 @@ class Report:
         from eval.report.reproduced import read_tables
         from eval.runs import read_runs
         from eval.stages import Stages
+        from eval.terminal import say
         from jaxalign.errors import JaxalignError
 
         from .output import check_file, write_json, write_text
@@ -78,5 +79,5 @@ class Report:
         )
         earlier = len(found) - len(runs)
         if earlier:
-            print(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")
-        print(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")
+            say(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")
+        say(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")

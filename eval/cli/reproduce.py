@@ -158,12 +158,12 @@ def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
 
 def print_tables(places: Any) -> list[dict[str, Any]]:
     """All tables with how many of their cells can be measured here."""
-    from rich.console import Console
     from rich.table import Table
 
     from eval.reproduce import TABLES, read_cells
+    from eval.terminal import open_console
 
-    console = Console(highlight=False)
+    console = open_console()
     drawn = Table("table", "what", box=None, pad_edge=False)
     drawn.add_column("cells here", justify="right")
     rows = []
@@ -179,28 +179,27 @@ def print_tables(places: Any) -> list[dict[str, Any]]:
 
 def print_reproduction(found: Any, files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from eval.reproduce.output import blocks, lines_of, numbered_notes, summary
+    from eval.terminal import open_console
 
-    console = Console(highlight=False)
-    console.print(Text(f"{found.table.title}: measured / printed (difference), {found.table.unit}", "bold"))
+    console = open_console()
+    console.print(f"{found.table.title}: measured / printed (difference), {found.table.unit}", style="bold")
     for block in blocks(found):
         if all(outcome.value is None and outcome.state != "failed" for outcome in block.outcomes):
             continue
         drawn = Table(block.head, title=block.title or None, title_justify="left")
         for column in block.columns:
-            drawn.add_column(Text(column), justify="right")
+            drawn.add_column(column, justify="right")
         for line in lines_of(block, found):
-            drawn.add_row(*map(Text, line))
+            drawn.add_row(*line)
         console.print(drawn)
     for note in numbered_notes(found):
-        console.print(Text(note), soft_wrap=True)
+        console.print(note, soft_wrap=True)
     for missing, count in found.missing:
-        console.print(Text(f"missing: {missing.what}, for {count} cells: {missing.advice}"), soft_wrap=True)
+        console.print(f"missing: {missing.what}, for {count} cells: {missing.advice}", soft_wrap=True)
     for outcome in found.failed:
-        console.print(Text(f"failed: {outcome.cell.name}: {outcome.reason}"), soft_wrap=True)
-    console.print(Text(summary(found)), soft_wrap=True)
-    console.print(Text("written: " + ", ".join(str(path) for path in files)), soft_wrap=True)
+        console.print(f"failed: {outcome.cell.name}: {outcome.reason}", soft_wrap=True)
+    console.print(summary(found), soft_wrap=True)
+    console.print("written: " + ", ".join(str(path) for path in files), soft_wrap=True)

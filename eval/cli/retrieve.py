@@ -94,6 +94,7 @@ class Retrieve:
         from eval.measurements.published import query_split, takes_distractors
         from eval.measurements.retrieve import Retrieving, measure_image_retrieval
         from eval.protocols.methods import Inverting, check_methods
+        from eval.terminal import say
 
         from .measuring import (
             describe_counts,
@@ -117,7 +118,7 @@ class Retrieve:
             return
         lacking = "" if added or self.distractors is False else pair.record.distractors
         if lacking and self.protocol == "reference":
-            print(f"Note: {lacking} is not here; the published code adds it where it is")
+            say(f"Note: {lacking} is not here; the published code adds it where it is")
         for task in pair.tasks(self.tasks):
             of_task = [run for run in runs if run.settings["task"] == task]
             for protocol in ("image-retrieval", "text-image"):

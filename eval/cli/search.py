@@ -74,7 +74,8 @@ class Search:
 
     def run(self) -> None:
         from eval.search import compare
-        from jaxalign.errors import JaxalignError, printable
+        from eval.terminal import say
+        from jaxalign.errors import JaxalignError
 
         from .output import check_file, write_json
 
@@ -94,9 +95,8 @@ class Search:
         print_hits(model, self.query, title, library, found)
         write_sheet(self.out, query, self.query.name, title, library, found)
         if library.left_out:
-            named = ", ".join(library.left_out[:10])
-            print(printable(f"{len(library.left_out):,} left out, unreadable: {named}"))
-        print(printable(f"Wrote {self.out}"))
+            say(f"{len(library.left_out):,} left out, unreadable: {', '.join(library.left_out[:10])}")
+        say(f"Wrote {self.out}")
 
     def _check(self) -> None:
         from .usage import UsageError
@@ -110,12 +110,13 @@ class Search:
         import jaxalign as ja
         from eval.availability import find_model
         from eval.protocols.methods import find_method
+        from eval.terminal import say
 
         from .measuring import method_options
 
         model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
         if find_model(model.spec).state == "embedded":
-            print(
+            say(
                 f"{model.name} is a toy that was trained on emoji of 48 x 48 pixels; for photos try --model"
                 " openai/clip-vit-base-patch16"
             )
@@ -205,21 +206,20 @@ def print_hits(
     model: "DualEncoder", query: Path, title: str, library: "Library", found: "Comparison"
 ) -> None:
     """Both rankings side by side."""
-    from jaxalign.errors import printable
+    from eval.terminal import say
 
     from .measuring import print_table
 
     def cell(hits: "tuple[Hit, ...]", i: int) -> list[str]:
         if i >= len(hits):
             return ["", ""]
-        name = printable(library.names[hits[i].row])
+        name = library.names[hits[i].row]
         return [f"{hits[i].score:.3f}", name + (" *" if hits[i].is_new else "")]
 
     rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
     columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
-    title = f"{model.title}: {printable(query.name)} among {len(library.names):,} pictures"
-    print_table(title, columns, rows)
-    print("* not among the first of the other ranking")
+    print_table(f"{model.title}: {query.name} among {len(library.names):,} pictures", columns, rows)
+    say("* not among the first of the other ranking")
 
 
 def write_sheet(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from eval.distributed import is_first
 from eval.own_images import is_own_image
-from jaxalign.errors import JaxalignError, printable
+from eval.terminal import say
+from jaxalign.errors import JaxalignError
 from jaxalign.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
 
 _ARCHIVER = "__MACOSX"  # what a Mac adds to an archive: no images of anybody's
@@ -91,7 +92,7 @@ def tell_not_read(origin: str, not_read: Mapping[str, int]) -> None:
     """Say on standard error what of a split or folder is not read, and keep it for `told_not_read`."""
     _told[origin] = not_read
     if not_read and is_first():
-        print(printable(f"{origin}: not read: {describe_not_read(not_read)}"), file=sys.stderr)
+        say(f"{origin}: not read: {describe_not_read(not_read)}", sys.stderr)
 
 
 def told_not_read(datasets: Iterable[str]) -> dict[str, Mapping[str, int]]:

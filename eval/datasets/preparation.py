@@ -76,10 +76,11 @@ def generate(record: DatasetRecord, root: Path, sources: Path) -> None:
 def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
     """Write the prepared copy, with a progress bar on standard error."""
     import tensorflow_datasets as tfds
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(file=sys.stderr)  # this very stream: TFDS's own is silenced below
+    from eval.terminal import open_console
+
+    console = open_console(sys.stderr)  # this very stream: TFDS's own is silenced below
     builder = make_builder(record, root, sources)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     with bar as progress, silence():

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,13 +19,14 @@ from eval.report.tables import (
     inversion_note,
     text_table,
 )
+from eval.terminal import open_console, styled
 
 COLOURS = {"up": "green", "down": "red", "same": "dim"}
 
 
 def print_results(results: Mapping[str, Any], out: str | os.PathLike, seconds: float) -> None:
     """One table for each model with its small ones beside it, what they say, and where the files are."""
-    console = Console(highlight=False)
+    console = open_console()
     for entry in (results, *results["other_models"]):
         print_model(console, entry)
     console.print(
@@ -35,10 +35,9 @@ def print_results(results: Mapping[str, Any], out: str | os.PathLike, seconds: f
         " pictures.",
         style="dim",
     )
-    folder = escape(os.fspath(Path(out)))
-    console.print(
-        f"\nWrote {folder}/report.html and {folder}/metrics.json ({seconds:.0f} s).", soft_wrap=True
-    )
+    folder = os.fspath(Path(out))
+    console.print()
+    console.print(f"Wrote {folder}/report.html and {folder}/metrics.json ({seconds:.0f} s).", soft_wrap=True)
 
 
 def print_model(console: Console, entry: Mapping[str, Any]) -> None:
@@ -57,25 +56,25 @@ def print_model(console: Console, entry: Mapping[str, Any]) -> None:
         style="dim",
     )
     for sentence in findings(entry):
-        console.print(f"- {escape(sentence)}")
+        console.print(f"- {sentence}")
     console.print()
 
 
 def score_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
     """Methods by columns; a cell has its details on a second line."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("method", no_wrap=True)
     for column in columns:
-        table.add_column(escape(column), justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(escape(row.method), *(_cell(cell) for cell in row.cells))
+        table.add_row(row.method, *(_cell(cell) for cell in row.cells))
     return table
 
 
 def _cell(cell: Cell | None) -> Text:
     if cell is None:
-        return Text("-", style="dim")
-    text = Text(f"{cell.score:.1f}", style="bold" if cell.best else "")
+        return styled("-", "dim")
+    text = styled(f"{cell.score:.1f}", "bold" if cell.best else "")
     text.append("*" if cell.best else " ")
     text.append(
         f" {f'({cell.signed_gain})':>7}" if cell.signed_gain else " " * 8, style=COLOURS[cell.verdict]

@@ -5,6 +5,7 @@ checksum that is compared on every read. A run that was killed leaves whole chun
 others. Rows that could not be computed (a picture that cannot be read, where that is allowed) are NaN.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from eval.distributed import after_first, is_first
+from eval.distributed import after_first, agree, is_first
 from jaxalign.errors import JaxalignError
 
 from .key import FeatureKey
@@ -97,6 +98,8 @@ class FeatureStore:
         url = store_url(root, key)
         files = _key_value_store(url)
         header = {"format": FORMAT, "version": VERSION, "content": content, "key": key.to_json()}
+        told = lambda: {"examples": hashlib.sha256(json.dumps(examples).encode()).hexdigest()}
+        agree(f"the features of {key.dataset}", lambda: key.to_json() | content | told())
         with after_first("header of a store"):
             old = _read_header(files, url, key)
             if old is not None:

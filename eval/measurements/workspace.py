@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 import jaxalign as ja
 from eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from eval.distributed import as_first, is_first
+from eval.distributed import agree, as_first, is_first
 from eval.features import key as feature_key
 from eval.features.embed import BATCH, Unreadable
 from eval.features.obtain import image_features, text_features
@@ -114,6 +114,7 @@ class Workspace:
 
     def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
         """The run of these settings: found, or computed and written, by the first of several processes."""
+        agree(f"the measurement of {protocol}", lambda: settings)
         found = None if self.out is None else find_run(self.out, protocol, settings)
         if as_first(found is not None):
             if found is None:

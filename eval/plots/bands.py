@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from eval.drawing import drawable
 from eval.runs import Run
 
 from .figures import BLUE, ORANGE, panels, styled, task_of, title
@@ -27,9 +28,7 @@ def draw_sweeps(runs: Mapping[str, Run], band: tuple[int, int]) -> Figure:
     for ax, (name, run) in zip(axes.ravel(), runs.items(), strict=False):
         _heat_map(ax, run, band)
         best = run.metrics["best"]
-        ax.set_title(
-            f"{name}: best ({best['k_top']}, {best['k_bottom']}), mAP {best['mAP']:.1f}", parse_math=False
-        )
+        ax.set_title(drawable(f"{name}: best ({best['k_top']}, {best['k_bottom']}), mAP {best['mAP']:.1f}"))
     for ax in axes.ravel()[len(runs) :]:
         ax.set_visible(False)
     title(

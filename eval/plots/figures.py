@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from eval.drawing import drawable
 from eval.own_images import MARK
 from eval.runs import Run
 from jaxalign.errors import JaxalignError
@@ -19,6 +20,7 @@ from jaxalign.replacing import replaced_file
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#777777"
 _STYLE: Any = {
     "font.size": 9,
+    "text.parse_math": False,  # names may have dollar signs
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,8 +46,8 @@ def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8) -> 
 
 
 def title(figure: Figure, text: str) -> None:
-    """One line above all panels; names are shown as they are, without reading them as formulas."""
-    figure.suptitle(text, fontsize=11, parse_math=False)
+    """One line above all panels."""
+    figure.suptitle(drawable(text), fontsize=11)
 
 
 def task_of(run: Run) -> str:

@@ -21,7 +21,7 @@ def _as_text(value: Any) -> Any:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that `template` of this folder makes of `values`; every text in it is escaped.
+    """The page that `template` of this folder makes of `values`; every text in it is one line, and escaped.
 
     Its content security policy allows pictures inside the page and the page's own style sheet, nothing else.
     """

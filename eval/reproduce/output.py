@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.json_text import json_text
 from eval.runs import RESULTS, package_versions
-from jaxalign.errors import JaxalignError
+from jaxalign.errors import JaxalignError, printable
 from jaxalign.replacing import replaced_file
 
 from .run import Outcome, Reproduction
@@ -152,7 +152,7 @@ def to_markdown(reproduction: Reproduction) -> str:
     """The table for people, and below it what is missing and what failed."""
     table = reproduction.table
     parts = [
-        f"# {table.title}",
+        f"# {escape(table.title)}",
         f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}.",
     ]
     for block in blocks(reproduction):
@@ -171,7 +171,9 @@ def _lists(reproduction: Reproduction) -> list[str]:
     if reproduction.notes:
         parts.append("\n".join(f"- {escape(line)}" for line in numbered_notes(reproduction)))
     if reproduction.missing:
-        lines = [f"- {m.what} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing]
+        lines = [
+            f"- {escape(m.what)} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing
+        ]
         parts.append("## Missing\n\n" + "\n".join(lines))
     if reproduction.failed:
         lines = [f"- {escape(o.cell.name)}: {escape(o.reason)}" for o in reproduction.failed]
@@ -181,8 +183,10 @@ def _lists(reproduction: Reproduction) -> list[str]:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is."""
-    text = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return text.replace("\n", " ").replace("*", "\\*").replace("`", "\\`").replace("[", "\\[")
+    text = (
+        printable(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    )
+    return text.replace("*", "\\*").replace("`", "\\`").replace("[", "\\[")
 
 
 def summary(reproduction: Reproduction) -> str:

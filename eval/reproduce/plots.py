@@ -2,10 +2,12 @@
 
 import io
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from eval.drawing import drawable
 from eval.own_images import MARK
 
 from .run import Outcome, Reproduction
@@ -13,6 +15,7 @@ from .run import Outcome, Reproduction
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may have dollar signs
 def draw(reproduction: Reproduction) -> bytes | None:
     """A PNG, or None where nothing was measured that is printed.
 
@@ -29,7 +32,9 @@ def draw(reproduction: Reproduction) -> bytes | None:
     _scatter(left, series)
     _differences(right, series)
     unit = reproduction.table.unit
-    left.set(title=reproduction.table.title, xlabel=f"printed ({unit})", ylabel=f"measured ({unit})")
+    left.set(
+        title=drawable(reproduction.table.title), xlabel=f"printed ({unit})", ylabel=f"measured ({unit})"
+    )
     right.set(title="measured less printed", xlabel=unit)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120, metadata=MARK)
@@ -53,7 +58,8 @@ def _scatter(axes: Axes, series: dict[str, list[Outcome]]) -> None:
     for i, (name, outcomes) in enumerate(series.items()):
         printed = [o.cell.printed or 0.0 for o in outcomes]
         measured = [o.value or 0.0 for o in outcomes]
-        axes.scatter(printed, measured, s=22, color=_COLOURS[i % len(_COLOURS)], label=name, alpha=0.8)
+        colour = _COLOURS[i % len(_COLOURS)]
+        axes.scatter(printed, measured, s=22, color=colour, label=drawable(name), alpha=0.8)
     low = min(*axes.get_xlim(), *axes.get_ylim())
     high = max(*axes.get_xlim(), *axes.get_ylim())
     axes.plot([low, high], [low, high], color="#777777", linewidth=0.8, zorder=0)
@@ -69,5 +75,5 @@ def _differences(axes: Axes, series: dict[str, list[Outcome]]) -> None:
         mean = sum(values) / len(values)
         axes.plot([mean, mean], [i - 0.3, i + 0.3], color=colour, linewidth=2)
     axes.axvline(0, color="#777777", linewidth=0.8, zorder=0)
-    axes.set_yticks(range(len(series)), labels=list(series))
+    axes.set_yticks(range(len(series)), labels=list(map(drawable, series)))
     axes.invert_yaxis()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from eval.drawing import drawable
 from eval.own_images import MARK
 from jaxalign.image_files import upright
 
@@ -45,18 +46,19 @@ def draw_sheet(
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     left, top = CELL + 0.3, 0.1
     place(figure, query, 0.1, top + TITLE, CELL)
-    write(figure, 0.1, top, "query", 11, INK, weight="bold")
-    write(figure, 0.1, top + TITLE + CELL + 0.05, shorten(query_name), 8, INK)
-    write(figure, 0.1, top + TITLE + CELL + 0.35, "framed: not among the\nfirst of the other ranking", 8, NEW)
+    write(figure, 0.1, top, 11, INK, "query", weight="bold")
+    write(figure, 0.1, top + TITLE + CELL + 0.05, 8, INK, shorten(query_name))
+    legend = ("framed: not among the", "first of the other ranking")
+    write(figure, 0.1, top + TITLE + CELL + 0.35, 8, NEW, *legend)
     for (title, cells), count in zip(blocks, rows, strict=True):
-        write(figure, left, top, title, 11, INK, weight="bold")
+        write(figure, left, top, 11, INK, title, weight="bold")
         top += TITLE
         for i, cell in enumerate(cells):
             x = left + (i % COLUMNS) * CELL
             y = top + (i // COLUMNS) * (CELL + CAPTION)
             place(figure, cell.picture, x, y, CELL - 0.08, NEW if cell.is_new else None)
-            write(figure, x, y + CELL - 0.05, shorten(cell.name), 8, INK)
-            write(figure, x, y + CELL + 0.1, f"{cell.score:.3f}", 8, NEW if cell.is_new else MUTED)
+            write(figure, x, y + CELL - 0.05, 8, INK, shorten(cell.name))
+            write(figure, x, y + CELL + 0.1, 8, NEW if cell.is_new else MUTED, f"{cell.score:.3f}")
         top += count * (CELL + CAPTION)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content, metadata=MARK)
@@ -79,13 +81,13 @@ def place(
         spine.set_linewidth(2)
 
 
-def write(figure: Any, x: float, y: float, text: str, size: float, colour: str, **style: Any) -> None:
-    """A line of text whose upper left corner is `x`, `y` inches from the figure's."""
+def write(figure: Any, x: float, y: float, size: float, colour: str, *lines: str, **style: Any) -> None:
+    """Lines of text whose upper left corner is `x`, `y` inches from the figure's."""
     width, height = figure.get_size_inches()
     figure.text(
         x / width,
         1 - y / height,
-        drawable(text),
+        "\n".join(map(drawable, lines)),
         fontsize=size,
         color=colour,
         va="top",
@@ -105,11 +107,3 @@ def thumbnail(picture: Image.Image, side: int) -> np.ndarray:
 def shorten(name: str) -> str:
     """The end of a file name, which tells more than its beginning."""
     return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
-
-
-def drawable(text: str) -> str:
-    """Without the characters that the font lacks, of which matplotlib would warn."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties()))
-    return "".join(c if c == "\n" or font.get_char_index(ord(c)) else "\N{WHITE SQUARE}" for c in text)
