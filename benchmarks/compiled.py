@@ -18,7 +18,7 @@ from jaxalign.inversion.descent import Descent, descend
 from jaxalign.inversion.image_path import ImagePath
 from jaxalign.inversion.text_path import TextPath
 from jaxalign.models import ImageTower, ImageTowerConfig, TextTower, TextTowerConfig
-from jaxalign.scores import product
+from jaxalign.ranking.scores import product
 from jaxalign.specs import find_spec
 
 from . import costs

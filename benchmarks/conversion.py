@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from checkpoints_conversion.conversion import convert_checkpoint
-from checkpoints_conversion.engine import matches
-from checkpoints_conversion.reading import read
-from checkpoints_conversion.rules.huggingface import HF_CLIP
+from jaxalign.conversion.conversion import convert_checkpoint
+from jaxalign.conversion.engine import matches
+from jaxalign.conversion.reading import read
+from jaxalign.conversion.rules.huggingface import HF_CLIP
 from jaxalign.models import TwoTowersConfig
-from jaxalign.safetensors_files import write_safetensors
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.tensors import expected_shapes
+from jaxalign.weights.safetensors_files import write_safetensors
+from jaxalign.weights.tensors import expected_shapes
 
 from .measure import Claim, pair
 from .settings import pick

@@ -150,7 +150,7 @@ def rank(
 
 
 def table_width(positives: int) -> int:
-    """Columns of the tables that the devices share: the next of 8, 32, 128, ... (`jaxalign.rank_counts`)."""
+    """Columns of the tables that devices share, the next of 8, 32, 128, ... (`ranking.rank_counts`)."""
     width = 8
     while width < positives:
         width *= 4

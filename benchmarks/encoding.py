@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from eval.datasets.pictures import Pictures
-from eval.features import FeatureStore, embed_images, make_key
-from eval.features.embed import BATCH, THREADS
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.datasets.pictures import Pictures
+from jaxalign.eval.features import FeatureStore, embed_images, make_key
+from jaxalign.eval.features.embed import BATCH, THREADS
 from jaxalign.specs import find_spec
-from jaxalign.tensors import expected_shapes, unflatten
+from jaxalign.weights.tensors import expected_shapes, unflatten
 
 from .measure import Claim
 from .settings import pick

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.ranking import Relevance, rank_statistics
-from jaxalign.relevance import check_table
-from jaxalign.retrieval import retrieval_metrics
+from jaxalign.ranking.ranking import Relevance, rank_statistics
+from jaxalign.ranking.relevance import check_table
+from jaxalign.ranking.retrieval import retrieval_metrics
 
 from .measure import Claim, interleaved, memory_peak, pair, seconds
 from .settings import pick

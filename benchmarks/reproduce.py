@@ -17,14 +17,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from eval.datasets import DATASETS, Examples
-from eval.features import FeatureStore, make_key
-from eval.measurements import Workspace
-from eval.reproduce import TABLES, Cell, Missing, Places, Selection, Session, reproduce
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.datasets import DATASETS, Examples
+from jaxalign.eval.features import FeatureStore, make_key
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.reproduce import TABLES, Cell, Missing, Places, Selection, Session, reproduce
 from jaxalign.models import TwoTowersConfig
 from jaxalign.specs import find_spec
-from jaxalign.tensors import expected_shapes, unflatten
+from jaxalign.weights.tensors import expected_shapes, unflatten
 
 from .measure import Claim
 from .settings import pick

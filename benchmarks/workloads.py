@@ -140,7 +140,7 @@ def labelled(width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 
 def ranking() -> Workload:
-    from jaxalign.rank_counts import _count, _Lists
+    from jaxalign.ranking.rank_counts import _count, _Lists
 
     query, gallery, query_labels, gallery_labels = labelled(DIM)
     relevant = query_labels[:, None] == gallery_labels

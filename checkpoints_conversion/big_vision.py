@@ -12,7 +12,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.models import ImageTowerConfig, ResNetConfig
 from jaxalign.replacing import replaced_file
-from jaxalign.tensors import flatten
+from jaxalign.weights.tensors import flatten
 
 from .npz_files import write_npz
 from .reading import read as read

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaxalign.clip_bpe import ClipBpe
 from jaxalign.errors import JaxalignError
-from jaxalign.json_vocabulary import JsonVocabulary
-from jaxalign.sentencepieces import SentencePieces
-from jaxalign.tokenization import Vocabulary
+from jaxalign.inputs.clip_bpe import ClipBpe
+from jaxalign.inputs.json_vocabulary import JsonVocabulary
+from jaxalign.inputs.sentencepieces import SentencePieces
+from jaxalign.inputs.tokenization import Vocabulary
 
 # Of a `ModelSpec`, where nothing says how texts become ids.
 UNKNOWN_TOKENS: Mapping[str, Any] = {"vocabulary": "tokenizer.json", "tokens": None, "start_token": None}

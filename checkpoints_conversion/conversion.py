@@ -10,15 +10,15 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.identity import checksum
 from jaxalign.replacing import replaced_file
-from jaxalign.safetensors_files import read_safetensors
 from jaxalign.specs import ModelSpec, spec_to_json
-from jaxalign.stored import PART, cast_parts, on_all_cores
-from jaxalign.tensors import flatten
+from jaxalign.weights.checkpoint import VERIFICATION, WEIGHTS, load, save
+from jaxalign.weights.identity import checksum
+from jaxalign.weights.safetensors_files import read_safetensors
+from jaxalign.weights.stored import PART, cast_parts, on_all_cores
+from jaxalign.weights.tensors import flatten
 
 from .big_vision import as_stored, lacking
 from .npz_files import read_npz

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import (
+from jaxalign.weights.stored import (
     Shape,
     StoredTensor,
     aligned_zeros,
@@ -23,7 +23,7 @@ from jaxalign.stored import (
     on_all_cores,
     taken_over,
 )
-from jaxalign.tensors import STORED_DTYPES
+from jaxalign.weights.tensors import STORED_DTYPES
 
 from .transforms import Transform, must_be_zero, zeros
 
@@ -93,7 +93,7 @@ def convert(
 
     Args:
       found: the tensors of the file.
-      wanted: the shape of every parameter of the model, `jaxalign.tensors.expected_shapes`.
+      wanted: the shape of every parameter of the model, `jaxalign.weights.tensors.expected_shapes`.
       where: the file, for messages.
 
     Raises:

@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.identity import own
 from jaxalign.models import ImageTowerConfig, ResNetConfig, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.stored import StoredTensor
+from jaxalign.weights.identity import own
+from jaxalign.weights.stored import StoredTensor
 
 from .config_facts import UNKNOWN_TOKENS
 from .config_facts import Facts as Facts
@@ -43,7 +43,7 @@ def choose_spec(
     models differ: `mean` or `vocabulary` is None, and images have to be passed preprocessed, texts as tokens.
 
     Args:
-      name: what the model is called: it is nobody's record here, see `jaxalign.identity`.
+      name: what the model is called: it is nobody's record here, see `jaxalign.weights.identity`.
       source: the path.
       stated: the known model whose settings it has, by the user's word.
       published: the known model whose file it is, by its digest; its settings are then those that no

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.hub import CONFIG, INDEX, OPEN_CLIP_CONFIG
-from jaxalign.hub import OPEN_CLIP_WEIGHTS as OPEN_CLIP_WEIGHTS
-from jaxalign.hub import WEIGHTS as WEIGHTS
-from jaxalign.safetensors_files import read_safetensors
-from jaxalign.stored import StoredTensor
+from jaxalign.weights.hub import CONFIG, INDEX, OPEN_CLIP_CONFIG
+from jaxalign.weights.hub import OPEN_CLIP_WEIGHTS as OPEN_CLIP_WEIGHTS
+from jaxalign.weights.hub import WEIGHTS as WEIGHTS
+from jaxalign.weights.safetensors_files import read_safetensors
+from jaxalign.weights.stored import StoredTensor
 
 from .config_facts import Facts
 from .configs.huggingface import read_huggingface

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.pickled_arrays import number_type
-from jaxalign.stored import (
+from jaxalign.weights.pickled_arrays import number_type
+from jaxalign.weights.stored import (
     MOST_TENSORS,
     Shape,
     StoredTensor,

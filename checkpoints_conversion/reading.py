@@ -11,14 +11,14 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.hub import INDEX
-from jaxalign.identity import claimed, name_after, published_as, unproven
+from jaxalign.inputs.tokenization import Tokenizer, load_tokenizer, make_tokenizer
 from jaxalign.models import ImageTowerConfig
 from jaxalign.positions import resample_positions
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.stored import StoredTensor
-from jaxalign.tensors import expected_shapes, unflatten
-from jaxalign.tokenization import Tokenizer, load_tokenizer, make_tokenizer
+from jaxalign.weights.hub import INDEX
+from jaxalign.weights.identity import claimed, name_after, published_as, unproven
+from jaxalign.weights.stored import StoredTensor
+from jaxalign.weights.tensors import expected_shapes, unflatten
 
 from .engine import Table, convert
 from .facts import choose_spec
@@ -41,7 +41,7 @@ def read(path: Path, spec: str | ModelSpec | None = None) -> DualEncoder:
     """The model at `path`, parameters in float32, with its tokenizer where the files are there.
 
     It is a known model if the bytes of its file are those that were published, and is named after `path`
-    otherwise; see `jaxalign.identity`.
+    otherwise; see `jaxalign.weights.identity`.
 
     Args:
       path: a folder of transformers, open_clip or timm (configuration and weights), or one file:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxalign.models import ImageTowerConfig, ResNetConfig, TextTowerConfig, TwoTowersConfig
 from jaxalign.specs import ModelSpec
-from jaxalign.stored import Shape, StoredTensor
+from jaxalign.weights.stored import Shape, StoredTensor
 
 from .engine import Table, matches
 from .transforms import conv, linear, patch_positions, stacked

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.inert_pickle import LIMIT, Unpickled, unpickle
 from jaxalign.local_files import cannot_read, open_regular
-from jaxalign.stored import Span, StoredTensor, array_parts, named_object, plausible
+from jaxalign.weights.inert_pickle import LIMIT, Unpickled, unpickle
+from jaxalign.weights.stored import Span, StoredTensor, array_parts, named_object, plausible
 
 from .torch_pickle import Storage, TensorRecord, as_pairs, as_storage, find_weights, strange_names
 from .zip_members import open_archive

@@ -1,7 +1,8 @@
 """What PyTorch's pickles hold, out of inert records: tensors as windows on storages, and their names.
 
-The pickle is read by `jaxalign.inert_pickle`, which calls nothing. Of its records only those are understood
-that a state dict needs; every other object stays what it is, a name, and matters only if a model needs it.
+The pickle is read by `jaxalign.weights.inert_pickle`, which calls nothing. Of its records only those are
+understood that a state dict needs; every other object stays what it is, a name, and matters only if a model
+needs it.
 """
 
 from collections.abc import Iterable
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.pickle_records import Called, Named, Pairs, Persistent
-from jaxalign.stored import MOST_TENSORS, count_elements
+from jaxalign.weights.pickle_records import Called, Named, Pairs, Persistent
+from jaxalign.weights.stored import MOST_TENSORS, count_elements
 
 STORAGES = {
     "torch.FloatStorage": "float32",

@@ -21,7 +21,7 @@ class Transform:
     Attributes:
       source_shape: the source's shape, from the shapes of all targets; axes of length 1 are not compared.
       views: of the targets, C-contiguous arrays; stacked along their first axes they have their elements in
-        the order of the source, which is written into them (`jaxalign.stored.fill`).
+        the order of the source, which is written into them (`jaxalign.weights.stored.fill`).
     """
 
     name: str

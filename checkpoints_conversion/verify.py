@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.tensors import flatten
+from jaxalign.weights.tensors import flatten
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import IO, BinaryIO
 
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import cannot_read, open_regular
-from jaxalign.stored import Span
+from jaxalign.weights.stored import Span
 
 _MAGIC = b"PK\x03\x04"
 _LOCAL_HEADER = 30  # bytes before the name and the extra field of a member

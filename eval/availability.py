@@ -49,7 +49,7 @@ def _find_cached(spec: ModelSpec) -> Path | None:
     """The snapshot in the hub's cache that `jaxalign.load` would read, if it holds weights."""
     from huggingface_hub import try_to_load_from_cache
 
-    from jaxalign.hub import OPEN_CLIP_WEIGHTS, WEIGHTS
+    from jaxalign.weights.hub import OPEN_CLIP_WEIGHTS, WEIGHTS
 
     for repository in spec.hub_ids[:1]:
         for name in (*OPEN_CLIP_WEIGHTS, *WEIGHTS):
@@ -62,8 +62,8 @@ def _find_cached(spec: ModelSpec) -> Path | None:
 def find_dataset_copy(
     record: Any, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None = None
 ) -> Availability:
-    """Where the prepared copy of an `eval.datasets.DatasetRecord` is, or what its preparation lacks."""
-    from eval.datasets import source_root
+    """Where the prepared copy of a `datasets.DatasetRecord` is, or what its preparation lacks."""
+    from jaxalign.eval.datasets import source_root
 
     folder = record.folder(data_dir)
     if record.is_prepared(data_dir) and folder.is_dir():

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from eval import interrupts
-from eval.rendezvous import difference, meet
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import interrupts
+from jaxalign.eval.rendezvous import difference, meet
 
 T = TypeVar("T")
 _ADVICE = "what is finished is kept: run the same command again, as all of its processes, to go on"
@@ -153,7 +153,7 @@ def supervise(arguments: Sequence[str]) -> int:
     is still there to say what has happened.
     """
     read, write = os.pipe()
-    command = [sys.executable, "-m", "eval", *arguments]
+    command = [sys.executable, "-m", "jaxalign", *arguments]
     child = subprocess.Popen(command, pass_fds=[read], env=os.environ | {_PARENT: str(read)})
     os.close(read)
     with _forwarding(child):

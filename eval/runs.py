@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.json_text import json_text
-from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.json_text import json_text
+from jaxalign.eval.run_checks import array_problem, problem_of
 from jaxalign.local_files import read_json
 from jaxalign.replacing import replaced_file
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from eval.terminal import open_console, shown
+from jaxalign.eval.terminal import open_console, shown
 
 
 class Stages:

@@ -9,7 +9,7 @@ and the entries of `config.evals`. docs/big_vision.md explains their settings.
 
 from ml_collections import ConfigDict  # pyright: ignore[reportMissingImports]
 
-import eval.big_vision as _evaluators  # noqa: F401
+import jaxalign.eval.big_vision as _evaluators  # noqa: F401
 
 VOCABULARY = "~/siglip/sentencepiece.model"  # gs://t5-data/vocabs/cc_en.32000/sentencepiece.model
 CHECKPOINT = "gs://big_vision/siglip/webli_en_b16_224_63724782.npz"

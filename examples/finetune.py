@@ -35,8 +35,8 @@ import optax
 import tyro
 
 import jaxalign as ja
-from eval.datasets import Examples, load_split
-from eval.protocols.heads import image_embeddings
+from jaxalign.eval.datasets import Examples, load_split
+from jaxalign.eval.protocols.heads import image_embeddings
 
 Params = Any
 

@@ -1,71 +1,9 @@
-"""Intra-modal similarity of CLIP-like models: how good it is, and how to improve it without training."""
+"""Intra-modal similarity of CLIP-like models: how good it is, and how to improve it without training.
 
-from .bands import BandAnalysis as BandAnalysis
-from .bands import analyse_bands as analyse_bands
-from .bands import grown_bands as grown_bands
-from .bands import spectral_regions as spectral_regions
-from .checkpoint import load as load
-from .checkpoint import save as save
-from .classifiers import CacheClassifier as CacheClassifier
-from .classifiers import Classifier as Classifier
-from .classifiers import FewShotAccuracy as FewShotAccuracy
-from .classifiers import HyperparameterSearch as HyperparameterSearch
-from .classifiers import LinearClassifier as LinearClassifier
-from .classifiers import ape as ape
-from .classifiers import coder as coder
-from .classifiers import ensemble_text_weights as ensemble_text_weights
-from .classifiers import few_shot_accuracy as few_shot_accuracy
-from .classifiers import lda_classifier as lda_classifier
-from .classifiers import ncm_classifier as ncm_classifier
-from .classifiers import prototype_classifier as prototype_classifier
-from .classifiers import sample_shots as sample_shots
-from .classifiers import search_hyperparameters as search_hyperparameters
-from .classifiers import tip_adapter as tip_adapter
-from .classifiers import tip_x as tip_x
-from .classifiers import zero_shot_classifier as zero_shot_classifier
-from .dogs_versus_cats import DogsVersusCats as DogsVersusCats
-from .dogs_versus_cats import dogs_versus_cats as dogs_versus_cats
-from .dual_encoder import DualEncoder as DualEncoder
-from .errors import JaxalignError as JaxalignError
-from .image_processing import ImageProcessor as ImageProcessor
-from .indicators import ModalityHistograms as ModalityHistograms
-from .indicators import SimilarityHistograms as SimilarityHistograms
-from .indicators import effective_rank as effective_rank
-from .indicators import histogram_overlap as histogram_overlap
-from .indicators import modality_gap as modality_gap
-from .indicators import modality_histograms as modality_histograms
-from .indicators import similarity_histograms as similarity_histograms
-from .inversion import Inversion as Inversion
-from .inversion import invert_to_image as invert_to_image
-from .inversion import invert_to_text as invert_to_text
-from .linearize import linearize_mlp_head as linearize_mlp_head
-from .projectors import Projector as Projector
-from .projectors import Projectors as Projectors
-from .projectors import Spectrum as Spectrum
-from .projectors import decompose as decompose
-from .projectors import inter_modal_operator as inter_modal_operator
-from .projectors import isoclip as isoclip
-from .projectors import whiten as whiten
-from .prompts import class_names as class_names
-from .prompts import imagenet_templates as imagenet_templates
-from .recovery import AnchorConditioning as AnchorConditioning
-from .recovery import RecoveredSimilarities as RecoveredSimilarities
-from .recovery import anchor_conditioning as anchor_conditioning
-from .recovery import recover_image_embeddings as recover_image_embeddings
-from .recovery import recover_intra_similarities as recover_intra_similarities
-from .retrieval import average_precision as average_precision
-from .retrieval import retrieval_metrics as retrieval_metrics
-from .retrieval import text_retrieval_metrics as text_retrieval_metrics
-from .revisited import revisited_metrics as revisited_metrics
-from .specs import MODELS as MODELS
-from .specs import ModelSpec as ModelSpec
-from .specs import find_spec as find_spec
-from .spectra import intra_modal_spectrum as intra_modal_spectrum
-from .spectra import select_band as select_band
-from .subspace import Subspace as Subspace
-from .subspace import principal_subspace as principal_subspace
-from .sweep import BandSweep as BandSweep
-from .sweep import RankSweep as RankSweep
-from .sweep import sweep_bands as sweep_bands
-from .sweep import sweep_ranks as sweep_ranks
-from .tokenization import Tokenizer as Tokenizer
+What there is stands in `__init__.pyi`; a name is imported when it is first used, so that what needs none of
+them, as the help of the command line does, imports no JAX either.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxalign.ranking import Relevance
-from jaxalign.scores import TILE
+from jaxalign.ranking.ranking import Relevance
+from jaxalign.ranking.scores import TILE
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 
 _SCORES_PER_BLOCK = 5 << 20  # 20 MiB of scores

@@ -16,9 +16,9 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import is_count
 from jaxalign.indicators import SimilarityHistograms
 from jaxalign.projectors import MODALITIES, Projectors, decompose, isoclip
-from jaxalign.ranking import cosine_rows, normalize, rank_statistics
-from jaxalign.relevance import relevance_from_labels
-from jaxalign.retrieval import check_pair, mean_percent
+from jaxalign.ranking.ranking import cosine_rows, normalize, rank_statistics
+from jaxalign.ranking.relevance import relevance_from_labels
+from jaxalign.ranking.retrieval import check_pair, mean_percent
 
 Band = tuple[int, int]
 _ROWS = 256  # queries whose similarities are counted at a time

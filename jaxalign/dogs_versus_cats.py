@@ -17,8 +17,8 @@ from jaxalign.classifiers import check_class_labels, zero_shot_classifier
 from jaxalign.errors import JaxalignError
 from jaxalign.features import is_count
 from jaxalign.indicators import SimilarityHistograms, histogram_overlap, similarity_histograms
-from jaxalign.ranking import as_features, cosine_rows, normalize
-from jaxalign.retrieval import retrieval_metrics
+from jaxalign.ranking.ranking import as_features, cosine_rows, normalize
+from jaxalign.ranking.retrieval import retrieval_metrics
 
 _ROWS = 256
 

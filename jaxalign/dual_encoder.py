@@ -15,8 +15,8 @@ from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_numbers, is_count
 from jaxalign.heads import Params, both_projectors, image_projector, no_text_tower, pre_projection_name
-from jaxalign.identity import Origin, is_known
-from jaxalign.image_processing import ImageProcessor
+from jaxalign.inputs.image_processing import ImageProcessor
+from jaxalign.inputs.tokenization import Tokenizer, describe_missing
 from jaxalign.models import (
     ImageTowerConfig,
     ResNetConfig,
@@ -28,7 +28,7 @@ from jaxalign.models import (
 from jaxalign.projectors import Projector, Projectors
 from jaxalign.sharding import AXIS, check_mesh, divide_rows, fetch, shard_parameters
 from jaxalign.specs import ModelSpec
-from jaxalign.tokenization import Tokenizer, describe_missing
+from jaxalign.weights.identity import Origin, is_known
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 

@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_rows, is_count
-from jaxalign.ranking import Relevance, as_features, cosine_rows, normalize
-from jaxalign.retrieval import check_pair, relevance_from_labels
+from jaxalign.ranking.ranking import Relevance, as_features, cosine_rows, normalize
+from jaxalign.ranking.retrieval import check_pair, relevance_from_labels
 
 _KINDS = ("overlap", "iou")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from checkpoints_conversion.configs.fields import Table, WithoutEffect
+from jaxalign.conversion.configs.fields import Table, WithoutEffect
 
 TOLERANCE = 1e-5  # relative to the largest value
 Outputs = tuple[np.ndarray, ...]

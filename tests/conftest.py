@@ -11,9 +11,9 @@ import pytest
 import tokenizers
 
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.inputs.tokenization import JsonVocabulary, Tokenizer
 from jaxalign.models import TwoTowers, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.tokenization import JsonVocabulary, Tokenizer
 
 WORDS = [
     "[PAD]",
@@ -105,7 +105,7 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session")
 def emoji_data_dir(tmp_path_factory) -> Path:
     """Both embedded data sets, prepared once for all tests; to be read, not changed."""
-    from eval.datasets import prepare
+    from jaxalign.eval.datasets import prepare
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # one folder for all workers, of which one prepares

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eval.datasets import DATASETS, DatasetRecord
+from jaxalign.eval.datasets import DATASETS, DatasetRecord
 
 MODES = ("RGB", "L", "CMYK", "RGBA", "P")  # RGBA and palettes are PNG files, whatever their name ends in
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxalign.models import ResNetConfig, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.tensors import expected_shapes
+from jaxalign.weights.tensors import expected_shapes
 
 _STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
 # transformers' configuration of `tiny("clip-vit-base-patch16")`

@@ -5,8 +5,8 @@ FOLDER has `photos`, `tfds` and `names.txt`; runs go to FOLDER/NAME-runs, featur
 
 import sys
 
-from eval import cli
-from eval.distributed import connected
+from jaxalign.eval import cli
+from jaxalign.eval.distributed import connected
 
 
 def run(folder, name):

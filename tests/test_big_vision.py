@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from checkpoints_conversion import big_vision
-from checkpoints_conversion.conversion import convert_checkpoint
-from checkpoints_conversion.verify import compare
+from jaxalign.conversion import big_vision
+from jaxalign.conversion.conversion import convert_checkpoint
+from jaxalign.conversion.verify import compare
 from jaxalign.errors import JaxalignError
-from jaxalign.tensors import flatten
+from jaxalign.weights.tensors import flatten
 
 GOLDENS = Path(__file__).parent / "goldens"
 KINDS = [

@@ -21,10 +21,10 @@ from big_vision_contract import TwoTowers, make_evaluators
 from jax.sharding import PartitionSpec as P
 
 import jaxalign as ja
-from eval.big_vision import isoclip_params, read_projectors, with_projectors
-from eval.datasets import load_split
-from eval.protocols.few_shot import FewShotSettings, Pool, few_shot
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.big_vision import isoclip_params, read_projectors, with_projectors
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
 
 CLASSES = ("cat", "dog", "red apple")
 BATCH = 5  # divides nothing, so that every last batch is padded
@@ -286,7 +286,7 @@ import json, sys
 import jax
 photos, address, process = sys.argv[1:]
 jax.distributed.initialize(address, num_processes=2, process_id=int(process))
-import eval.big_vision
+import jaxalign.eval.big_vision
 assert not {"tensorflow", "big_vision", "torch"} & set(sys.modules)
 from conftest import tiny_model
 from test_big_vision_evaluators import everywhere, run_all

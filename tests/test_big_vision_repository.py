@@ -23,8 +23,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import jaxalign as ja
-from eval.big_vision import isoclip_params
-from eval.datasets import load_split
+from jaxalign.eval.big_vision import isoclip_params
+from jaxalign.eval.datasets import load_split
 
 pytestmark = [
     pytest.mark.reference,

@@ -5,9 +5,9 @@ import codecs
 import dataset_layouts as layouts
 import pytest
 
-from eval.cli.measuring import read_names
-from eval.datasets.content import read_content
-from eval.reproduce.catalogue import find_table
+from jaxalign.eval.cli.measuring import read_names
+from jaxalign.eval.datasets.content import read_content
+from jaxalign.eval.reproduce.catalogue import find_table
 
 
 def mark_every_text(folder):

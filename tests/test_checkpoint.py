@@ -13,7 +13,7 @@ import jaxalign as ja
 from jaxalign import checkpoint
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import MODELS, find_spec, spec_from_json, spec_to_json
-from jaxalign.tensors import flatten, unflatten
+from jaxalign.weights.tensors import flatten, unflatten
 
 TEXTS = ["a cat", "red apple"]
 

@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 import jaxalign as ja
-from eval.cli import main
-from eval.measurements import Workspace
-from eval.measurements.classify import Classes, Classifying, measure_classification
-from eval.measurements.labelled import LabelledPair
-from eval.protocols.classification import nearest_class_mean
-from eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
-from eval.protocols.heads import image_embeddings
-from eval.protocols.methods import MethodOptions, find_method
-from eval.protocols.zero_shot import zero_shot
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.cli import main
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.measurements.classify import Classes, Classifying, measure_classification
+from jaxalign.eval.measurements.labelled import LabelledPair
+from jaxalign.eval.protocols.classification import nearest_class_mean
+from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
+from jaxalign.eval.protocols.heads import image_embeddings
+from jaxalign.eval.protocols.methods import MethodOptions, find_method
+from jaxalign.eval.protocols.zero_shot import zero_shot
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
     assert settings["augmentation"] == 3
     assert settings["version"] == pair.test.version
     assert (settings["train"], settings["test"], settings["shots"]) == ("train", "test", [1, 2])
-    monkeypatch.setattr("eval.measurements.classify.few_shot", None)
+    monkeypatch.setattr("jaxalign.eval.measurements.classify.few_shot", None)
     again = measure_classification(
         workspace, model, LabelledPair(workspace, model, f"folder:{photos}"), classifying
     )

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import tyro
 
-from eval import cli
-from eval.cli.output import check_file, check_folder, write_json
-from eval.datasets import DATASETS
-from eval.stages import Stages
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.cli.output import check_file, check_folder, write_json
+from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.stages import Stages
 
 COMMANDS = sorted(cli.COMMANDS)
 # What a command cannot do without, as arguments and as fields.
@@ -29,7 +29,7 @@ REQUIRED = {
 
 def jaxalign(*arguments: str, **options) -> subprocess.CompletedProcess:
     """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "eval", *arguments]
+    command = [sys.executable, "-m", "jaxalign", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
@@ -78,7 +78,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
         seen.update(options, out=out)
         return {"model": "a"}
 
-    monkeypatch.setattr("eval.demo.run", run)
+    monkeypatch.setattr("jaxalign.eval.demo.run", run)
     target = tmp_path / "metrics.json"
     assert cli.main(["demo", "--out", "o", "--models", "a", "--json", str(target)]) == 0
     assert seen == {"out": Path("o"), "models": ("a",), "data_dir": None, "seed": 0}
@@ -238,7 +238,7 @@ def test_json_goes_to_a_pipe():
 
 def test_starting_is_quick_and_imports_neither_jax_nor_tfds():
     code = (
-        "import sys; from eval.cli import main; assert main(['demo', '--help']) == 0; "
+        "import sys; from jaxalign.eval.cli import main; assert main(['demo', '--help']) == 0; "
         "assert not {'jax', 'flax', 'tensorflow_datasets', 'matplotlib', 'PIL'} & set(sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -258,7 +258,7 @@ def test_version_and_exit_statuses_of_the_process():
 def test_a_closed_pipe_is_quiet():
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "eval", "datasets"]
+    command = [sys.executable, "-m", "jaxalign", "datasets"]
     run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert run.returncode in (0, 1)
@@ -269,7 +269,7 @@ def test_a_closed_pipe_is_quiet():
 @pytest.mark.parametrize("argument", ["datasets", "--help"])
 def test_a_full_disk_is_one_line(argument):
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "eval", argument]
+        command = [sys.executable, "-m", "jaxalign", argument]
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert run.returncode == 1
     assert single_line(run.stderr) == "jaxalign: error: No space left on device"
@@ -278,9 +278,9 @@ def test_a_full_disk_is_one_line(argument):
 def test_interrupting_while_preparing_is_one_line(tmp_path):
     code = (
         "import dataclasses, os, signal, sys\n"
-        "import eval.datasets\n"
-        "from eval import cli\n"
-        "from eval.datasets.emoji import sprites\n"
+        "import jaxalign.eval.datasets\n"
+        "from jaxalign.eval import cli\n"
+        "from jaxalign.eval.datasets.emoji import sprites\n"
         "read = sprites.read_sprites\n"
         "def interrupted(split):\n"
         "    yield next(read(split))\n"
@@ -290,7 +290,7 @@ def test_interrupting_while_preparing_is_one_line(tmp_path):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
         "@dataclasses.dataclass(frozen=True)\n"
         "class Prepare:\n"
-        f"    run = lambda self: eval.datasets.prepare('emoji', {str(tmp_path)!r})\n"
+        f"    run = lambda self: jaxalign.eval.datasets.prepare('emoji', {str(tmp_path)!r})\n"
         "cli.COMMANDS['prepare'] = Prepare\n"
         "sys.exit(cli.main(['prepare']))\n"
     )

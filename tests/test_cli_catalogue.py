@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from eval import cli
-from eval.availability import Availability, find_model
-from eval.cli.catalogue import count_parameters
-from eval.datasets import DATASETS
+from jaxalign.eval import cli
+from jaxalign.eval.availability import Availability, find_model
+from jaxalign.eval.cli.catalogue import count_parameters
+from jaxalign.eval.datasets import DATASETS
 from jaxalign.specs import MODELS, spec_to_json
-from jaxalign.tensors import expected_shapes
+from jaxalign.weights.tensors import expected_shapes
 
 
 def test_models_lists_every_model(capsys, tmp_path):

@@ -8,10 +8,10 @@ import pytest
 from conftest import tiny_model
 
 import jaxalign as ja
-from eval import cli
-from eval.datasets import DATASETS, load_split, prepare
-from eval.measurements.indicators import Indicators
-from eval.runs import read_runs
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import DATASETS, load_split, prepare
+from jaxalign.eval.measurements.indicators import Indicators
+from jaxalign.eval.runs import read_runs
 
 
 def distractors(root):
@@ -43,7 +43,7 @@ def place(tmp_path_factory):
     ja.save(tiny_model("emoji-clip"), folder / "model")
     known = dict(DATASETS) | {record.name: record for record in records}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.datasets.catalogue.DATASETS", known)
+        patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", known)
         yield {"--model": folder / "model", "--data-dir": folder / "tfds", "--store": folder / "store"}
 
 

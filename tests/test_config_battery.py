@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 from config_battery import TOLERANCE, Outputs, difference, judge, variants
 
 import jaxalign as ja
-from checkpoints_conversion.configs import huggingface_fields
+from jaxalign.conversion.configs import huggingface_fields
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 TOWER = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}

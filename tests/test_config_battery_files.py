@@ -17,13 +17,13 @@ with warnings.catch_warnings():
 from config_battery import Outputs, judge, variants
 from PIL import Image
 
-from checkpoints_conversion.config_facts import Facts
-from checkpoints_conversion.configs import huggingface_fields
-from checkpoints_conversion.configs.huggingface_images import read_preprocessing
-from checkpoints_conversion.configs.huggingface_tokens import with_tokens
-from jaxalign.image_processing import ImageProcessor
-from jaxalign.text_cleaning import CLEANERS
-from jaxalign.tokenization import Tokenizer
+from jaxalign.conversion.config_facts import Facts
+from jaxalign.conversion.configs import huggingface_fields
+from jaxalign.conversion.configs.huggingface_images import read_preprocessing
+from jaxalign.conversion.configs.huggingface_tokens import with_tokens
+from jaxalign.inputs.image_processing import ImageProcessor
+from jaxalign.inputs.text_cleaning import CLEANERS
+from jaxalign.inputs.tokenization import Tokenizer
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 255, (43, 61, 3), np.uint8))

@@ -26,12 +26,12 @@ from config_battery import TOLERANCE, Outputs, difference, judge, variants
 from PIL import Image
 
 import jaxalign as ja
-from checkpoints_conversion.config_facts import Facts
-from checkpoints_conversion.configs import open_clip_fields
-from checkpoints_conversion.configs import timm as timm_fields
-from checkpoints_conversion.configs.open_clip import read_open_clip
-from checkpoints_conversion.configs.timm import read_timm
-from jaxalign.image_processing import ImageProcessor
+from jaxalign.conversion.config_facts import Facts
+from jaxalign.conversion.configs import open_clip_fields
+from jaxalign.conversion.configs import timm as timm_fields
+from jaxalign.conversion.configs.open_clip import read_open_clip
+from jaxalign.conversion.configs.timm import read_timm
+from jaxalign.inputs.image_processing import ImageProcessor
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 TOKENS = np.array([[3, 5, 49, 7, 40, 1], [45, 2, 9, 49, 9, 4]], np.int32)  # 2: open_clip's own eos_id

@@ -11,10 +11,10 @@ from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tenso
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from checkpoints_conversion.configs import huggingface_fields
-from checkpoints_conversion.configs.fields import Only, Used, WithoutEffect, check_fields
-from checkpoints_conversion.configs.json_facts import JsonFacts
-from checkpoints_conversion.rules import TABLES
+from jaxalign.conversion.configs import huggingface_fields
+from jaxalign.conversion.configs.fields import Only, Used, WithoutEffect, check_fields
+from jaxalign.conversion.configs.json_facts import JsonFacts
+from jaxalign.conversion.rules import TABLES
 
 DEEP = '{"model_type":' + "[" * 100_000 + "]" * 100_000 + "}"
 PREPROCESSOR = {"size": {"shortest_edge": 48}, "crop_size": 48, "image_mean": [0.1, 0.2, 0.3]}

@@ -10,20 +10,20 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_to
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from checkpoints_conversion import engine
-from checkpoints_conversion.config_facts import Facts
-from checkpoints_conversion.engine import Rule, Table, convert, plan
-from checkpoints_conversion.facts import choose_spec
-from checkpoints_conversion.reading import read
-from checkpoints_conversion.rules import TABLES, find_table
-from checkpoints_conversion.rules.timm_trunks import PE_TIMM
-from checkpoints_conversion.transforms import linear, must_be_zero, value, zeros
 from jaxalign import stored as stored_tensors
+from jaxalign.conversion import engine
+from jaxalign.conversion.config_facts import Facts
+from jaxalign.conversion.engine import Rule, Table, convert, plan
+from jaxalign.conversion.facts import choose_spec
+from jaxalign.conversion.reading import read
+from jaxalign.conversion.rules import TABLES, find_table
+from jaxalign.conversion.rules.timm_trunks import PE_TIMM
+from jaxalign.conversion.transforms import linear, must_be_zero, value, zeros
 from jaxalign.errors import JaxalignError
-from jaxalign.identity import claimed
 from jaxalign.specs import find_spec
-from jaxalign.stored import StoredTensor, array_parts
-from jaxalign.tensors import expected_shapes, flatten
+from jaxalign.weights.identity import claimed
+from jaxalign.weights.stored import StoredTensor, array_parts
+from jaxalign.weights.tensors import expected_shapes, flatten
 
 CASES = [(table, name) for table in TABLES for name in table.models]
 IDS = [f"{table.name}-{name}" for table, name in CASES]

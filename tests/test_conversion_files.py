@@ -12,13 +12,13 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_np
 from safetensors.numpy import load_file, save_file
 
 import jaxalign as ja
-from checkpoints_conversion.layouts import read_tensors
-from checkpoints_conversion.npz_files import read_npz
-from checkpoints_conversion.rules import TABLES
-from checkpoints_conversion.torch_files import read_torch
+from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.npz_files import read_npz
+from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
-from jaxalign.safetensors_files import read_safetensors, write_safetensors
 from jaxalign.specs import find_spec
+from jaxalign.weights.safetensors_files import read_safetensors, write_safetensors
 
 TENSORS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones((), np.float16)}
 

@@ -17,9 +17,9 @@ from oracles_conversion import (
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from checkpoints_conversion.rules import TABLES
+from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
-from jaxalign.tensors import flatten
+from jaxalign.weights.tensors import flatten
 
 BYTES = 50  # mutations of bytes for each format
 TENSORS = 12  # mutations of tensors of each kind for each format

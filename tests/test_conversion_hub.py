@@ -13,8 +13,8 @@ from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tenso
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from checkpoints_conversion.rules import TABLES
 from jaxalign import checkpoint
+from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import find_spec
 

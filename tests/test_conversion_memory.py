@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from oracles_conversion import write_npz, write_torch_zip
 
-from checkpoints_conversion.engine import matches
-from checkpoints_conversion.rules.big_vision import BIG_VISION
-from checkpoints_conversion.rules.huggingface import HF_SIGLIP
-from checkpoints_conversion.rules.open_clip import CLIP_VIT
-from jaxalign.safetensors_files import write_safetensors
+from jaxalign.conversion.engine import matches
+from jaxalign.conversion.rules.big_vision import BIG_VISION
+from jaxalign.conversion.rules.huggingface import HF_SIGLIP
+from jaxalign.conversion.rules.open_clip import CLIP_VIT
 from jaxalign.specs import ModelSpec, find_spec, spec_to_json
-from jaxalign.tensors import expected_shapes
+from jaxalign.weights.safetensors_files import write_safetensors
+from jaxalign.weights.tensors import expected_shapes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 PROGRAM = """
@@ -24,10 +24,10 @@ import json
 import sys
 from pathlib import Path
 from jaxalign.specs import spec_from_json
-from jaxalign.tensors import expected_shapes
-from checkpoints_conversion.conversion import convert_checkpoint
-from checkpoints_conversion.reading import read
-from jaxalign.tokenization import load_tokenizer
+from jaxalign.weights.tensors import expected_shapes
+from jaxalign.conversion.conversion import convert_checkpoint
+from jaxalign.conversion.reading import read
+from jaxalign.inputs.tokenization import load_tokenizer
 
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()

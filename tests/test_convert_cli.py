@@ -11,12 +11,12 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_np
 from safetensors.numpy import load_file
 
 import jaxalign as ja
-from checkpoints_conversion import conversion
-from checkpoints_conversion.rules import TABLES
-from eval import cli
 from jaxalign import checkpoint
+from jaxalign.conversion import conversion
+from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
-from jaxalign.tensors import flatten
+from jaxalign.eval import cli
+from jaxalign.weights.tensors import flatten
 
 SIGLIP = "siglip2-base-patch16-224-big-vision"
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pickle_programs import call, mapping, name, number, numbers, program, recall, remember, row, text
 
-from eval.datasets import prepare, restricted_pickle
-from eval.datasets.layouts import bdd100k, captions, inaturalist, revisited, zhou
-from eval.datasets.restricted_pickle import read_plain_pickle
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import prepare, restricted_pickle
+from jaxalign.eval.datasets.layouts import bdd100k, captions, inaturalist, revisited, zhou
+from jaxalign.eval.datasets.restricted_pickle import read_plain_pickle
 
 
 def refused(act, match: str) -> None:

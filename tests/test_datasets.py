@@ -12,16 +12,16 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from eval.datasets import DATASETS, builder, find_dataset, load_split, prepare
-from eval.datasets.prompts import fill_template, imagenet_class_names
-from eval.features import image_features
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import DATASETS, builder, find_dataset, load_split, prepare
+from jaxalign.eval.datasets.prompts import fill_template, imagenet_class_names
+from jaxalign.eval.features import image_features
 
 
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "eval.datasets.layouts.class_folders.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.layouts.class_folders.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 
@@ -226,7 +226,8 @@ def test_large_data_sets_are_in_shards_in_order(tmp_path, monkeypatch):
 def test_preparing_and_reading_do_without_tensorflow(tmp_path):
     layouts.aircraft(tmp_path)
     code = (
-        "import sys; from dataclasses import replace; from eval.datasets import find_dataset, load_split; "
+        "import sys; from dataclasses import replace; "
+        "from jaxalign.eval.datasets import find_dataset, load_split; "
         "record = replace(find_dataset('aircraft'), splits={'train': 2, 'val': 1, 'test': 1}); "
         f"examples = load_split(record, 'train', {str(tmp_path / 'tfds')!r}, {str(tmp_path)!r}); "
         "assert examples.images[0].size == (24, 18); assert 'tensorflow' not in sys.modules"

@@ -5,8 +5,8 @@ import json
 import dataset_layouts as layouts
 import pytest
 
-from eval import cli
-from eval.datasets import DATASETS, catalogue
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import DATASETS, catalogue
 
 
 @pytest.fixture

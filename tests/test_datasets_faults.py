@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.datasets import load_split, prepare
-from eval.datasets.pictures import Pictures
-from eval.datasets.restricted_pickle import read_plain_pickle
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import load_split, prepare
+from jaxalign.eval.datasets.pictures import Pictures
+from jaxalign.eval.datasets.restricted_pickle import read_plain_pickle
 
 
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "eval.datasets.layouts.class_folders.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.layouts.class_folders.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 
@@ -223,7 +223,7 @@ def test_a_killed_preparation_is_cleared_away(tmp_path):
 def test_processes_that_prepare_at_once_share_one_copy(tmp_path):
     layouts.aircraft(tmp_path)
     code = (
-        "from dataclasses import replace; from eval.datasets import find_dataset, load_split; "
+        "from dataclasses import replace; from jaxalign.eval.datasets import find_dataset, load_split; "
         "record = replace(find_dataset('aircraft'), splits={'train': 2, 'val': 1, 'test': 1}); "
         f"print(load_split(record, 'test', {str(tmp_path / 'tfds')!r}, {str(tmp_path)!r}).file_names)"
     )
@@ -238,7 +238,7 @@ def test_processes_that_prepare_at_once_share_one_copy(tmp_path):
 def test_too_little_space_is_said_before_the_work(tmp_path, monkeypatch):
     record = layouts.zhou(tmp_path)
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr("eval.datasets.preparation.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("jaxalign.eval.datasets.preparation.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(JaxalignError, match=r"caltech101 needs 0.0 GB in .*, and 0.0 GB are free; choose"):
         prepare(record, tmp_path / "tfds", tmp_path)
     assert not list((tmp_path / "tfds").rglob("*.array_record*"))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from eval.datasets import DATASETS, find_dataset, load_split
-from eval.datasets.join import KEYS, joinable
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import DATASETS, find_dataset, load_split
+from jaxalign.eval.datasets.join import KEYS, joinable
 
 # For each data set: class names of TFDS, and by path of CoOp the split, label and keys of TFDS.
 CASES = {

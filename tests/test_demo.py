@@ -13,16 +13,16 @@ from conftest import tiny_model
 from PIL import Image
 
 import jaxalign as ja
-from eval.datasets import DATASETS, Examples
-from eval.datasets.emoji import scenes, sprites
-from eval.datasets.pictures import Pictures
-from eval.demo import DemoSettings, data, run
-from eval.demo.data import choose_queries, collect_captions
-from eval.demo.examples import pick_examples
-from eval.demo.measure import measure_tasks, paired_gain
-from eval.demo.output import staged_folder
-from eval.stages import Stages
 from jaxalign import JaxalignError
+from jaxalign.eval.datasets import DATASETS, Examples
+from jaxalign.eval.datasets.emoji import scenes, sprites
+from jaxalign.eval.datasets.pictures import Pictures
+from jaxalign.eval.demo import DemoSettings, data, run
+from jaxalign.eval.demo.data import choose_queries, collect_captions
+from jaxalign.eval.demo.examples import pick_examples
+from jaxalign.eval.demo.measure import measure_tasks, paired_gain
+from jaxalign.eval.demo.output import staged_folder
+from jaxalign.eval.stages import Stages
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
@@ -170,7 +170,7 @@ def test_nothing_is_left_when_the_work_fails(tmp_path, folders, tiny_data, monke
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eval.demo.compare.evaluate", fail)
+    monkeypatch.setattr("jaxalign.eval.demo.compare.evaluate", fail)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "new" / "results", folders, settings=SETTINGS)
     assert not list(tmp_path.iterdir())
@@ -188,7 +188,7 @@ def test_nothing_is_left_when_the_work_fails(tmp_path, folders, tiny_data, monke
 )
 def test_bad_input_is_found_before_any_work(tmp_path, monkeypatch, out, models, message):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("eval.demo.compare.load_data", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setattr("jaxalign.eval.demo.compare.load_data", lambda *_: pytest.fail("the data were read"))
     with pytest.raises(JaxalignError, match=message):
         run(tmp_path / out, models)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
@@ -287,7 +287,7 @@ def test_readme_has_one_command_for_each_purpose():
 
 def test_readme_quick_start_runs(monkeypatch, capsys):
     code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    monkeypatch.setattr("eval.datasets.load_split", tiny_examples)
+    monkeypatch.setattr("jaxalign.eval.datasets.load_split", tiny_examples)
     exec(compile(code, "README.md", "exec"), {})
     methods = re.findall(r"^(.*): same-emoji mAP \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
     assert methods == ["image-image", "IsoCLIP", "PCA<-"]

@@ -14,7 +14,7 @@ import run_commands
 from PIL import Image
 from test_sharding import PATIENT
 
-from eval.runs import read_runs
+from jaxalign.eval.runs import read_runs
 
 LIMIT = 600  # seconds; on an idle machine no process here takes a twentieth of that
 SCRIPT = Path(__file__).parent / "run_commands.py"
@@ -126,8 +126,8 @@ def test_eight_devices_measure_what_one_does(folder, one):
 
 DISAGREE = """
 import sys
-from eval import cli
-from eval.distributed import agree, connected
+from jaxalign.eval import cli
+from jaxalign.eval.distributed import agree, connected
 class Work:
     def run(self):
         with connected(sys.argv[1], 2, int(sys.argv[2]), 300):
@@ -135,7 +135,7 @@ class Work:
             agree("the model", lambda: {"name": "m", "spec": {"mean": [0.5, int(sys.argv[2])]}})
             print("works")
 cli.COMMANDS = {"work": __import__("dataclasses").dataclass(Work)}
-__import__("eval.interrupts").interrupts.leave(cli.main(["work"]))
+__import__("jaxalign.eval.interrupts").interrupts.leave(cli.main(["work"]))
 """
 
 
@@ -156,7 +156,7 @@ def test_what_differs_is_named_by_all_before_they_work():
 def embed(photos, store, index, port):
     processes = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", index]
     given = ["--folder", photos, "--store", store, "--distributed", *processes, "--lost-after", "60"]
-    return ["-m", "eval", "embed", *given]
+    return ["-m", "jaxalign", "embed", *given]
 
 
 def chunks(store):
@@ -197,7 +197,7 @@ def test_what_is_finished_is_kept_when_a_process_is_killed(tmp_path):
         kept = found
     with start(photos, store) as processes:
         assert [status for status, *_ in finish(processes)] == [0, 0]
-    with running(["-m", "eval", "embed", "--folder", photos, "--store", undisturbed]) as processes:
+    with running(["-m", "jaxalign", "embed", "--folder", photos, "--store", undisturbed]) as processes:
         assert [status for status, *_ in finish(processes)] == [0]
     whole = chunks(undisturbed)
     assert len(whole) == CHUNKS

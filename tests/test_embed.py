@@ -13,8 +13,8 @@ import pytest
 from conftest import tiny_model
 from PIL import Image
 
-from eval.features import FeatureKey, FeatureStore, embed_images, embed_texts, make_key
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.features import FeatureKey, FeatureStore, embed_images, embed_texts, make_key
 
 
 class Noise:

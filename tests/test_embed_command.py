@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from test_embed import stored_bytes
 
-from eval import cli
-from eval.datasets import load_split
-from eval.features import FeatureStore, make_key
 from jaxalign import load
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.features import FeatureStore, make_key
 
 PICTURES = 1100  # five chunks
 
@@ -40,7 +40,7 @@ def store_of(root: Path, photos: Path) -> FeatureStore | None:
 
 
 def embed_in_process(photos, root) -> subprocess.Popen:
-    command = [sys.executable, "-m", "eval", "embed", "--folder", str(photos), "--store", str(root)]
+    command = [sys.executable, "-m", "jaxalign", "embed", "--folder", str(photos), "--store", str(root)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -154,7 +154,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from test_embed import linear_model, Noise
-from eval.features import FeatureKey, FeatureStore, embed_images
+from jaxalign.eval.features import FeatureKey, FeatureStore, embed_images
 noise = Noise(int(sys.argv[2]))
 key = FeatureKey("linear", "0", {}, "noise", sys.argv[2], "test", "image", "float32")
 store = FeatureStore.open(sys.argv[1], key, noise.ids, {}, 5)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from eval.datasets import load_split
-from eval.features import default_store, image_features, text_features
 from jaxalign import load
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.features import default_store, image_features, text_features
 
 
 def test_emoji_features_are_the_model_s_and_are_found_again(tmp_path, emoji_data_dir):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import cli
-from eval.datasets import load_split
-from eval.features import image_features
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.features import image_features
 
 
 def noise(seed, mode="RGB"):
@@ -124,7 +124,7 @@ def test_a_picture_that_can_be_read_again_fills_its_gap(tmp_path, clip):
                 raise JaxalignError("b cannot be read: Input/output error")
             return noise(index)
 
-    from eval.features import FeatureStore, embed_images, make_key
+    from jaxalign.eval.features import FeatureStore, embed_images, make_key
 
     flaky = Flaky()
     key = make_key(clip, "flaky", "1.0.0", "test", "image")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from eval.datasets import Examples, find_dataset, load_split, prepare
-from eval.datasets.emoji import captions, scenes
-from eval.datasets.emoji.builders import EmojiScenes, encode_png, picture_rng
-from eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
-from eval.datasets.examples import decode_image
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import Examples, find_dataset, load_split, prepare
+from jaxalign.eval.datasets.emoji import captions, scenes
+from jaxalign.eval.datasets.emoji.builders import EmojiScenes, encode_png, picture_rng
+from jaxalign.eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
+from jaxalign.eval.datasets.examples import decode_image
 
 NAMES = ("emoji", "emoji-scenes")
 
@@ -140,7 +140,7 @@ def test_the_content_of_a_version_is_fixed(emoji_data_dir):
 
 def test_preparing_again_gives_the_same_examples(tmp_path, monkeypatch):
     few = list(read_sprites("test"))[:40]
-    monkeypatch.setattr("eval.datasets.emoji.sprites.read_sprites", lambda split: iter(few))
+    monkeypatch.setattr("jaxalign.eval.datasets.emoji.sprites.read_sprites", lambda split: iter(few))
     rows = []
     for folder in ("one", "two"):
         builder = EmojiScenes(data_dir=tmp_path / folder, file_format="array_record")
@@ -212,7 +212,7 @@ def test_an_interrupted_preparation_leaves_nothing_that_counts(tmp_path, monkeyp
         yield next(read_sprites(split))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eval.datasets.emoji.sprites.read_sprites", interrupted)
+    monkeypatch.setattr("jaxalign.eval.datasets.emoji.sprites.read_sprites", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare("emoji", tmp_path)
     assert not find_dataset("emoji").is_prepared(tmp_path)
@@ -266,7 +266,7 @@ def test_reading_a_flipped_byte_says_what_to_delete(damaged, tmp_path):
 
 def test_tensorflow_is_not_imported(emoji_data_dir):
     code = (
-        "import sys; from eval.datasets import load_split; "
+        "import sys; from jaxalign.eval.datasets import load_split; "
         f"load_split('emoji', 'test', {str(emoji_data_dir)!r}); assert 'tensorflow' not in sys.modules"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -275,7 +275,7 @@ def test_tensorflow_is_not_imported(emoji_data_dir):
 
 def test_preparing_prints_nothing_where_no_terminal_is(tmp_path, monkeypatch, capfd):
     few = list(read_sprites("test"))[:3]
-    monkeypatch.setattr("eval.datasets.emoji.sprites.read_sprites", lambda split: iter(few))
+    monkeypatch.setattr("jaxalign.eval.datasets.emoji.sprites.read_sprites", lambda split: iter(few))
     with pytest.raises(
         JaxalignError, match="3 examples of train were written instead of 8,088; nothing was kept"
     ):

@@ -9,17 +9,17 @@ from conftest import tiny_model
 from PIL import Image
 
 import jaxalign as ja
-from eval import cli
-from eval.datasets import Examples, load_split
-from eval.export import Gallery, write_npy
-from eval.export import gallery as export_gallery
-from eval.features import FeatureStore
-from eval.features.key import FeatureKey
-from eval.measurements import Workspace
-from eval.protocols.heads import image_embeddings
-from eval.protocols.methods import MethodOptions, find_method, fit
-from eval.protocols.text_retrieval import collect_captions
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import Examples, load_split
+from jaxalign.eval.export import Gallery, write_npy
+from jaxalign.eval.export import gallery as export_gallery
+from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features.key import FeatureKey
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.protocols.heads import image_embeddings
+from jaxalign.eval.protocols.methods import MethodOptions, find_method, fit
+from jaxalign.eval.protocols.text_retrieval import collect_captions
 
 NAMES = ("cat", "dog", "red apple", "blue photo", "apple")
 
@@ -194,7 +194,7 @@ def test_captions(saved, tmp_path, export, monkeypatch):
         captions=((texts[0], texts[1]), (texts[2],), (texts[3], texts[4])),
         file_names=("x", "y", "z"),
     )
-    monkeypatch.setattr("eval.measurements.workspace.load_split", lambda *_: examples)
+    monkeypatch.setattr("jaxalign.eval.measurements.workspace.load_split", lambda *_: examples)
     arguments = ["--modality", "text", "--npy", tmp_path / "out", "--method", "isoclip", "--band", "1", "2"]
     status, said = export(*arguments, dataset="emoji-scenes")
     assert status == 0, said

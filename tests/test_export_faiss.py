@@ -10,9 +10,9 @@ from test_export import photos as photos
 from test_export import saved as saved
 from test_export import synthetic
 
-from eval.export import faiss_index, write_faiss
-from eval.protocols.first_results import first_results
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.export import faiss_index, write_faiss
+from jaxalign.eval.protocols.first_results import first_results
 
 DEPTH = 10
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eval.features import FeatureKey, FeatureStore
-from eval.features.key import weights_digest
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.features import FeatureKey, FeatureStore
+from jaxalign.eval.features.key import weights_digest
 
 KEY = FeatureKey(
     model="tiny",

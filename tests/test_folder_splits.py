@@ -8,11 +8,11 @@ import unicodedata
 import dataset_layouts as layouts
 import pytest
 
-from eval import cli
-from eval.datasets import find_dataset, load_split
-from eval.datasets.layouts.class_folders import natural
-from eval.datasets.picture_folder import load_folder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import find_dataset, load_split
+from jaxalign.eval.datasets.layouts.class_folders import natural
+from jaxalign.eval.datasets.picture_folder import load_folder
 
 
 @pytest.fixture
@@ -163,7 +163,8 @@ def test_labels_and_files_do_not_depend_on_the_hash_seed(fill):
     assert examples.labels["label"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert examples.file_names[:3] == ("001/0.png", "001/1.png", "01/0.png")
     code = (
-        "import sys; from eval.datasets.picture_folder import load_folder; e = load_folder(sys.argv[1]);"
+        "import sys; from jaxalign.eval.datasets.picture_folder import load_folder;"
+        " e = load_folder(sys.argv[1]);"
         " print(e.version, e.label_names['label'], e.labels['label'].tolist())"
     )
     said = {

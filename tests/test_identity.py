@@ -21,15 +21,15 @@ from oracles_conversion import (
 from safetensors.numpy import load_file, save_file
 
 import jaxalign as ja
-from checkpoints_conversion.conversion import convert_checkpoint
-from checkpoints_conversion.rules import TABLES
-from eval import cli
 from jaxalign import identity
+from jaxalign.conversion.conversion import convert_checkpoint
+from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
-from jaxalign.identity import claimed, is_known, published_as
+from jaxalign.eval import cli
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_to_json
 from jaxalign.specs.published import PUBLISHED, UNKNOWN, PublishedFile, layout_digest
-from jaxalign.tensors import expected_shapes, flatten
+from jaxalign.weights.identity import claimed, is_known, published_as
+from jaxalign.weights.tensors import expected_shapes, flatten
 
 CLIP, DATACOMP = "clip-vit-base-patch16", "clip-vit-base-patch16-datacomp"
 ARCHIVE = {"input_resolution": 48, "context_length": 10, "vocab_size": 50}  # what OpenAI's hold besides
@@ -373,7 +373,7 @@ def test_a_commit_that_no_record_pins(tmp_path, monkeypatch):
     record = find_spec(CLIP)
     for commit, band in ((record.revision, record.band), ("5" * 40, None)):
         folder = huggingface(tmp_path / commit)
-        monkeypatch.setattr("jaxalign.checkpoint.fetch_checkpoint", lambda *_, folder=folder: folder)
+        monkeypatch.setattr("jaxalign.weights.checkpoint.fetch_checkpoint", lambda *_, folder=folder: folder)
         spec = ja.load(CLIP).spec
         assert (spec.name, spec.source, spec.licence) == (CLIP, record.source, "MIT")
         assert (spec.revision, spec.band, spec.text_band) == (commit, band, band and record.text_band)

@@ -17,10 +17,10 @@ from PIL import Image, ImageOps, PngImagePlugin
 from test_resampling import peak
 
 from jaxalign import image_files, image_formats
-from jaxalign.byte_budget import ByteBudget
 from jaxalign.errors import JaxalignError
-from jaxalign.image_files import opened_image, upright
-from jaxalign.image_processing import ImageProcessor
+from jaxalign.inputs.byte_budget import ByteBudget
+from jaxalign.inputs.image_files import opened_image, upright
+from jaxalign.inputs.image_processing import ImageProcessor
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -233,8 +233,8 @@ def test_a_budget_is_kept_and_serves_in_turn():
 
 
 def test_what_this_machine_lacks_the_memory_for_is_not_left_out(tmp_path, clip, monkeypatch):
-    from eval.datasets import load_split
-    from eval.features import image_features
+    from jaxalign.eval.datasets import load_split
+    from jaxalign.eval.features import image_features
 
     PICTURE.save(tmp_path / "a.png")
     examples = load_split(f"folder:{tmp_path}", "all")

@@ -8,7 +8,7 @@ from goldens.make_preprocessing import FOLDER, SETTINGS, SIDE, open_pictures, pi
 from PIL import Image
 
 from jaxalign.errors import JaxalignError
-from jaxalign.image_processing import ImageProcessor
+from jaxalign.inputs.image_processing import ImageProcessor
 from jaxalign.specs import MODELS
 
 RNG = np.random.default_rng(0)

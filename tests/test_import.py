@@ -35,6 +35,6 @@ def test_import_is_light():
 
 def test_layers_import_downwards():
     """`checkpoints_conversion` does not import `eval`; that `jaxalign` imports neither is seen above."""
-    program = "import sys, checkpoints_conversion.big_vision; print('eval' in sys.modules)"
+    program = "import sys, jaxalign.conversion.big_vision; print('eval' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -15,8 +15,8 @@ from pickle_programs import call, mapping, name, number, program, recall, rememb
 
 from jaxalign import inert_pickle
 from jaxalign.errors import JaxalignError
-from jaxalign.inert_pickle import unpickle
-from jaxalign.pickle_records import Called, Named, Pairs, Persistent
+from jaxalign.weights.inert_pickle import unpickle
+from jaxalign.weights.pickle_records import Called, Named, Pairs, Persistent
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

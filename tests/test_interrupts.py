@@ -12,8 +12,8 @@ import time
 import pytest
 from test_cli import KEPT, single_line
 
-from eval import cli, interrupts
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli, interrupts
 
 SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
@@ -143,14 +143,14 @@ def finish(code, folder):
 
 def test_while_it_starts(tmp_path):
     (tmp_path / "tyro.py").write_text("import os, time; os.kill(os.getpid(), 2); time.sleep(120)")
-    assert finish(["-m", "eval", "models"], tmp_path) == (130, f"jaxalign: error: interrupted; {KEPT}")
+    assert finish(["-m", "jaxalign", "models"], tmp_path) == (130, f"jaxalign: error: interrupted; {KEPT}")
 
 
 def test_a_second_one_does_not_wait(tmp_path):
     """Not even for a call that lets no Python run, as that of the compiler."""
     code = (
         "import hashlib, os, threading\n"
-        "from eval import interrupts\n"
+        "from jaxalign.eval import interrupts\n"
         "interrupts.start()\n"
         "for seconds in (0.2, 1.2):\n"
         "    threading.Timer(seconds, os.kill, [os.getpid(), 2]).start()\n"

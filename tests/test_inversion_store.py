@@ -15,11 +15,11 @@ from PIL import Image
 from test_embed import stored_bytes
 
 import jaxalign as ja
-from eval import cli
-from eval.datasets import load_split
-from eval.features import FeatureStore, make_key
-from eval.measurements import inversions
-from eval.runs import read_runs
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.features import FeatureStore, make_key
+from jaxalign.eval.measurements import inversions
+from jaxalign.eval.runs import read_runs
 
 PICTURES, CHUNK, STEPS = 6, 2, 3
 PATIENCE = 180  # seconds; many times what a busy machine needs
@@ -29,8 +29,8 @@ PATIENCE = 180  # seconds; many times what a busy machine needs
 CHILD = """
 import sys
 from pathlib import Path
-from eval import cli
-from eval.measurements import inversions
+from jaxalign.eval import cli
+from jaxalign.eval.measurements import inversions
 flag, stop_at, *command = sys.argv[1:]
 inversions._CHUNK = {chunk}
 invert, calls = inversions.ja.invert_to_text, []

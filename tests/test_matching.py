@@ -7,10 +7,10 @@ import dataset_layouts as layouts
 import numpy as np
 import pytest
 
-from eval.datasets import Examples, load_split
-from eval.datasets.matching import common_labels, own_positions
-from eval.protocols import own
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import Examples, load_split
+from jaxalign.eval.datasets.matching import common_labels, own_positions
+from jaxalign.eval.protocols import own
 
 
 def examples(names, labels, split="test", **fields):

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from checkpoints_conversion.layouts import read_tensors
-from checkpoints_conversion.npz_files import read_npz, write_npz
 from jaxalign import stored
+from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.npz_files import read_npz, write_npz
 from jaxalign.errors import JaxalignError
-from jaxalign.safetensors_files import read_safetensors
+from jaxalign.weights.safetensors_files import read_safetensors
 
 RNG = np.random.default_rng(0)
 
@@ -180,7 +180,7 @@ def test_a_small_file_does_not_become_a_large_model(tmp_path):
 
 
 def test_a_very_large_directory(tmp_path, monkeypatch):
-    monkeypatch.setattr("checkpoints_conversion.zip_members._AT_ONCE", 1000)
+    monkeypatch.setattr("jaxalign.conversion.zip_members._AT_ONCE", 1000)
     with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
         for i in range(100):
             archive.writestr(f"{i}.npy", npy(np.ones(1)))

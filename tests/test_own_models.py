@@ -9,13 +9,13 @@ from conftest import tiny_model
 from PIL import Image
 
 import jaxalign as ja
-from eval import cli
-from eval.cli.output import chart_file
-from eval.demo import run as demo
-from eval.reproduce.cells import Cell
-from eval.reproduce.session import _with_printed_bands
-from eval.runs import read_runs
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.cli.output import chart_file
+from jaxalign.eval.demo import run as demo
+from jaxalign.eval.reproduce.cells import Cell
+from jaxalign.eval.reproduce.session import _with_printed_bands
+from jaxalign.eval.runs import read_runs
 from jaxalign.specs import find_spec
 
 METHODS = ("--methods", "image-image")

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 import jaxalign as ja
-from checkpoints_conversion.configs.open_clip import read_open_clip
+from jaxalign.conversion.configs.open_clip import read_open_clip
 from jaxalign.models import ImageTower, ImageTowerConfig, ModifiedResNet, TextTower
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]

@@ -9,8 +9,8 @@ import pytest
 from pickle_programs import call, name, number, numbers, program, row, text
 
 from jaxalign.errors import JaxalignError
-from jaxalign.inert_pickle import unpickle
-from jaxalign.pickled_arrays import as_array, number_type
+from jaxalign.weights.inert_pickle import unpickle
+from jaxalign.weights.pickled_arrays import as_array, number_type
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 NUMBERS = (

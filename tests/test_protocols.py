@@ -9,9 +9,10 @@ import pytest
 from oracles_ranking import circle
 
 import jaxalign as ja
-from eval.protocols.heads import image_embeddings, text_embeddings
-from eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
-from eval.protocols.methods import (
+from jaxalign import JaxalignError
+from jaxalign.eval.protocols.heads import image_embeddings, text_embeddings
+from jaxalign.eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
+from jaxalign.eval.protocols.methods import (
     METHODS,
     Inverting,
     Method,
@@ -20,9 +21,8 @@ from eval.protocols.methods import (
     find_method,
     fit,
 )
-from eval.protocols.result import paired_gain
-from eval.protocols.text_retrieval import collect_captions, text_retrieval
-from jaxalign import JaxalignError
+from jaxalign.eval.protocols.result import paired_gain
+from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
 from jaxalign.models import ImageTowerConfig
 
 NAMES = ("cat", "dog", "red apple", "blue", "photo of dog", "apple", "red", "cat on apple")

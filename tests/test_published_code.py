@@ -13,14 +13,14 @@ import pytest
 from conftest import tiny_model
 
 import jaxalign as ja
-from eval.datasets import DATASETS
-from eval.measurements.published import caption_split, query_split, takes_distractors
-from eval.protocols.draws import draw_examples
-from eval.protocols.few_shot import FewShotSettings, Pool, few_shot
-from eval.protocols.grids import APE_OPTIONS, DEFAULTS, TUNED_AS_PUBLISHED, find_grid, steps
-from eval.protocols.methods import MethodOptions, find_method, fit
-from eval.protocols.text_retrieval import collect_captions, text_retrieval
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.measurements.published import caption_split, query_split, takes_distractors
+from jaxalign.eval.protocols.draws import draw_examples
+from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
+from jaxalign.eval.protocols.grids import APE_OPTIONS, DEFAULTS, TUNED_AS_PUBLISHED, find_grid, steps
+from jaxalign.eval.protocols.methods import MethodOptions, find_method, fit
+from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
 
 RNG = np.random.default_rng(0)
 

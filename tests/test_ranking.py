@@ -16,9 +16,9 @@ from oracles_ranking import problem, statistics, table
 from jaxalign import features, ranking, scores
 from jaxalign.errors import JaxalignError
 from jaxalign.features import normalize
-from jaxalign.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
-from jaxalign.ranking import Relevance, rank_statistics, rank_statistics_of_each
-from jaxalign.relevance import check_table, relevance_from_labels
+from jaxalign.ranking.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
+from jaxalign.ranking.ranking import Relevance, rank_statistics, rank_statistics_of_each
+from jaxalign.ranking.relevance import check_table, relevance_from_labels
 
 QUICK = settings(max_examples=50, deadline=None)
 QUERIES, ITEMS = 3, 8  # one shape for every hypothesis example, so that XLA compiles once
@@ -182,8 +182,8 @@ DEVICES = """
 import json
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxalign.ranking import rank_statistics
-from jaxalign.relevance import relevance_from_labels
+from jaxalign.ranking.ranking import rank_statistics
+from jaxalign.ranking.relevance import relevance_from_labels
 
 rng = np.random.default_rng(0)
 query, gallery = (jnp.asarray(rng.normal(size=(n, 64)), jnp.float32) for n in (64, 400))

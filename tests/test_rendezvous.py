@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from eval import cli, rendezvous
-from eval.cli.retrieve import Retrieve
-from eval.rendezvous import difference, meet, parse_address
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli, rendezvous
+from jaxalign.eval.cli.retrieve import Retrieve
+from jaxalign.eval.rendezvous import difference, meet, parse_address
 
 ASKED = {"the command": "retrieve", "--band": (3, 4), "--model": "emoji-clip"}
 

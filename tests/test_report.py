@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.report import Example, InversionTrace, ModelArrays, Shown, build_report, findings
-from eval.report.charts import heat_map, histogram_chart, inversion_chart, loss_chart, spectrum_chart
-from eval.report.tables import TASKS, Cell, classification_table, image_table, text_table
 from jaxalign import BandSweep, SimilarityHistograms
+from jaxalign.eval.report import Example, InversionTrace, ModelArrays, Shown, build_report, findings
+from jaxalign.eval.report.charts import heat_map, histogram_chart, inversion_chart, loss_chart, spectrum_chart
+from jaxalign.eval.report.tables import TASKS, Cell, classification_table, image_table, text_table
 
 HOSTILE = "<script>alert('x')</script>"
 

@@ -11,18 +11,18 @@ from conftest import tiny_model
 from PIL import Image
 
 import jaxalign as ja
-from eval import cli
-from eval.datasets import load_split
-from eval.protocols.first_results import first_results
-from eval.report.prepared import prepared_splits
-from eval.report.reproduced import read_tables
-from eval.reproduce.available import Missing
-from eval.reproduce.catalogue import Table
-from eval.reproduce.cells import Cell
-from eval.reproduce.output import to_json
-from eval.reproduce.run import Outcome, Reproduction
-from eval.runs import Run, write_run
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.protocols.first_results import first_results
+from jaxalign.eval.report.prepared import prepared_splits
+from jaxalign.eval.report.reproduced import read_tables
+from jaxalign.eval.reproduce.available import Missing
+from jaxalign.eval.reproduce.catalogue import Table
+from jaxalign.eval.reproduce.cells import Cell
+from jaxalign.eval.reproduce.output import to_json
+from jaxalign.eval.reproduce.run import Outcome, Reproduction
+from jaxalign.eval.runs import Run, write_run
 
 SETTINGS = {"model": "tiny", "dataset": "cub", "method": "image-image"}
 

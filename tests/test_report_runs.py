@@ -9,14 +9,22 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from eval.datasets import Examples
-from eval.report import build_run_report
-from eval.report.comparisons import comparisons_of
-from eval.report.labels import dataset_label, flatten, full_label, in_order, method_label, model_label, show
-from eval.report.run_charts import charts_of, heat_maps_of
-from eval.report.run_report import ReproducedTable
-from eval.report.run_tables import PlainTable, all_numbers
-from eval.runs import Run
+from jaxalign.eval.datasets import Examples
+from jaxalign.eval.report import build_run_report
+from jaxalign.eval.report.comparisons import comparisons_of
+from jaxalign.eval.report.labels import (
+    dataset_label,
+    flatten,
+    full_label,
+    in_order,
+    method_label,
+    model_label,
+    show,
+)
+from jaxalign.eval.report.run_charts import charts_of, heat_maps_of
+from jaxalign.eval.report.run_report import ReproducedTable
+from jaxalign.eval.report.run_tables import PlainTable, all_numbers
+from jaxalign.eval.runs import Run
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img"}

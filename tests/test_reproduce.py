@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 import jaxalign as ja
-from eval.cli import main
-from eval.datasets import load_split
-from eval.features import FeatureStore, make_key
-from eval.measurements import Workspace
-from eval.reproduce import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
-from eval.reproduce.figures import draw_figures
-from eval.reproduce.output import summary, to_csv, to_json, to_markdown
-from eval.runs import read_runs
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.cli import main
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.features import FeatureStore, make_key
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.reproduce import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
+from jaxalign.eval.reproduce.figures import draw_figures
+from jaxalign.eval.reproduce.output import summary, to_csv, to_json, to_markdown
+from jaxalign.eval.runs import read_runs
 
 # Embeddings (first two of 128 coordinates), by split and class, in the order of the files.
 QUERIES = {"cat": [(1, 0)], "dog": [(0.6, 0.8), (0, 1)]}
@@ -117,10 +117,10 @@ def test_an_interrupted_table_goes_on(animals, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("eval.measurements.classify.nearest_class_mean", interrupted)
+        patch.setattr("jaxalign.eval.measurements.classify.nearest_class_mean", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce(table, session_of(tmp_path, store))
-    monkeypatch.setattr("eval.measurements.retrieve.retrieval", interrupted)
+    monkeypatch.setattr("jaxalign.eval.measurements.retrieve.retrieval", interrupted)
     found = reproduce(table, session_of(tmp_path, store))
     assert [o.value for o in found.outcomes] == pytest.approx([MAP, ACCURACY], abs=1e-4)
 
@@ -132,7 +132,7 @@ def test_a_failed_cell_stops_no_other(animals, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("eval.measurements.retrieve.retrieval", full)
+    monkeypatch.setattr("jaxalign.eval.measurements.retrieve.retrieval", full)
     found = reproduce(table, session_of(tmp_path, store))
     assert [o.state for o in found.outcomes] == ["failed", "measured"]
     assert "No space left" in found.outcomes[0].reason

@@ -13,20 +13,20 @@ from conftest import random_params, tiny_model
 from PIL import Image
 
 import jaxalign as ja
-from eval.cli import main
-from eval.datasets import DATASETS, load_split, prepare
-from eval.measurements import Workspace
-from eval.protocols.methods import MethodOptions, find_method
-from eval.protocols.spectra import operator_spectra
-from eval.report.reproduced import read_tables
-from eval.reproduce import TABLES, Places, Session, find_table, read_cells, reproduce
-from eval.reproduce.available import candidates
-from eval.reproduce.output import cell_text, to_json, to_markdown, write_files
-from eval.reproduce.preprocessing import with_slip_transform
-from eval.reproduce.run import Outcome, Reproduction
-from eval.runs import read_runs
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.cli import main
+from jaxalign.eval.datasets import DATASETS, load_split, prepare
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.protocols.methods import MethodOptions, find_method
+from jaxalign.eval.protocols.spectra import operator_spectra
+from jaxalign.eval.report.reproduced import read_tables
+from jaxalign.eval.reproduce import TABLES, Places, Session, find_table, read_cells, reproduce
+from jaxalign.eval.reproduce.available import candidates
+from jaxalign.eval.reproduce.output import cell_text, to_json, to_markdown, write_files
+from jaxalign.eval.reproduce.preprocessing import with_slip_transform
+from jaxalign.eval.reproduce.run import Outcome, Reproduction
+from jaxalign.eval.runs import read_runs
 from jaxalign.models import TwoTowersConfig
 
 
@@ -180,7 +180,7 @@ class Loaded(Session):
 
     def with_tiny(self, monkeypatch):
         monkeypatch.setattr(
-            "eval.reproduce.session.ja.load", lambda name, spec=None: tiny_model("emoji-clip")
+            "jaxalign.eval.reproduce.session.ja.load", lambda name, spec=None: tiny_model("emoji-clip")
         )
         monkeypatch.setattr(Places, "find_weights", lambda self, *arguments: ("tiny", None))
         return self
@@ -220,8 +220,8 @@ def asked(monkeypatch, session, cell):
         caught.append(classifying)
         raise JaxalignError("caught")
 
-    monkeypatch.setattr("eval.reproduce.session.measure_classification", catch)
-    monkeypatch.setattr("eval.reproduce.session.LabelledPair", lambda *arguments: None)
+    monkeypatch.setattr("jaxalign.eval.reproduce.session.measure_classification", catch)
+    monkeypatch.setattr("jaxalign.eval.reproduce.session.LabelledPair", lambda *arguments: None)
     with pytest.raises(JaxalignError, match="caught"):
         session.measure(cell)
     return caught[0]
@@ -312,7 +312,7 @@ def oxford(tmp_path):
     known = dict(DATASETS) | {record.name: record for record in records}
     ja.save(tiny_model("emoji-clip"), tmp_path / "model")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.datasets.catalogue.DATASETS", known)
+        patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", known)
         yield tmp_path
 
 
@@ -416,7 +416,7 @@ def test_captions_alone_have_no_reference_protocol(tmp_path, capsys):
     prepare(record, tmp_path / "tfds", tmp_path / "raw")
     ja.save(tiny_model("emoji-clip"), tmp_path / "model")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
+        patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
         where = ["--model", str(tmp_path / "model"), "--data-dir", str(tmp_path / "tfds"), "--out"]
         command = ["retrieve", "--dataset", "flickr30k", "--text-image", "--protocol", "reference"]
         assert main([*command, *where, str(tmp_path / "runs"), "--store", str(tmp_path / "store")]) == 1

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from eval.datasets import DATASETS
-from eval.features import make_key
-from eval.reproduce import TABLES, read_cells
-from eval.reproduce.available import candidates
-from eval.reproduce.session import _MEASURES
+from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.features import make_key
+from jaxalign.eval.reproduce import TABLES, read_cells
+from jaxalign.eval.reproduce.available import candidates
+from jaxalign.eval.reproduce.session import _MEASURES
 
 
 def test_every_printed_number_is_a_cell():

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxalign import resampling
-from jaxalign.image_processing import ImageProcessor
-from jaxalign.resampling import resize_floats, resize_part, resize_tensorflow
+from jaxalign.inputs.image_processing import ImageProcessor
+from jaxalign.inputs.resampling import resize_floats, resize_part, resize_tensorflow
 
 MODES = ("RGB", "L", "RGBA", "LA", "P", "1", "F", "CMYK", "YCbCr", "LAB", "HSV", "PA")
 

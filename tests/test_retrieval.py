@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from oracles_ranking import circle, problem
 from sklearn.metrics import average_precision_score
 
-from jaxalign.ranking import Relevance, rank_statistics
-from jaxalign.retrieval import average_precision, retrieval_metrics, text_retrieval_metrics
+from jaxalign.ranking.ranking import Relevance, rank_statistics
+from jaxalign.ranking.retrieval import average_precision, retrieval_metrics, text_retrieval_metrics
 
 QUICK = settings(max_examples=25, deadline=None)
 QUERIES, ITEMS = 3, 8  # one shape for every hypothesis example, so that XLA compiles once

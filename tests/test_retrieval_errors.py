@@ -4,7 +4,7 @@ import pytest
 from oracles_ranking import problem
 
 from jaxalign.errors import JaxalignError
-from jaxalign.retrieval import average_precision, retrieval_metrics, text_retrieval_metrics
+from jaxalign.ranking.retrieval import average_precision, retrieval_metrics, text_retrieval_metrics
 
 
 def with_nan(x, row):

@@ -5,7 +5,7 @@ import pytest
 from oracles_ranking import circle, problem, revisited
 
 from jaxalign.errors import JaxalignError
-from jaxalign.revisited import revisited_metrics
+from jaxalign.ranking.revisited import revisited_metrics
 
 
 def random_truth(queries, items, seed=0):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import cli
-from eval.cli.search import read_query
-from eval.datasets import load_split
-from eval.features import image_features
-from eval.search import compare, draw_sheet, find_library
-from eval.search.compare import similarities
-from eval.search.sheet import Cell, drawable, shorten, thumbnail
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import cli
+from jaxalign.eval.cli.search import read_query
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.features import image_features
+from jaxalign.eval.search import compare, draw_sheet, find_library
+from jaxalign.eval.search.compare import similarities
+from jaxalign.eval.search.sheet import Cell, drawable, shorten, thumbnail
 
 
 def save(path, seed, size=(20, 14)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from eval.datasets import load_split, prepare
+from jaxalign.eval.datasets import load_split, prepare
 
 GRID = (0, 1, 2, 4, 8, 16, 32, 48, 64, 80, 96)
 NEAR_BEST = 0.95  # of the best band's mAP; 0.96 and 0.99 were measured

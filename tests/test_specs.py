@@ -12,7 +12,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.heads import both_projectors, image_projector
 from jaxalign.models import ImageTowerConfig, TwoTowers
 from jaxalign.specs import MODELS, find_spec, spec_from_json, spec_to_json
-from jaxalign.tensors import expected_shapes, flatten
+from jaxalign.weights.tensors import expected_shapes, flatten
 
 # Parameters (with running statistics, without masked-token and training-only ones) of the original classes,
 # counted on the meta device: open_clip 3.3.0, timm 1.0.31, transformers 5.23.0, torch 2.14.1.

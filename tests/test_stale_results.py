@@ -12,20 +12,20 @@ import tokenizers
 from conftest import WORDS
 from PIL import Image
 
-from eval.datasets import load_split
-from eval.datasets.prepared_content import content_digest
-from eval.features import image_features
-from eval.features.key import make_key
-from eval.measurements import Workspace, pairs
-from eval.measurements.classify import Classifying, measure_classification
-from eval.measurements.indicators import Indicating, Indicators
-from eval.measurements.labelled import LabelledPair
-from eval.measurements.pairs import CaptionPair, ImagePair
-from eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
-from eval.protocols import Result
-from eval.protocols.methods import MethodOptions
 from jaxalign.errors import JaxalignError
-from jaxalign.tokenization import JsonVocabulary
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.datasets.prepared_content import content_digest
+from jaxalign.eval.features import image_features
+from jaxalign.eval.features.key import make_key
+from jaxalign.eval.measurements import Workspace, pairs
+from jaxalign.eval.measurements.classify import Classifying, measure_classification
+from jaxalign.eval.measurements.indicators import Indicating, Indicators
+from jaxalign.eval.measurements.labelled import LabelledPair
+from jaxalign.eval.measurements.pairs import CaptionPair, ImagePair
+from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
+from jaxalign.eval.protocols import Result
+from jaxalign.eval.protocols.methods import MethodOptions
+from jaxalign.inputs.tokenization import JsonVocabulary
 
 PLAIN = Retrieving(methods=("image-image",))
 
@@ -141,7 +141,7 @@ def test_class_names_and_templates_are_part_of_the_answer(workspace, clip, photo
     assert pair.text_settings("label") != other.text_settings("label")
     for name in ("degrees_of_freedom", "embedding_views"):  # the question is what they are called with
         monkeypatch.setattr(
-            f"eval.measurements.indicators.{name}", lambda *given, **options: Result({"x": 1})
+            f"jaxalign.eval.measurements.indicators.{name}", lambda *given, **options: Result({"x": 1})
         )
     found = {}
     for last in ("blue", "red"):

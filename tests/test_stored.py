@@ -8,10 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from checkpoints_conversion.torch_files import read_torch
 from jaxalign import stored
+from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
-from jaxalign.stored import Span, StoredTensor, aligned_zeros, array_parts, cast_parts, fill, taken_over
+from jaxalign.weights.stored import (
+    Span,
+    StoredTensor,
+    aligned_zeros,
+    array_parts,
+    cast_parts,
+    fill,
+    taken_over,
+)
 
 RNG = np.random.default_rng(0)
 

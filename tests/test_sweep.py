@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jaxalign import band_precision, sweep
 from jaxalign.errors import JaxalignError
 from jaxalign.projectors import Projector, Projectors, isoclip
-from jaxalign.retrieval import retrieval_metrics
+from jaxalign.ranking.retrieval import retrieval_metrics
 from jaxalign.subspace import principal_subspace
 from jaxalign.sweep import sweep_bands, sweep_ranks
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.tokenization import read_json_vocabulary
+from jaxalign.inputs.tokenization import read_json_vocabulary
 
 
 def test_causal_layout(clip):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from goldens.make_tokens import TARGET, draw_texts
 
-from jaxalign.clip_bpe import MERGES, ClipBpe, clip_vocabulary
 from jaxalign.errors import JaxalignError
+from jaxalign.inputs.clip_bpe import MERGES, ClipBpe, clip_vocabulary
+from jaxalign.inputs.text_cleaning import clean_canonicalize, clean_clip
+from jaxalign.inputs.tokenization import Tokenizer, load_tokenizer, read_json_vocabulary
 from jaxalign.specs import find_spec
-from jaxalign.text_cleaning import clean_canonicalize, clean_clip
-from jaxalign.tokenization import Tokenizer, load_tokenizer, read_json_vocabulary
 
 CLIP, PE = find_spec("clip-vit-base-patch16"), find_spec("pe-core-base-patch16")
 

@@ -10,10 +10,10 @@ import sentencepiece
 from goldens.make_tokens import draw_texts
 
 from jaxalign.errors import JaxalignError
-from jaxalign.sentencepieces import read_sentencepieces
+from jaxalign.inputs.sentencepieces import read_sentencepieces
+from jaxalign.inputs.text_cleaning import CLEANERS
+from jaxalign.inputs.tokenization import describe_missing, load_tokenizer
 from jaxalign.specs import ModelSpec, find_spec
-from jaxalign.text_cleaning import CLEANERS
-from jaxalign.tokenization import describe_missing, load_tokenizer
 
 WORDS = (
     "a photo of the cat dog red blue apple on under near house tree with and 10 don't \u00fcber \u65e5\u672c"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.clip_bpe import _vocabulary_and_merges, clip_vocabulary, huggingface_values, is_clip
-from jaxalign.json_vocabulary import JsonVocabulary, _one_line, check_tokenizer, make_json_vocabulary
-from jaxalign.precompiled_maps import check_precompiled
-from jaxalign.tokenization import load_tokenizer
+from jaxalign.inputs.clip_bpe import _vocabulary_and_merges, clip_vocabulary, huggingface_values, is_clip
+from jaxalign.inputs.json_vocabulary import JsonVocabulary, _one_line, check_tokenizer, make_json_vocabulary
+from jaxalign.inputs.precompiled_maps import check_precompiled
+from jaxalign.inputs.tokenization import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tenso
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from checkpoints_conversion.rules import TABLES
+from jaxalign.conversion.rules import TABLES
 
 WORDS = ["cat</w>", "dog</w>", *"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefgh")]
 START, END = len(WORDS), len(WORDS) + 1
@@ -185,7 +185,7 @@ def test_a_vocabulary_that_nothing_explains(siglip, pieces):
 
 
 def test_open_clip_has_clip_s_tokens_unless_it_names_others(tmp_path):
-    from checkpoints_conversion.configs.open_clip import read_open_clip
+    from jaxalign.conversion.configs.open_clip import read_open_clip
 
     model = {
         "embed_dim": 8,

@@ -28,9 +28,9 @@ from pickle_programs import (
     torch_zip,
 )
 
-from checkpoints_conversion import torch_pickle
-from checkpoints_conversion.layouts import read_tensors
-from checkpoints_conversion.torch_files import read_torch
+from jaxalign.conversion import torch_pickle
+from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
 
 
@@ -257,7 +257,7 @@ def test_what_is_deflated(tmp_path, monkeypatch):
         archive.writestr("archive/data.pkl", program(mapping(w=VECTOR) + b"N0" * 100_000))
         archive.writestr("archive/data/0", bytes(16))
     one_line(path, "storage '0' is missing or of another size")
-    monkeypatch.setattr("checkpoints_conversion.torch_files.LIMIT", 1000)
+    monkeypatch.setattr("jaxalign.conversion.torch_files.LIMIT", 1000)
     one_line(path, "'archive/data.pkl' has 200,[0-9]+ bytes; expected at most 1,000")
 
 

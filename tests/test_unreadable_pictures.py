@@ -13,12 +13,12 @@ from conftest import WORDS, tiny_model
 from PIL import Image
 
 import jaxalign as ja
-from eval import cli
-from eval.datasets import DATASETS, load_split, prepare
-from eval.measurements import Workspace
-from eval.reproduce import Places, Session, find_table, reproduce
-from eval.reproduce.output import summary, to_json
-from eval.runs import read_runs
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import DATASETS, load_split, prepare
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.reproduce import Places, Session, find_table, reproduce
+from jaxalign.eval.reproduce.output import summary, to_json
+from jaxalign.eval.runs import read_runs
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 60), "teal": (20, 150, 130)}
 BAD = {"train": ("green/1.png",), "test": ("blue/0.png", "teal/1.png")}
@@ -184,7 +184,7 @@ def test_first_results_are_positions_in_the_whole_split(model, folders, tmp_path
 def landmarks(tmp_path, model):
     """ROxford with distractors in several shards; a query, a picture and a distractor cannot be read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.datasets.builder.SHARD_BYTES", 1500)
+        patch.setattr("jaxalign.eval.datasets.builder.SHARD_BYTES", 1500)
         truth = {"bbx": [2, 3, 17, 12], "easy": [1], "hard": [2], "junk": [0]}
         patch.setattr(layouts, "TRUTH", [truth, truth])
         records = [layouts.revisited(tmp_path / "raw"), layouts.distractors(tmp_path / "raw")]
@@ -200,7 +200,7 @@ def landmarks(tmp_path, model):
         for record in records:
             prepare(record, tmp_path / "tfds", tmp_path / "raw")
         known = dict(DATASETS) | {record.name: record for record in records}
-        patch.setattr("eval.datasets.catalogue.DATASETS", known)
+        patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", known)
         yield tmp_path / "tfds"
 
 
@@ -243,7 +243,7 @@ def test_distractors_are_missing_unless_they_are_prepared(model, tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["protocol,method,backbone,dataset,value,distractors", *rows]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
+        patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
         for protocol, states in (("paper", ["missing", "measured"]), ("reference", ["measured"] * 2)):
             workspace = Workspace(tmp_path / protocol, tmp_path / "store", tmp_path / "tfds")
             session = Session(workspace, Places(data_dir=tmp_path / "tfds"), protocol)
@@ -255,8 +255,8 @@ def test_distractors_are_missing_unless_they_are_prepared(model, tmp_path):
 
 
 def test_deep_grey_pictures_are_unreadable_when_they_are_augmented_too(tmp_path, clip):
-    from eval.features.augment import subset_features
     from jaxalign.errors import JaxalignError
+    from jaxalign.eval.features.augment import subset_features
 
     grey = np.linspace(0, 65535, 1200).astype(np.uint16).reshape(30, 40)
     Image.fromarray(grey).save(tmp_path / "grey.png")

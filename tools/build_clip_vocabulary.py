@@ -11,7 +11,7 @@ import gzip
 import sys
 from pathlib import Path
 
-from jaxalign.clip_bpe import MERGES, NUM_MERGES
+from jaxalign.inputs.clip_bpe import MERGES, NUM_MERGES
 
 
 def main(source: Path) -> None:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import tyro
 
 import jaxalign as ja
-from jaxalign.identity import Origin
-from jaxalign.tokenization import load_tokenizer
+from jaxalign.inputs.tokenization import load_tokenizer
+from jaxalign.weights.identity import Origin
 
 TARGET = Path(__file__).parents[1] / "jaxalign" / "embedded"
 

@@ -34,8 +34,8 @@ from flax import traverse_util
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from word_vectors import word_vectors
 
-from eval.datasets.emoji import captions, scenes
-from eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
+from jaxalign.eval.datasets.emoji import captions, scenes
+from jaxalign.eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
 from jaxalign.models import TwoTowers
 from jaxalign.specs import find_spec
 

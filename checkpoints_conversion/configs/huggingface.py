@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.config_facts import Facts
+from jaxalign.conversion.config_facts import Facts
 from jaxalign.errors import JaxalignError, unknown_name
 
 from . import huggingface_fields as tables

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.hub import PREPROCESSOR, PROCESSOR
 from jaxalign.specs.clip import CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD
+from jaxalign.weights.hub import PREPROCESSOR, PROCESSOR
 
 from . import huggingface_fields as tables
 from .fields import check_fields

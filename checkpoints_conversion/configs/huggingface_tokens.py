@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.config_facts import Facts, Tokens
-from jaxalign.clip_bpe import END, OPENAI_NAMES, START, ClipBpe, huggingface_values, is_clip
+from jaxalign.conversion.config_facts import Facts, Tokens
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.hub import ADDED_TOKENS, CLIP_MERGES, CLIP_WORDS, SPECIAL_TOKENS, TOKENIZER_CONFIG
-from jaxalign.json_vocabulary import JsonVocabulary, check_tokenizer, make_json_vocabulary
+from jaxalign.inputs.clip_bpe import END, OPENAI_NAMES, START, ClipBpe, huggingface_values, is_clip
+from jaxalign.inputs.json_vocabulary import JsonVocabulary, check_tokenizer, make_json_vocabulary
+from jaxalign.inputs.sentencepieces import SentencePieces
+from jaxalign.inputs.tokenization import SENTENCEPIECE_NAMES, TOKENIZER_JSON, Vocabulary, find_vocabulary
 from jaxalign.local_files import JSON_LIMIT, read_limited
-from jaxalign.sentencepieces import SentencePieces
-from jaxalign.tokenization import SENTENCEPIECE_NAMES, TOKENIZER_JSON, Vocabulary, find_vocabulary
+from jaxalign.weights.hub import ADDED_TOKENS, CLIP_MERGES, CLIP_WORDS, SPECIAL_TOKENS, TOKENIZER_CONFIG
 
 from .fields import check_fields
 from .huggingface_fields import TOKENIZER_CONFIG as FIELDS

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.config_facts import Facts
-from jaxalign.clip_bpe import ClipBpe
+from jaxalign.conversion.config_facts import Facts
 from jaxalign.errors import JaxalignError
-from jaxalign.hub import OPEN_CLIP_CONFIG
+from jaxalign.inputs.clip_bpe import ClipBpe
 from jaxalign.specs.clip import CLIP_MEAN, CLIP_STD
+from jaxalign.weights.hub import OPEN_CLIP_CONFIG
 
 from . import open_clip_fields as tables
 from .fields import check_fields

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from checkpoints_conversion.config_facts import Facts
+from jaxalign.conversion.config_facts import Facts
 from jaxalign.errors import JaxalignError
 from jaxalign.specs.clip import IMAGENET_MEAN, IMAGENET_STD
 

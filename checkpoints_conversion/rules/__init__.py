@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from checkpoints_conversion.engine import Table
+from jaxalign.conversion.engine import Table
 from jaxalign.errors import JaxalignError
 
 from .big_vision import BIG_VISION

@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from checkpoints_conversion.engine import Rule, Table
-from checkpoints_conversion.transforms import patch_positions, stacked, value
-from jaxalign.stored import StoredTensor
-from jaxalign.tensors import DEEPEST
+from jaxalign.conversion.engine import Rule, Table
+from jaxalign.conversion.transforms import patch_positions, stacked, value
+from jaxalign.weights.stored import StoredTensor
+from jaxalign.weights.tensors import DEEPEST
 
 PREFIX = "params/"
 IGNORED = ("opt/", "extra/")  # what a training checkpoint holds besides its `params/`

@@ -1,6 +1,6 @@
 """DINOv2 and DINOv3, as Meta published them and as timm writes them."""
 
-from checkpoints_conversion.engine import Table
+from jaxalign.conversion.engine import Table
 
 from .layers import (
     CONV,

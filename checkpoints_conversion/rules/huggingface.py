@@ -1,6 +1,6 @@
 """transformers' CLIPModel, SiglipModel, Dinov2Model (also with registers) and DINOv3ViTModel."""
 
-from checkpoints_conversion.engine import Table
+from jaxalign.conversion.engine import Table
 
 from .layers import (
     CONV,

@@ -5,8 +5,8 @@ A kind says which tensors such a layer has on both sides. Names of the source en
 
 from collections.abc import Iterable
 
-from checkpoints_conversion.engine import Rule
-from checkpoints_conversion.transforms import (
+from jaxalign.conversion.engine import Rule
+from jaxalign.conversion.transforms import (
     Transform,
     conv,
     flat,

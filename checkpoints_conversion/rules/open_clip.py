@@ -1,6 +1,6 @@
 """OpenAI's CLIP, as published (`.pt`) and as open_clip writes it: `CLIP` with a ViT or a ResNet."""
 
-from checkpoints_conversion.engine import Table
+from jaxalign.conversion.engine import Table
 
 from .layers import BATCH_NORM, CONV, FROM_HEADS, IN_PROJ, LINEAR, NORM, VALUE, rules, under
 

@@ -1,6 +1,6 @@
 """The files that the authors of PE (Meta), EVA-CLIP (BAAI) and SLIP (Meta) published."""
 
-from checkpoints_conversion.engine import Table
+from jaxalign.conversion.engine import Table
 
 from .layers import (
     FROM_HEADS,

@@ -3,8 +3,8 @@
 Older files have the text tower without the prefix `text.`.
 """
 
-from checkpoints_conversion.engine import Rule, Table
-from checkpoints_conversion.transforms import must_be_zero
+from jaxalign.conversion.engine import Rule, Table
+from jaxalign.conversion.transforms import must_be_zero
 
 from .layers import (
     CONV,

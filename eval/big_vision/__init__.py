@@ -3,7 +3,7 @@
 big_vision looks an evaluator up as a module of its own, `big_vision.evaluators.<type>`. Importing this
 package in a config puts ours there:
 
-    import eval.big_vision as _  # registers intra_modal_retrieval, intra_modal_fewshot and with_isoclip
+    import jaxalign.eval.big_vision  # registers intra_modal_retrieval, intra_modal_fewshot and with_isoclip
 
     config.evals.birds = dict(type="intra_modal_retrieval", dataset="cub", image_size=224, log_steps=1000)
 

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from eval.datasets import find_dataset
-from eval.datasets.matching import own_positions
-from eval.protocols import own
-from eval.protocols.classification import nearest_class_mean
-from eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import find_dataset
+from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.protocols import own
+from jaxalign.eval.protocols.classification import nearest_class_mean
+from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 
 from .encode import Encoder, ImageFeatures, PredictFn
 from .methods import AUTO, MethodSettings, Tokenize, fit_methods, is_usable, make_tokenizer

@@ -10,9 +10,9 @@ import numpy as np
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.sentencepieces import read_sentencepieces
-from jaxalign.text_cleaning import CLEANERS
-from jaxalign.tokenization import TOKENIZER_JSON, Tokenizer, read_json_vocabulary
+from jaxalign.inputs.sentencepieces import read_sentencepieces
+from jaxalign.inputs.text_cleaning import CLEANERS
+from jaxalign.inputs.tokenization import TOKENIZER_JSON, Tokenizer, read_json_vocabulary
 
 from .encode import Encoder, ImageFeatures
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import tyro
 
-from eval import interrupts
-from eval.terminal import say
+from jaxalign.eval import interrupts
+from jaxalign.eval.terminal import say
 
 from .arguments import Processes
 from .catalogue import Datasets, Models
@@ -137,7 +137,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
-    from eval import distributed
+    from jaxalign.eval import distributed
 
     processes.check()
     if not distributed.is_supervised():

@@ -107,8 +107,8 @@ class Processes:
 
     def check(self) -> None:
         """Raise UsageError for numbers and addresses that no network could make right."""
-        from eval.rendezvous import parse_address
         from jaxalign.errors import JaxalignError
+        from jaxalign.eval.rendezvous import parse_address
 
         from .usage import UsageError
 

@@ -79,7 +79,7 @@ MODEL_NOTES = {
 
 def describe_model(spec: Any) -> dict[str, Any]:
     """The facts of a `jaxalign.specs.ModelSpec`: what the list shows and more, and as `spec` the record."""
-    from eval.availability import find_model
+    from jaxalign.eval.availability import find_model
     from jaxalign.specs import spec_to_json
 
     image, text = spec.towers.image, spec.towers.text
@@ -139,8 +139,8 @@ def _as_text(value: Any) -> str:
 
 
 def describe_dataset(record: Any, data_dir: Any = None) -> dict[str, Any]:
-    """The facts of an `eval.datasets.DatasetRecord` that the list shows, and some more."""
-    from eval.availability import find_dataset_copy
+    """The facts of an `jaxalign.eval.datasets.DatasetRecord` that the list shows, and some more."""
+    from jaxalign.eval.availability import find_dataset_copy
 
     found = find_dataset_copy(record, data_dir)
     return {
@@ -166,7 +166,7 @@ def count_parameters(towers: Any) -> int:
     The blocks of a tower are all alike: one is traced and counted as many times as there are, for tracing
     every block of every known model takes half a minute.
     """
-    from jaxalign.tensors import expected_shapes
+    from jaxalign.weights.tensors import expected_shapes
 
     depths = {name: getattr(getattr(towers, name), "depth", None) for name in ("image", "text")}
     shallow = {name: replace(getattr(towers, name), depth=1) for name, depth in depths.items() if depth}

@@ -122,9 +122,9 @@ class Classify:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from eval.distributed import is_first
-        from eval.measurements.classify import measure_classification
-        from eval.measurements.labelled import LabelledPair
+        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.measurements.classify import measure_classification
+        from jaxalign.eval.measurements.labelled import LabelledPair
 
         from .measuring import open_workspace, report_runs
 
@@ -139,9 +139,9 @@ class Classify:
         report_runs(self, runs)
 
     def settings(self) -> Any:
-        """The options as `eval.measurements.classify.Classifying`."""
-        from eval.measurements.classify import Classifying
-        from eval.protocols.few_shot import FITTERS, NEED_TEXT, FewShotSettings
+        """The options as `jaxalign.eval.measurements.classify.Classifying`."""
+        from jaxalign.eval.measurements.classify import Classifying
+        from jaxalign.eval.protocols.few_shot import FITTERS, NEED_TEXT, FewShotSettings
 
         from .measuring import method_options
         from .usage import UsageError
@@ -196,7 +196,7 @@ class Classify:
 
 def print_runs(title: str, runs: Sequence[Any]) -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
-    from eval.measurements.classify import sorted_shots
+    from jaxalign.eval.measurements.classify import sorted_shots
 
     from .measuring import print_table
 

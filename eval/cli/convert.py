@@ -39,9 +39,9 @@ class Convert:
     json: JsonFile = None
 
     def run(self) -> None:
-        from checkpoints_conversion.conversion import convert_checkpoint
-        from eval.stages import Stages
-        from eval.terminal import say
+        from jaxalign.conversion.conversion import convert_checkpoint
+        from jaxalign.eval.stages import Stages
+        from jaxalign.eval.terminal import say
 
         from .output import check_file, write_json
 

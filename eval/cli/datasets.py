@@ -51,8 +51,8 @@ class Datasets:
     json: JsonFile = None
 
     def run(self) -> None:
-        from eval.datasets import DATASETS, find_dataset, prepare
-        from eval.terminal import say
+        from jaxalign.eval.datasets import DATASETS, find_dataset, prepare
+        from jaxalign.eval.terminal import say
 
         from .output import check_file, write_json
 
@@ -71,9 +71,9 @@ class Datasets:
 
 
 def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
-    """The facts of an `eval.datasets.DatasetRecord`, and what of it is on this machine."""
-    from eval.availability import find_dataset_copy
-    from eval.datasets import source_root
+    """The facts of an `jaxalign.eval.datasets.DatasetRecord`, and what of it is on this machine."""
+    from jaxalign.eval.availability import find_dataset_copy
+    from jaxalign.eval.datasets import source_root
 
     root = source_root(data_dir, source_dir)
     missing = record.missing_sources(root)

@@ -27,6 +27,8 @@ class Demo:
         from .output import check_file, write_json
 
         check_file(self.json)
-        from eval.demo import run  # the folder `out` and the models are checked there, before any work
+        from jaxalign.eval.demo import (
+            run,  # the folder `out` and the models are checked there, before any work
+        )
 
         write_json(self.json, run(self.out, models=self.models, data_dir=self.data_dir, seed=self.seed))

@@ -22,9 +22,9 @@ from .arguments import (
 from .measuring import NAMED, ModelName, StoreFolder
 
 if TYPE_CHECKING:
-    from eval.datasets import Examples
-    from eval.features import Features
     from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.datasets import Examples
+    from jaxalign.eval.features import Features
 
 _EITHER = tyro.conf.create_mutex_group(required=False)
 DatasetName = Annotated[
@@ -99,10 +99,10 @@ class Embed:
 
         check_file(self.json)
         import jaxalign as ja
-        from eval.datasets import find_dataset, load_split
-        from eval.distributed import is_first
-        from eval.features import image_features
-        from eval.stages import Stages
+        from jaxalign.eval.datasets import find_dataset, load_split
+        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.features import image_features
+        from jaxalign.eval.stages import Stages
 
         name = self.dataset or "emoji-scenes"
         record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
@@ -147,8 +147,8 @@ class Watch:
         """Show progress while features are computed; `start` tells the total where it is not known yet."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from eval.distributed import is_first
-        from eval.terminal import open_console, shown
+        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.terminal import open_console, shown
 
         console = open_console(stderr=True, quiet=not is_first())
         columns = (
@@ -200,8 +200,8 @@ def describe(
     """What was embedded, and where it is."""
     import numpy as np
 
-    from eval.features import default_store, make_key
-    from eval.features.store import store_url
+    from jaxalign.eval.features import default_store, make_key
+    from jaxalign.eval.features.store import store_url
 
     key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     return {
@@ -221,7 +221,7 @@ def describe(
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Two lines, and one more for what was left out."""
-    from eval.terminal import say
+    from jaxalign.eval.terminal import say
 
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     say(

@@ -109,7 +109,7 @@ class Export:
     json: JsonFile = None
 
     def run(self) -> None:
-        from eval.measurements import Workspace
+        from jaxalign.eval.measurements import Workspace
 
         from .output import write_json
 
@@ -121,8 +121,8 @@ class Export:
 
     def _check(self) -> None:
         """What would fail at the end fails before any picture is embedded."""
-        from eval.export.faiss_index import require_faiss
-        from eval.export.numpy_files import check_npy_folder
+        from jaxalign.eval.export.faiss_index import require_faiss
+        from jaxalign.eval.export.numpy_files import check_npy_folder
 
         from .output import check_file, check_folder
 
@@ -139,7 +139,7 @@ class Export:
 
         import jax.numpy as jnp
 
-        from eval.export import open_gallery, write_faiss, write_npy
+        from jaxalign.eval.export import open_gallery, write_faiss, write_npy
 
         from .embed import library_name
         from .measuring import method_options
@@ -170,7 +170,7 @@ class Export:
 
 def print_summary(facts: dict[str, Any]) -> None:
     """One line, and one more for what was left out."""
-    from eval.terminal import say
+    from jaxalign.eval.terminal import say
 
     say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}, {facts['method']}: {facts['rows']:,}"

@@ -72,15 +72,15 @@ class Indicators:
     json: JsonFile = None
 
     def run(self) -> None:
-        from eval.measurements.indicators import Indicating, Indicators
-        from eval.plots import (
+        from jaxalign.eval.measurements.indicators import Indicating, Indicators
+        from jaxalign.eval.plots import (
             draw_class_histograms,
             draw_dogs_cats,
             draw_modality_histograms,
             draw_views,
             save,
         )
-        from eval.protocols.methods import check_methods
+        from jaxalign.eval.protocols.methods import check_methods
 
         from .measuring import method_options, open_workspace, report_runs
         from .output import chart_file

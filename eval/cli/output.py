@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.json_text import json_text
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.json_text import json_text
 from jaxalign.replacing import replaced_file
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ _LONGEST = 200  # characters of a file's name, of 255 that file systems take
 
 def chart_file(model: "DualEncoder", *parts: str) -> str:
     """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different."""
-    from eval.features.key import weights_digest
-    from jaxalign.identity import is_known
+    from jaxalign.eval.features.key import weights_digest
+    from jaxalign.weights.identity import is_known
 
     name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
     return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts)))[-_LONGEST:]

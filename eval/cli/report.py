@@ -42,13 +42,13 @@ class Report:
     def run(self) -> None:
         from collections import Counter
 
-        from eval.report import build_run_report
-        from eval.report.prepared import prepared_splits
-        from eval.report.reproduced import read_tables
-        from eval.runs import read_runs
-        from eval.stages import Stages
-        from eval.terminal import say
         from jaxalign.errors import JaxalignError
+        from jaxalign.eval.report import build_run_report
+        from jaxalign.eval.report.prepared import prepared_splits
+        from jaxalign.eval.report.reproduced import read_tables
+        from jaxalign.eval.runs import read_runs
+        from jaxalign.eval.stages import Stages
+        from jaxalign.eval.terminal import say
 
         from .output import check_file, write_json, write_text
 

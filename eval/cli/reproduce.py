@@ -97,7 +97,7 @@ class Reproduce:
     json: JsonFile = None
 
     def run(self) -> None:
-        from eval.reproduce import Places, find_table
+        from jaxalign.eval.reproduce import Places, find_table
 
         from .output import check_file, check_folder, write_json
         from .usage import UsageError
@@ -115,12 +115,12 @@ class Reproduce:
 
     def reproduce(self, table: Any, places: Any) -> dict[str, Any]:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""
-        from eval.measurements import Workspace
-        from eval.reproduce import Selection, Session, reproduce
-        from eval.reproduce.figures import draw_figures
-        from eval.reproduce.output import to_json, write_files, write_whole
-        from eval.reproduce.plots import draw
         from jaxalign.errors import JaxalignError
+        from jaxalign.eval.measurements import Workspace
+        from jaxalign.eval.reproduce import Selection, Session, reproduce
+        from jaxalign.eval.reproduce.figures import draw_figures
+        from jaxalign.eval.reproduce.output import to_json, write_files, write_whole
+        from jaxalign.eval.reproduce.plots import draw
 
         from .embed import library_name
         from .output import write_json
@@ -160,8 +160,8 @@ def print_tables(places: Any) -> list[dict[str, Any]]:
     """All tables with how many of their cells can be measured here."""
     from rich.table import Table
 
-    from eval.reproduce import TABLES, read_cells
-    from eval.terminal import open_console
+    from jaxalign.eval.reproduce import TABLES, read_cells
+    from jaxalign.eval.terminal import open_console
 
     console = open_console()
     drawn = Table("table", "what", box=None, pad_edge=False)
@@ -181,8 +181,8 @@ def print_reproduction(found: Any, files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
     from rich.table import Table
 
-    from eval.reproduce.output import blocks, lines_of, numbered_notes, summary
-    from eval.terminal import open_console
+    from jaxalign.eval.reproduce.output import blocks, lines_of, numbered_notes, summary
+    from jaxalign.eval.terminal import open_console
 
     console = open_console()
     console.print(f"{found.table.title}: measured / printed (difference), {found.table.unit}", style="bold")

@@ -89,12 +89,12 @@ class Retrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from eval.distributed import is_first
-        from eval.measurements.pairs import ImagePair
-        from eval.measurements.published import query_split, takes_distractors
-        from eval.measurements.retrieve import Retrieving, measure_image_retrieval
-        from eval.protocols.methods import Inverting, check_methods
-        from eval.terminal import say
+        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.measurements.pairs import ImagePair
+        from jaxalign.eval.measurements.published import query_split, takes_distractors
+        from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval
+        from jaxalign.eval.protocols.methods import Inverting, check_methods
+        from jaxalign.eval.terminal import say
 
         from .measuring import (
             describe_counts,

@@ -13,9 +13,9 @@ from .measuring import BandOption, ModelName, NamesFile, RankOption, StoreFolder
 if TYPE_CHECKING:
     import numpy as np
 
-    from eval.protocols.methods import Embed, Method
-    from eval.search import Comparison, Hit, Library
     from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.protocols.methods import Embed, Method
+    from jaxalign.eval.search import Comparison, Hit, Library
 
 BEFORE = "image-image"
 
@@ -73,9 +73,9 @@ class Search:
     json: JsonFile = None
 
     def run(self) -> None:
-        from eval.search import compare
-        from eval.terminal import say
         from jaxalign.errors import JaxalignError
+        from jaxalign.eval.search import compare
+        from jaxalign.eval.terminal import say
 
         from .output import check_file, write_json
 
@@ -108,9 +108,9 @@ class Search:
 
     def _find_method(self) -> "tuple[DualEncoder, Method]":
         import jaxalign as ja
-        from eval.availability import find_model
-        from eval.protocols.methods import find_method
-        from eval.terminal import say
+        from jaxalign.eval.availability import find_model
+        from jaxalign.eval.protocols.methods import find_method
+        from jaxalign.eval.terminal import say
 
         from .measuring import method_options
 
@@ -126,7 +126,7 @@ class Search:
         return model, find_method(name, model, "image", method_options(self))
 
     def _find_library(self, model: "DualEncoder") -> "Library":
-        from eval.search import find_library
+        from jaxalign.eval.search import find_library
 
         from .embed import Watch, library_name
 
@@ -146,9 +146,9 @@ class Search:
 
     def _fit(self, model: "DualEncoder", method: "Method", library: "Library") -> "tuple[Embed, Embed]":
         """The embeddings before and after."""
-        from eval.features import text_features
-        from eval.protocols.heads import text_embeddings
-        from eval.protocols.methods import find_method, fit
+        from jaxalign.eval.features import text_features
+        from jaxalign.eval.protocols.heads import text_embeddings
+        from jaxalign.eval.protocols.methods import find_method, fit
 
         texts = None
         if method.texts:
@@ -181,9 +181,9 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     import numpy as np
     from PIL import Image
 
-    from eval.search.sheet import SIDE, thumbnail
     from jaxalign.errors import JaxalignError
-    from jaxalign.image_files import opened_image, upright
+    from jaxalign.eval.search.sheet import SIDE, thumbnail
+    from jaxalign.inputs.image_files import opened_image, upright
 
     if not file.exists():
         raise JaxalignError(f"the query {file} is not there; expected a picture file")
@@ -206,7 +206,7 @@ def print_hits(
     model: "DualEncoder", query: Path, title: str, library: "Library", found: "Comparison"
 ) -> None:
     """Both rankings side by side."""
-    from eval.terminal import say
+    from jaxalign.eval.terminal import say
 
     from .measuring import print_table
 
@@ -228,9 +228,9 @@ def write_sheet(
     """Draw both rankings, and put the file in place at once."""
     from PIL import Image
 
-    from eval.search import draw_sheet
-    from eval.search.sheet import SIDE, Cell, thumbnail
-    from jaxalign.image_files import opened_image
+    from jaxalign.eval.search import draw_sheet
+    from jaxalign.eval.search.sheet import SIDE, Cell, thumbnail
+    from jaxalign.inputs.image_files import opened_image
     from jaxalign.replacing import replaced_file
 
     def cell(hit: "Hit") -> Cell:

@@ -64,9 +64,9 @@ class Spectrum:
     json: JsonFile = None
 
     def run(self) -> None:
-        from eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
-        from eval.measurements.sweep import Sweeping
-        from eval.plots import draw_growth, draw_parts, draw_spectra, save
+        from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
+        from jaxalign.eval.measurements.sweep import Sweeping
+        from jaxalign.eval.plots import draw_growth, draw_parts, draw_spectra, save
 
         from .measuring import open_workspace, print_table, report_runs
         from .output import chart_file

@@ -67,11 +67,11 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from eval.distributed import is_first
-        from eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
-        from eval.plots import draw_sweeps, save
-        from eval.protocols import Result
-        from eval.protocols.band_selection import apply_everywhere
+        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
+        from jaxalign.eval.plots import draw_sweeps, save
+        from jaxalign.eval.protocols import Result
+        from jaxalign.eval.protocols.band_selection import apply_everywhere
 
         from .measuring import open_workspace, percent, print_table, report_runs
         from .output import chart_file

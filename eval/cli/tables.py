@@ -32,7 +32,7 @@ def print_list(rows: Sequence[Row], columns: Sequence[str], notes: Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    from eval.terminal import open_table_console, styled
+    from jaxalign.eval.terminal import open_table_console, styled
 
     console = open_table_console()
     if console.width >= WIDE:
@@ -57,7 +57,7 @@ def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
     """Print one thing of a list with all that is known of it, a line each."""
     from rich.text import Text
 
-    from eval.terminal import open_console, styled
+    from jaxalign.eval.terminal import open_console, styled
 
     console = open_console()
     console.print(Text.assemble(styled(name, "bold"), styled(f" ({state})")), soft_wrap=True)

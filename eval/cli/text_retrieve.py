@@ -64,11 +64,11 @@ class TextRetrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from eval.distributed import is_first
-        from eval.measurements.pairs import CaptionPair
-        from eval.measurements.published import caption_split
-        from eval.measurements.retrieve import Retrieving, measure_text_retrieval
-        from eval.protocols.methods import Inverting, check_methods
+        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.measurements.pairs import CaptionPair
+        from jaxalign.eval.measurements.published import caption_split
+        from jaxalign.eval.measurements.retrieve import Retrieving, measure_text_retrieval
+        from jaxalign.eval.protocols.methods import Inverting, check_methods
 
         from .measuring import (
             describe_counts,

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.distributed import is_first
-from eval.own_images import is_own_image
-from eval.terminal import say
 from jaxalign.errors import JaxalignError
-from jaxalign.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
+from jaxalign.eval.distributed import is_first
+from jaxalign.eval.own_images import is_own_image
+from jaxalign.eval.terminal import say
+from jaxalign.inputs.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
 
 _ARCHIVER = "__MACOSX"  # what a Mac adds to an archive: no images of anybody's
 OWN, REPEATED = "written by jaxalign", "linked folder that is there already"

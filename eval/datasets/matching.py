@@ -4,8 +4,8 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from eval.protocols.own import padded
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.protocols.own import padded
 
 from .content import UNLABELLED
 from .examples import Examples

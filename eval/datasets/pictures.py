@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxalign.errors import JaxalignError
-from jaxalign.image_files import FILE_LIMIT, opened_image, upright
+from jaxalign.inputs.image_files import FILE_LIMIT, opened_image, upright
 from jaxalign.local_files import read_limited
 
 Box = tuple[float, float, float, float]

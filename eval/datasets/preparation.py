@@ -78,7 +78,7 @@ def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
     import tensorflow_datasets as tfds
     from rich.progress import Progress
 
-    from eval.terminal import open_console
+    from jaxalign.eval.terminal import open_console
 
     console = open_console(sys.stderr)  # this very stream: TFDS's own is silenced below
     builder = make_builder(record, root, sources)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.inert_pickle import LIMIT, unpickle
 from jaxalign.local_files import read_limited
-from jaxalign.pickle_records import Called, Named, Pairs
-from jaxalign.pickled_arrays import as_array, as_bytes
+from jaxalign.weights.inert_pickle import LIMIT, unpickle
+from jaxalign.weights.pickle_records import Called, Named, Pairs
+from jaxalign.weights.pickled_arrays import as_array, as_bytes
 
 _DEEPEST = 20  # lists in lists
 _MOST = 10_000_000  # values; what holds another thing often has more of them than bytes

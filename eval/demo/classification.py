@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from eval.datasets.matching import common_labels
-from eval.demo.data import PROMPT, DemoData
-from eval.demo.encode import Encoder, Features
-from eval.demo.measure import paired_gain
+from jaxalign.eval.datasets.matching import common_labels
+from jaxalign.eval.demo.data import PROMPT, DemoData
+from jaxalign.eval.demo.encode import Encoder, Features
+from jaxalign.eval.demo.measure import paired_gain
 
 
 def measure_classifiers(

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jaxalign as ja
-from eval.datasets import DATASETS
-from eval.demo.data import PLAIN, SCENES, load_data
-from eval.demo.evaluate import evaluate
-from eval.demo.output import staged_folder
-from eval.demo.settings import DemoSettings
-from eval.demo.terminal import print_results
-from eval.report import build_report
-from eval.stages import Stages
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.demo.data import PLAIN, SCENES, load_data
+from jaxalign.eval.demo.evaluate import evaluate
+from jaxalign.eval.demo.output import staged_folder
+from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.demo.terminal import print_results
+from jaxalign.eval.report import build_report
+from jaxalign.eval.stages import Stages
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
 INTRODUCTION = "The embedded models have seen none of its emoji; bands and ranks were chosen on others."

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.datasets import DATASETS, Examples, load_split, prepare
-from eval.stages import Stages
+from jaxalign.eval.datasets import DATASETS, Examples, load_split, prepare
+from jaxalign.eval.stages import Stages
 
 PLAIN, SCENES = "emoji", "emoji-scenes"
 PROMPT = "a photo of {}"

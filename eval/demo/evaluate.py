@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from eval.demo.classification import measure_classifiers
-from eval.demo.data import PLAIN, SCENES, DemoData, choose_queries
-from eval.demo.encode import Encoder, Features
-from eval.demo.examples import pick_examples
-from eval.demo.image_retrieval import (
+from jaxalign.eval.demo.classification import measure_classifiers
+from jaxalign.eval.demo.data import PLAIN, SCENES, DemoData, choose_queries
+from jaxalign.eval.demo.encode import Encoder, Features
+from jaxalign.eval.demo.examples import pick_examples
+from jaxalign.eval.demo.image_retrieval import (
     Embed,
     Fitted,
     embeddings_by_method,
@@ -20,11 +20,11 @@ from eval.demo.image_retrieval import (
     measure_names,
     trace_queries,
 )
-from eval.demo.measure import Measured
-from eval.demo.settings import DemoSettings
-from eval.demo.text_retrieval import choose_text_band, invert_captions, measure_texts
-from eval.report import ModelArrays
-from eval.stages import Stages
+from jaxalign.eval.demo.measure import Measured
+from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.demo.text_retrieval import choose_text_band, invert_captions, measure_texts
+from jaxalign.eval.report import ModelArrays
+from jaxalign.eval.stages import Stages
 
 
 @dataclass(frozen=True, eq=False)

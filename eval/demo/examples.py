@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eval.datasets import Examples
-from eval.protocols.first_results import first_results
-from eval.report import Example, Shown
+from jaxalign.eval.datasets import Examples
+from jaxalign.eval.protocols.first_results import first_results
+from jaxalign.eval.report import Example, Shown
 
 
 def pick_examples(

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 
 import jaxalign as ja
-from eval.datasets import Examples
-from eval.demo.data import PROMPT, DemoData, choose_queries, emoji_names
-from eval.demo.encode import Encoder, Features
-from eval.demo.measure import Measured, measure_tasks, trace
-from eval.demo.settings import DemoSettings
-from eval.protocols.methods import Method
-from eval.protocols.methods import fit as fit_method
-from eval.report import InversionTrace
-from eval.report.tables import TASKS
-from eval.stages import Stages
+from jaxalign.eval.datasets import Examples
+from jaxalign.eval.demo.data import PROMPT, DemoData, choose_queries, emoji_names
+from jaxalign.eval.demo.encode import Encoder, Features
+from jaxalign.eval.demo.measure import Measured, measure_tasks, trace
+from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.protocols.methods import Method
+from jaxalign.eval.protocols.methods import fit as fit_method
+from jaxalign.eval.report import InversionTrace
+from jaxalign.eval.report.tables import TASKS
+from jaxalign.eval.stages import Stages
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
 

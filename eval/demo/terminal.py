@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.report import findings
-from eval.report.tables import (
+from jaxalign.eval.report import findings
+from jaxalign.eval.report.tables import (
     TASKS,
     Cell,
     Row,
@@ -19,7 +19,7 @@ from eval.report.tables import (
     inversion_note,
     text_table,
 )
-from eval.terminal import open_console, styled
+from jaxalign.eval.terminal import open_console, styled
 
 COLOURS = {"up": "green", "down": "red", "same": "dim"}
 

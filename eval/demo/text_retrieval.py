@@ -6,12 +6,12 @@ import jax
 import numpy as np
 
 import jaxalign as ja
-from eval.demo.data import CaptionSet
-from eval.demo.encode import Encoder, Features
-from eval.demo.measure import measure_task, trace
-from eval.demo.settings import DemoSettings
-from eval.report import InversionTrace
-from eval.stages import Stages
+from jaxalign.eval.demo.data import CaptionSet
+from jaxalign.eval.demo.encode import Encoder, Features
+from jaxalign.eval.demo.measure import measure_task, trace
+from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.report import InversionTrace
+from jaxalign.eval.stages import Stages
 
 
 def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSettings) -> ja.BandSweep:

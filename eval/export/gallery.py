@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eval.features.embed import BATCH, THREADS, Unreadable
-from eval.features.obtain import image_store, text_store
-from eval.features.store import FeatureStore
-from eval.measurements import Workspace
-from eval.measurements.pairs import CaptionPair
-from eval.measurements.retrieve import Fitting
-from eval.protocols.methods import (
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
+from jaxalign.eval.features.obtain import image_store, text_store
+from jaxalign.eval.features.store import FeatureStore
+from jaxalign.eval.measurements import Workspace
+from jaxalign.eval.measurements.pairs import CaptionPair
+from jaxalign.eval.measurements.retrieve import Fitting
+from jaxalign.eval.protocols.methods import (
     BASELINES,
     Embed,
     Method,
@@ -25,8 +27,6 @@ from eval.protocols.methods import (
     fit,
     subspace_of,
 )
-from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError
 from jaxalign.features import normalize
 
 ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
@@ -97,7 +97,7 @@ def open_gallery(
 
     Args:
       split: by default the gallery of the data set's protocol.
-      method: of `eval.protocols.methods.METHODS`; by default the embeddings as they are.
+      method: of `jaxalign.eval.protocols.methods.METHODS`; by default the embeddings as they are.
 
     Raises:
       JaxalignError: as `find_method` and `image_features`, or a method that optimises each query.

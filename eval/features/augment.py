@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Examples
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.image_files import check_depth
-from jaxalign.resampling import resize_part
+from jaxalign.eval.datasets import Examples
+from jaxalign.inputs.image_files import check_depth
+from jaxalign.inputs.resampling import resize_part
 
 from .embed import BATCH, THREADS, Unreadable, embed_images, open_picture
 from .key import make_key

@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol, get_args
 import jax
 import numpy as np
 
-from eval.distributed import as_first, own_share, wait_for_all
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, printable, unknown_name
-from jaxalign.image_files import quiet_pillow
+from jaxalign.eval.distributed import as_first, own_share, wait_for_all
+from jaxalign.inputs.image_files import quiet_pillow
 from jaxalign.sharding import AXIS, data_mesh, divide_rows, shard_parameters
 
 from .store import FeatureStore
@@ -33,7 +33,7 @@ Unreadable = Literal["fail", "leave out"]
 class Pictures(Protocol):
     """Pictures that are read when asked for, each as `ImageProcessor` takes it.
 
-    Those that have a method `opened` (`eval.datasets.pictures.Pictures`) keep within its bound of memory.
+    Those that have a method `opened` (`datasets.pictures.Pictures`) keep within its bound of memory.
     """
 
     def __getitem__(self, index: int, /) -> Any: ...
@@ -72,8 +72,8 @@ def embed_images(
       pictures: in the order of the store's ids.
       names: what messages call them; by default the ids.
       unreadable: `fail` stops at a picture that cannot be read, also at one that an earlier run left out;
-        `leave out` stores a row of NaN for it. Which ones, `jaxalign.image_files` says; one that this machine
-        lacks the memory for always stops.
+        `leave out` stores a row of NaN for it. Which ones, `jaxalign.inputs.image_files` says; one that this
+        machine lacks the memory for always stops.
       batch_size: pictures that pass through the tower together, on each device.
       threads: that read, decode and resize.
       advance: is told how many examples are done, those of earlier runs first.

@@ -14,9 +14,9 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.heads import pre_projection_name
+from jaxalign.inputs.tokenization import Tokenizer
 from jaxalign.specs import spec_to_json
-from jaxalign.tensors import flatten
-from jaxalign.tokenization import Tokenizer
+from jaxalign.weights.tensors import flatten
 
 # Raised whenever a change of the program changes what it computes of the same file or text: how images are
 # decoded, preprocessed or embedded. Stores of another number are not found again.

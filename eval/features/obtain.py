@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from eval.datasets import Examples
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import Examples
 
 from .embed import BATCH, THREADS, Unreadable, embed_images, embed_texts
 from .key import make_key

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from eval.distributed import after_first, agree, is_first
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.distributed import after_first, agree, is_first
 
 from .key import FeatureKey
 

@@ -8,19 +8,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from eval.datasets.matching import own_positions
-from eval.protocols import Result, own
-from eval.protocols.classification import nearest_class_mean
-from eval.protocols.draws import OURS
-from eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
-from eval.protocols.grids import DEFAULT, find_grid
-from eval.protocols.heads import image_embeddings
-from eval.protocols.methods import Method, MethodOptions, find_method
-from eval.protocols.zero_shot import text_weights, zero_shot
-from eval.runs import Run
 from jaxalign.classifiers import check_class_labels
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.protocols import Result, own
+from jaxalign.eval.protocols.classification import nearest_class_mean
+from jaxalign.eval.protocols.draws import OURS
+from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
+from jaxalign.eval.protocols.grids import DEFAULT, find_grid
+from jaxalign.eval.protocols.heads import image_embeddings
+from jaxalign.eval.protocols.methods import Method, MethodOptions, find_method
+from jaxalign.eval.protocols.zero_shot import text_weights, zero_shot
+from jaxalign.eval.runs import Run
 
 from .labelled import LabelledPair
 from .published import PROTOCOLS, REFERENCE

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from eval.protocols import Result, own
-from eval.protocols.ambiguity import ambiguity
-from eval.protocols.dogs_cats import dogs_cats
-from eval.protocols.freedom import degrees_of_freedom
-from eval.protocols.heads import image_embeddings, text_embeddings
-from eval.protocols.indicators import class_indicator, modality_indicator
-from eval.protocols.methods import MethodOptions, default_methods, find_method, subspace_of
-from eval.protocols.views import embedding_views
-from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.protocols import Result, own
+from jaxalign.eval.protocols.ambiguity import ambiguity
+from jaxalign.eval.protocols.dogs_cats import dogs_cats
+from jaxalign.eval.protocols.freedom import degrees_of_freedom
+from jaxalign.eval.protocols.heads import image_embeddings, text_embeddings
+from jaxalign.eval.protocols.indicators import class_indicator, modality_indicator
+from jaxalign.eval.protocols.methods import MethodOptions, default_methods, find_method, subspace_of
+from jaxalign.eval.protocols.views import embedding_views
+from jaxalign.eval.runs import Run
 
 from .pairs import ImagePair
 from .retrieve import Fitting

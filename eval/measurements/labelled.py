@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Examples, fill_template
-from eval.datasets.matching import common_labels, own_positions
-from eval.distributed import as_first
-from eval.features.augment import subset_features
-from eval.features.key import make_key
-from eval.features.obtain import default_store
-from eval.features.store import FeatureStore
-from eval.protocols import own
-from eval.protocols.classification import UNLABELLED
-from eval.protocols.heads import text_embeddings
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.datasets import Examples, fill_template
+from jaxalign.eval.datasets.matching import common_labels, own_positions
+from jaxalign.eval.distributed import as_first
+from jaxalign.eval.features.augment import subset_features
+from jaxalign.eval.features.key import make_key
+from jaxalign.eval.features.obtain import default_store
+from jaxalign.eval.features.store import FeatureStore
+from jaxalign.eval.protocols import own
+from jaxalign.eval.protocols.classification import UNLABELLED
+from jaxalign.eval.protocols.heads import text_embeddings
 
 from .readable import Readable, read_pictures
 from .workspace import Workspace, choose_task, digest_texts

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.datasets import Examples, fill_template
-from eval.datasets.matching import common_labels, own_positions
-from eval.protocols import Result
-from eval.protocols.text_retrieval import Captions, collect_captions
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import Examples, fill_template
+from jaxalign.eval.datasets.matching import common_labels, own_positions
+from jaxalign.eval.protocols import Result
+from jaxalign.eval.protocols.text_retrieval import Captions, collect_captions
 
 from .readable import Readable, naming_left_out, read_pictures
 from .workspace import Workspace, choose_task, digest_texts

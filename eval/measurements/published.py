@@ -2,8 +2,8 @@
 
 import os
 
-from eval.availability import find_dataset_copy
-from eval.datasets import find_dataset
+from jaxalign.eval.availability import find_dataset_copy
+from jaxalign.eval.datasets import find_dataset
 
 PAPER, REFERENCE = PROTOCOLS = ("paper", "reference")
 

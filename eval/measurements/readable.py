@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.datasets import Examples
-from eval.protocols import Result
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.datasets import Examples
+from jaxalign.eval.protocols import Result
 
 from .workspace import Workspace
 
@@ -37,7 +37,7 @@ def read_pictures(workspace: Workspace, model: DualEncoder, examples: Examples) 
     """The readable pictures of a split with their features, which are computed where the store lacks them.
 
     Raises:
-      JaxalignError: as `eval.features.image_features`.
+      JaxalignError: as `jaxalign.eval.features.image_features`.
     """
     found = workspace.images(model, examples)
     shown = examples.select(found.rows) if found.left_out else examples

@@ -8,15 +8,23 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from eval.protocols import Result, own
-from eval.protocols.first_results import first_results
-from eval.protocols.heads import image_embeddings, text_embeddings
-from eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
-from eval.protocols.methods import BASELINES, Embed, Method, MethodOptions, default_methods, find_method, fit
-from eval.protocols.text_retrieval import text_retrieval
-from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.protocols import Result, own
+from jaxalign.eval.protocols.first_results import first_results
+from jaxalign.eval.protocols.heads import image_embeddings, text_embeddings
+from jaxalign.eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
+from jaxalign.eval.protocols.methods import (
+    BASELINES,
+    Embed,
+    Method,
+    MethodOptions,
+    default_methods,
+    find_method,
+    fit,
+)
+from jaxalign.eval.protocols.text_retrieval import text_retrieval
+from jaxalign.eval.runs import Run
 
 from .inversions import Inverted, invert_queries
 from .pairs import CaptionPair, ImagePair

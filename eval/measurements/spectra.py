@@ -1,10 +1,10 @@
 """`jaxalign spectrum`: the spectra of the operators, and what their parts carry on a data set."""
 
-from eval.protocols import Result
-from eval.protocols.methods import MethodOptions, find_method
-from eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
-from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.protocols import Result
+from jaxalign.eval.protocols.methods import MethodOptions, find_method
+from jaxalign.eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
+from jaxalign.eval.runs import Run
 
 from .sweep import Sweeping, captions, labelled_pictures
 from .workspace import Workspace, model_settings

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from eval.protocols import Result, own
-from eval.protocols.band_selection import band_sweep, default_grid
-from eval.protocols.image_retrieval import UNLABELLED
-from eval.runs import Run
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.protocols import Result, own
+from jaxalign.eval.protocols.band_selection import band_sweep, default_grid
+from jaxalign.eval.protocols.image_retrieval import UNLABELLED
+from jaxalign.eval.runs import Run
 
 from .pairs import CaptionPair, ImagePair
 from .workspace import Workspace, choose_task, model_settings

@@ -13,17 +13,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxalign as ja
-from eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from eval.distributed import agree, as_first, is_first
-from eval.features import key as feature_key
-from eval.features.embed import BATCH, Unreadable
-from eval.features.obtain import image_features, text_features
-from eval.features.store import Features
-from eval.protocols import Result
-from eval.runs import Run, find_run, write_run
-from eval.stages import Stages
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
+from jaxalign.eval.distributed import agree, as_first, is_first
+from jaxalign.eval.features import key as feature_key
+from jaxalign.eval.features.embed import BATCH, Unreadable
+from jaxalign.eval.features.obtain import image_features, text_features
+from jaxalign.eval.features.store import Features
+from jaxalign.eval.protocols import Result
+from jaxalign.eval.runs import Run, find_run, write_run
+from jaxalign.eval.stages import Stages
 from jaxalign.sharding import data_mesh
 
 

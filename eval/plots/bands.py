@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from eval.drawing import drawable
-from eval.runs import Run
+from jaxalign.eval.drawing import drawable
+from jaxalign.eval.runs import Run
 
 from .figures import BLUE, ORANGE, panels, styled, task_of, title
 

@@ -10,10 +10,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from eval.drawing import drawable
-from eval.own_images import MARK
-from eval.runs import Run
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.drawing import drawable
+from jaxalign.eval.own_images import MARK
+from jaxalign.eval.runs import Run
 from jaxalign.replacing import replaced_file
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.

@@ -10,9 +10,9 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking import rank_statistics
-from jaxalign.relevance import relevance_from_labels
-from jaxalign.retrieval import check_pair, extra_depth, mean_percent
+from jaxalign.ranking.ranking import rank_statistics
+from jaxalign.ranking.relevance import relevance_from_labels
+from jaxalign.ranking.retrieval import check_pair, extra_depth, mean_percent
 
 from . import own
 from .result import Result

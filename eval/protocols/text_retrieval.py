@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
-from jaxalign.retrieval import other_captions
+from jaxalign.ranking.retrieval import other_captions
 
 from .image_retrieval import retrieval
 from .result import Result

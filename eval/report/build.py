@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from eval.report.charts import heat_map, histogram_chart, inversion_chart, loss_chart, spectrum_chart
-from eval.report.content import ModelArrays
-from eval.report.findings import findings
-from eval.report.page import render
-from eval.report.tables import TASKS, classification_table, image_table, inversion_note, text_table
+from jaxalign.eval.report.charts import heat_map, histogram_chart, inversion_chart, loss_chart, spectrum_chart
+from jaxalign.eval.report.content import ModelArrays
+from jaxalign.eval.report.findings import findings
+from jaxalign.eval.report.page import render
+from jaxalign.eval.report.tables import TASKS, classification_table, image_table, inversion_note, text_table
 
 # What the tables and sentences show; the rest of a model's entry says how it was measured.
 SHOWN = (

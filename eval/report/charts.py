@@ -6,7 +6,7 @@ from itertools import cycle
 
 import numpy as np
 
-from eval.report.axes import (
+from jaxalign.eval.report.axes import (
     BOTTOM,
     LEFT,
     RIGHT,
@@ -25,7 +25,7 @@ from eval.report.axes import (
     x_axis,
     y_axis,
 )
-from eval.report.content import InversionTrace
+from jaxalign.eval.report.content import InversionTrace
 from jaxalign.indicators import SimilarityHistograms
 from jaxalign.sweep import BandSweep
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from eval.report.tables import (
+from jaxalign.eval.report.tables import (
     BASELINES,
     CONTEXT_TASKS,
     TASKS,

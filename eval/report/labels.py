@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eval.protocols.methods import METHODS
-from eval.runs import Run
-from jaxalign.identity import is_known
+from jaxalign.eval.protocols.methods import METHODS
+from jaxalign.eval.runs import Run
+from jaxalign.weights.identity import is_known
 
 MODEL, SOURCE, DATASET = "model", "source", "dataset"
 METHOD = ("classifier", "method", "modality")  # a run has some of them, or none
@@ -111,7 +111,7 @@ def full_label(runs: Sequence[Run]) -> Label:
 
 
 def in_order(runs: Sequence[Run]) -> list[Run]:
-    """By model, data set, labelling, classifier and method, in the order of `eval.protocols.methods`."""
+    """By model, data set, labelling, classifier and method, in the order of `protocols.methods`."""
     known = [name for methods in METHODS.values() for name in methods]
 
     def key(run: Run) -> tuple:

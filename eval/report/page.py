@@ -8,9 +8,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from eval.report.labels import show
-from eval.report.pictures import data_uri
 from jaxalign.errors import printable
+from jaxalign.eval.report.labels import show
+from jaxalign.eval.report.pictures import data_uri
 
 FOLDER = Path(__file__).parent
 

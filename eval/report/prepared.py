@@ -3,9 +3,9 @@
 import os
 from functools import cache
 
-from eval.datasets import Examples, find_dataset, load_split
-from eval.report.run_examples import FindSplit
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import Examples, find_dataset, load_split
+from jaxalign.eval.report.run_examples import FindSplit
 
 
 def prepared_splits(data_dir: str | os.PathLike | None = None) -> FindSplit:

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval.report.run_report import ReproducedTable
-from eval.report.run_tables import PlainTable
-from eval.reproduce.available import Missing
-from eval.reproduce.catalogue import Table
-from eval.reproduce.cells import Cell
-from eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
-from eval.reproduce.run import Outcome, Reproduction
-from eval.runs import LARGEST, RESULTS
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.report.run_report import ReproducedTable
+from jaxalign.eval.report.run_tables import PlainTable
+from jaxalign.eval.reproduce.available import Missing
+from jaxalign.eval.reproduce.catalogue import Table
+from jaxalign.eval.reproduce.cells import Cell
+from jaxalign.eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
+from jaxalign.eval.reproduce.run import Outcome, Reproduction
+from jaxalign.eval.runs import LARGEST, RESULTS
 from jaxalign.local_files import read_json
 
 

@@ -5,8 +5,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from eval.report.axes import SERIES, Chart
-from eval.report.charts import (
+from jaxalign.eval.report.axes import SERIES, Chart
+from jaxalign.eval.report.charts import (
     HeatMap,
     counts_chart,
     curves_chart,
@@ -17,10 +17,10 @@ from eval.report.charts import (
     spectra_chart,
     spectrum_chart,
 )
-from eval.report.comparisons import find_baseline, is_number
-from eval.report.content import InversionTrace
-from eval.report.labels import Label, dataset_label, full_label, method_label
-from eval.runs import Run
+from jaxalign.eval.report.comparisons import find_baseline, is_number
+from jaxalign.eval.report.content import InversionTrace
+from jaxalign.eval.report.labels import Label, dataset_label, full_label, method_label
+from jaxalign.eval.runs import Run
 from jaxalign.sweep import BandSweep
 
 LINES = len(SERIES)  # in one chart; more of them would share colours

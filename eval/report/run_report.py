@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eval.report.comparisons import comparisons_of
-from eval.report.labels import METHOD, flatten, full_label, in_order, model_label, show, show_name
-from eval.report.page import render
-from eval.report.run_charts import charts_of, heat_maps_of
-from eval.report.run_examples import FindSplit, grids_of
-from eval.report.run_tables import PlainTable, all_numbers
-from eval.runs import Run
+from jaxalign.eval.report.comparisons import comparisons_of
+from jaxalign.eval.report.labels import METHOD, flatten, full_label, in_order, model_label, show, show_name
+from jaxalign.eval.report.page import render
+from jaxalign.eval.report.run_charts import charts_of, heat_maps_of
+from jaxalign.eval.report.run_examples import FindSplit, grids_of
+from jaxalign.eval.report.run_tables import PlainTable, all_numbers
+from jaxalign.eval.runs import Run
 
 # In the order of their sections, with heading and a sentence; what is not here comes after, by name.
 PROTOCOLS = {

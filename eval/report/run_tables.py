@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.report.labels import flatten, full_label, show, show_name
-from eval.runs import Run
+from jaxalign.eval.report.labels import flatten, full_label, show, show_name
+from jaxalign.eval.runs import Run
 
 MOST_COLUMNS = 30
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec as find_spec_of
 from pathlib import Path
 
-from eval.availability import find_dataset_copy, find_model
-from eval.datasets import DatasetRecord, find_dataset
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.availability import find_dataset_copy, find_model
+from jaxalign.eval.datasets import DatasetRecord, find_dataset
 from jaxalign.specs import find_spec
 
 from .cells import Cell
@@ -106,7 +106,7 @@ def candidates(backbone: str, paper: str = "", protocol: str = "reference") -> t
 
 def _local(path: str, name: str) -> tuple[str, str | None]:
     """A folder of ours holds its own facts; of anything else one says what it is."""
-    from jaxalign.checkpoint import is_model_folder
+    from jaxalign.weights.checkpoint import is_model_folder
 
     own = is_model_folder(Path(path).expanduser())
     return path, None if own else name
@@ -114,7 +114,7 @@ def _local(path: str, name: str) -> tuple[str, str | None]:
 
 def _missing_optional(record: DatasetRecord, data_dir: Path | None) -> Missing | None:
     """A split of the protocol whose source is not there."""
-    from eval.datasets import source_root
+    from jaxalign.eval.datasets import source_root
 
     used = {part for use in (record.query, record.gallery, record.train) for part in use.split("+")}
     if not used & set(record.optional_splits):

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.datasets import DATASETS
-from eval.datasets.catalogue import READINGS
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.datasets.catalogue import READINGS
 
 from .catalogue import Table
 from .printed_names import AVERAGES, BY_COLUMN

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from eval import plots
-from eval.runs import Run, read_run
+from jaxalign.eval import plots
+from jaxalign.eval.runs import Run, read_run
 
 from .run import Reproduction
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from eval.drawing import drawable
-from eval.own_images import MARK
+from jaxalign.eval.drawing import drawable
+from jaxalign.eval.own_images import MARK
 
 from .run import Outcome, Reproduction
 

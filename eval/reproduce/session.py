@@ -6,32 +6,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jaxalign as ja
-from eval.datasets import find_dataset
-from eval.datasets.examples import UNCROPPED
-from eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
-from eval.measurements.indicators import Indicating, Indicators
-from eval.measurements.labelled import LabelledPair
-from eval.measurements.pairs import CaptionPair, ImagePair
-from eval.measurements.published import REFERENCE, caption_split, query_split, takes_distractors
-from eval.measurements.retrieve import (
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import find_dataset
+from jaxalign.eval.datasets.examples import UNCROPPED
+from jaxalign.eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
+from jaxalign.eval.measurements.indicators import Indicating, Indicators
+from jaxalign.eval.measurements.labelled import LabelledPair
+from jaxalign.eval.measurements.pairs import CaptionPair, ImagePair
+from jaxalign.eval.measurements.published import REFERENCE, caption_split, query_split, takes_distractors
+from jaxalign.eval.measurements.retrieve import (
     Retrieving,
     measure_image_retrieval,
     measure_text_image,
     measure_text_retrieval,
 )
-from eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
-from eval.measurements.sweep import Sweeping, measure_sweep
-from eval.measurements.workspace import Workspace
-from eval.protocols.band_selection import default_grid
-from eval.protocols.draws import OURS, SHOTS
-from eval.protocols.few_shot import FewShotSettings
-from eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
-from eval.protocols.methods import Inverting, MethodOptions
-from eval.runs import Run
-from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError
-from jaxalign.identity import is_known
+from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
+from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
+from jaxalign.eval.measurements.workspace import Workspace
+from jaxalign.eval.protocols.band_selection import default_grid
+from jaxalign.eval.protocols.draws import OURS, SHOTS
+from jaxalign.eval.protocols.few_shot import FewShotSettings
+from jaxalign.eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
+from jaxalign.eval.protocols.methods import Inverting, MethodOptions
+from jaxalign.eval.runs import Run
 from jaxalign.specs import find_spec
+from jaxalign.weights.identity import is_known
 
 from .available import Missing, Places, candidates
 from .cells import Cell

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax.typing import ArrayLike
 
-from eval.protocols.methods import Embed
+from jaxalign.eval.protocols.methods import Embed
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.datasets.image_tree import expected_files, tell_not_read
-from eval.datasets.picture_folder import check_folder, facts_of, find_pictures
-from eval.datasets.pictures import Pictures
-from eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
-from eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets.image_tree import expected_files, tell_not_read
+from jaxalign.eval.datasets.picture_folder import check_folder, facts_of, find_pictures
+from jaxalign.eval.datasets.pictures import Pictures
+from jaxalign.eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
+from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 
 Progress = Callable[[int], None]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.drawing import drawable
-from eval.own_images import MARK
-from jaxalign.image_files import upright
+from jaxalign.eval.drawing import drawable
+from jaxalign.eval.own_images import MARK
+from jaxalign.inputs.image_files import upright
 
 COLUMNS = 5  # results in a row: a picture that is as legible on a phone
 CELL, CAPTION, TITLE = 1.7, 0.44, 0.32  # inches

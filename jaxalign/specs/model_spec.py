@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any, Literal, NoReturn, get_args
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.image_processing import Pipeline
+from jaxalign.inputs.image_processing import Pipeline
+from jaxalign.inputs.text_cleaning import Cleaning
 from jaxalign.models import ImageTowerConfig, TwoTowersConfig
-from jaxalign.text_cleaning import Cleaning
 
 Resampling = Literal["bicubic", "bicubic_antialias", "bicubic_offset"]
 
@@ -78,10 +78,10 @@ class ModelSpec:
         nothing).
       resize_size: the shortest side before the crop, where it is not the tower's image size (DINO: 256).
       pipeline: whose conventions the preprocessing follows: the order of RGB, what becomes of transparency,
-        rounding (`jaxalign.image_processing.ImageProcessor`).
+        rounding (`jaxalign.inputs.image_processing.ImageProcessor`).
       vocabulary: `clip-bpe` ships with the package; `tokenizer.json` and `sentencepiece` are files of the
         checkpoint. None for an image-only model, and where nothing says how texts are split.
-      cleaning: what is done to a text before it is split, see `jaxalign.text_cleaning`; None for nothing.
+      cleaning: what is done to a text before it is split, see `inputs.text_cleaning`; None for nothing.
       hub_ids: repositories that hold these weights, the preferred one first.
       aliases: other names that `find_spec` takes: those of the original code and of its files.
       position_resampling: how learned positions of another grid are brought to this image size, see

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxalign.models import TwoTowersConfig
-from jaxalign.tensors import expected_shapes
+from jaxalign.weights.tensors import expected_shapes
 
 
 @dataclass(frozen=True)

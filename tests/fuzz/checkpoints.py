@@ -21,7 +21,7 @@ from oracles_conversion import (
 from safetensors.numpy import save
 
 import jaxalign as ja
-from checkpoints_conversion.rules import TABLES
+from jaxalign.conversion.rules import TABLES
 
 from . import pickle_opcodes as opcodes
 

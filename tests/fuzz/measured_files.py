@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.datasets import DATASETS, DatasetRecord
-from eval.features import FeatureKey, FeatureStore
-from eval.runs import Run, write_run
+from jaxalign.eval.datasets import DATASETS, DatasetRecord
+from jaxalign.eval.features import FeatureKey, FeatureStore
+from jaxalign.eval.runs import Run, write_run
 
 from .mutant import Part
 

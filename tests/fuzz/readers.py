@@ -32,7 +32,7 @@ class WrongResultError(Exception):
 
 def read_tensors(folder: Path) -> None:
     """Every tensor of the one file, as a whole."""
-    from checkpoints_conversion.layouts import read_tensors
+    from jaxalign.conversion.layouts import read_tensors
 
     (file,) = folder.iterdir()
     content = file.read_bytes()
@@ -80,7 +80,7 @@ def load_tokenizer(vocabulary: str, folder: Path) -> None:
     """A vocabulary beside a model with a text tower, and what it makes of texts."""
     from conftest import tiny_spec
 
-    from jaxalign.tokenization import load_tokenizer
+    from jaxalign.inputs.tokenization import load_tokenizer
 
     spec = tiny_spec("emoji-siglip")
     assert spec.towers.text is not None
@@ -94,7 +94,7 @@ def load_tokenizer(vocabulary: str, folder: Path) -> None:
 
 def read_ground_truth(folder: Path) -> None:
     """As a data set, and as the pickle that it is, whose arrays cannot be larger than the file."""
-    from eval.datasets.restricted_pickle import read_plain_pickle
+    from jaxalign.eval.datasets.restricted_pickle import read_plain_pickle
 
     file = folder / "roxford5k" / "gnd_roxford5k.pkl"
     size = file.stat().st_size
@@ -115,7 +115,7 @@ def _check_arrays(content: Any, size: int) -> None:
 
 
 def _read_content(dataset: str, folder: Path) -> None:
-    from eval.datasets.content import read_content
+    from jaxalign.eval.datasets.content import read_content
 
     from .measured_files import record_of
 
@@ -124,8 +124,8 @@ def _read_content(dataset: str, folder: Path) -> None:
 
 def read_image(folder: Path) -> None:
     """Through `encode_image`, in every way to preprocess, and as an example of a folder."""
-    from eval.datasets import load_split
-    from jaxalign.image_processing import ImageProcessor, Pipeline
+    from jaxalign.eval.datasets import load_split
+    from jaxalign.inputs.image_processing import ImageProcessor, Pipeline
 
     (path,) = (path for path in folder.iterdir() if path.is_file())
     model = _image_model()
@@ -157,9 +157,9 @@ def _image_model() -> ja.DualEncoder:
 
 def read_runs(folder: Path) -> None:
     """All runs and tables, and the report of them; then the run of the same settings."""
-    from eval.report import build_run_report
-    from eval.report.reproduced import read_tables
-    from eval.runs import find_run, read_runs
+    from jaxalign.eval.report import build_run_report
+    from jaxalign.eval.report.reproduced import read_tables
+    from jaxalign.eval.runs import find_run, read_runs
 
     runs = read_runs(folder)
     build_run_report(runs, read_tables(folder))
@@ -169,7 +169,7 @@ def read_runs(folder: Path) -> None:
 
 def read_store(folder: Path) -> None:
     """The features, and what is missing of them; then as a run that goes on does."""
-    from eval.features import FeatureStore
+    from jaxalign.eval.features import FeatureStore
 
     from .measured_files import IDS, KEY
 

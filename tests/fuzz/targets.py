@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import checkpoints_conversion.configs
-import checkpoints_conversion.facts
-import eval.runs
-import jaxalign.hub
-import jaxalign.safetensors_files
+import jaxalign.conversion.configs
+import jaxalign.conversion.facts
+import jaxalign.eval.runs
 import jaxalign.specs.model_spec
+import jaxalign.weights.hub
+import jaxalign.weights.safetensors_files
 
 from . import checkpoints, measured_files, vocabularies
 from .arrays import mutate_npy, safetensors_mutator
@@ -92,10 +92,10 @@ def _sources(module: ModuleType) -> list[str]:
 
 NPZ = zip_mutator(mutate_npy, ".npy", b"\x93NUMPY\x02\0\xff\xff\xff\xef| ")
 TORCH = zip_mutator(mutate_pickle, "data.pkl", b"\x80\x02|N0")
-TENSORS = safetensors_mutator(words_of(jaxalign.safetensors_files))
-CONFIGS = json_mutator(words_of(checkpoints_conversion.configs, checkpoints_conversion.facts, jaxalign.hub))
+TENSORS = safetensors_mutator(words_of(jaxalign.weights.safetensors_files))
+CONFIGS = json_mutator(words_of(jaxalign.conversion.configs, jaxalign.conversion.facts, jaxalign.weights.hub))
 OURS = json_mutator(words_of(jaxalign.specs.model_spec))
-RUNS = json_mutator(words_of(eval.runs))
+RUNS = json_mutator(words_of(jaxalign.eval.runs))
 LISTS = json_mutator(("train", "val", "test", "images", "split", "id", "label"))
 TOKENIZER_WORDS = (
     *("BPE", "Unigram", "WordLevel", "WordPiece", "Sequence", "Replace", "Split", "Regex", "Strip", "NFKC"),

@@ -15,7 +15,7 @@ def embedded(
 ) -> DatasetRecord:
     return DatasetRecord(
         name=name,
-        builder=f"eval.datasets.emoji.builders:{builder}",
+        builder=f"jaxalign.eval.datasets.emoji.builders:{builder}",
         version="1.0.0",
         splits=SPLITS,
         tasks=tasks,

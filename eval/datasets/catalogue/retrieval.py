@@ -18,7 +18,7 @@ def revisited(name: str, printed: str, gallery: int, city: str, images: str) -> 
     return DatasetRecord(
         name=name,
         printed=printed,
-        builder="eval.datasets.layouts.revisited:read",
+        builder="jaxalign.eval.datasets.layouts.revisited:read",
         version="1.0.0",
         splits={"query": 70, "gallery": gallery},
         tasks=(),
@@ -42,7 +42,7 @@ RECORDS = (
     DatasetRecord(
         name="cub",
         printed="CUB",
-        builder="eval.datasets.layouts.cub:read",
+        builder="jaxalign.eval.datasets.layouts.cub:read",
         version="1.0.0",
         splits={"train": 5994, "test": 5794},
         tasks=("label",),
@@ -80,7 +80,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="revisitop1m",
-        builder="eval.datasets.layouts.revisited:read_distractors",
+        builder="jaxalign.eval.datasets.layouts.revisited:read_distractors",
         version="1.0.0",
         splits={"distractors": 1_001_001},
         tasks=(),
@@ -104,7 +104,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="dogs-vs-cats",
-        builder="eval.datasets.layouts.class_folders:read_dogs_vs_cats",
+        builder="jaxalign.eval.datasets.layouts.class_folders:read_dogs_vs_cats",
         version="1.0.0",
         splits={"train": 24_998},
         tasks=("label",),
@@ -132,7 +132,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="bdd100k",
-        builder="eval.datasets.layouts.bdd100k:read",
+        builder="jaxalign.eval.datasets.layouts.bdd100k:read",
         version="1.0.0",
         splits={"train": 69_863, "val": 10_000},
         tasks=("weather", "time-of-day", "scene"),
@@ -159,7 +159,7 @@ RECORDS = (
     DatasetRecord(
         name="places365",
         printed="Places365",
-        builder="eval.datasets.layouts.places:read",
+        builder="jaxalign.eval.datasets.layouts.places:read",
         version="1.0.0",
         splits={"val": 36_500},
         tasks=("label",),
@@ -185,7 +185,7 @@ RECORDS = (
     DatasetRecord(
         name="inat2021-mini",
         printed="iNat",
-        builder="eval.datasets.layouts.inaturalist:read",
+        builder="jaxalign.eval.datasets.layouts.inaturalist:read",
         version="1.0.0",
         splits={"train": 500_000},
         tasks=("label",),

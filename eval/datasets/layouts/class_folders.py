@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.image_formats import image_endings
+from jaxalign.inputs.image_formats import image_endings
 from jaxalign.local_files import read_limited
 
 from ..content import LIST_LIMIT, Content, Item, broken

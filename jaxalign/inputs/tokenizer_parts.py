@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.precompiled_maps import check_precompiled
+from jaxalign.inputs.precompiled_maps import check_precompiled
 
 NORMALIZERS = (
     "BertNormalizer",

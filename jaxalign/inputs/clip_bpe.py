@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jaxalign.tokenizer_parts import chain
+from jaxalign.inputs.tokenizer_parts import chain
 
 MERGES = Path(__file__).parent / "vocabularies" / "clip_bpe_merges.txt.gz"
 NUM_MERGES = 49152 - 256 - 2  # CLIP uses so many of the 262,144 that the published file has

@@ -13,9 +13,9 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking import RankStatistics, rank_statistics_of_each
-from jaxalign.relevance import relevance_from_table
-from jaxalign.retrieval import check_pair
+from jaxalign.ranking.ranking import RankStatistics, rank_statistics_of_each
+from jaxalign.ranking.relevance import relevance_from_table
+from jaxalign.ranking.retrieval import check_pair
 
 _LISTS = ("easy", "hard", "junk")
 # Positives and ignored items of each setting (section 3.2 of the benchmark).

@@ -17,9 +17,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from jaxalign.byte_budget import ByteBudget
 from jaxalign.errors import JaxalignError
-from jaxalign.image_formats import accepted_formats
+from jaxalign.inputs.byte_budget import ByteBudget
+from jaxalign.inputs.image_formats import accepted_formats
 from jaxalign.local_files import open_regular
 
 MAX_SIDE = 1 << 20  # pixels: what Pillow makes of longer sides takes minutes, whatever is left of it

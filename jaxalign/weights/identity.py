@@ -21,7 +21,7 @@ from jaxalign.errors import JaxalignError, printable
 from jaxalign.local_files import cannot_read, open_regular
 from jaxalign.specs import MODELS, ModelSpec
 from jaxalign.specs.published import PUBLISHED
-from jaxalign.stored import PART, StoredTensor, on_all_cores
+from jaxalign.weights.stored import PART, StoredTensor, on_all_cores
 
 CLAIMS = (
     "name",

@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, host_features
-from jaxalign.ranking import RankStatistics, rank_statistics
-from jaxalign.relevance import Relevance, relevance_from_table
-from jaxalign.relevance import relevance_from_labels as relevance_from_labels
+from jaxalign.ranking.ranking import RankStatistics, rank_statistics
+from jaxalign.ranking.relevance import Relevance, relevance_from_table
+from jaxalign.ranking.relevance import relevance_from_labels as relevance_from_labels
 
 _PROTOCOLS = ("paper", "reference")
 

@@ -2,7 +2,7 @@
 
 The full similarity matrix is never formed, and a large gallery (`is_streamed`) is never copied: its vectors
 are converted and scaled in chunks that stay in the cache, as their scores are computed. The keys of
-`jaxalign.rank_order`, sorted, then hold the ranking. On a CPU concrete arrays are sorted by NumPy, on
+`jaxalign.ranking.rank_order`, sorted, then hold the ranking. On a CPU concrete arrays are sorted by NumPy, on
 threads, while XLA computes the scores of the next block; everything else (traced, or on an accelerator) is
 sorted by XLA.
 """
@@ -26,11 +26,11 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features as as_features
 from jaxalign.features import check_finite, is_count, is_streamed
 from jaxalign.features import normalize as normalize
-from jaxalign.rank_counts import statistics_over_mesh
-from jaxalign.rank_order import RankStatistics as RankStatistics
-from jaxalign.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
-from jaxalign.relevance import Relevance as Relevance
-from jaxalign.scores import one_ahead, product, streamed_product, whole_tiles
+from jaxalign.ranking.rank_counts import statistics_over_mesh
+from jaxalign.ranking.rank_order import RankStatistics as RankStatistics
+from jaxalign.ranking.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
+from jaxalign.ranking.relevance import Relevance as Relevance
+from jaxalign.ranking.scores import one_ahead, product, streamed_product, whole_tiles
 from jaxalign.sharding import check_mesh
 
 _KEYS_PER_BLOCK = 1 << 22  # 16 MiB, so that a block's keys are still in the cache when they are sorted

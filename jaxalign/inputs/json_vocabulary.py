@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxalign.clip_bpe import is_usual
 from jaxalign.errors import JaxalignError
+from jaxalign.inputs.clip_bpe import is_usual
+from jaxalign.inputs.tokenizer_parts import chain, check_parts
 from jaxalign.local_files import read_json
-from jaxalign.tokenizer_parts import chain, check_parts
 
 TOKENIZER_JSON = "tokenizer.json"
 LIMIT = 48 << 20  # bytes; that of Gemma's 256,000 words has 34 million
@@ -85,7 +85,7 @@ def read_json_vocabulary(path: Path) -> JsonVocabulary:
 
     Raises:
       JaxalignError: a damaged file, or one that is larger than `LIMIT` or has parts that are not taken (see
-        `jaxalign.tokenizer_parts`).
+        `jaxalign.inputs.tokenizer_parts`).
     """
     return make_json_vocabulary(check_tokenizer(read_json(path, LIMIT), str(path)), str(path))
 

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from jaxalign.errors import JaxalignError
-from jaxalign.pickle_records import Called, Named, Pairs, Persistent
+from jaxalign.weights.pickle_records import Called, Named, Pairs, Persistent
 
 LIMIT = 256 << 20  # bytes of one pickle
 # In one pickle; each makes a value of some 100 bytes at most. A list of a million names has two for each.

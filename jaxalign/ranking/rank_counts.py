@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxalign.features import normalize
-from jaxalign.rank_order import RankStatistics, statistics_of_ranks
-from jaxalign.relevance import Positions, Relevance
-from jaxalign.scores import TILE, one_ahead, product, streamed_product
+from jaxalign.ranking.rank_order import RankStatistics, statistics_of_ranks
+from jaxalign.ranking.relevance import Positions, Relevance
+from jaxalign.ranking.scores import TILE, one_ahead, product, streamed_product
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 
 _SCORES = {"cpu": 1 << 22}  # on each device at a time: 16 MiB

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import JSON_LIMIT, cannot_read, open_regular
-from jaxalign.stored import MOST_TENSORS, Span, StoredTensor, cast_parts, count_elements, plausible
+from jaxalign.weights.stored import MOST_TENSORS, Span, StoredTensor, cast_parts, count_elements, plausible
 
 DTYPES = {
     "F64": "float64",

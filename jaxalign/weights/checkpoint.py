@@ -15,8 +15,12 @@ import numpy as np
 from jaxalign.arguments import check_kind, read_dtype
 from jaxalign.dual_encoder import COMPUTE_DTYPES, DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.hub import CONFIG, fetch_checkpoint
-from jaxalign.identity import (
+from jaxalign.inputs.tokenization import TOKENIZER_FILES, load_tokenizer
+from jaxalign.local_files import read_json
+from jaxalign.replacing import replaced_folder
+from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
+from jaxalign.weights.hub import CONFIG, fetch_checkpoint
+from jaxalign.weights.identity import (
     Origin,
     claimed,
     own,
@@ -25,14 +29,10 @@ from jaxalign.identity import (
     unproven,
     weights_digest,
 )
-from jaxalign.local_files import read_json
-from jaxalign.model_names import check_repository_name, no_such_file, nothing_there
-from jaxalign.replacing import replaced_folder
-from jaxalign.safetensors_files import read_safetensors, write_safetensors
-from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
-from jaxalign.stored import StoredTensor, on_all_cores, read_parameters
-from jaxalign.tensors import STORED_DTYPES, check_tensors, flatten, unflatten
-from jaxalign.tokenization import TOKENIZER_FILES, load_tokenizer
+from jaxalign.weights.model_names import check_repository_name, no_such_file, nothing_there
+from jaxalign.weights.safetensors_files import read_safetensors, write_safetensors
+from jaxalign.weights.stored import StoredTensor, on_all_cores, read_parameters
+from jaxalign.weights.tensors import STORED_DTYPES, check_tensors, flatten, unflatten
 
 WEIGHTS, VERIFICATION = "model.safetensors", "verify.json"
 FORMAT = "jaxalign"

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxalign.clip_bpe import ClipBpe, is_clip
 from jaxalign.errors import JaxalignError
-from jaxalign.json_vocabulary import (
+from jaxalign.inputs.clip_bpe import ClipBpe, is_clip
+from jaxalign.inputs.json_vocabulary import (
     LIMIT,
     TOKENIZER_JSON,
     JsonVocabulary,
@@ -17,10 +17,10 @@ from jaxalign.json_vocabulary import (
     largest_id,
     make_json_vocabulary,
 )
-from jaxalign.json_vocabulary import read_json_vocabulary as read_json_vocabulary
+from jaxalign.inputs.json_vocabulary import read_json_vocabulary as read_json_vocabulary
+from jaxalign.inputs.sentencepieces import SENTENCEPIECE, SentencePieces, read_sentencepieces
+from jaxalign.inputs.text_cleaning import CLEANERS, Cleaning
 from jaxalign.local_files import read_json
-from jaxalign.sentencepieces import SENTENCEPIECE, SentencePieces, read_sentencepieces
-from jaxalign.text_cleaning import CLEANERS, Cleaning
 
 # Names that sources give their SentencePiece file: transformers, T5's and big_vision's, Gemma's.
 SENTENCEPIECE_NAMES = (SENTENCEPIECE, "sentencepiece.model", "tokenizer.model", "gemma_tokenizer.model")
@@ -58,7 +58,7 @@ class Tokenizer:
       start_token: put before the words (CLIP); None for none (SigLIP, "sticky").
       end_token: put after the words, and kept when a text is cut to the context.
       pad_token: fills the rest, on the right.
-      cleaning: what is done to a text first, by name (`jaxalign.text_cleaning`); None for nothing.
+      cleaning: what is done to a text first, by name (`jaxalign.inputs.text_cleaning`); None for nothing.
     """
 
     vocabulary: Vocabulary

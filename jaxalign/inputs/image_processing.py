@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.image_files import loaded_image, naming_errors, opened_image, quiet_pillow
-from jaxalign.resampling import resize_floats, resize_part, resize_tensorflow
+from jaxalign.inputs.image_files import loaded_image, naming_errors, opened_image, quiet_pillow
+from jaxalign.inputs.resampling import resize_floats, resize_part, resize_tensorflow
 
 Pipeline = Literal["open_clip", "timm", "transformers", "transformers_float", "big_vision"]
 

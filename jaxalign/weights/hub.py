@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
+from jaxalign.inputs.tokenization import TOKENIZER_FILES
 from jaxalign.local_files import read_json
-from jaxalign.tokenization import TOKENIZER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"

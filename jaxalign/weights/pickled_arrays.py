@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.pickle_records import Called, Named
-from jaxalign.stored import count_elements
+from jaxalign.weights.pickle_records import Called, Named
+from jaxalign.weights.stored import count_elements
 
 _TYPE = re.compile(r"([<>])([iu][248]|f[248])|\|?([biu]1)")
 _CORES = ("numpy.core", "numpy._core")  # before NumPy 2, and since

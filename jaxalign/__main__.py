@@ -1,4 +1,4 @@
-"""`python -m eval` is the command `jaxalign`."""
+"""`python -m jaxalign` is the command `jaxalign`."""
 
 # Built in: the module `signal`, and all else that is imported below, takes time in which signals come, too.
 import _signal  # pyright: ignore[reportMissingImports]
@@ -18,11 +18,11 @@ for _number in _EARLY:
 
 def main() -> int:
     """The exit status of this process; a signal ends it as it does later, also while it starts."""
-    from eval import interrupts
+    from jaxalign.eval import interrupts
 
     interrupts.start(also=_leave)
     try:
-        from eval.cli import main as run
+        from jaxalign.eval.cli import main as run
 
         return run()
     except BaseException as error:

@@ -1,0 +1,1 @@
+"""What towers take: images of any file, texts as tokens."""

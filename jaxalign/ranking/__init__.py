@@ -1,0 +1,1 @@
+"""Rankings and the metrics of retrieval."""

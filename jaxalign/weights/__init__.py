@@ -1,0 +1,1 @@
+"""Checkpoints: where they are, what they hold, and which model they are."""
