@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jaxalign as ja
-from jaxalign import checkpoint
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import MODELS, find_spec, spec_from_json, spec_to_json
+from jaxalign.weights import checkpoint
 from jaxalign.weights.tensors import flatten, unflatten
 
 TEXTS = ["a cat", "red apple"]

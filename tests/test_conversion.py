@@ -10,7 +10,6 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_to
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from jaxalign import stored as stored_tensors
 from jaxalign.conversion import engine
 from jaxalign.conversion.config_facts import Facts
 from jaxalign.conversion.engine import Rule, Table, convert, plan
@@ -21,6 +20,7 @@ from jaxalign.conversion.rules.timm_trunks import PE_TIMM
 from jaxalign.conversion.transforms import linear, must_be_zero, value, zeros
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import find_spec
+from jaxalign.weights import stored as stored_tensors
 from jaxalign.weights.identity import claimed
 from jaxalign.weights.stored import StoredTensor, array_parts
 from jaxalign.weights.tensors import expected_shapes, flatten

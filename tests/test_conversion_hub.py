@@ -13,10 +13,10 @@ from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tenso
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from jaxalign import checkpoint
 from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import find_spec
+from jaxalign.weights import checkpoint
 
 NAME = "openai/clip-vit-base-patch16"
 REVISION = find_spec(NAME).revision

@@ -11,11 +11,11 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_np
 from safetensors.numpy import load_file
 
 import jaxalign as ja
-from jaxalign import checkpoint
 from jaxalign.conversion import conversion
 from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
+from jaxalign.weights import checkpoint
 from jaxalign.weights.tensors import flatten
 
 SIGLIP = "siglip2-base-patch16-224-big-vision"

@@ -98,7 +98,7 @@ def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
 
 def test_a_write_that_fails_in_the_middle_is_one_line_and_loses_nothing(tmp_path, photos):
     """Files may grow to 100 blocks: the header fits, a chunk does not. Then there is room again."""
-    script = 'ulimit -f 100; exec "$0" -m eval embed --folder "$1" --store "$2"'
+    script = 'ulimit -f 100; exec "$0" -m jaxalign embed --folder "$1" --store "$2"'
     command = ["sh", "-c", script, sys.executable, str(photos), str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (1, "")
@@ -120,7 +120,7 @@ def test_a_disk_that_is_full_keeps_the_finished_chunks(tmp_path, photos):
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     script = (
-        'mount -t tmpfs -o size=900k tmpfs "$1" && "$0" -m eval embed --folder "$2" --store "$1"; '
+        'mount -t tmpfs -o size=900k tmpfs "$1" && "$0" -m jaxalign embed --folder "$2" --store "$1"; '
         'status=$?; cp -r "$1" "$3"; exit $status'
     )
     command = ["unshare", "-rm", "sh", "-c", script, sys.executable, str(disk), str(photos), str(kept)]

@@ -21,13 +21,13 @@ from oracles_conversion import (
 from safetensors.numpy import load_file, save_file
 
 import jaxalign as ja
-from jaxalign import identity
 from jaxalign.conversion.conversion import convert_checkpoint
 from jaxalign.conversion.rules import TABLES
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_to_json
 from jaxalign.specs.published import PUBLISHED, UNKNOWN, PublishedFile, layout_digest
+from jaxalign.weights import identity
 from jaxalign.weights.identity import claimed, is_known, published_as
 from jaxalign.weights.tensors import expected_shapes, flatten
 

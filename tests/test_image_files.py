@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 from test_resampling import peak
 
-from jaxalign import image_files, image_formats
 from jaxalign.errors import JaxalignError
+from jaxalign.inputs import image_files, image_formats
 from jaxalign.inputs.byte_budget import ByteBudget
 from jaxalign.inputs.image_files import opened_image, upright
 from jaxalign.inputs.image_processing import ImageProcessor

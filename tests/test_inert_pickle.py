@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pickle_programs import call, mapping, name, number, program, recall, remember, row, text
 
-from jaxalign import inert_pickle
 from jaxalign.errors import JaxalignError
+from jaxalign.weights import inert_pickle
 from jaxalign.weights.inert_pickle import unpickle
 from jaxalign.weights.pickle_records import Called, Named, Pairs, Persistent
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign import stored
 from jaxalign.conversion.layouts import read_tensors
 from jaxalign.conversion.npz_files import read_npz, write_npz
 from jaxalign.errors import JaxalignError
+from jaxalign.weights import stored
 from jaxalign.weights.safetensors_files import read_safetensors
 
 RNG = np.random.default_rng(0)

@@ -17,7 +17,9 @@ from jaxalign.eval.reproduce.session import _MEASURES
 
 def test_every_printed_number_is_a_cell():
     shipped = {
-        file.name for file in files("eval").joinpath("paper_tables").iterdir() if file.name.endswith(".csv")
+        file.name
+        for file in files("jaxalign.eval").joinpath("paper_tables").iterdir()
+        if file.name.endswith(".csv")
     }
     assert {table.file for table in TABLES.values()} == shipped
     for table in TABLES.values():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxalign import resampling
+from jaxalign.inputs import resampling
 from jaxalign.inputs.image_processing import ImageProcessor
 from jaxalign.inputs.resampling import resize_floats, resize_part, resize_tensorflow
 

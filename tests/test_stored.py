@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign import stored
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
+from jaxalign.weights import stored
 from jaxalign.weights.stored import (
     Span,
     StoredTensor,

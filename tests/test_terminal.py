@@ -116,7 +116,7 @@ PRINTING = {"eval/terminal.py", "eval/interrupts.py"}
 
 def test_nothing_is_printed_elsewhere():
     """Not by `print`, by a console of one's own or by a text that would not be escaped."""
-    root = Path(eval.__file__).parent
+    root = Path(jaxalign.eval.__file__).parent
     for file in root.rglob("*.py"):
         if f"eval/{file.relative_to(root).as_posix()}" in PRINTING:
             continue

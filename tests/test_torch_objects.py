@@ -11,11 +11,11 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_to
 from pickle_programs import VECTOR, call, legacy, mapping, number, pickled, program, text, torch_zip
 
 import jaxalign as ja
-from jaxalign import stored
 from jaxalign.conversion.layouts import read_tensors
 from jaxalign.conversion.rules import TABLES
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
+from jaxalign.weights import stored
 
 
 class Unknown:

@@ -59,7 +59,7 @@ class Table:
     def rows(self) -> list[dict[str, str]]:
         """The rows of the file as text; raises JaxalignError for one that is no such table."""
         path = Path(self.file)
-        shipped = files("eval").joinpath("paper_tables", self.file)
+        shipped = files("jaxalign.eval").joinpath("paper_tables", self.file)
         try:
             own = path.is_absolute()
             content = read_limited(path, _TABLE_LIMIT) if own else shipped.read_bytes()

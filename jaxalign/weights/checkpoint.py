@@ -40,7 +40,7 @@ READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 _FILES = (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin")
 _OF_FILES = ("format", "version", "weights", "stacked")  # in config.json beside the facts of the model
-_EMBEDDED = Path(__file__).parent / "embedded"
+_EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def load(
