@@ -1,4 +1,4 @@
-"""What the papers measure: one file for each task, with its settings, its computation, columns and figures."""
+"""What the papers measure: one file for each task, with its settings, computation, columns and figures."""
 
 from .task import Column as Column
 from .task import Task as Task

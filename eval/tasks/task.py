@@ -1,4 +1,4 @@
-"""What there is to measure: a record for each task, which the command line, the report and `paper` look up."""
+"""What there is to measure: a record for each task, which commands, the report and `paper` look up."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
