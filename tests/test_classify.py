@@ -1,19 +1,22 @@
 """Classification protocols and `jaxalign classify`: hand-computed accuracies, draws, bad input."""
 
 import json
+import typing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxalign as ja
+from jaxalign.classifiers import FEW_SHOT
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
+from jaxalign.eval.cli.classify import ClassifierNames
 from jaxalign.eval.measurements import Workspace
-from jaxalign.eval.measurements.classify import Classes, Classifying, measure_classification
+from jaxalign.eval.measurements.classify import CLASSIFIERS, Classes, Classifying, measure_classification
 from jaxalign.eval.measurements.labelled import LabelledPair
 from jaxalign.eval.protocols.classification import nearest_class_mean
-from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
+from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.eval.protocols.heads import image_embeddings
 from jaxalign.eval.protocols.methods import MethodOptions, find_method
 from jaxalign.eval.protocols.zero_shot import zero_shot
@@ -70,13 +73,14 @@ def test_zero_shot_averages_the_templates_by_hand():
     assert found.arrays["correct"].tolist() == [True, True, True]
 
 
-@pytest.mark.parametrize("name", FITTERS)
+@pytest.mark.parametrize("name", FEW_SHOT)
 def test_few_shot_is_the_librarys(name, clusters):
     x, y, test, labels, text = clusters
     settings = FewShotSettings(name, with_text=True, shots=(3,), seeds=(1, 5))
     found = few_shot(Pool(y, x), test, labels, 3, settings, text_weights=text)
     options = {"text_weights": text} | ({"text_bank": text} if name == "coder" else {})
-    expected = ja.few_shot_accuracy(FITTERS[name], x, y, test, labels, shots=(3,), seeds=(1, 5), **options)
+    fit = FEW_SHOT[name].fit
+    expected = ja.few_shot_accuracy(fit, x, y, test, labels, shots=(3,), seeds=(1, 5), **options)
     np.testing.assert_allclose(found.arrays["accuracy"], expected.accuracy, atol=1e-5)
     assert found.metrics["accuracy"] == pytest.approx({"3": expected.accuracy.mean()})
 
@@ -234,6 +238,11 @@ def test_the_command(photos, tmp_path, capsys):
     same = ["--classifiers", "ncm", "--train", "test", "--test", "test", *where]
     assert main(["classify", "--dataset", f"folder:{photos}", *same]) == 0
     assert "Note: the pictures of test are classified by means" in capsys.readouterr().out
+
+
+def test_the_command_offers_what_there_is():
+    (choices,) = set(typing.get_args(typing.get_args(ClassifierNames)[0])) - {...}
+    assert typing.get_args(choices) == CLASSIFIERS
 
 
 @pytest.mark.parametrize(

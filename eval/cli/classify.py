@@ -140,18 +140,19 @@ class Classify:
 
     def settings(self) -> Any:
         """The options as `jaxalign.eval.measurements.classify.Classifying`."""
+        from jaxalign.classifiers import FEW_SHOT
         from jaxalign.eval.measurements.classify import Classifying
-        from jaxalign.eval.protocols.few_shot import FITTERS, NEED_TEXT, FewShotSettings
+        from jaxalign.eval.protocols.few_shot import FewShotSettings
 
         from .measuring import method_options
         from .usage import UsageError
 
-        asking = [name for name in self.classifiers if name in NEED_TEXT]
+        asking = [name for name in self.classifiers if name in FEW_SHOT and FEW_SHOT[name].needs_text]
         if not (self.classifiers and self.methods):
             raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
             raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
-        drawn = {name for name in FITTERS if name in self.classifiers}
+        drawn = {name for name in FEW_SHOT if name in self.classifiers}
         tune = self.tune or self.grid is not None
         if tune and not drawn:
             raise UsageError(

@@ -8,15 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxalign.classifiers import check_class_labels
+from jaxalign.classifiers import FEW_SHOT, check_class_labels, find_grid
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.matching import own_positions
 from jaxalign.eval.protocols import Result, own
 from jaxalign.eval.protocols.classification import nearest_class_mean
 from jaxalign.eval.protocols.draws import OURS
-from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
-from jaxalign.eval.protocols.grids import DEFAULT, find_grid
+from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.eval.protocols.heads import image_embeddings
 from jaxalign.eval.protocols.methods import Method, MethodOptions, find_method
 from jaxalign.eval.protocols.zero_shot import text_weights, zero_shot
@@ -29,7 +28,7 @@ from .retrieve import Fitting
 from .workspace import Workspace, model_settings
 
 ZERO_SHOT, NCM = "zero-shot", "ncm"
-CLASSIFIERS = (ZERO_SHOT, NCM, *FITTERS)
+CLASSIFIERS = (ZERO_SHOT, NCM, *FEW_SHOT)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Classifying:
     few_shot: FewShotSettings = field(default_factory=FewShotSettings)
     augmentation: int | None = None
     tune: bool = False
-    grid: str = DEFAULT
+    grid: str = "default"
     protocol: str = "paper"
     unit: bool = True
 
@@ -72,7 +71,7 @@ class Classifying:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
         if self.tune and not self.few_shot.with_text:
             raise JaxalignError("tuning weighs pictures against class names; expected with_text")
-        if self.grid != DEFAULT and not self.tune:
+        if self.grid != "default" and not self.tune:
             raise JaxalignError(f"the grid {self.grid} is for tuning; expected tune, too")
         inverting = [name for name in self.methods if name in ("oti", "ovi")]
         if inverting:
@@ -92,7 +91,7 @@ def measure_classification(
         model.require_text()
     if classifying.tune:
         tuned_on(pair, classifying)
-        for name in (name for name in classifying.classifiers if name in FITTERS):
+        for name in (name for name in classifying.classifiers if name in FEW_SHOT):
             find_grid(classifying.grid, name, pair.record.name)
     _check_training(pair, classifying)
     facts = model_settings(model) | pair.settings
@@ -149,7 +148,7 @@ class Classes:
         weights, bank = None, None
         if settings.with_text:
             weights = text_weights(pair.prompts(classifying.templates))
-        if settings.classifier == "coder" and "ensemble" in pair.record.templates:
+        if self._has_bank(settings.classifier):
             bank = np.asarray(pair.prompts("ensemble"))
             bank = bank.reshape(-1, bank.shape[-1])
         validation = None
@@ -205,7 +204,7 @@ class Classes:
             found["unit"] = False
         if settings.with_text:
             found |= self.pair.text_settings(classifying.templates)
-        if settings.classifier == "coder" and "ensemble" in self.pair.record.templates:
+        if self._has_bank(settings.classifier):
             found["bank"] = self.pair.text_settings("ensemble")["prompts"]
         return found
 
@@ -226,10 +225,14 @@ class Classes:
         """Those of the few-shot classifier, with what the protocol changes."""
         few_shot, reference = self.classifying.few_shot, self.classifying.protocol == REFERENCE
         options = dict(few_shot.options)
-        if reference and classifier == "tip-x":
-            options["protocol"] = REFERENCE
+        if reference:
+            options |= FEW_SHOT[classifier].reference
         scaled = self.classifying.unit and not self.is_left_unscaled(method)
         return replace(few_shot, classifier=classifier, normalize=scaled, options=options)
+
+    def _has_bank(self, classifier: str) -> bool:
+        """Whether it compares by all prompts of the data set, and not by the class names alone."""
+        return FEW_SHOT[classifier].takes_bank and "ensemble" in self.pair.record.templates
 
     def is_left_unscaled(self, method: Method) -> bool:
         """Whether what `method` projects stays as long as it then is."""
@@ -298,7 +301,7 @@ def _check_training(pair: LabelledPair, classifying: Classifying) -> None:
                 f" ({pair.names[lacking[0]]} for one), so that none can be classified as such; expected some"
                 " of each"
             )
-    if set(classifying.classifiers) & set(FITTERS):
+    if set(classifying.classifiers) & set(FEW_SHOT):
         drawn_rows(pair.train_labels, pair.num_classes, classifying.few_shot)
     elif NCM in classifying.classifiers:
         check_class_labels(pair.train_labels, len(pair.train_labels), pair.num_classes)

@@ -1,8 +1,7 @@
 """Few-shot classification: pictures alone (Reevaluating, table 2) and with class names (figure 6)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,24 +10,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-import jaxalign as ja
-from jaxalign.classifiers import check_class_labels
+from jaxalign.classifiers import FEW_SHOT, Classifier, Grid, check_class_labels, search_grid
+from jaxalign.classifiers.base import check_directions
+from jaxalign.classifiers.few_shot import accuracy_of_draws
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .draws import DRAWS, OURS, SEEDS, SHOTS, draw_examples
-from .grids import DEFAULT, Grid, find_grid
 from .result import Result
-
-FITTERS: Mapping[str, Callable[..., ja.Classifier]] = {
-    "prototype": ja.prototype_classifier,
-    "lda": ja.lda_classifier,
-    "tip-adapter": ja.tip_adapter,
-    "tip-x": ja.tip_x,
-    "ape": ja.ape,
-    "coder": ja.coder,
-}
-NEED_TEXT = ("tip-x", "ape", "coder")
-_NORMALIZING = ("prototype", "lda")  # the others always compare directions
 
 
 @dataclass(frozen=True)
@@ -36,7 +24,7 @@ class FewShotSettings:
     """One line of a figure.
 
     Attributes:
-      classifier: of `FITTERS`.
+      classifier: of `FEW_SHOT`.
       with_text: whether the class names take part; otherwise only pictures do.
       shots, seeds: examples of each class, and of the draws that are averaged.
       normalize: whether features are scaled to length one; False for features that were projected after they
@@ -54,9 +42,9 @@ class FewShotSettings:
     draws: str = OURS
 
     def __post_init__(self):
-        if self.classifier not in FITTERS:
-            raise unknown_name("few-shot classifier", self.classifier, FITTERS)
-        if self.classifier in NEED_TEXT and not self.with_text:
+        if self.classifier not in FEW_SHOT:
+            raise unknown_name("few-shot classifier", self.classifier, FEW_SHOT)
+        if FEW_SHOT[self.classifier].needs_text and not self.with_text:
             raise JaxalignError(f"{self.classifier} compares pictures by class names; expected with_text")
         if self.draws not in DRAWS:
             raise unknown_name("draws", self.draws, DRAWS)
@@ -90,7 +78,9 @@ class Pool:
                     " compute those of `drawn_rows`"
                 )
             drawn = at
-        return jnp.asarray(self.features)[drawn]
+        support = jnp.asarray(self.features)[drawn]
+        check_directions("features", support)  # what is compiled could not raise
+        return support
 
 
 def drawn_rows(labels: ArrayLike, num_classes: int, settings: FewShotSettings) -> np.ndarray:
@@ -131,7 +121,7 @@ def few_shot(
       text_bank: texts `[b, d]` of `coder`; by default the class names.
       validation: features `[v, d]` and labels `[v]` on which hyper-parameters are chosen, for each draw; by
         default they are the classifier's own.
-      grid: the values that are tried, of `find_grid`; by default ours.
+      grid: the values that are tried; by default ours.
       mesh: devices that test and validation features are divided over; all fit every classifier.
       progress: called with 1 after each draw.
 
@@ -145,84 +135,58 @@ def few_shot(
     test_labels = np.asarray(test_labels)
     check_class_labels(pool.labels, len(pool.labels), num_classes)
     check_class_labels(test_labels, len(np.asarray(test_features)), num_classes, all_occur=False)
-    fit = _fitter(settings, num_classes, text_weights, text_bank)
-    grid = grid or find_grid(DEFAULT, settings.classifier)
-    test = jnp.asarray(test_features, jnp.float32)
-    accuracy = np.zeros((len(settings.shots), len(settings.seeds)))
+    method = FEW_SHOT[settings.classifier]
     chosen: dict[str, list[dict[str, float]]] = {}
-    for i, shots in enumerate(settings.shots):
-        labels = jnp.asarray(np.repeat(np.arange(num_classes, dtype=np.int32), shots))
-        for j, seed in enumerate(settings.seeds):
-            support = pool.draw(shots, seed, num_classes, settings.draws)
-            classifier = fit(support, labels)
-            if validation is not None:
-                classifier, best = _tune(classifier, grid, validation, mesh)
-                chosen.setdefault(str(shots), []).append(best)
-            if mesh is None:
-                predicted = np.asarray(_predict(classifier, test))
-            else:
-                predicted = np.asarray(classifier.predict(test, mesh=mesh))
-            accuracy[i, j] = 100 * float((predicted == test_labels).mean())
-            progress(1)
-    names = [str(shots) for shots in settings.shots]
+
+    def tune(classifier: Classifier, shots: int) -> Classifier:
+        if validation is None:
+            return classifier
+        found = search_grid(classifier, *validation, grid or method.grid, mesh=mesh)
+        chosen.setdefault(str(shots), []).append(found.best)
+        return found.classifier
+
+    found = accuracy_of_draws(
+        method.fit,
+        lambda shots, seed: pool.draw(shots, seed, num_classes, settings.draws),
+        jnp.asarray(test_features, jnp.float32),
+        test_labels,
+        num_classes,
+        shots=settings.shots,
+        seeds=settings.seeds,
+        options=_options(settings, text_weights, text_bank),
+        tune=tune,
+        mesh=mesh,
+        progress=progress,
+    )
+    by_shots = lambda values: dict(zip(map(str, settings.shots), values.tolist(), strict=True))
     metrics: dict[str, Any] = {
-        "accuracy": dict(zip(names, accuracy.mean(axis=1).tolist(), strict=True)),
-        "deviation": dict(zip(names, accuracy.std(axis=1).tolist(), strict=True)),
+        "accuracy": by_shots(found.accuracy.mean(axis=1)),
+        "deviation": by_shots(found.accuracy.std(axis=1)),
         "examples": len(test_labels),
         "classes": num_classes,
     }
     arrays = {
-        "accuracy": accuracy,
+        "accuracy": found.accuracy,
         "shots": np.asarray(settings.shots),
         "seeds": np.asarray(settings.seeds),
     }
     return Result(metrics | ({"chosen": chosen} if chosen else {}), arrays)
 
 
-def _fitter(
-    settings: FewShotSettings, num_classes: int, text_weights: ArrayLike | None, text_bank: ArrayLike | None
-) -> Callable[[jax.Array, jax.Array], ja.Classifier]:
-    """The compiled fit of the classifier, its texts and options given."""
-    if settings.with_text and text_weights is None:
-        raise JaxalignError(
-            f"{settings.classifier} with texts needs text_weights; pass class-name embeddings"
-        )
-    arrays: dict[str, Any] = {"text_weights": jnp.asarray(text_weights)} if settings.with_text else {}
-    if settings.classifier == "coder":
-        arrays["text_bank"] = jnp.asarray(text_weights if text_bank is None else text_bank)
-    static: dict[str, Any] = dict(settings.options)
-    if settings.classifier in _NORMALIZING:
-        static["normalize"] = settings.normalize
-    method = FITTERS[settings.classifier]
-
-    @jax.jit
-    def fitted(support: jax.Array, labels: jax.Array, arrays: dict[str, Any]) -> ja.Classifier:
-        return method(support, labels, num_classes=num_classes, **static, **arrays)
-
-    def fit(support: jax.Array, labels: jax.Array) -> ja.Classifier:
-        _check_rows(support)
-        return fitted(support, labels, arrays)
-
-    return fit
-
-
-@jax.jit
-def _predict(classifier: ja.Classifier, features: jax.Array) -> jax.Array:
-    return classifier.predict(features)
-
-
-def _tune(
-    classifier: ja.Classifier, grid: Grid, validation: Sequence[ArrayLike], mesh: Mesh | None
-) -> tuple[ja.Classifier, dict[str, float]]:
-    search = partial(ja.search_hyperparameters, classifier, *validation, ties=grid.ties, mesh=mesh)
-    found = search(**grid.axes)
-    for _ in range(grid.rounds - 1):
-        found = search(**grid.around(found.best))
-    return found.classifier, found.best
-
-
-def _check_rows(support: jax.Array) -> None:
-    """Compiled code cannot raise: what `ja.prototype_classifier` and the others would say is said here."""
-    from jaxalign.classifiers.base import check_directions
-
-    check_directions("features", support)
+def _options(
+    settings: FewShotSettings, text_weights: ArrayLike | None, text_bank: ArrayLike | None
+) -> dict[str, Any]:
+    """Everything that the method takes beside examples."""
+    method = FEW_SHOT[settings.classifier]
+    found: dict[str, Any] = dict(settings.options)
+    if method.keeps_lengths:
+        found["normalize"] = settings.normalize
+    if settings.with_text:
+        if text_weights is None:
+            raise JaxalignError(
+                f"{settings.classifier} with texts needs text_weights; pass class-name embeddings"
+            )
+        found["text_weights"] = jnp.asarray(text_weights)
+        if method.takes_bank:
+            found["text_bank"] = jnp.asarray(text_weights if text_bank is None else text_bank)
+    return found

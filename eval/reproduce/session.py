@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jaxalign as ja
+from jaxalign.classifiers import FEW_SHOT
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
@@ -25,9 +26,8 @@ from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, meas
 from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
 from jaxalign.eval.measurements.workspace import Workspace
 from jaxalign.eval.protocols.band_selection import default_grid
-from jaxalign.eval.protocols.draws import OURS, SHOTS
+from jaxalign.eval.protocols.draws import OURS, PUBLISHED, SHOTS
 from jaxalign.eval.protocols.few_shot import FewShotSettings
-from jaxalign.eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
 from jaxalign.eval.protocols.methods import Inverting, MethodOptions
 from jaxalign.eval.runs import Run
 from jaxalign.specs import find_spec
@@ -247,11 +247,11 @@ def _few_shot(
     """`classifying` with what is asked of a few-shot cell, and what the published code feeds it."""
     classifier, with_text = settings.get("classifier", "prototype"), settings.get("with_text", False)
     reference, dataset = session.protocol == REFERENCE, cell.dataset.removesuffix("@tfds")
-    tuned = reference and settings.get("tuned_as_published", False) and classifier in TUNED_AS_PUBLISHED
+    tuned = reference and settings.get("tuned_as_published", False) and FEW_SHOT[classifier].published
     grid = settings.get("grid") or (PUBLISHED if tuned and with_text else "")
     options: Mapping[str, Any] = {}
-    if tuned and classifier == "ape" and session.model(cell).require_text().projection == APE_WIDTH:
-        options = APE_OPTIONS[dataset]
+    if tuned and session.model(cell).require_text().projection == FEW_SHOT[classifier].published_width:
+        options = FEW_SHOT[classifier].published_options[dataset]
     templates = settings.get("templates", "subset" if reference and dataset == "imagenet" else "single")
     return replace(
         classifying,
@@ -267,7 +267,7 @@ def _few_shot(
         augmentation=1 if reference and cell.backbone not in TAKEN_OVER else None,
         unit=not (reference and cell.backbone in TAKEN_OVER),
         tune=bool(grid),
-        grid=grid or DEFAULT,
+        grid=grid or "default",
     )
 
 
