@@ -12,14 +12,14 @@ from jaxalign.classifiers import FEW_SHOT
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.cli.classify import ClassifierNames
-from jaxalign.eval.measurements import Workspace
 from jaxalign.eval.measurements.classify import CLASSIFIERS, Classes, Classifying, measure_classification
 from jaxalign.eval.measurements.labelled import LabelledPair
 from jaxalign.eval.protocols.classification import nearest_class_mean
 from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
-from jaxalign.eval.protocols.heads import image_embeddings
-from jaxalign.eval.protocols.methods import MethodOptions, find_method
 from jaxalign.eval.protocols.zero_shot import zero_shot
+from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -90,10 +90,9 @@ class Retrieve:
 
     def run(self) -> None:
         from jaxalign.eval.distributed import is_first
-        from jaxalign.eval.measurements.pairs import ImagePair
-        from jaxalign.eval.measurements.published import query_split, takes_distractors
         from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval
-        from jaxalign.eval.protocols.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
         from jaxalign.eval.terminal import say
 
         from .measuring import (

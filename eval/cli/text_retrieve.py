@@ -65,10 +65,9 @@ class TextRetrieve:
 
     def run(self) -> None:
         from jaxalign.eval.distributed import is_first
-        from jaxalign.eval.measurements.pairs import CaptionPair
-        from jaxalign.eval.measurements.published import caption_split
         from jaxalign.eval.measurements.retrieve import Retrieving, measure_text_retrieval
-        from jaxalign.eval.protocols.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
 
         from .measuring import (
             describe_counts,

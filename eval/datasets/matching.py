@@ -1,11 +1,10 @@
 """Two sets of examples side by side: labels are compared by their names, examples by what they are."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.protocols.own import padded
 
 from .content import UNLABELLED
 from .examples import Examples
@@ -51,3 +50,12 @@ def own_positions(query: Examples, gallery: Examples) -> np.ndarray:
         if identity in wanted:
             places.setdefault(identity, []).append(row)
     return padded([places.get(identity, ()) for identity in query.identities])
+
+
+def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """Rows of positions as an array, filled up with -1."""
+    width = max(1, max(map(len, rows), default=0))
+    found = np.full((len(rows), width), -1, np.int32)
+    for row, own in zip(found, rows, strict=True):
+        row[: len(own)] = own
+    return found

@@ -14,10 +14,8 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.features.obtain import image_store, text_store
 from jaxalign.eval.features.store import FeatureStore
-from jaxalign.eval.measurements import Workspace
-from jaxalign.eval.measurements.pairs import CaptionPair
 from jaxalign.eval.measurements.retrieve import Fitting
-from jaxalign.eval.protocols.methods import (
+from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
     Method,
@@ -27,6 +25,8 @@ from jaxalign.eval.protocols.methods import (
     fit,
     subspace_of,
 )
+from jaxalign.eval.tasks.pairs import CaptionPair
+from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.features import normalize
 
 ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
@@ -97,7 +97,7 @@ def open_gallery(
 
     Args:
       split: by default the gallery of the data set's protocol.
-      method: of `jaxalign.eval.protocols.methods.METHODS`; by default the embeddings as they are.
+      method: of `jaxalign.eval.tasks.methods.METHODS`; by default the embeddings as they are.
 
     Raises:
       JaxalignError: as `find_method` and `image_features`, or a method that optimises each query.

@@ -14,9 +14,9 @@ from jaxalign.classifiers import FEW_SHOT, Classifier, Grid, check_class_labels,
 from jaxalign.classifiers.base import check_directions
 from jaxalign.classifiers.few_shot import accuracy_of_draws
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.tasks.runs import Result
 
 from .draws import DRAWS, OURS, SEEDS, SHOTS, draw_examples
-from .result import Result
 
 
 @dataclass(frozen=True)

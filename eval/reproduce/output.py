@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxalign.errors import JaxalignError, printable
 from jaxalign.eval.json_text import json_text
-from jaxalign.eval.runs import RESULTS, package_versions
+from jaxalign.eval.tasks.runs import RESULTS, package_versions
 from jaxalign.replacing import replaced_file
 
 from .run import Outcome, Reproduction

@@ -21,9 +21,8 @@ from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, Unreadable
 from jaxalign.eval.features.obtain import image_features, text_features
 from jaxalign.eval.features.store import Features
-from jaxalign.eval.protocols import Result
-from jaxalign.eval.runs import Run, find_run, write_run
 from jaxalign.eval.stages import Stages
+from jaxalign.eval.tasks.runs import Result, Run, find_run, write_run
 from jaxalign.sharding import data_mesh
 
 
