@@ -12,12 +12,11 @@ from jaxalign.classifiers import FEW_SHOT
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.cli.classify import ClassifierNames
-from jaxalign.eval.measurements.classify import CLASSIFIERS, Classes, Classifying, measure_classification
-from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.protocols.classification import nearest_class_mean
-from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
-from jaxalign.eval.protocols.zero_shot import zero_shot
+from jaxalign.eval.tasks.classification import measure_classification, nearest_class_mean, zero_shot
+from jaxalign.eval.tasks.classifying import CLASSIFIERS, Classes, Classifying, FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
 from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.workspace import Workspace
 
@@ -146,7 +145,7 @@ def test_reference_protocol_projects_unit_vectors_and_leaves_them(photos, model,
     unit = plain / np.linalg.norm(plain, axis=1, keepdims=True)
     subspace = ja.principal_subspace(reference.fitting.subspace_texts(method), 5)
     # float32 products of vectors of about length 10, divided by it
-    np.testing.assert_allclose(reference._embed(method, pre), subspace.project(unit), atol=1e-5)
+    np.testing.assert_allclose(reference.embed(method, pre), subspace.project(unit), atol=1e-5)
 
 
 def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monkeypatch):
@@ -160,7 +159,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
     assert settings["augmentation"] == 3
     assert settings["version"] == pair.test.version
     assert (settings["train"], settings["test"], settings["shots"]) == ("train", "test", [1, 2])
-    monkeypatch.setattr("jaxalign.eval.measurements.classify.few_shot", None)
+    monkeypatch.setattr("jaxalign.eval.tasks.few_shot.few_shot", None)
     again = measure_classification(
         workspace, model, LabelledPair(workspace, model, f"folder:{photos}"), classifying
     )

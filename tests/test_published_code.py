@@ -17,9 +17,9 @@ from jaxalign.classifiers import FEW_SHOT, find_grid
 from jaxalign.classifiers.method import steps
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.protocols.draws import draw_examples
-from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
 from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
+from jaxalign.eval.tasks.classifying import FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, draw_examples, few_shot
 from jaxalign.eval.tasks.methods import MethodOptions, find_method, fit
 from jaxalign.eval.tasks.pairs import caption_split, query_split, takes_distractors
 

@@ -17,11 +17,12 @@ from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.prepared_content import content_digest
 from jaxalign.eval.features import image_features
 from jaxalign.eval.features.key import make_key
-from jaxalign.eval.measurements.classify import Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
-from jaxalign.eval.measurements.labelled import LabelledPair
 from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
 from jaxalign.eval.tasks import pairs
+from jaxalign.eval.tasks.classification import measure_classification
+from jaxalign.eval.tasks.classifying import Classifying
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
 from jaxalign.eval.tasks.runs import Result

@@ -9,9 +9,10 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.matching import own_positions
-from jaxalign.eval.protocols.classification import nearest_class_mean
-from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.classification import nearest_class_mean
+from jaxalign.eval.tasks.classifying import FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
 
 from .encode import Encoder, ImageFeatures, PredictFn
 from .methods import AUTO, MethodSettings, Tokenize, fit_methods, is_usable, make_tokenizer

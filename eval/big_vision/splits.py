@@ -10,8 +10,8 @@ import numpy as np
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, load_split
+from jaxalign.eval.datasets.content import UNLABELLED
 from jaxalign.eval.datasets.matching import common_labels
-from jaxalign.eval.protocols.classification import UNLABELLED
 
 # What `resize(size)|value_range(-1, 1)` does in big_vision's configs.
 PREPROCESS: Mapping[str, Any] = {"pipeline": "big_vision", "interpolation": "bilinear"}

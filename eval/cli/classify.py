@@ -123,8 +123,8 @@ class Classify:
 
     def run(self) -> None:
         from jaxalign.eval.distributed import is_first
-        from jaxalign.eval.measurements.classify import measure_classification
-        from jaxalign.eval.measurements.labelled import LabelledPair
+        from jaxalign.eval.tasks.classification import measure_classification
+        from jaxalign.eval.tasks.labelled import LabelledPair
 
         from .measuring import open_workspace, report_runs
 
@@ -139,10 +139,9 @@ class Classify:
         report_runs(self, runs)
 
     def settings(self) -> Any:
-        """The options as `jaxalign.eval.measurements.classify.Classifying`."""
+        """The options as `jaxalign.eval.tasks.classifying.Classifying`."""
         from jaxalign.classifiers import FEW_SHOT
-        from jaxalign.eval.measurements.classify import Classifying
-        from jaxalign.eval.protocols.few_shot import FewShotSettings
+        from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
 
         from .measuring import method_options
         from .usage import UsageError
@@ -190,14 +189,16 @@ class Classify:
 
     def _has_reference(self, drawn: set[str]) -> bool:
         """Whether the published code departs from the papers in what is asked for; `drawn` is few-shot."""
+        from jaxalign.classifiers import FEW_SHOT
+
         projected = any(name in ("pca", "pca-mean") for name in self.methods)
         tuned_on_test = self.dataset == "imagenet" and (self.tune or self.grid is not None)
-        return (bool(drawn) and (projected or tuned_on_test)) or "tip-x" in drawn
+        return bool(drawn) and (projected or tuned_on_test or any(FEW_SHOT[name].reference for name in drawn))
 
 
 def print_runs(title: str, runs: Sequence[Any]) -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
-    from jaxalign.eval.measurements.classify import sorted_shots
+    from jaxalign.eval.tasks.few_shot import sorted_shots
 
     from .measuring import print_table
 

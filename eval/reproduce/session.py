@@ -7,13 +7,12 @@ from typing import Any
 
 import jaxalign as ja
 from jaxalign.classifiers import FEW_SHOT
+from jaxalign.classifiers.few_shot import SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.examples import UNCROPPED
-from jaxalign.eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
-from jaxalign.eval.measurements.labelled import LabelledPair
 from jaxalign.eval.measurements.retrieve import (
     Retrieving,
     measure_image_retrieval,
@@ -23,8 +22,9 @@ from jaxalign.eval.measurements.retrieve import (
 from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
 from jaxalign.eval.protocols.band_selection import default_grid
-from jaxalign.eval.protocols.draws import OURS, PUBLISHED, SHOTS
-from jaxalign.eval.protocols.few_shot import FewShotSettings
+from jaxalign.eval.tasks.classification import measure_classification
+from jaxalign.eval.tasks.classifying import NCM, OURS, PUBLISHED, ZERO_SHOT, Classifying, FewShotSettings
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.pairs import (
     REFERENCE,
