@@ -12,18 +12,18 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.examples import UNCROPPED
-from jaxalign.eval.measurements.indicators import Indicating, Indicators
 from jaxalign.eval.measurements.retrieve import (
     Retrieving,
     measure_image_retrieval,
     measure_text_image,
     measure_text_retrieval,
 )
-from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
-from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
-from jaxalign.eval.protocols.band_selection import default_grid
+from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import NCM, OURS, PUBLISHED, ZERO_SHOT, Classifying, FewShotSettings
+from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
+from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
+from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.pairs import (
@@ -35,6 +35,8 @@ from jaxalign.eval.tasks.pairs import (
     takes_distractors,
 )
 from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
+from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
@@ -311,9 +313,9 @@ def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
     indicating = Indicating(methods, options, split=split)
     found = session.kept(key, lambda: Indicators(session.workspace, model, cell.dataset, indicating))
     if protocol == "degrees-of-freedom":
-        return found.freedom()
+        return measure_degrees_of_freedom(found)
     if protocol == "view":
-        return found.view(settings.get("view", "pca"))
+        return measure_view(found, settings.get("view", "pca"))
     runs = found.by_class() if protocol == "class-indicator" else found.by_modality()
     if not runs:
         raise JaxalignError(
@@ -336,7 +338,7 @@ def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run
     model = session.model(cell)
     methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
     indicating = Indicating(methods, session.options(cell, settings), max_pictures=_EVERY)
-    return Indicators(session.workspace, model, cell.dataset, indicating).dogs_and_cats()
+    return measure_dogs_cats(Indicators(session.workspace, model, cell.dataset, indicating))
 
 
 _MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {

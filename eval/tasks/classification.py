@@ -1,4 +1,4 @@
-"""Classification by class names, and by the nearest mean of a whole training split (IsoCLIP, tables 3, S7)."""
+"""Classification by class names, and nearest mean of a training split (IsoCLIP, tables 3 and S7)."""
 
 import jax.numpy as jnp
 import numpy as np
