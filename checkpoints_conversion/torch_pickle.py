@@ -169,13 +169,13 @@ def find_weights(content: Any) -> dict[str, TensorRecord | str]:
 
 
 def _check_alone(held: Mapping[str, Any], weights: Any, walk: "_Walk") -> None:
-    """Raise JaxalignError where other tensors than `weights` have all their names: averages of them, mostly."""
+    """Raise JaxalignError where others than `weights` have all their names: averages, mostly."""
     own, each = _keys(weights), {id(value): name for name, value in held.items()}
     others = [n for n in each.values() if held[n] is not weights and own <= _keys(held[n])]
     if alike := [name for name in others if walk.has_tensors(held[name])]:
         raise JaxalignError(
-            f"it has weights under {' and '.join([each[id(weights)], *alike])}; expected one state dict alone:"
-            " save the one that is meant"
+            f"it has weights under {' and '.join([each[id(weights)], *alike])}; expected one state dict alone,"
+            " the one that is meant"
         )
 
 

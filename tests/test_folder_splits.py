@@ -166,7 +166,7 @@ def test_classes_of_two_splits_that_differ_in_spelling_alone(one, other, fill):
 )
 def test_folders_that_sound_like_splits_are_no_classes_unless_said(names, fill):
     root = fill(*(f"{name}/{c}/a.png" for name in names for c in ("cat", "dog")))
-    with pytest.raises(JaxalignError, match="sound like names of splits.*expected one of train, .*classes:"):
+    with pytest.raises(JaxalignError, match=r"sound like names of splits.*expected one of train, .*classes:"):
         find_dataset(f"folder:{root}")
     assert splits_of(root, "classes:") == {"all": 2 * len(names)}
 

@@ -19,7 +19,7 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-# Words of other names of splits: what `train2017`, `test-set`, `query` and `gallery` are is for people to say.
+# Words of other names of splits: what `train2017`, `test-set` or `gallery` is people have to say.
 _SPLIT_WORDS = {
     *_SPLIT_OF,
     *("trains", "tests", "trainval", "eval", "evaluation", "holdout", "query", "queries", "gallery"),

@@ -25,8 +25,9 @@ def load_folder(folder: str | os.PathLike, split: str = ALL, reading: str = FOLD
 
     Where all subfolders that hold images have the names of splits (`SPLIT_NAMES`, in any case), they are the
     splits `train`, `val` and `test`, and the classes lie below them; otherwise they are the classes of the
-    one split `all`. Plain files, hidden ones and those of systems (`__MACOSX`, `@eaDir`) do not count. An image that lies in no class
-    folder has label -1. The classes are those of all splits, so that a label means the same in each.
+    one split `all`. Plain files, hidden ones and those of systems (`__MACOSX`, `@eaDir`) do not count. An
+    image that lies in no class folder has label -1. The classes are those of all splits, so that a label
+    means the same in each.
 
     Args:
       split: `all`, or one of the splits, by the name here or the folder's.

@@ -171,7 +171,7 @@ def choose_task(examples: Examples, task: str) -> str:
     task = task or next(iter(examples.labels))
     if len(names := examples.label_names[task]) == 1:
         raise JaxalignError(
-            f"{examples.dataset} has one class alone, {names[0]!r}, in which every picture is right; expected at"
-            " least two: of a folder, give the one whose subfolders are the classes or splits"
+            f"{examples.dataset} has one class alone, {names[0]!r}, in which every picture is right; expected"
+            " at least two: of a folder, give the one whose subfolders are the classes or splits"
         )
     return task
