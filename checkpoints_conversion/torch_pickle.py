@@ -174,7 +174,7 @@ def _check_alone(held: Mapping[str, Any], weights: Any, walk: "_Walk") -> None:
     others = [n for n in each.values() if held[n] is not weights and own <= _keys(held[n])]
     if alike := [name for name in others if walk.has_tensors(held[name])]:
         raise JaxalignError(
-            f"it has weights under {' and '.join([each[id(weights)], *alike])}; expected one state dict alone,"
+            f"it has weights under {' and '.join([each[id(weights)], *alike])}; expected one state dict,"
             " the one that is meant"
         )
 
