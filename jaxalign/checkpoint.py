@@ -25,7 +25,7 @@ from jaxalign.identity import (
     unproven,
     weights_digest,
 )
-from jaxalign.local_files import read_json
+from jaxalign.local_files import is_there, read_json
 from jaxalign.model_names import check_repository_name, no_such_file, nothing_there
 from jaxalign.replacing import replaced_folder
 from jaxalign.safetensors_files import read_safetensors, write_safetensors
@@ -89,6 +89,8 @@ def load(
 
 
 def _find(name: str, spec: str | ModelSpec | None) -> DualEncoder:
+    if not name:
+        raise JaxalignError("name_or_path is empty; expected the name of a model, or a path")
     if name in MODELS and (_EMBEDDED / name).is_dir():
         _check_no_spec(name, spec)
         return read_folder(_EMBEDDED / name)
@@ -97,7 +99,7 @@ def _find(name: str, spec: str | ModelSpec | None) -> DualEncoder:
         path = path.expanduser()
     except RuntimeError as error:  # ~user, who has no home
         raise nothing_there(name) from error
-    return _read_local(path, spec) if path.exists() else _read_hub(name, spec)
+    return _read_local(path, spec) if is_there(path) else _read_hub(name, spec)
 
 
 def _read_local(path: Path, spec: str | ModelSpec | None) -> DualEncoder:
@@ -298,11 +300,11 @@ def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    if not path.exists() and path.suffix in _FILES:
+    if not is_there(path) and path.suffix in _FILES:
         raise JaxalignError(
             f"{path} looks like a file; expected the name of a folder (formats for files: .npz)"
         )
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not is_there(path) or (path.is_dir() and not any(path.iterdir())):
         return
     if not is_model_folder(path):
         raise JaxalignError(f"{path} exists and is not a model that jaxalign saved; choose another path")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.local_files import is_there
 
 from .catalogue import FOLDER
 from .content import UNLABELLED
@@ -96,7 +97,7 @@ def read_folder(root: Path, reading: str) -> Reading:
 
 def check_folder(root: Path) -> None:
     """Raise unless there is such a folder."""
-    if not root.is_dir():
+    if not is_there(root) or not root.is_dir():
         what = "is not a folder" if root.exists() else "is not there"
         raise JaxalignError(f"the folder {root} {what}; expected a folder of pictures")
 
