@@ -19,6 +19,7 @@ from jaxalign.hub import CONFIG, fetch_checkpoint
 from jaxalign.identity import (
     Origin,
     claimed,
+    facts_digest,
     own,
     published_as,
     renamed,
@@ -39,7 +40,13 @@ FORMAT = "jaxalign"
 READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 _FILES = (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin")
-_OF_FILES = ("format", "version", "weights", "stacked")  # in config.json beside the facts of the model
+_OF_FILES = (
+    "format",
+    "version",
+    "weights",
+    "facts",
+    "stacked",
+)  # in config.json beside the facts of the model
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
@@ -216,6 +223,7 @@ def _write_folder(
     if facts != model.spec and model.origin and model.origin.vouches_for(model.spec, model.params):
         facts = model.spec
         config["weights"] = weights_digest(read_safetensors(folder / WEIGHTS))
+        config["facts"] = facts_digest(facts)
     if model.stacked:
         config["stacked"] = list(model.stacked)
     config |= spec_to_json(facts)
@@ -227,8 +235,8 @@ def _write_folder(
 def read_folder(folder: Path) -> DualEncoder:
     """The model that `save` wrote into `folder`; raises JaxalignError where a part is missing or damaged.
 
-    It is the known model that its `config.json` names if its weights are still those that were saved, by the
-    digest there, or are the published file's. Otherwise they are somebody's own.
+    It is the known model that its `config.json` names if weights and facts are still those that were saved,
+    by the digests there, or are the published file's and the record's. Otherwise they are somebody's own.
     """
     config, spec = _read_config(folder)
     tensors = read_safetensors(folder / WEIGHTS)
@@ -245,9 +253,9 @@ def read_folder(folder: Path) -> DualEncoder:
 def _is_as_saved(
     folder: Path, config: Mapping[str, Any], spec: ModelSpec, tensors: Mapping[str, StoredTensor]
 ) -> bool:
-    """Whether the weights in `folder` are those of the known model that `spec` describes."""
+    """Whether weights and facts in `folder` are those of the known model that `spec` describes."""
     if "weights" in config:
-        return config["weights"] == weights_digest(tensors)
+        return config.get("facts") == facts_digest(spec) and config["weights"] == weights_digest(tensors)
     records = [record for record in MODELS.values() if record == spec]
     return published_as(folder / WEIGHTS, records) is not None
 
