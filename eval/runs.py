@@ -9,18 +9,17 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from checkpoints_conversion.npz_files import read_npz
 from eval.json_text import json_text
 from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
@@ -32,18 +31,6 @@ FORMAT, VERSION = "jaxalign-run", 1
 RESULTS = 2
 LARGEST = 256 << 20  # bytes of a run's file: millions of images may be left out, and named
 LARGEST_ARRAYS = 4 << 30  # bytes: a number for each of a million queries takes 4 MiB
-# What zipfile and NumPy raise for an archive of arrays with wrong bytes in it.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "pillow", "tokenizers", "tensorflow-datasets")
 _version_of = functools.cache(importlib.metadata.version)
 
@@ -231,11 +218,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
+        stored = read_npz(path)
+        size = sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in stored.values())
         if size > LARGEST_ARRAYS:
-            raise ValueError(f"{size:,} bytes of arrays; expected at most {LARGEST_ARRAYS:,}")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
+            raise JaxalignError(f"{size:,} bytes of arrays; expected at most {LARGEST_ARRAYS:,}")
+        return {name: array.read() for name, array in stored.items()}
+    except JaxalignError as error:
         raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error
