@@ -54,7 +54,7 @@ def test_a_copy_whose_facts_were_edited_is_a_model_of_its_own(tmp_path):
     ja.save(known, folder)
     assert ja.load(folder).spec == known.spec
     config = json.loads((folder / "config.json").read_text())
-    edits = {"mean": [0.5, 0.5, 0.5], "interpolation": "bilinear", "band": [1, 2], "licence": "another"}
+    edits = {"mean": [0.25, 0.5, 0.5], "interpolation": "bilinear", "band": [1, 2], "licence": "another"}
     for field, value in edits.items():
         (folder / "config.json").write_text(json.dumps(config | {field: value}))
         spec = ja.load(folder).spec
