@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 import jaxalign as ja
 from jaxalign import band_precision, features
 from jaxalign.classifiers import few_shot
-from jaxalign.ranking.ranking import rank_counts
+from jaxalign.ranking import rank_counts
 from jaxalign.sharding import check_mesh, data_mesh, divide_rows, fetch, shard_parameters
 
 MESH = data_mesh()

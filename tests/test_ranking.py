@@ -16,8 +16,9 @@ from oracles_ranking import problem, statistics, table
 from jaxalign import features
 from jaxalign.errors import JaxalignError
 from jaxalign.features import normalize
+from jaxalign.ranking import ranking, scores
 from jaxalign.ranking.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
-from jaxalign.ranking.ranking import Relevance, rank_statistics, rank_statistics_of_each, ranking, scores
+from jaxalign.ranking.ranking import Relevance, rank_statistics, rank_statistics_of_each
 from jaxalign.ranking.relevance import check_table, relevance_from_labels
 
 QUICK = settings(max_examples=50, deadline=None)
