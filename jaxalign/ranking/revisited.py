@@ -51,7 +51,7 @@ def revisited_metrics(
       between two positives interpolated linearly (trapezoids under the precision-recall curve), `mP@1_easy`,
       `mP@5_easy`, `mP@10_easy`, and the count `queries_without_positives_easy`; likewise `medium` and `hard`.
       P@k divides by k, or by the rank of the last positive where that is smaller, as the public code does.
-      NaN in a setting in which no query has positives. Equal scores: irrelevant items first.
+      NaN in a setting in which no query has positives. Ties are those of `jaxalign.ranking.rank_order`.
 
     Raises:
       JaxalignError: as `retrieval_metrics`; or ground truth of another length, without one of the three
