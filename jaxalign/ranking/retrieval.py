@@ -18,7 +18,7 @@ from jaxalign.ranking.relevance import Relevance, relevance_from_table
 from jaxalign.ranking.relevance import relevance_from_labels as relevance_from_labels
 
 _PROTOCOLS = ("paper", "reference")
-_FIRST = 10  # items of each query that are named
+FIRST = 10  # items of each query that are named
 
 
 def retrieval_metrics(
@@ -99,7 +99,7 @@ def retrieval_metrics(
         relevance,
         depths=recall_at,
         extra_depth=_extra_depth(relevance) if reference else 0,
-        first=min(_FIRST, gallery.shape[0]) if per_query else 0,
+        first=min(FIRST, gallery.shape[0]) if per_query else 0,
         block_size=block_size,
         dtype=dtype,
         mesh=mesh,
