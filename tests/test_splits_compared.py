@@ -9,11 +9,11 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval
 from jaxalign.eval.report import build_run_report
 from jaxalign.eval.tasks.band_search import Sweeping, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
+from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.pairs import ImagePair
 from jaxalign.eval.tasks.runs import read_runs

@@ -17,16 +17,17 @@ from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.prepared_content import content_digest
 from jaxalign.eval.features import image_features
 from jaxalign.eval.features.key import make_key
-from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
 from jaxalign.eval.tasks import pairs
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
+from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
 from jaxalign.eval.tasks.runs import Result
+from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.inputs.tokenization import JsonVocabulary

@@ -9,8 +9,8 @@ import numpy as np
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.matching import own_positions
-from jaxalign.eval.protocols.image_retrieval import METRICS, landmark_retrieval, retrieval
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.image_retrieval import METRICS, landmark_retrieval, retrieval
 
 from .encode import Encoder, ImageFeatures, PredictFn
 from .methods import AUTO, MethodSettings, Tokenize, fit_methods, is_usable, make_tokenizer

@@ -14,7 +14,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.features.obtain import image_store, text_store
 from jaxalign.eval.features.store import FeatureStore
-from jaxalign.eval.measurements.retrieve import Fitting
+from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
@@ -22,7 +22,6 @@ from jaxalign.eval.tasks.methods import (
     MethodOptions,
     Modality,
     find_method,
-    fit,
     subspace_of,
 )
 from jaxalign.eval.tasks.pairs import CaptionPair
@@ -151,7 +150,7 @@ def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Featur
     if method.name != "pca-mean":
         return fitting.embed(method)
     subspace = subspace_of(method, fitting.subspace_texts(method))
-    baseline = fit(find_method(BASELINES[method.modality], model, method.modality), model)
+    baseline = Method(BASELINES[method.modality], method.modality).fit(model)
     unit = lambda pre: normalize(baseline(pre))
     mean = _mean(store, unit)
     return lambda pre: subspace.project(unit(pre), mean)

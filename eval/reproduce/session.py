@@ -12,17 +12,12 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.examples import UNCROPPED
-from jaxalign.eval.measurements.retrieve import (
-    Retrieving,
-    measure_image_retrieval,
-    measure_text_image,
-    measure_text_retrieval,
-)
 from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import NCM, OURS, PUBLISHED, ZERO_SHOT, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
 from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
+from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
@@ -36,6 +31,8 @@ from jaxalign.eval.tasks.pairs import (
 )
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
+from jaxalign.eval.tasks.text_image import measure_text_image
+from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.specs import find_spec
@@ -167,12 +164,11 @@ class Session:
         """Options of the methods."""
         reference = self.protocol == REFERENCE
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
-        steps = settings.get("steps") or (1000 if settings.get("method") == "ovi" else 150)
         return MethodOptions(
             band=band,
             rank=settings.get("rank"),
             subspace="code" if reference else "paper",
-            inverting=Inverting(steps, settings.get("patches"), curve=(steps,)),
+            inverting=Inverting(settings.get("steps") or None, settings.get("patches"), curve=()),
         )
 
 
@@ -286,7 +282,7 @@ def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
         lambda: ImagePair(session.workspace, model, cell.dataset),
     )
     method = settings.get("method", "image-image")
-    retrieving = Retrieving((method,), session.options(cell, settings), text_image=True)
+    retrieving = Retrieving((method,), session.options(cell, settings))
     return measure_text_image(session.workspace, model, pair, retrieving)[
         -1 if method != "image-image" else 0
     ]

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxalign.eval.protocols.image_retrieval import retrieval
-
 from . import own
+from .image_retrieval import retrieval
 from .indicators import Indicators
 from .runs import Result, Run, paired_gain
 from .task import Task

@@ -13,9 +13,9 @@ from jaxalign.classifiers.few_shot import SEEDS, SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.matching import own_positions
-from jaxalign.eval.measurements.retrieve import Fitting
 
 from . import own
+from .fitting import Fitting
 from .heads import image_embeddings
 from .labelled import LabelledPair
 from .methods import Method, MethodOptions, find_method

@@ -13,8 +13,8 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.content import UNLABELLED
-from jaxalign.eval.measurements.retrieve import Fitting
 
+from .fitting import Fitting
 from .heads import image_embeddings, text_embeddings
 from .methods import MethodOptions, default_methods, find_method
 from .pairs import ImagePair
