@@ -12,7 +12,7 @@ from jaxalign.classifiers import FEW_SHOT
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.cli.classify import ClassifierNames
-from jaxalign.eval.tasks.classification import measure_classification, nearest_class_mean, zero_shot
+from jaxalign.eval.tasks.classification import classify, measure_classification, nearest_class_mean
 from jaxalign.eval.tasks.classifying import CLASSIFIERS, Classes, Classifying, FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
 from jaxalign.eval.tasks.heads import image_embeddings
@@ -68,7 +68,8 @@ def test_nearest_class_mean_by_hand():
 def test_zero_shot_averages_the_templates_by_hand():
     # The second class's prompts average to (0, 1); by the first one alone the third picture would be wrong.
     prompts = np.array([[[1, 0], [1, 0]], [[1, 1], [-1, 1]]])
-    found = zero_shot(np.array([[2, 1], [1, 1.5], [1, 0.9]]), np.array([0, 1, 0]), prompts)
+    classifier = ja.zero_shot_classifier(ja.ensemble_text_weights(prompts))
+    found = classify(classifier, np.array([[2, 1], [1, 1.5], [1, 0.9]]), np.array([0, 1, 0]), 2)
     assert found.arrays["correct"].tolist() == [True, True, True]
 
 

@@ -65,19 +65,6 @@ def classify(
     return Result(metrics, {"correct": correct})
 
 
-def zero_shot(
-    features: ArrayLike, labels: ArrayLike, prompts: ArrayLike, *, mesh: Mesh | None = None
-) -> Result:
-    """`classify` by the cosine of picture embeddings `[n, d]` with those of each class's prompts.
-
-    Args:
-      prompts: embeddings `[c, t, d]` of t prompts for each class, averaged as `ja.ensemble_text_weights`
-        does.
-    """
-    weights = ja.ensemble_text_weights(prompts)
-    return classify(ja.zero_shot_classifier(weights), features, labels, len(weights), mesh=mesh)
-
-
 def nearest_class_mean(
     features: ArrayLike,
     labels: ArrayLike,
@@ -103,7 +90,7 @@ def nearest_class_mean(
 def measure_classification(
     workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
 ) -> list[Run]:
-    """Runs of the tasks `classification` (`zero_shot`, `nearest_class_mean`) and `few-shot` (`few_shot`).
+    """Runs of the tasks `classification` and `few-shot`, in the order of the classifiers, then of the methods.
 
     Raises:
       JaxalignError: before any picture is embedded, for an unknown name or a bad option.
@@ -129,11 +116,12 @@ def measure_classification(
 
 
 def _by_names(classes: Classes) -> Result:
-    pre, labels = classes.pair.test_pre_and_labels
-    prompts = classes.pair.prompts(classes.classifying.templates)
-    embedded = image_embeddings(classes.model, pre)
-    found = zero_shot(embedded, labels, prompts, mesh=classes.workspace.mesh)
-    return naming_left_out(found, classes.pair.read_test)
+    pair = classes.pair
+    pre, labels = pair.test_pre_and_labels
+    weights = ja.ensemble_text_weights(pair.prompts(classes.classifying.templates))
+    given = (image_embeddings(classes.model, pre), labels, pair.num_classes)
+    found = classify(ja.zero_shot_classifier(weights), *given, mesh=classes.workspace.mesh)
+    return naming_left_out(found, pair.read_test)
 
 
 def _by_means(classes: Classes, method: Method) -> Result:

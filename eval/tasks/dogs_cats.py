@@ -35,9 +35,8 @@ def dogs_cats(
     text_embeddings: ArrayLike | None,
     *,
     query_class: int = 1,
-    ks: Sequence[int] = (1, 5, 10, 50, 100),
     shots: Sequence[int] = (1, 16),
-    seed: int = 1,
+    **options: Any,
 ) -> Result:
     """Both papers' experiment.
 
@@ -48,7 +47,7 @@ def dogs_cats(
       embeddings: by method, `[n, d]`; the first one, the embeddings as they are, belongs to the texts.
       labels: int `[n]` from 0 on.
       text_embeddings: `[classes, d]` of "a photo of a cat", "a photo of a dog"; None for an image-only model.
-      query_class, ks, shots, seed: as in `ja.dogs_versus_cats`.
+      query_class, shots, **options: as in `ja.dogs_versus_cats`.
 
     Returns:
       Metrics: `image_image_mAP`, `text_image_mAP`, `zero_shot_accuracy`, `few_shot_accuracy` (table 1),
@@ -62,7 +61,7 @@ def dogs_cats(
         raise JaxalignError("there are no embeddings; expected those of one method or more")
     labels = np.asarray(labels)
     first, *others = embeddings
-    options: dict[str, Any] = {"query_class": query_class, "ks": ks, "seed": seed}
+    options |= {"query_class": query_class}
     whole = ja.dogs_versus_cats(embeddings[first], labels, text_embeddings, shots=shots, **options)
     kept = np.ones(len(labels), bool)
     if text_embeddings is not None:

@@ -89,39 +89,25 @@ def ape(
     )
 
 
-# configs/*.yaml of https://github.com/yangyangyang127/APE: ends of beta, alpha and gamma, and steps of gamma.
-_ENDS = dict.fromkeys(("caltech101", "dtd", "food101", "flowers102", "pets"), (7, 7, 1, 20)) | {
-    "eurosat": (30, 5, 1.5, 20),
-    "aircraft": (20, 10, 1, 20),
-    "imagenet": (7, 7, 0.5, 5),
-    "cars": (10, 7, 1, 20),
-    "sun397": (10, 7, 1, 20),
-    "ucf101": (10, 7, 1.5, 20),
-}
-# There, too, for the embeddings of ResNet-50: `training_free_feat_num` and `w_training_free[0]`.
-_OPTIONS = {
-    "caltech101": (800, 0.5),
-    "dtd": (400, 0.5),
-    "eurosat": (700, 0.9),
-    "aircraft": (800, 0.1),
-    "food101": (700, 0.3),
-    "imagenet": (500, 0.7),
-    "flowers102": (700, 0.4),
-    "pets": (800, 0.7),
-    "cars": (500, 0.6),
-    "sun397": (800, 0.7),
-    "ucf101": (700, 0.3),
+# configs/*.yaml of https://github.com/yangyangyang127/APE: ends of beta, alpha and gamma, and steps of gamma;
+# for the embeddings of ResNet-50 also `training_free_feat_num` and `w_training_free[0]`.
+_PUBLISHED = {
+    "caltech101": (7, 7, 1, 20, 800, 0.5),
+    "dtd": (7, 7, 1, 20, 400, 0.5),
+    "food101": (7, 7, 1, 20, 700, 0.3),
+    "flowers102": (7, 7, 1, 20, 700, 0.4),
+    "pets": (7, 7, 1, 20, 800, 0.7),
+    "eurosat": (30, 5, 1.5, 20, 700, 0.9),
+    "aircraft": (20, 10, 1, 20, 800, 0.1),
+    "imagenet": (7, 7, 0.5, 5, 500, 0.7),
+    "cars": (10, 7, 1, 20, 500, 0.6),
+    "sun397": (10, 7, 1, 20, 800, 0.7),
+    "ucf101": (10, 7, 1.5, 20, 700, 0.3),
 }
 APE = FewShotMethod(
     "ape",
     ape,
-    Grid(
-        {
-            "alpha": np.linspace(0.1, 3, 10),
-            "beta": np.linspace(1, 12, 10),
-            "gamma": np.linspace(0, 1.5, 4),
-        }
-    ),
+    Grid({"alpha": np.linspace(0.1, 3, 10), "beta": np.linspace(1, 12, 10), "gamma": np.linspace(0, 1.5, 4)}),
     needs_text=True,
     published={
         name: Grid(
@@ -129,10 +115,11 @@ APE = FewShotMethod(
             ("beta", "alpha", "gamma"),
             name=f"{PUBLISHED}:{name}",
         )
-        for name, (beta, alpha, gamma, count) in _ENDS.items()
+        for name, (beta, alpha, gamma, count, *_) in _PUBLISHED.items()
     },
     published_options={
-        name: {"channels": kept, "similarity_weight": weight} for name, (kept, weight) in _OPTIONS.items()
+        name: {"channels": kept, "similarity_weight": weight}
+        for name, (*_, kept, weight) in _PUBLISHED.items()
     },
     published_width=1024,
 )

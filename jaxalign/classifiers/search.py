@@ -109,10 +109,11 @@ def search_grid(
     classifier: Classifier, features: ArrayLike, labels: ArrayLike, grid: Grid, *, mesh: Mesh | None = None
 ) -> HyperparameterSearch:
     """`search_hyperparameters` over the values of a `Grid`, as often as it says."""
-    search = partial(search_hyperparameters, classifier, features, labels, ties=grid.ties, mesh=mesh)
-    found = search(**grid.axes)
+    given = {"ties": grid.ties, "mesh": mesh}
+    search = lambda axes: search_hyperparameters(classifier, features, labels, **given, **axes)
+    found = search(grid.axes)
     for _ in range(grid.rounds - 1):
-        found = search(**grid.around(found.best))
+        found = search(grid.around(found.best))
     return found
 
 

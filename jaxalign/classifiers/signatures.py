@@ -125,11 +125,7 @@ TIP_X = FewShotMethod(
     "tip-x",
     tip_x,
     Grid(
-        {
-            "alpha": np.linspace(0.1, 5, 8),
-            "beta": np.linspace(0.1, 12, 8),
-            "gamma": np.linspace(0.1, 30, 10),
-        }
+        {"alpha": np.linspace(0.1, 5, 8), "beta": np.linspace(0.1, 12, 8), "gamma": np.linspace(0.1, 30, 10)}
     ),
     needs_text=True,
     reference={"protocol": "reference"},
