@@ -1,5 +1,6 @@
 """Protocols behind figures: bands, spectra, indicators, dogs and cats, degrees of freedom, views; PNGs."""
 
+import functools
 import io
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import plots
+from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.ambiguity import ambiguity
 from jaxalign.eval.tasks.band_search import apply_everywhere, band_map, band_sweep, default_grid
 from jaxalign.eval.tasks.degrees_of_freedom import degrees_of_freedom
@@ -257,6 +259,22 @@ def test_a_view_without_its_package(view, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, {"tsne": "sklearn.manifold", "umap": "umap"}[view], None)
     with pytest.raises(JaxalignError, match=r"pip install 'jaxalign\[plots\]'"):
         views(view)
+
+
+def test_headlines_and_columns_are_among_the_metrics(sweep, parts):
+    results = {
+        "band-sweep": sweep,
+        "spectrum": operator_spectra(HEADS),
+        "spectral-parts": parts,
+        "class-indicator": class_indicator(PRE, LABELS),
+        "modality-indicator": modality_indicator(PRE, PRE),
+        "dogs-cats": dogs_cats({"image-image": PRE}, LABELS % 2, None, ks=(1, 5)),
+        "degrees-of-freedom": degrees_of_freedom(RNG.normal(size=(60, 6)), RNG.normal(size=(9, 6))),
+        "view": views("pca")[0],
+    }
+    for name, result in results.items():
+        for path in (TASKS[name].headline, *(column.metric for column in TASKS[name].columns)):
+            functools.reduce(lambda found, key: found[key], path.split("."), result.metrics)
 
 
 def test_every_figure_is_drawn(tmp_path, sweep, parts):

@@ -90,7 +90,7 @@ def nearest_class_mean(
 def measure_classification(
     workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
 ) -> list[Run]:
-    """Runs of the tasks `classification` and `few-shot`, in the order of the classifiers, then of the methods.
+    """Runs of the tasks `classification` and `few-shot`, for each classifier and each method.
 
     Raises:
       JaxalignError: before any picture is embedded, for an unknown name or a bad option.

@@ -18,7 +18,7 @@ from . import own
 from .fitting import Fitting
 from .heads import image_embeddings
 from .labelled import LabelledPair
-from .methods import Method, MethodOptions, find_method
+from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import PROTOCOLS, REFERENCE
 from .runs import Result
 from .workspace import Workspace
@@ -104,9 +104,9 @@ class Classifying:
             raise JaxalignError("tuning weighs pictures against class names; expected with_text")
         if self.grid != "default" and not self.tune:
             raise JaxalignError(f"the grid {self.grid} is for tuning; expected tune, too")
-        inverting = [name for name in self.methods if name in ("oti", "ovi")]
-        if inverting:
-            raise JaxalignError(f"{inverting[0]} inverts queries; expected a method that embeds pictures")
+        for name in self.methods:
+            if any(name in kinds and kinds[name].inverter for kinds in METHODS.values()):
+                raise JaxalignError(f"{name} inverts queries; expected a method that embeds pictures")
 
 
 class Classes:
@@ -124,8 +124,7 @@ class Classes:
         options = classifying.options
         if classifying.protocol == REFERENCE:
             options = replace(options, subspace="few-shot")
-        names = dict.fromkeys(classifying.methods)
-        self.methods = [find_method(name, model, "image", options) for name in names]
+        self.methods = find_methods(classifying.methods, model, "image", options)
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
         if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
             model.require_text()

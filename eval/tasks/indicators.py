@@ -16,7 +16,7 @@ from jaxalign.eval.datasets.content import UNLABELLED
 
 from .fitting import Fitting
 from .heads import image_embeddings, text_embeddings
-from .methods import MethodOptions, default_methods, find_method
+from .methods import MethodOptions, find_methods
 from .pairs import ImagePair
 from .runs import Result, Run
 from .task import Column, Task
@@ -129,8 +129,8 @@ class Indicators:
         split = indicating.split
         self.pair = ImagePair(workspace, model, dataset, split, split)
         self.task = choose_task(self.pair.query, indicating.task)
-        names = indicating.methods or default_methods(model, "image", indicating.options)
-        self.methods = {n: find_method(n, model, "image", indicating.options) for n in dict.fromkeys(names)}
+        found = find_methods(indicating.methods, model, "image", indicating.options)
+        self.methods = {method.name: method for method in found}
         inverting = [name for name, method in self.methods.items() if method.inverts]
         if inverting:
             raise JaxalignError(f"{inverting[0]} changes only the queries; leave it out of the indicators")
