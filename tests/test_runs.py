@@ -240,6 +240,20 @@ def test_arrays_without_bound_are_one_line(tmp_path, monkeypatch):
         read_runs(tmp_path)
 
 
+def test_arrays_that_unpack_to_far_more_than_their_file_are_one_line(tmp_path):
+    """The header, which NumPy would read whole, says that it has a hundred million bytes."""
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1)})).with_suffix(".npz")
+    size = 100_000_000
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:
+        member.write(b"\x93NUMPY\2\0" + size.to_bytes(4, "little"))
+        for _ in range(100):
+            member.write(bytes(size // 100))
+    with pytest.raises(
+        JaxalignError, match=r"npz is damaged \(100,000,012 bytes of arrays; expected at most"
+    ):
+        read_runs(tmp_path)
+
+
 @pytest.mark.parametrize("array", [np.array("text"), np.zeros((2, 2)), np.array([1j]), np.zeros(2, int)])
 def test_arrays_of_another_kind_are_one_line(tmp_path, array):
     path = write_run(tmp_path, make_run(arrays={"average_precision": np.zeros(2)}))
