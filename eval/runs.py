@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from checkpoints_conversion.zip_members import open_archive
 from eval.json_text import json_text
 from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
@@ -232,11 +233,14 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
+        with open_archive(path) as archive:
+            size = sum(info.file_size for info in archive.members.values())
+            strange = [name for name in archive.members if not name.endswith(".npy")]
         limit = min(LARGEST_ARRAYS, most_unpacked(path.stat().st_size))
         if size > limit:  # NumPy reads a header as long as it says to be
             raise ValueError(f"{size:,} bytes of arrays; expected at most {limit:,}")
+        if strange:
+            raise ValueError(f"{strange[0]!r:.80} is no array")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except _DAMAGE as error:

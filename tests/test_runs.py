@@ -254,6 +254,19 @@ def test_arrays_that_unpack_to_far_more_than_their_file_are_one_line(tmp_path):
         read_runs(tmp_path)
 
 
+def test_members_that_are_no_arrays_are_one_line(tmp_path):
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1)})).with_suffix(".npz")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(JaxalignError, match=r"npz is damaged .* is encrypted"):
+        read_runs(tmp_path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\x1b[2J", b"x")
+    with pytest.raises(JaxalignError, match=r"npz is damaged \('\\x1b\[2J' is no array\)"):
+        read_runs(tmp_path)
+
+
 @pytest.mark.parametrize("array", [np.array("text"), np.zeros((2, 2)), np.array([1j]), np.zeros(2, int)])
 def test_arrays_of_another_kind_are_one_line(tmp_path, array):
     path = write_run(tmp_path, make_run(arrays={"average_precision": np.zeros(2)}))
