@@ -9,43 +9,28 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from checkpoints_conversion.zip_members import open_archive
+from checkpoints_conversion.npz_files import read_npz
 from eval.json_text import json_text
 from eval.run_checks import array_problem, problem_of
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import read_json
 from jaxalign.replacing import replaced_file
-from jaxalign.stored import most_unpacked
 
 FORMAT, VERSION = "jaxalign-run", 1
 # Raised whenever a change of the program changes a result: runs of another number are not found again.
 RESULTS = 2
 LARGEST = 64 << 20  # bytes of a run's file: a million images may be left out, and named
 LARGEST_ARRAYS = 1 << 30  # bytes: a number for each of a million queries takes 4 MiB
-# What zipfile and NumPy raise for an archive of arrays with wrong bytes in it.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "pillow", "tokenizers", "tensorflow-datasets")
 _version_of = functools.cache(importlib.metadata.version)
 
@@ -233,15 +218,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
-        with open_archive(path) as archive:
-            size = sum(info.file_size for info in archive.members.values())
-            strange = [name for name in archive.members if not name.endswith(".npy")]
-        limit = min(LARGEST_ARRAYS, most_unpacked(path.stat().st_size))
-        if size > limit:  # NumPy reads a header as long as it says to be
-            raise ValueError(f"{size:,} bytes of arrays; expected at most {limit:,}")
-        if strange:
-            raise ValueError(f"{strange[0]!r:.80} is no array")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
+        stored = read_npz(path)
+        size = sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in stored.values())
+        if size > LARGEST_ARRAYS:
+            raise JaxalignError(f"{size:,} bytes of arrays; expected at most {LARGEST_ARRAYS:,}")
+        return {name: array.read() for name, array in stored.items()}
+    except JaxalignError as error:
         raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 # Control characters, which a terminal would obey, line ends, what reverses the order of a text, and half
 # surrogates, which stand for bytes of file names that are no UTF-8.
+_LONGEST = 2000  # characters of a message; a name that comes from a file may have millions
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -13,7 +14,8 @@ class JaxalignError(ValueError):
     """Bad input: the message is one line that says what was got, what was expected, and what to do."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        text = printable(super().__str__())
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def printable(text: str) -> str:

@@ -180,44 +180,50 @@ def _list_formats() -> str:
     return ", ".join(sorted(accepted_formats()))
 
 
-class _CountedReads:
-    """Some of Pillow's plugins look for the end of a header byte by byte, for hours in a file of zeros."""
+class _BoundedReads:
+    """Some of Pillow's plugins look for the end of a header byte by byte, for hours in a file of zeros, or
+    read as much as a file claims to have, for which Python takes the memory first."""
 
+    length: int
     _reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1
         if self._reads > READ_LIMIT:
             raise OSError(f"it is not decoded after {READ_LIMIT:,} reads")
+        size = size if size is None else min(size, self.length)
         return super().read(size)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class _File(_CountedReads, io.BufferedReader):
-    pass
+class _File(_BoundedReads, io.BufferedReader):
+    def __init__(self, raw: io.RawIOBase):
+        super().__init__(raw)
+        self.length = os.fstat(self.fileno()).st_size
 
 
-class _Bytes(_CountedReads, io.BytesIO):
-    pass
+class _Bytes(_BoundedReads, io.BytesIO):
+    def __init__(self, content: bytes):
+        super().__init__(content)
+        self.length = len(content)
 
 
 @contextmanager
 def _open(source: str | os.PathLike | bytes, where: str) -> Iterator[BinaryIO]:
     """The file, while its bytes count."""
     if isinstance(source, bytes):
-        file, length = _Bytes(source), len(source)
+        file = _Bytes(source)
     else:
         try:
             file = _File(cast(io.BufferedReader, open_regular(Path(source))).detach())
         except JaxalignError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise JaxalignError(f"{where} cannot be read: {reason}") from error
-        length = os.fstat(file.fileno()).st_size
     with file:
-        if not length:
+        if not file.length:
             raise JaxalignError(f"{where} cannot be read as a picture: it is empty")
-        if length > FILE_LIMIT:
-            raise JaxalignError(f"{where} has {length:,} bytes; expected at most {FILE_LIMIT:,}")
-        with _FILES.take(length):
+        if file.length > FILE_LIMIT:
+            raise JaxalignError(f"{where} has {file.length:,} bytes; expected at most {FILE_LIMIT:,}")
+        with _FILES.take(file.length):
             yield file
 
 

@@ -143,7 +143,8 @@ def test_what_differs_is_named_by_all_before_they_work():
     where = f"127.0.0.1:{free_port()}"
     with running(*(["-c", DISAGREE, where, i] for i in range(2))) as processes:
         for status, said, error in finish(processes):
-            assert (status, said) == (1, ""), error
+            assert status == 1, error
+            assert "works" not in said  # JAX's own library tells there who is connected
             assert error.splitlines()[-1].startswith(
                 "jaxalign: error: the model: spec.mean is [0.5, 0] for process 0 and [0.5, 1] for process 1;"
             )

@@ -92,12 +92,12 @@ def test_an_eps_starts_no_program_whatever_its_name(tmp_path, monkeypatch):
     assert not {"EPS", "WMF", "MIC", "FPX", "PDF"} & set(image_formats.FORMATS)
 
 
-def test_only_regular_files_are_opened(tmp_path):
+def test_only_regular_files_are_opened(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "folder.png").mkdir()
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(tmp_path)  # the path of a socket must be short
+        monkeypatch.chdir(tmp_path)  # the path of a socket must be short
         server.bind("socket.png")
         for name, what in {
             "pipe": "a pipe",

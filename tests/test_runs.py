@@ -230,7 +230,7 @@ def test_notes_are_kept(tmp_path):
 def test_arrays_without_bound_are_one_line(tmp_path, monkeypatch):
     path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1000)}))
     monkeypatch.setattr("eval.runs.LARGEST_ARRAYS", 1000)
-    with pytest.raises(JaxalignError, match="8,128 bytes of arrays; expected at most 1,000"):
+    with pytest.raises(JaxalignError, match="8,000 bytes of arrays; expected at most 1,000"):
         read_runs(tmp_path)
     monkeypatch.undo()
     header = np.lib.format.header_data_from_array_1_0(np.zeros(1)) | {"shape": (1 << 60,)}
@@ -240,36 +240,25 @@ def test_arrays_without_bound_are_one_line(tmp_path, monkeypatch):
         read_runs(tmp_path)
 
 
-def test_arrays_that_unpack_to_far_more_than_their_file_are_one_line(tmp_path):
-    """The header, which NumPy would read whole, says that it has a hundred million bytes."""
+def test_a_header_of_gigabytes_is_one_line(tmp_path):
     path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1)})).with_suffix(".npz")
-    size = 100_000_000
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:
-        member.write(b"\x93NUMPY\2\0" + size.to_bytes(4, "little"))
-        for _ in range(100):
-            member.write(bytes(size // 100))
-    with pytest.raises(
-        JaxalignError, match=r"npz is damaged \(100,000,012 bytes of arrays; expected at most"
-    ):
-        read_runs(tmp_path)
-
-
-def test_members_that_are_no_arrays_are_one_line(tmp_path):
-    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1)})).with_suffix(".npz")
-    content = bytearray(path.read_bytes())
-    content[content.index(b"PK\1\2") + 8] |= 1
-    path.write_bytes(content)
-    with pytest.raises(JaxalignError, match=r"npz is damaged .* is encrypted"):
-        read_runs(tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("\x1b[2J", b"x")
-    with pytest.raises(JaxalignError, match=r"npz is damaged \('\\x1b\[2J' is no array\)"):
+        archive.writestr("x.npy", b"\x93NUMPY\2\0" + (3_500_000_000).to_bytes(4, "little"))
+    with pytest.raises(JaxalignError, match=r"npz is damaged .* a header of 3,500,000,000 bytes"):
         read_runs(tmp_path)
 
 
-@pytest.mark.parametrize("array", [np.array("text"), np.zeros((2, 2)), np.array([1j]), np.zeros(2, int)])
-def test_arrays_of_another_kind_are_one_line(tmp_path, array):
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.zeros((2, 2)), r"the array average_precision is float64 of shape \(2, 2\)"),
+        (np.zeros(2, int), r"the array average_precision is int64 of shape \(2,\)"),
+        (np.array("text"), r".*'average_precision.npy': an array of '<U4'; expected numbers.*"),
+        (np.array([1j]), r".*'average_precision.npy': an array of '<c16'; expected numbers.*"),
+    ],
+)
+def test_arrays_of_another_kind_are_one_line(tmp_path, array, problem):
     path = write_run(tmp_path, make_run(arrays={"average_precision": np.zeros(2)}))
     np.savez_compressed(path.with_suffix(".npz"), average_precision=array)
-    with pytest.raises(JaxalignError, match=r"npz is damaged \(the array average_precision is .* of shape"):
+    with pytest.raises(JaxalignError, match=rf"npz is damaged \({problem}\); delete it"):
         read_runs(tmp_path)

@@ -114,8 +114,11 @@ def check_names(record: DatasetRecord, names: list[str]) -> None:
 
 
 def check_pictures(record: DatasetRecord, items: Iterable[Item]) -> None:
-    """Raise for pictures that are not there; what is in the others is seen when they are read."""
-    lost = [item.path for item in items if item.path is not None and not item.path.is_file()]
+    """Raise for images that are not there, or whose names no file system takes.
+
+    What is in the others is seen when they are read.
+    """
+    lost = [item.path for item in items if item.path is not None and not os.path.isfile(item.path)]
     if lost:
         raise JaxalignError(
             f"{record.name}: {count(lost, 'picture')} missing, {lost[0]} the first; unpack the archive again"
