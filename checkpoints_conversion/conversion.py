@@ -15,7 +15,6 @@ from jaxalign.errors import JaxalignError
 from jaxalign.replacing import replaced_file
 from jaxalign.specs import ModelSpec, spec_to_json
 from jaxalign.weights.checkpoint import VERIFICATION, WEIGHTS, load, save
-from jaxalign.weights.identity import checksum
 from jaxalign.weights.safetensors_files import read_safetensors
 from jaxalign.weights.stored import PART, cast_parts, on_all_cores
 from jaxalign.weights.tensors import flatten
@@ -77,25 +76,6 @@ def convert_checkpoint(
 
         save(model, dst, dtype=dtype, check=finish)
     return report
-
-
-def verify(folder: Path) -> None:
-    """Compare a converted model's weights with the `verify.json` beside them.
-
-    Raises:
-      JaxalignError: a file that is missing or damaged, or tensors that are not those of the report.
-    """
-    weights = folder / WEIGHTS
-    try:
-        expected = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))["tensors"]
-        checksums = {name: facts["sha256"] for name, facts in expected.items()}
-    except OSError as error:
-        raise JaxalignError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
-    found = read_safetensors(weights)
-    present = dict(zip(found, on_all_cores(checksum, found.values()), strict=True))
-    _raise_for(weights, {k for k in found.keys() | checksums.keys() if present.get(k) != checksums.get(k)})
 
 
 def _compare(path: Path, tensors: Mapping[str, Any], dtype: str) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,6 @@ import pytest
 import jaxalign as ja
 from jaxalign.conversion import big_vision
 from jaxalign.conversion.conversion import convert_checkpoint
-from jaxalign.conversion.verify import compare
 from jaxalign.errors import JaxalignError
 from jaxalign.weights.tensors import flatten
 
@@ -38,15 +37,17 @@ def write(path, tensors):
     return path
 
 
+def assert_same_parameters(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
 def test_round_trip(siglip, tmp_path):
     ja.save(siglip, tmp_path / "siglip.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["siglip.npz"]
     back = ja.load(tmp_path / "siglip.npz")
     sizes = dataclasses.replace(siglip.config.text, end_token=1)  # no file says which token ends a text
     assert back.config == dataclasses.replace(siglip.config, text=sizes)
-    difference = compare(siglip, dataclasses.replace(back, spec=siglip.spec))
-    assert difference.parameter[0] == difference.image == difference.text == 0
-    assert str(difference).startswith(f"{len(flatten(siglip.params))} tensors, largest difference 0 (")
+    assert_same_parameters(siglip, back)
 
 
 def test_stacked_blocks_prefixes_and_optimiser_state(siglip, tensors, tmp_path):
@@ -61,7 +62,7 @@ def test_stacked_blocks_prefixes_and_optimiser_state(siglip, tensors, tmp_path):
         "extra/step": np.ones(()),
     }
     back = big_vision.read(write(tmp_path / "scan.npz", source))
-    assert compare(siglip, back).parameter[0] == 0
+    assert_same_parameters(siglip, back)
 
 
 @pytest.fixture(params=KINDS, ids=[kind for _, kind in KINDS])

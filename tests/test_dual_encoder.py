@@ -208,12 +208,6 @@ def test_an_image_only_model_says_that_it_has_no_text_tower(clip):
             ask()
 
 
-def test_a_resnet_has_no_patches_to_optimise(clip):
-    with pytest.raises(JaxalignError, match="'clip-rn50' is a ResNet, which has no patch tokens"):
-        other_model("resnet", clip, "RN50").require_patches()
-    assert clip.require_patches() is clip.config.image
-
-
 def test_published_layout_of_siglip_transposes_both_heads(siglip):
     paper, published = siglip.projectors, siglip.with_layout("reference").projectors
     for one, other in ((paper.image, published.image), (paper.text, published.text)):

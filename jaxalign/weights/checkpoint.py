@@ -259,11 +259,6 @@ def is_model_folder(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == FORMAT
 
 
-def read_spec(folder: Path) -> ModelSpec:
-    """The facts in `config.json`; raises JaxalignError for what is missing, unknown or mistyped."""
-    return _read_config(folder)[1]
-
-
 def _read_config(folder: Path) -> tuple[dict[str, Any], ModelSpec]:
     """What `config.json` says of the files, and the facts of the model."""
     path = folder / CONFIG
