@@ -19,9 +19,9 @@ from jaxalign.weights.safetensors_files import read_safetensors
 from jaxalign.weights.stored import PART, cast_parts, on_all_cores
 from jaxalign.weights.tensors import flatten
 
-from .big_vision import as_stored, lacking
+from .formats.big_vision import PREFIX
 from .npz_files import read_npz
-from .rules.big_vision import PREFIX
+from .writing import as_stored, lacking
 
 
 def convert_checkpoint(

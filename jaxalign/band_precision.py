@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxalign.ranking.ranking import Relevance
+from jaxalign.ranking.relevance import Relevance
 from jaxalign.ranking.scores import TILE
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.conversion import big_vision
 from jaxalign.conversion.conversion import convert_checkpoint
+from jaxalign.conversion.reading import read
 from jaxalign.errors import JaxalignError
 from jaxalign.weights.tensors import flatten
 
@@ -61,7 +61,7 @@ def test_stacked_blocks_prefixes_and_optimiser_state(siglip, tensors, tmp_path):
         "opt/0/count": np.zeros(()),
         "extra/step": np.ones(()),
     }
-    back = big_vision.read(write(tmp_path / "scan.npz", source))
+    back = read(write(tmp_path / "scan.npz", source))
     assert_same_parameters(siglip, back)
 
 
@@ -138,7 +138,7 @@ def test_an_older_class_token_has_a_position(tmp_path):
 def test_half_precision_and_a_second_table_of_positions(siglip, tensors, tmp_path):
     second = np.full_like(tensors["txt/pos_embedding"], 0.25)
     half = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()} | {"txt/Encoder_0/pos_embedding": second}
-    back = big_vision.read(write(tmp_path / "half.npz", half))
+    back = read(write(tmp_path / "half.npz", half))
     expected = tensors["txt/pos_embedding"] + 0.25
     np.testing.assert_allclose(back.params["txt"]["pos_embedding"], expected, rtol=1e-2, atol=1e-2)
     assert {x.dtype.name for x in flatten(back.params).values()} == {"float32"}
@@ -155,11 +155,11 @@ def test_what_is_no_two_towers_model(tensors, tmp_path):
     """Without the patch embedding nothing tells it; without another tensor, that one is missing."""
     kernel = tensors.pop("img/embedding/kernel")
     with pytest.raises(JaxalignError, match=r"no known formats; .*; big_vision two_towers"):
-        big_vision.read(write(tmp_path / "other.npz", tensors))
+        read(write(tmp_path / "other.npz", tensors))
     tensors["img/embedding/kernel"] = kernel
     del tensors["txt/head/kernel"]
     with pytest.raises(JaxalignError, match=r"do not fit: 1 missing: txt/head/kernel$"):
-        big_vision.read(write(tmp_path / "other.npz", tensors))
+        read(write(tmp_path / "other.npz", tensors))
 
 
 def test_damaged_and_pickled_files(tensors, tmp_path):
@@ -168,10 +168,10 @@ def test_damaged_and_pickled_files(tensors, tmp_path):
     for content in (whole[: len(whole) // 2], b"", b"PK nothing", b"\x80\x04N."):
         path.write_bytes(content)
         with pytest.raises(JaxalignError, match=r"m\.npz is cut off, damaged or no \.npz"):
-            big_vision.read(path)
+            read(path)
     np.savez(path, x=np.array([{}], object))
     with pytest.raises(JaxalignError, match="allow_pickle=False"):
-        big_vision.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_header_with_an_absurd_size(tensors, tmp_path, rows, message):
         for name, content in (members | {"txt/Embed_0/embedding.npy": header.getvalue()}).items():
             archive.writestr(name, content)
     with pytest.raises(JaxalignError, match=rf"m\.npz.*txt/Embed_0/embedding\.npy.*{message}"):
-        big_vision.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize(

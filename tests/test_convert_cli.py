@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import jaxalign as ja
 from jaxalign.conversion import conversion
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.formats import FORMATS
 from jaxalign.eval import cli
 from jaxalign.weights import checkpoint
 from jaxalign.weights.tensors import flatten
@@ -24,7 +24,7 @@ SIGLIP = "siglip2-base-patch16-224-big-vision"
 def source(tmp_path):
     """An original SLIP file in small: its facts follow from the shapes."""
     spec = tiny("slip-vit-base-patch16")
-    table = next(t for t in TABLES if t.name == "SLIP original")
+    table = next(t for t in FORMATS if t.name == "SLIP original")
     tensors = source_tensors(table, random_parameters(spec.towers))
     return write_torch_zip(tmp_path / "slip.pt", tensors)
 
@@ -105,7 +105,7 @@ def test_a_disk_that_gives_back_other_bytes(source, monkeypatch, tmp_path, capsy
 
 def test_big_vision(tmp_path, capsys):
     spec = tiny(SIGLIP)
-    table = next(t for t in TABLES if t.name == "big_vision two_towers")
+    table = next(t for t in FORMATS if t.name == "big_vision two_towers")
     params = random_parameters(spec.towers)
     source = write_npz(tmp_path / "m.npz", source_tensors(table, params))
     target = tmp_path / "out.npz"

@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from oracles_ranking import circle, problem
 from sklearn.metrics import average_precision_score
 
-from jaxalign.ranking.ranking import Relevance, rank_statistics
+from jaxalign.ranking.cosine_ranking import rank_statistics
+from jaxalign.ranking.relevance import Relevance
 from jaxalign.ranking.retrieval import average_precision, retrieval_metrics, text_retrieval_metrics
 
 QUICK = settings(max_examples=25, deadline=None)
