@@ -140,6 +140,7 @@ def test_half_precision_and_a_second_table_of_positions(siglip, tensors, tmp_pat
     half = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()} | {"txt/Encoder_0/pos_embedding": second}
     back = read(write(tmp_path / "half.npz", half))
     expected = tensors["txt/pos_embedding"] + 0.25
+    # bfloat16 has eight bits
     np.testing.assert_allclose(back.params["txt"]["pos_embedding"], expected, rtol=1e-2, atol=1e-2)
     assert {x.dtype.name for x in flatten(back.params).values()} == {"float32"}
 

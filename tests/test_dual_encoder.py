@@ -69,6 +69,7 @@ def test_mlp_head_is_linearised_about_its_input(siglip):
     }
     model = dataclasses.replace(siglip, params=params)
     pre, z = model.encode_image(PICTURES, projected=False), model.encode_image(PICTURES)
+    # the linearisation itself: the MLP is small, not zero
     np.testing.assert_allclose(model.projectors.image(pre), z, atol=0.05)
     np.testing.assert_allclose(pre, siglip.encode_image(PICTURES, projected=False), atol=1e-6)
 
