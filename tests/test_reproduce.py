@@ -165,9 +165,8 @@ def test_averages_and_differences_of_methods(animals, model, tmp_path):
     # percent, as above
     assert found.outcomes[1].value == found.outcomes[0].value == pytest.approx(MAP, abs=1e-4)
     assert len(found.outcomes[2].runs) == 2
-    assert found.outcomes[2].value == pytest.approx(
-        100 * mean_precision(*stored_features(model)) - MAP, abs=1e-4
-    )
+    difference = 100 * mean_precision(*stored_features(model)) - MAP
+    assert found.outcomes[2].value == pytest.approx(difference, abs=1e-4)  # percent, as above
 
 
 def test_few_shot_cells_of_a_table(animals, tmp_path):
