@@ -155,8 +155,8 @@ def _sweep_block(
 def _whole_band(x: Coordinates, start: Any, stop: Any) -> _Band:
     place = jnp.arange(x.directions.shape[0])
     inside = (place >= start) & (place < stop)
-    query = x.offset + _product(x.query * inside, x.directions)
-    gallery = x.offset + _product(x.gallery * inside, x.directions)
+    query = x.offset + _product(x.query * inside.astype(x.query.dtype), x.directions)
+    gallery = x.offset + _product(x.gallery * inside.astype(x.gallery.dtype), x.directions)
     return _Band(query, gallery, _product(gallery, query.T))
 
 

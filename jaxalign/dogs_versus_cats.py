@@ -177,7 +177,7 @@ def _count_few_shot(
         i, key = at
         own = (classes == y[i]).astype(counts.dtype)
         draw = jax.random.randint(key, (shots, len(counts)), 0, counts - own, counts.dtype)
-        draw = draw + own * (draw >= position[i])
+        draw = draw + own * (draw >= position[i]).astype(own.dtype)
         support = unit[order[starts + draw]]  # [shots, c, d]
         return jnp.argmax(normalize(support.mean(0)) @ unit[i]) == y[i]
 

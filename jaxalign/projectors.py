@@ -191,7 +191,8 @@ def homogeneous_kernel(projector: Projector) -> jax.Array:
             f"a projector's bias has shape {jnp.shape(bias)}; expected {shape[1:]}, its width"
         )
     rows = kernel if bias is None else jnp.concatenate([kernel, bias[None]])
-    return jnp.asarray(rows, canonicalize_dtype(jnp.promote_types(rows.dtype, jnp.float32)))
+    is_wide = jnp.issubdtype(rows.dtype, jnp.floating) and jnp.finfo(rows.dtype).bits >= 32
+    return jnp.asarray(rows, canonicalize_dtype(rows.dtype if is_wide else jnp.float32))
 
 
 def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:
@@ -232,8 +233,8 @@ def _restrict(
     r = spectrum.s.shape[0]
     band = (jnp.arange(r) >= k_top) & (jnp.arange(r) < r - k_bottom)
     with jax.default_matmul_precision("highest"):
-        image = (spectrum.u * band) @ (spectrum.u.T @ image)
-        text = (spectrum.vt.T * band) @ (spectrum.vt @ text)
+        image = (spectrum.u * band.astype(spectrum.u.dtype)) @ (spectrum.u.T @ image)
+        text = (spectrum.vt.T * band.astype(spectrum.vt.dtype)) @ (spectrum.vt @ text)
     return image, text
 
 
