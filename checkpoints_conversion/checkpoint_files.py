@@ -16,6 +16,7 @@ from .configs.json_object import read_json
 from .configs.open_clip import read_open_clip
 from .configs.timm import read_timm
 from .facts import Facts
+from .formats import wrapper_prefix
 from .npz_files import read_npz
 from .torch_files import read_torch
 
@@ -111,6 +112,7 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), ""):
         prefix += more
+    prefix += wrapper_prefix(name.removeprefix(prefix) for name in names)
     objects = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if tensor.is_object}
     return objects | {name.removeprefix(prefix): tensors[name] for name in names}
 

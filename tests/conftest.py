@@ -116,7 +116,7 @@ def emoji_data_dir(tmp_path_factory) -> Path:
     return folder
 
 
-# Where dtypes are never promoted implicitly; in the tests of commands NumPy's arrays meet JAX's as users have them.
+# Dtypes are never promoted implicitly here; elsewhere NumPy's arrays meet JAX's as users have them.
 STRICT = {
     "test_bands",
     "test_classifiers",
