@@ -164,7 +164,7 @@ def _widen(band: _Band, x: Coordinates, low: Any, high: Any, rank: int) -> _Band
     """The band with the directions `[low, high)` added to it, at most `rank` of them."""
     at = jnp.clip(high - rank, 0, x.directions.shape[0] - rank)
     place = at + jnp.arange(rank)
-    new = (place >= low) & (place < high)
+    new = ((place >= low) & (place < high)).astype(x.query.dtype)
     cut = lambda a: jax.lax.dynamic_slice_in_dim(a, at, rank, axis=1) * new
     query, gallery, directions = cut(x.query), cut(x.gallery), cut(x.directions.T)  # [., rank]
     wider = band.query + _product(query, directions.T)

@@ -121,7 +121,6 @@ STRICT = {
     "test_bands",
     "test_classifiers",
     "test_dual_encoder",
-    "test_features",
     "test_linearize",
     "test_models",
     "test_projectors",
