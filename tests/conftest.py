@@ -119,12 +119,10 @@ def emoji_data_dir(tmp_path_factory) -> Path:
 # Dtypes are never promoted implicitly here; elsewhere NumPy's arrays meet JAX's as users have them.
 STRICT = {
     "test_bands",
-    "test_classifiers",
     "test_dual_encoder",
     "test_linearize",
     "test_models",
     "test_projectors",
-    "test_ranking",
     "test_recovery",
     "test_retrieval",
     "test_revisited",
