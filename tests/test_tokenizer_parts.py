@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.inputs.clip_bpe import _vocabulary_and_merges, clip_vocabulary, huggingface_values, is_clip
+from jaxalign.inputs.clip_bpe import _vocabulary_and_merges, huggingface_values, is_clip
 from jaxalign.inputs.json_vocabulary import JsonVocabulary, _one_line, check_tokenizer, make_json_vocabulary
 from jaxalign.inputs.precompiled_maps import check_precompiled
 from jaxalign.inputs.tokenization import load_tokenizer
@@ -217,7 +217,7 @@ def test_the_frame_is_the_template_s(values, clip, tmp_path):
 def test_words_of_clip_in_a_file(tmp_path):
     """CLIP's own, whoever wrote the file; one more token, merge or step, and the file counts."""
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    words = {names.get(token, token): i for token, i in clip_vocabulary().items()}
+    words = {names.get(token, token): i for token, i in _vocabulary_and_merges()[0].items()}
     merges = [list(pair) for pair in _vocabulary_and_merges()[1]]
     own = huggingface_values(words, merges, {"<|startoftext|>": 49406, "<|endoftext|>": 49407})
     assert is_clip(own, 49408)

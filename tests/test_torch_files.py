@@ -29,7 +29,7 @@ from pickle_programs import (
 )
 
 from jaxalign.conversion import torch_pickle
-from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.checkpoint_files import read_tensors
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
 
