@@ -19,7 +19,7 @@ from jaxalign.classifiers.base import (
 )
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 
 class Related(NamedTuple):

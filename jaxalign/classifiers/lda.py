@@ -16,7 +16,7 @@ from jaxalign.classifiers.base import (
     class_means,
 )
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 
 def lda_classifier(

@@ -13,7 +13,7 @@ from jaxalign.classifiers.base import check_scalar, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 _EPSILON = 1e-6  # of the published code
 

@@ -12,7 +12,7 @@ from jaxalign.classifiers.base import check_scalar, check_width, class_sums, pro
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 _PROTOCOLS = ("paper", "reference")
 
