@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
-from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.protocols import own
 from jaxalign.eval.protocols.classification import nearest_class_mean
 from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
@@ -83,8 +83,8 @@ class Evaluator:
             raise JaxalignError(
                 f"{dataset} has no classification protocol; expected train_split and test_split"
             )
-        self._test = read_pictures(dataset, test, label, data_dir)
-        self._train = read_pictures(dataset, train, label, data_dir).numbered_as(self._test)
+        self._test = read_pictures(record, test, label, data_dir)
+        self._train = read_pictures(record, train, label, data_dir).numbered_as(self._test)
         self._known = own.count(own_positions(self._test.examples, self._train.examples))
         self._classes = self._check_classes(dataset, train, test)
         drawn = self._few and drawn_rows(self._train.labels, self._classes, self._few)

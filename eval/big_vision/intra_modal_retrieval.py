@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import find_dataset
-from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.protocols import own
 from jaxalign.eval.protocols.image_retrieval import METRICS, landmark_retrieval, retrieval
 
@@ -72,10 +72,10 @@ class Evaluator:
         query, gallery = split or record.query, gallery_split or (split or record.gallery)
         if not query or not gallery:
             raise JaxalignError(f"{dataset} has no retrieval protocol; expected a split")
-        self._query = read_pictures(dataset, query, label, data_dir)
+        self._query = read_pictures(record, query, label, data_dir)
         self._gallery = self._query
         if gallery != query:
-            self._gallery = read_pictures(dataset, gallery, label, data_dir).numbered_as(self._query)
+            self._gallery = read_pictures(record, gallery, label, data_dir).numbered_as(self._query)
         self._own = own.exclusion(own_positions(self._query.examples, self._gallery.examples))
         landmarks = bool(self._query.ground_truth)
         if landmarks and gallery != record.gallery:

@@ -9,8 +9,8 @@ import numpy as np
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets import Examples, load_split
-from jaxalign.eval.datasets.matching import common_labels
+from jaxalign.eval.datasets import DatasetRecord, Examples, load_split
+from jaxalign.eval.datasets.examples import common_labels
 from jaxalign.eval.protocols.classification import UNLABELLED
 
 # What `resize(size)|value_range(-1, 1)` does in big_vision's configs.
@@ -53,7 +53,7 @@ class LabelledPictures:
 
 
 def read_pictures(
-    dataset: str, split: str, label: str, data_dir: str | os.PathLike | None
+    record: DatasetRecord, split: str, label: str, data_dir: str | os.PathLike | None
 ) -> LabelledPictures:
     """The pictures of a split that have a label; all of them, with labels of -1, where there are none.
 
@@ -61,9 +61,9 @@ def read_pictures(
       label: which of the data set's labels; by default the first.
 
     Raises:
-      JaxalignError: an unknown data set, split or label, data that are not there, or nothing labelled.
+      JaxalignError: an unknown split or label, data that are not there, or nothing labelled.
     """
-    examples = load_split(dataset, split, data_dir)
+    examples, dataset = load_split(record, split, data_dir), record.name
     if examples.images is None:
         raise JaxalignError(f"{dataset} has no pictures; expected a data set of pictures")
     if not label and not examples.labels:

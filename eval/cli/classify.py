@@ -122,9 +122,9 @@ class Classify:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
         from jaxalign.eval.measurements.classify import measure_classification
         from jaxalign.eval.measurements.labelled import LabelledPair
+        from jaxalign.eval.processes import is_first
 
         from .measuring import open_workspace, report_runs
 

@@ -125,8 +125,8 @@ MaxQueries = Annotated[
 
 def open_workspace(command: Any) -> "Workspace":
     """The workspace of a command's options; what it will write is checked first."""
-    from jaxalign.eval.distributed import is_first
     from jaxalign.eval.measurements import Workspace
+    from jaxalign.eval.processes import is_first
 
     from .embed import library_name
     from .output import check_file, check_folder

@@ -67,9 +67,9 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
         from jaxalign.eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
         from jaxalign.eval.plots import draw_sweeps, save
+        from jaxalign.eval.processes import is_first
         from jaxalign.eval.protocols import Result
         from jaxalign.eval.protocols.band_selection import apply_everywhere
 
@@ -86,7 +86,7 @@ class Sweep:
                 known.add(other)
                 others.append(name)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
-        split = self.query or (record.train if record.is_embedded and not record.in_place else "")
+        split = self.query or (record.train if record.needs_no_sources and not record.in_place else "")
         sweeping = Sweeping(
             self.k_top, self.k_bottom, self.task, split, self.gallery or split, self.max_queries
         )

@@ -64,10 +64,10 @@ class TextRetrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
         from jaxalign.eval.measurements.pairs import CaptionPair
         from jaxalign.eval.measurements.published import caption_split
         from jaxalign.eval.measurements.retrieve import Retrieving, measure_text_retrieval
+        from jaxalign.eval.processes import is_first
         from jaxalign.eval.protocols.methods import Inverting, check_methods
 
         from .measuring import (
@@ -83,7 +83,7 @@ class TextRetrieve:
         model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, patches=self.patches, seed=self.seed))
         check_methods(self.methods, model, "text", options)
-        split = caption_split(self.dataset, self.split, self.protocol)
+        split = caption_split(workspace.find_dataset(self.dataset), self.split, self.protocol)
         pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, protocol=self.protocol)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)

@@ -13,11 +13,11 @@ from jaxalign.eval.demo.data import PROMPT, DemoData, choose_queries, emoji_name
 from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.measure import Measured, measure_tasks, trace
 from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.protocols.methods import Method
 from jaxalign.eval.protocols.methods import fit as fit_method
 from jaxalign.eval.report import InversionTrace
 from jaxalign.eval.report.tables import TASKS
-from jaxalign.eval.stages import Stages
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
 

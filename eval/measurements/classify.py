@@ -11,7 +11,7 @@ import numpy as np
 from jaxalign.classifiers import check_class_labels
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.protocols import Result, own
 from jaxalign.eval.protocols.classification import nearest_class_mean
 from jaxalign.eval.protocols.draws import OURS

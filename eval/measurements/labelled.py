@@ -10,12 +10,12 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.matching import common_labels, own_positions
-from jaxalign.eval.distributed import as_first
+from jaxalign.eval.datasets.examples import common_labels, own_positions
 from jaxalign.eval.features.augment import subset_features
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
+from jaxalign.eval.processes import as_first
 from jaxalign.eval.protocols import own
 from jaxalign.eval.protocols.classification import UNLABELLED
 from jaxalign.eval.protocols.heads import text_embeddings

@@ -10,7 +10,7 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.matching import common_labels, own_positions
+from jaxalign.eval.datasets.examples import common_labels, own_positions
 from jaxalign.eval.protocols import Result
 from jaxalign.eval.protocols.text_retrieval import Captions, collect_captions
 

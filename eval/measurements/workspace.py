@@ -16,14 +16,14 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from jaxalign.eval.distributed import agree, as_first, is_first
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, Unreadable
 from jaxalign.eval.features.obtain import image_features, text_features
 from jaxalign.eval.features.store import Features
+from jaxalign.eval.processes import agree, as_first, is_first
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.protocols import Result
 from jaxalign.eval.runs import Run, find_run, write_run
-from jaxalign.eval.stages import Stages
 from jaxalign.sharding import data_mesh
 
 
@@ -41,7 +41,7 @@ class Workspace:
         run.
       stages: shows progress.
       mesh: devices that galleries and test features are divided over; by default all of all processes.
-      said: what has been told about folders of images, each once.
+      records: the data sets that were asked for, by name.
     """
 
     out: Path | None = None
@@ -51,7 +51,7 @@ class Workspace:
     unreadable: Unreadable = "fail"
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
-    said: set[str] = dataclasses.field(default_factory=set)
+    records: dict[str, DatasetRecord] = dataclasses.field(default_factory=dict)
 
     def load_model(
         self,
@@ -67,17 +67,20 @@ class Workspace:
         return model if layout == "paper" else model.with_layout(layout)
 
     def find_dataset(self, name: str) -> DatasetRecord:
-        """The record of a data set; of a folder of images it is told what its subfolders are taken for."""
-        record = find_dataset(name)
-        if record.reading and record.reading not in self.said:
-            self.said.add(record.reading)
-            self.stages.note(record.reading)
-        return record
+        """The record of a data set, the same one each time: a folder of images is read once.
+
+        Of a folder it is told what its subfolders are taken for.
+        """
+        if name not in self.records:
+            self.records[name] = find_dataset(name)
+            if reading := self.records[name].reading:
+                self.stages.note(reading)
+        return self.records[name]
 
     def load_split(self, dataset: str, split: str) -> Examples:
         """A split of a data set, which is prepared first where it was not."""
         with self.stages.stage("read", f"reading {dataset}/{split}", announced=False):
-            return load_split(dataset, split, self.data_dir)
+            return load_split(self.find_dataset(dataset), split, self.data_dir)
 
     @property
     def picture_settings(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Queries that are in the gallery: the positions of each, int `[q, m]`, filled up with -1."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jax.typing import ArrayLike
+
+from jaxalign.eval.datasets.examples import padded
 
 
 def exclusion(own: np.ndarray) -> bool | np.ndarray:
@@ -31,12 +31,3 @@ def renumber(own: np.ndarray, queries: np.ndarray, items: np.ndarray) -> np.ndar
 def count(own: np.ndarray) -> int:
     """How many queries are in the gallery."""
     return int((own >= 0).any(axis=1).sum())
-
-
-def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
-    """Rows of positions as an array, filled up with -1."""
-    width = max(1, max(map(len, rows), default=0))
-    found = np.full((len(rows), width), -1, np.int32)
-    for row, own in zip(found, rows, strict=True):
-        row[: len(own)] = own
-    return found

@@ -9,7 +9,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
-from jaxalign.eval.datasets.examples import UNCROPPED
+from jaxalign.eval.datasets.loading import UNCROPPED
 from jaxalign.eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
 from jaxalign.eval.measurements.labelled import LabelledPair

@@ -69,7 +69,7 @@ RECORDS = (
     DatasetRecord(
         name="imagenet",
         printed="ImageNet",
-        builder="jaxalign.eval.datasets.layouts.class_folders:read_imagenet",
+        builder="jaxalign.eval.datasets.layouts.class_lists:read_imagenet",
         version="1.0.0",
         splits={"train": 1_281_167, "val": 50_000},
         optional_splits=("train",),
@@ -169,7 +169,7 @@ RECORDS = (
         "aircraft",
         "Aircraft",
         (3334, 3333, 3333),
-        builder="jaxalign.eval.datasets.layouts.class_folders:read_aircraft",
+        builder="jaxalign.eval.datasets.layouts.class_lists:read_aircraft",
         licence="for non-commercial research",
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         description="FGVC-Aircraft: 100 variants of aircraft",

@@ -42,7 +42,7 @@ RECORDS = (
     DatasetRecord(
         name="cub",
         printed="CUB",
-        builder="jaxalign.eval.datasets.layouts.cub:read",
+        builder="jaxalign.eval.datasets.layouts.class_lists:read_cub",
         version="1.0.0",
         splits={"train": 5994, "test": 5794},
         tasks=("label",),
@@ -104,7 +104,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="dogs-vs-cats",
-        builder="jaxalign.eval.datasets.layouts.class_folders:read_dogs_vs_cats",
+        builder="jaxalign.eval.datasets.layouts.class_lists:read_dogs_vs_cats",
         version="1.0.0",
         splits={"train": 24_998},
         tasks=("label",),
@@ -132,7 +132,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="bdd100k",
-        builder="jaxalign.eval.datasets.layouts.bdd100k:read",
+        builder="jaxalign.eval.datasets.layouts.annotations:read_bdd100k",
         version="1.0.0",
         splits={"train": 69_863, "val": 10_000},
         tasks=("weather", "time-of-day", "scene"),
@@ -159,7 +159,7 @@ RECORDS = (
     DatasetRecord(
         name="places365",
         printed="Places365",
-        builder="jaxalign.eval.datasets.layouts.places:read",
+        builder="jaxalign.eval.datasets.layouts.class_lists:read_places",
         version="1.0.0",
         splits={"val": 36_500},
         tasks=("label",),
@@ -185,7 +185,7 @@ RECORDS = (
     DatasetRecord(
         name="inat2021-mini",
         printed="iNat",
-        builder="jaxalign.eval.datasets.layouts.inaturalist:read",
+        builder="jaxalign.eval.datasets.layouts.annotations:read_inaturalist",
         version="1.0.0",
         splits={"train": 500_000},
         tasks=("label",),
