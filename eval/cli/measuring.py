@@ -134,7 +134,7 @@ def open_workspace(command: Any) -> "Workspace":
     check_file(command.json)
     check_folder(command.out)
     unreadable = library_name(getattr(command, "unreadable", "fail"))
-    workspace = Workspace(command.out, command.store, command.data_dir, unreadable=unreadable)
+    workspace = Workspace(command.out, command.store, command.data_dir, unreadable=unreadable, records={})
     workspace.stages.console.quiet = not is_first()
     return workspace
 

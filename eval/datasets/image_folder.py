@@ -57,7 +57,6 @@ def folder_record(name: str) -> DatasetRecord:
         version=version_of(found.splits[test], found.classes),
         splits={split: len(files) for split, files in found.splits.items()},
         tasks=("label",) if found.classes else (),
-        captions="",
         licence="one's own",
         source=str(root),
         description="A folder of images",

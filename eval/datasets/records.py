@@ -69,13 +69,13 @@ class DatasetRecord:
 
     name: str
     builder: str
-    version: str
     splits: Mapping[str, int]
-    tasks: tuple[str, ...]
-    captions: str
     licence: str
     source: str
     description: str
+    version: str = "1.0.0"
+    tasks: tuple[str, ...] = ()
+    captions: str = ""
     protocol: str = ""
     query: str = ""
     gallery: str = ""

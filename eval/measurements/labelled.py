@@ -212,7 +212,7 @@ class LabelledPair:
         return as_first(found is not None and not found.missing())
 
     def _load(self, split: str) -> Examples:
-        examples = self.workspace.load_split(self.dataset, split)
+        examples = self.workspace.load_split(self.record, split)
         if examples.images is None:
             raise JaxalignError(f"{self.record.name} has captions only; expected a data set with pictures")
         return examples

@@ -48,9 +48,9 @@ class ImagePair:
                 f"{dataset} has no retrieval protocol; say which splits to take (--query, --gallery), of"
                 f" {', '.join(self.record.splits)}"
             )
-        self.query: Examples = workspace.load_split(dataset, query)
+        self.query: Examples = workspace.load_split(self.record, query)
         self.same = query == gallery
-        self.gallery: Examples = self.query if self.same else workspace.load_split(dataset, gallery)
+        self.gallery: Examples = self.query if self.same else workspace.load_split(self.record, gallery)
         for examples in (self.query, self.gallery):
             if examples.images is None:
                 raise JaxalignError(f"{dataset} has captions only; use `jaxalign text-retrieve`")
@@ -219,7 +219,7 @@ class CaptionPair:
                 f"{dataset} has no retrieval protocol; say which split to take (--split), of"
                 f" {', '.join(self.record.splits)}"
             )
-        self.examples = workspace.load_split(dataset, split)
+        self.examples = workspace.load_split(self.record, split)
         if not self.examples.captions:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"

@@ -7,9 +7,10 @@ orientation says.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -17,10 +18,8 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.image_tree import ImageFile, expected_files, find_images, tell_not_read
 from jaxalign.eval.datasets.images import Pictures
-from jaxalign.eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
-from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
-
-Progress = Callable[[int], None]
+from jaxalign.eval.features import FeatureKey, FeatureStore, filled_store, make_key
+from jaxalign.eval.features.obtain import Computing, Progress, place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +53,15 @@ def find_library(
     folder: str | os.PathLike,
     *,
     without: str | os.PathLike | None = None,
-    store: str | os.PathLike | None = None,
-    unreadable: Unreadable = "fail",
-    batch_size: int = BATCH,
-    threads: int = THREADS,
     start: Progress = lambda total: None,
-    progress: Progress = lambda count: None,
+    **computing: Unpack[Computing],
 ) -> Library:
     """The pictures of `folder` and of all folders below it; what the store lacks is computed.
 
     Args:
       without: a file that is no picture of the library, wherever it is: the one that is about to be written.
       start: is told how many pictures there are.
-      progress: is told how many are done, those of earlier runs first.
-      Others: as for `image_features`.
+      computing: as for `filled_store`.
 
     Raises:
       JaxalignError: no such folder, no picture in it, one that cannot be read, or an unusable store.
@@ -80,40 +74,32 @@ def find_library(
     if not files:
         raise JaxalignError(f"there are no pictures in {root}; {expected_files(tree)}")
     found: dict[str, np.ndarray | None] = {}
+    leaves_out = computing.get("unreadable") == "leave out"
+    progress = computing.get("progress", lambda count: None)
 
-    def fill(generation: FeatureStore) -> None:
-        names = [name_of(key) for key in generation.ids]
-        paths = [root / name for name in names]
+    def fill(number: int, ids: Sequence[str]) -> FeatureStore:
+        names = [name_of(key) for key in ids]
+        images = Pictures([root / name for name in names].__getitem__, names, str(root), upright=True)
         told = iter([lambda count: None])  # the first call is about what earlier runs did
-        embed_images(
-            model,
-            Pictures(paths.__getitem__, names, str(root), upright=True),
-            generation,
-            names=names,
-            unreadable=unreadable,
-            batch_size=batch_size,
-            threads=threads,
-            advance=lambda count: next(told, progress)(count),
-        )
+        advance = lambda count: next(told, progress)(count)
+        key = generation_key(model, root, number)
+        return filled_store(model, images, key, ids, {}, names=names, **{**computing, "progress": advance})
 
     def take(generation: FeatureStore) -> None:
         rows = ((key, row) for key, row in finished_rows(generation) if key in files)
-        found.update((key, row) for key, row in rows if row is not None or unreadable == "leave out")
+        found.update((key, row) for key, row in rows if row is not None or leaves_out)
 
     start(len(files))
-    generations = list(find_generations(model, root, store))
+    generations = find_generations(model, root, computing.get("store"))
     for generation in generations:
         take(generation)
     progress(len(found))
-    for generation in generations:
-        unfinished = unfinished_ids(generation, left_out=unreadable == "fail")
+    for number, generation in enumerate(generations):
+        unfinished = unfinished_ids(generation, left_out=not leaves_out)
         if unfinished and unfinished <= files.keys():  # else some of its pictures are gone
-            fill(generation)
-            take(generation)
+            take(fill(number, generation.ids))
     if new := [key for key in files if key not in found]:
-        generation = open_generation(model, root, store, len(generations), new)
-        fill(generation)
-        take(generation)
+        take(fill(len(generations), new))
     return gather(root, files, found, tree.not_read)
 
 
@@ -150,29 +136,17 @@ def name_of(key: str) -> str:
     return key.rsplit("|", 3)[0]
 
 
-def find_generations(
-    model: DualEncoder, root: Path, store: str | os.PathLike | None
-) -> Iterator[FeatureStore]:
+def find_generations(model: DualEncoder, root: Path, store: str | os.PathLike | None) -> list[FeatureStore]:
     """Those that are there, the oldest first."""
-    number = 0
-    while generation := FeatureStore.find(*_place(model, root, store, number)):
-        yield generation
-        number += 1
+    found: list[FeatureStore] = []
+    while generation := FeatureStore.find(place_of(store), generation_key(model, root, len(found))):
+        found.append(generation)
+    return found
 
 
-def open_generation(
-    model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int, keys: list[str]
-) -> FeatureStore:
-    """A new one, for the pictures `keys`."""
-    return FeatureStore.open(*_place(model, root, store, number), keys, {}, model.config.image.width)
-
-
-def _place(
-    model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int
-) -> tuple[str | os.PathLike, FeatureKey]:
+def generation_key(model: DualEncoder, root: Path, number: int) -> FeatureKey:
     place = (f"pictures:{root.absolute()}", str(number), "search", "image")
-    key = make_key(model, *place, options={"orientation": "upright"})  # others compute pictures as stored
-    return default_store() if store is None else store, key
+    return make_key(model, *place, options={"orientation": "upright"})  # others compute pictures as stored
 
 
 def finished_rows(generation: FeatureStore) -> Iterator[tuple[str, np.ndarray | None]]:
