@@ -23,8 +23,9 @@ def read_folder(root: Path, reading: str = FOLDER) -> Reading:
 
     Where all subfolders that hold images have the names of splits (`SPLIT_NAMES`, in any case), they are the
     splits `train`, `val` and `test`, and the classes lie below them; otherwise they are the classes of the
-    one split `all`. Plain files, hidden ones and `__MACOSX` do not count. An image that lies in no class
-    folder has label -1. The classes are those of all splits, so that a label means the same in each.
+    one split `all`. Plain files, hidden ones and those of systems (`__MACOSX`, `@eaDir`) do not count. An
+    image that lies in no class folder has label -1. The classes are those of all splits, so that a label
+    means the same in each.
 
     Args:
       reading: "classes:" where subfolders are classes whatever they are called, "splits:" where those with

@@ -12,8 +12,10 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.own_images import is_own_image
 from jaxalign.eval.terminal import say
 from jaxalign.inputs.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
+from jaxalign.local_files import is_there
 
-_ARCHIVER = "__MACOSX"  # what a Mac adds to an archive: no images of anybody's
+# What a Mac adds to an archive, and network drives and Windows to folders: thumbnails, and what was deleted.
+_SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
 OWN, REPEATED = "written by jaxalign", "linked folder that is there already"
 
 
@@ -63,7 +65,8 @@ class ImageTree:
 
 
 def find_images(root: Path) -> ImageTree:
-    """All images below `root`, hidden files and folders and `__MACOSX` left out.
+    """All images below `root`, hidden files and folders and those of systems (`__MACOSX`, `@eaDir`) left
+    out.
 
     Links to folders are followed, each folder once, under the name that it has without them where there is
     one. PNGs that this program has drawn are no images of the folder. Each folder is listed once, and the
@@ -73,7 +76,7 @@ def find_images(root: Path) -> ImageTree:
       JaxalignError: there is no such folder, or one that cannot be listed: without its images, results would
         be others.
     """
-    if not root.is_dir():
+    if not is_there(root) or not root.is_dir():
         what = "is not a folder" if root.exists() else "is not there"
         raise JaxalignError(f"the folder {root} {what}; expected a folder of pictures")
     files: list[ImageFile] = []
@@ -91,7 +94,7 @@ def find_images(root: Path) -> ImageTree:
             continue
         seen.add((here.st_dev, here.st_ino))
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == _ARCHIVER:
+            if entry.name.startswith(".") or entry.name in _SYSTEM:
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(Path(entry.path))
