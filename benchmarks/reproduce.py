@@ -20,8 +20,8 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.features import FeatureStore, make_key
-from jaxalign.eval.measurements import Workspace
 from jaxalign.eval.reproduce import TABLES, Cell, Missing, Places, Selection, Session, reproduce
+from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.models import TwoTowersConfig
 from jaxalign.specs import find_spec
 from jaxalign.weights.tensors import expected_shapes, unflatten

@@ -9,14 +9,14 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
-from jaxalign.eval.measurements import Workspace
 from jaxalign.eval.measurements.classify import Classes, Classifying, measure_classification
 from jaxalign.eval.measurements.labelled import LabelledPair
 from jaxalign.eval.protocols.classification import nearest_class_mean
 from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
-from jaxalign.eval.protocols.heads import image_embeddings
-from jaxalign.eval.protocols.methods import MethodOptions, find_method
 from jaxalign.eval.protocols.zero_shot import zero_shot
+from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.eval import cli
 from jaxalign.eval.features import obtain
-from jaxalign.eval.runs import read_runs
+from jaxalign.eval.tasks.runs import read_runs
 
 HALF = ["image-image", "pre", "whitened", "isoclip"]
 
@@ -104,7 +104,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     first = jaxalign(capsys, *command)
     assert "oti (3 steps)" in first
     monkeypatch.setattr(obtain, "embed_images", None)  # would fail if it were called
-    monkeypatch.setattr("jaxalign.eval.measurements.inversions.ja.invert_to_text", None)
+    monkeypatch.setattr("jaxalign.eval.tasks.inverting.ja.invert_to_text", None)
     assert jaxalign(capsys, *command) == first
     (oti,) = [run for run in read_runs(tmp_path / "runs") if run.settings["method"] == "oti"]
     assert oti.arrays["steps"].tolist() == [0, 1, 2, 3]
@@ -112,7 +112,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     assert oti.arrays["mAP_at_step"][-1] == oti.metrics["mAP"]
     # Another folder of runs: the inversions come out of the store.
     monkeypatch.undo()
-    monkeypatch.setattr("jaxalign.eval.measurements.inversions.ja.invert_to_text", None)
+    monkeypatch.setattr("jaxalign.eval.tasks.inverting.ja.invert_to_text", None)
     command[command.index(tmp_path / "runs")] = tmp_path / "others"
     jaxalign(capsys, *command)
     (again,) = [run for run in read_runs(tmp_path / "others") if run.settings["method"] == "oti"]
@@ -150,7 +150,7 @@ def test_captions_of_emoji(name, place, tmp_path, capsys):
 
 def test_inverted_captions(models, place, tmp_path, capsys, monkeypatch):
     """OVI of a few captions, by a model that is quickly done."""
-    from jaxalign.eval.measurements import pairs
+    from jaxalign.eval.tasks import pairs
 
     collect = pairs.collect_captions
     monkeypatch.setattr(pairs, "collect_captions", lambda texts, ids: collect(texts[:30], ids[:30]))

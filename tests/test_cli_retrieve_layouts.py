@@ -11,7 +11,7 @@ import jaxalign as ja
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
 from jaxalign.eval.measurements.indicators import Indicators
-from jaxalign.eval.runs import read_runs
+from jaxalign.eval.tasks.runs import read_runs
 
 
 def distractors(root):

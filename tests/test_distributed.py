@@ -14,7 +14,7 @@ import run_commands
 from PIL import Image
 from test_sharding import PATIENT
 
-from jaxalign.eval.runs import read_runs
+from jaxalign.eval.tasks.runs import read_runs
 
 LIMIT = 600  # seconds; on an idle machine no process here takes a twentieth of that
 SCRIPT = Path(__file__).parent / "run_commands.py"

@@ -16,10 +16,10 @@ from jaxalign.eval.export import Gallery, write_npy
 from jaxalign.eval.export import gallery as export_gallery
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.key import FeatureKey
-from jaxalign.eval.measurements import Workspace
-from jaxalign.eval.protocols.heads import image_embeddings
-from jaxalign.eval.protocols.methods import MethodOptions, find_method, fit
 from jaxalign.eval.protocols.text_retrieval import collect_captions
+from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.methods import MethodOptions, find_method, fit
+from jaxalign.eval.tasks.workspace import Workspace
 
 NAMES = ("cat", "dog", "red apple", "blue photo", "apple")
 
@@ -194,7 +194,7 @@ def test_captions(saved, tmp_path, export, monkeypatch):
         captions=((texts[0], texts[1]), (texts[2],), (texts[3], texts[4])),
         file_names=("x", "y", "z"),
     )
-    monkeypatch.setattr("jaxalign.eval.measurements.workspace.load_split", lambda *_: examples)
+    monkeypatch.setattr("jaxalign.eval.tasks.workspace.load_split", lambda *_: examples)
     arguments = ["--modality", "text", "--npy", tmp_path / "out", "--method", "isoclip", "--band", "1", "2"]
     status, said = export(*arguments, dataset="emoji-scenes")
     assert status == 0, said

@@ -15,7 +15,7 @@ from jaxalign.eval.cli.output import chart_file
 from jaxalign.eval.demo import run as demo
 from jaxalign.eval.reproduce.cells import Cell
 from jaxalign.eval.reproduce.session import _with_printed_bands
-from jaxalign.eval.runs import read_runs
+from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.specs import find_spec
 
 METHODS = ("--methods", "image-image")

@@ -10,9 +10,10 @@ from oracles_ranking import circle
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval.protocols.heads import image_embeddings, text_embeddings
 from jaxalign.eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
-from jaxalign.eval.protocols.methods import (
+from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
+from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
+from jaxalign.eval.tasks.methods import (
     METHODS,
     Inverting,
     Method,
@@ -21,8 +22,7 @@ from jaxalign.eval.protocols.methods import (
     find_method,
     fit,
 )
-from jaxalign.eval.protocols.result import paired_gain
-from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
+from jaxalign.eval.tasks.runs import paired_gain
 from jaxalign.models import ImageTowerConfig
 
 NAMES = ("cat", "dog", "red apple", "blue", "photo of dog", "apple", "red", "cat on apple")

@@ -11,7 +11,6 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import plots
-from jaxalign.eval.protocols import Result
 from jaxalign.eval.protocols.ambiguity import ambiguity
 from jaxalign.eval.protocols.band_selection import apply_everywhere, band_map, band_sweep, default_grid
 from jaxalign.eval.protocols.dogs_cats import dogs_cats
@@ -19,7 +18,7 @@ from jaxalign.eval.protocols.freedom import degrees_of_freedom
 from jaxalign.eval.protocols.indicators import class_indicator, histogram_mean, modality_indicator
 from jaxalign.eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
 from jaxalign.eval.protocols.views import embedding_views
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Result, Run
 
 RNG = np.random.default_rng(0)
 R = 10

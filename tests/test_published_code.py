@@ -15,12 +15,12 @@ from conftest import tiny_model
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.measurements.published import caption_split, query_split, takes_distractors
 from jaxalign.eval.protocols.draws import draw_examples
 from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
 from jaxalign.eval.protocols.grids import APE_OPTIONS, DEFAULTS, TUNED_AS_PUBLISHED, find_grid, steps
-from jaxalign.eval.protocols.methods import MethodOptions, find_method, fit
 from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
+from jaxalign.eval.tasks.methods import MethodOptions, find_method, fit
+from jaxalign.eval.tasks.pairs import caption_split, query_split, takes_distractors
 
 RNG = np.random.default_rng(0)
 

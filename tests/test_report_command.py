@@ -22,7 +22,7 @@ from jaxalign.eval.reproduce.catalogue import Table
 from jaxalign.eval.reproduce.cells import Cell
 from jaxalign.eval.reproduce.output import to_json
 from jaxalign.eval.reproduce.run import Outcome, Reproduction
-from jaxalign.eval.runs import Run, write_run
+from jaxalign.eval.tasks.runs import Run, write_run
 
 SETTINGS = {"model": "tiny", "dataset": "cub", "method": "image-image"}
 

@@ -24,7 +24,7 @@ from jaxalign.eval.report.labels import (
 from jaxalign.eval.report.run_charts import charts_of, heat_maps_of
 from jaxalign.eval.report.run_report import ReproducedTable
 from jaxalign.eval.report.run_tables import PlainTable, all_numbers
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img"}

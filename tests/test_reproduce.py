@@ -12,11 +12,11 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import FeatureStore, make_key
-from jaxalign.eval.measurements import Workspace
 from jaxalign.eval.reproduce import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
 from jaxalign.eval.reproduce.figures import draw_figures
 from jaxalign.eval.reproduce.output import summary, to_csv, to_json, to_markdown
-from jaxalign.eval.runs import read_runs
+from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.workspace import Workspace
 
 # Embeddings (first two of 128 coordinates), by split and class, in the order of the files.
 QUERIES = {"cat": [(1, 0)], "dog": [(0.6, 0.8), (0, 1)]}

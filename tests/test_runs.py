@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.runs import Run, find_run, read_runs, run_file, write_run
+from jaxalign.eval.tasks.runs import Run, find_run, read_runs, run_file, write_run
 
 SETTINGS = {"model": "tiny", "dataset": "emoji", "band": [1, 2], "seed": 0}
 
@@ -201,7 +201,7 @@ def test_a_run_of_another_version_is_no_answer(tmp_path):
 
 def test_results_of_another_number_are_no_answer_and_stay(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
-        earlier.setattr("jaxalign.eval.runs.RESULTS", 1)
+        earlier.setattr("jaxalign.eval.tasks.runs.RESULTS", 1)
         path = write_run(tmp_path, make_run(results=1))
         content = json.loads(path.read_text())
         for name in ("results", "notes", "arrays", "checksum"):  # what earlier programs did not write
@@ -229,7 +229,7 @@ def test_notes_are_kept(tmp_path):
 
 def test_arrays_without_bound_are_one_line(tmp_path, monkeypatch):
     path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1000)}))
-    monkeypatch.setattr("jaxalign.eval.runs.LARGEST_ARRAYS", 1000)
+    monkeypatch.setattr("jaxalign.eval.tasks.runs.LARGEST_ARRAYS", 1000)
     with pytest.raises(JaxalignError, match="8,000 bytes of arrays; expected at most 1,000"):
         read_runs(tmp_path)
     monkeypatch.undo()

@@ -17,14 +17,15 @@ from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.prepared_files import content_digest
 from jaxalign.eval.features import image_features
 from jaxalign.eval.features.key import make_key
-from jaxalign.eval.measurements import Workspace, pairs
 from jaxalign.eval.measurements.classify import Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
 from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.pairs import CaptionPair, ImagePair
 from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
-from jaxalign.eval.protocols import Result
-from jaxalign.eval.protocols.methods import MethodOptions
+from jaxalign.eval.tasks import pairs
+from jaxalign.eval.tasks.methods import MethodOptions
+from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
+from jaxalign.eval.tasks.runs import Result
+from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.inputs.tokenization import JsonVocabulary
 
 PLAIN = Retrieving(methods=("image-image",))

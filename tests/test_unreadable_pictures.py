@@ -15,10 +15,10 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
-from jaxalign.eval.measurements import Workspace
 from jaxalign.eval.reproduce import Places, Session, find_table, reproduce
 from jaxalign.eval.reproduce.output import summary, to_json
-from jaxalign.eval.runs import read_runs
+from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.workspace import Workspace
 
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 60), "teal": (20, 150, 130)}
 BAD = {"train": ("green/1.png",), "test": ("blue/0.png", "teal/1.png")}

@@ -109,7 +109,7 @@ class Export:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.measurements import Workspace
+        from jaxalign.eval.tasks.workspace import Workspace
 
         from .embed import library_name
         from .output import write_json

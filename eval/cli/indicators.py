@@ -80,7 +80,7 @@ class Indicators:
             draw_views,
             save,
         )
-        from jaxalign.eval.protocols.methods import check_methods
+        from jaxalign.eval.tasks.methods import check_methods
 
         from .measuring import method_options, open_workspace, report_runs
         from .output import chart_file

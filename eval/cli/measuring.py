@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from jaxalign.eval.measurements import Workspace
-    from jaxalign.eval.protocols.methods import MethodOptions
-    from jaxalign.eval.runs import Run
+    from jaxalign.eval.tasks.methods import MethodOptions
+    from jaxalign.eval.tasks.runs import Run
+    from jaxalign.eval.tasks.workspace import Workspace
 
 NAMED = 10  # pictures left out that the terminal names
 NAMES_LIMIT = 16 << 20  # bytes of a file of class names
@@ -125,8 +125,8 @@ MaxQueries = Annotated[
 
 def open_workspace(command: Any) -> "Workspace":
     """The workspace of a command's options; what it will write is checked first."""
-    from jaxalign.eval.measurements import Workspace
     from jaxalign.eval.processes import is_first
+    from jaxalign.eval.tasks.workspace import Workspace
 
     from .embed import library_name
     from .output import check_file, check_folder
@@ -141,7 +141,7 @@ def open_workspace(command: Any) -> "Workspace":
 
 def method_options(command: Any, inverting: Any = None) -> "MethodOptions":
     """The options of methods among a command's."""
-    from jaxalign.eval.protocols.methods import Inverting, MethodOptions
+    from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 
     return MethodOptions(
         band=command.band,
@@ -200,7 +200,7 @@ def signed(value: float) -> str:
 
 def retrieval_rows(runs: Sequence["Run"]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of a table of retrieval runs; the first one is the baseline of the others."""
-    from jaxalign.eval.protocols.result import paired_gain
+    from jaxalign.eval.tasks.runs import paired_gain
 
     landmarks = "mAP_easy" in runs[0].metrics
     if landmarks:
@@ -246,7 +246,7 @@ def describe_left_out(runs: Sequence["Run"]) -> list[str]:
 
 def describe_versions(runs: Sequence["Run"]) -> list[str]:
     """A line for the runs that were there already and come from other versions of what they stand on."""
-    from jaxalign.eval.runs import package_versions
+    from jaxalign.eval.tasks.runs import package_versions
 
     now = package_versions()
     differing: dict[str, int] = {}

@@ -48,7 +48,7 @@ class Report:
         from jaxalign.eval.report import build_run_report
         from jaxalign.eval.report.prepared import prepared_splits
         from jaxalign.eval.report.reproduced import read_tables
-        from jaxalign.eval.runs import read_runs
+        from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 
         from .output import check_file, write_json

@@ -89,11 +89,10 @@ class Retrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.pairs import ImagePair
-        from jaxalign.eval.measurements.published import query_split, takes_distractors
         from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.protocols.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
         from jaxalign.eval.terminal import say
 
         from .measuring import (

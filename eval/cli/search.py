@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.protocols.methods import Embed, Method
     from jaxalign.eval.search import Comparison, Hit, Library
+    from jaxalign.eval.tasks.methods import Embed, Method
 
 BEFORE = "image-image"
 
@@ -109,7 +109,7 @@ class Search:
     def _find_method(self) -> "tuple[DualEncoder, Method]":
         import jaxalign as ja
         from jaxalign.eval.availability import find_model
-        from jaxalign.eval.protocols.methods import find_method
+        from jaxalign.eval.tasks.methods import find_method
         from jaxalign.eval.terminal import say
 
         from .measuring import method_options
@@ -148,8 +148,8 @@ class Search:
     def _fit(self, model: "DualEncoder", method: "Method", library: "Library") -> "tuple[Embed, Embed]":
         """The embeddings before and after."""
         from jaxalign.eval.features import text_features
-        from jaxalign.eval.protocols.heads import text_embeddings
-        from jaxalign.eval.protocols.methods import find_method, fit
+        from jaxalign.eval.tasks.heads import text_embeddings
+        from jaxalign.eval.tasks.methods import find_method, fit
 
         texts = None
         if method.texts:

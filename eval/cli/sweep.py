@@ -70,8 +70,8 @@ class Sweep:
         from jaxalign.eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
         from jaxalign.eval.plots import draw_sweeps, save
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.protocols import Result
         from jaxalign.eval.protocols.band_selection import apply_everywhere
+        from jaxalign.eval.tasks.runs import Result
 
         from .measuring import open_workspace, percent, print_table, report_runs
         from .output import chart_file

@@ -64,11 +64,10 @@ class TextRetrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.pairs import CaptionPair
-        from jaxalign.eval.measurements.published import caption_split
         from jaxalign.eval.measurements.retrieve import Retrieving, measure_text_retrieval
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.protocols.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
 
         from .measuring import (
             describe_counts,

@@ -14,10 +14,10 @@ from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.measure import Measured, measure_tasks, trace
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.protocols.methods import Method
-from jaxalign.eval.protocols.methods import fit as fit_method
 from jaxalign.eval.report import InversionTrace
 from jaxalign.eval.report.tables import TASKS
+from jaxalign.eval.tasks.methods import Method
+from jaxalign.eval.tasks.methods import fit as fit_method
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
 

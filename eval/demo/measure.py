@@ -8,9 +8,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.eval.protocols.result import paired_gain as paired_gain
 from jaxalign.eval.report import InversionTrace
 from jaxalign.eval.report.tables import TASKS
+from jaxalign.eval.tasks.runs import paired_gain as paired_gain
 
 METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
 

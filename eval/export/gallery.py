@@ -12,10 +12,8 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features import FeatureStore
-from jaxalign.eval.measurements import Workspace
-from jaxalign.eval.measurements.pairs import CaptionPair
 from jaxalign.eval.measurements.retrieve import Fitting
-from jaxalign.eval.protocols.methods import (
+from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
     Method,
@@ -25,6 +23,8 @@ from jaxalign.eval.protocols.methods import (
     fit,
     subspace_of,
 )
+from jaxalign.eval.tasks.pairs import CaptionPair
+from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.features import normalize
 
 ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
@@ -92,7 +92,7 @@ def open_gallery(
 
     Args:
       split: by default the gallery of the data set's protocol.
-      method: of `jaxalign.eval.protocols.methods.METHODS`; by default the embeddings as they are.
+      method: of `jaxalign.eval.tasks.methods.METHODS`; by default the embeddings as they are.
 
     Raises:
       JaxalignError: as `find_method` and `image_features`, or a method that optimises each query.

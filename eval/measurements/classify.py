@@ -12,21 +12,20 @@ from jaxalign.classifiers import check_class_labels
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import own_positions
-from jaxalign.eval.protocols import Result, own
 from jaxalign.eval.protocols.classification import nearest_class_mean
 from jaxalign.eval.protocols.draws import OURS
 from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.eval.protocols.grids import DEFAULT, find_grid
-from jaxalign.eval.protocols.heads import image_embeddings
-from jaxalign.eval.protocols.methods import Method, MethodOptions, find_method
 from jaxalign.eval.protocols.zero_shot import text_weights, zero_shot
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.methods import Method, MethodOptions, find_method
+from jaxalign.eval.tasks.pairs import PROTOCOLS, REFERENCE, naming_left_out
+from jaxalign.eval.tasks.runs import Result, Run
+from jaxalign.eval.tasks.workspace import Workspace, model_settings
 
 from .labelled import LabelledPair
-from .published import PROTOCOLS, REFERENCE
-from .readable import naming_left_out
 from .retrieve import Fitting
-from .workspace import Workspace, model_settings
 
 ZERO_SHOT, NCM = "zero-shot", "ncm"
 CLASSIFIERS = (ZERO_SHOT, NCM, *FITTERS)

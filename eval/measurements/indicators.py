@@ -10,19 +10,19 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.protocols import Result, own
 from jaxalign.eval.protocols.ambiguity import ambiguity
 from jaxalign.eval.protocols.dogs_cats import dogs_cats
 from jaxalign.eval.protocols.freedom import degrees_of_freedom
-from jaxalign.eval.protocols.heads import image_embeddings, text_embeddings
 from jaxalign.eval.protocols.indicators import class_indicator, modality_indicator
-from jaxalign.eval.protocols.methods import MethodOptions, default_methods, find_method, subspace_of
 from jaxalign.eval.protocols.views import embedding_views
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
+from jaxalign.eval.tasks.methods import MethodOptions, default_methods, find_method, subspace_of
+from jaxalign.eval.tasks.pairs import ImagePair
+from jaxalign.eval.tasks.runs import Result, Run
+from jaxalign.eval.tasks.workspace import Workspace, choose_task, model_settings
 
-from .pairs import ImagePair
 from .retrieve import Fitting
-from .workspace import Workspace, choose_task, model_settings
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first
-from jaxalign.eval.protocols import own
 from jaxalign.eval.protocols.classification import UNLABELLED
-from jaxalign.eval.protocols.heads import text_embeddings
-
-from .readable import Readable, read_pictures
-from .workspace import Workspace, choose_task, digest_texts
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.heads import text_embeddings
+from jaxalign.eval.tasks.pairs import Readable, read_pictures
+from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,13 @@ import numpy as np
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.protocols import Result, own
 from jaxalign.eval.protocols.first_results import first_results
-from jaxalign.eval.protocols.heads import image_embeddings, text_embeddings
 from jaxalign.eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
-from jaxalign.eval.protocols.methods import (
+from jaxalign.eval.protocols.text_retrieval import text_retrieval
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
+from jaxalign.eval.tasks.inverting import Inverted, invert_queries
+from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
     Method,
@@ -23,13 +25,9 @@ from jaxalign.eval.protocols.methods import (
     find_method,
     fit,
 )
-from jaxalign.eval.protocols.text_retrieval import text_retrieval
-from jaxalign.eval.runs import Run
-
-from .inversions import Inverted, invert_queries
-from .pairs import CaptionPair, ImagePair
-from .published import REFERENCE
-from .workspace import Workspace, model_settings
+from jaxalign.eval.tasks.pairs import REFERENCE, CaptionPair, ImagePair
+from jaxalign.eval.tasks.runs import Result, Run
+from jaxalign.eval.tasks.workspace import Workspace, model_settings
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """`jaxalign spectrum`: the spectra of the operators, and what their parts carry on a data set."""
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.eval.protocols import Result
-from jaxalign.eval.protocols.methods import MethodOptions, find_method
 from jaxalign.eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.runs import Result, Run
+from jaxalign.eval.tasks.workspace import Workspace, model_settings
 
 from .sweep import Sweeping, captions, labelled_pictures
-from .workspace import Workspace, model_settings
 
 
 def band_to_show(model: DualEncoder, band: tuple[int, int] | None) -> tuple[int, int]:

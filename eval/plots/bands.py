@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxalign.eval.drawing import drawable
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 from .figures import BLUE, ORANGE, panels, styled, task_of, title
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.drawing import drawable
 from jaxalign.eval.own_images import MARK
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 from jaxalign.replacing import replaced_file
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.

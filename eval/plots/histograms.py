@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 from .figures import (
     BLUE,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 from .figures import BLUE, ORANGE, PURPLE, legend_below, panels, styled, title
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxalign.eval.tasks.runs import Result, paired_gain
+
 from .image_retrieval import retrieval
-from .result import Result, paired_gain
 
 
 def ambiguity(

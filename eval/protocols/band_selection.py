@@ -9,10 +9,10 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.runs import Result
 
-from . import own
 from .image_retrieval import UNLABELLED
-from .result import Result
 
 # Shares of the spectrum that are tried at each end; at r = 512 about the values of table S10.
 _SHARES = {

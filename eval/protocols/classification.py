@@ -7,8 +7,7 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.classifiers import check_class_labels
-
-from .result import Result
+from jaxalign.eval.tasks.runs import Result
 
 UNLABELLED = -1
 

@@ -9,8 +9,7 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
-
-from .result import Result
+from jaxalign.eval.tasks.runs import Result
 
 
 def dogs_cats(

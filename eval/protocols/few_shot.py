@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.classifiers import check_class_labels
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.tasks.runs import Result
 
 from .draws import DRAWS, OURS, SEEDS, SHOTS, draw_examples
 from .grids import DEFAULT, Grid, find_grid
-from .result import Result
 
 FITTERS: Mapping[str, Callable[..., ja.Classifier]] = {
     "prototype": ja.prototype_classifier,

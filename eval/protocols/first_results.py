@@ -3,7 +3,7 @@
 import numpy as np
 from jax.typing import ArrayLike
 
-from . import own
+from jaxalign.eval.tasks import own
 
 DEPTH, QUERIES = 10, 400
 _ROWS = 64  # queries scored at a time

@@ -6,9 +6,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
+from jaxalign.eval.tasks.runs import Result
 from jaxalign.features import normalize
-
-from .result import Result
 
 _PAIRS = 4096  # whose similarities are compared
 

@@ -10,12 +10,11 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.runs import Result
 from jaxalign.ranking.ranking import rank_statistics
 from jaxalign.ranking.relevance import relevance_from_labels
 from jaxalign.ranking.retrieval import check_pair, extra_depth, mean_percent
-
-from . import own
-from .result import Result
 
 UNLABELLED = -1
 METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")

@@ -6,9 +6,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-
-from . import own
-from .result import Result
+from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.runs import Result
 
 
 def operator_spectra(projectors: ja.Projectors, band: tuple[int, int] | None = None) -> Result:

@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.tasks.runs import Result
 from jaxalign.ranking.retrieval import other_captions
 
 from .image_retrieval import retrieval
-from .result import Result
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,8 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.tasks.runs import Result
 from jaxalign.features import normalize
-
-from .result import Result
 
 VIEWS = ("pca", "tsne", "umap")
 _FEWEST = 5  # points that UMAP can place

@@ -7,9 +7,9 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.tasks.runs import Result
 
 from .classification import classify
-from .result import Result
 
 
 def zero_shot(

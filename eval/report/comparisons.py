@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.eval.protocols.result import paired_gain
 from jaxalign.eval.report.labels import dataset_label, full_label, method_label, method_name
 from jaxalign.eval.report.tables import Cell, Row
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run, paired_gain
 
 SCORES = {"mAP": "mAP", "accuracy": "Accuracy"}  # the metrics that runs are compared by
 DETAILS = {

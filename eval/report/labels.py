@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxalign.eval.protocols.methods import METHODS
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.methods import METHODS
+from jaxalign.eval.tasks.runs import Run
 from jaxalign.weights.identity import is_known
 
 MODEL, SOURCE, DATASET = "model", "source", "dataset"

@@ -13,7 +13,7 @@ from jaxalign.eval.reproduce.catalogue import Table
 from jaxalign.eval.reproduce.cells import Cell
 from jaxalign.eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
 from jaxalign.eval.reproduce.run import Outcome, Reproduction
-from jaxalign.eval.runs import LARGEST, RESULTS
+from jaxalign.eval.tasks.runs import LARGEST, RESULTS
 from jaxalign.local_files import read_json
 
 

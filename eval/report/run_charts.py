@@ -20,7 +20,7 @@ from jaxalign.eval.report.charts import (
 from jaxalign.eval.report.comparisons import find_baseline, is_number
 from jaxalign.eval.report.content import InversionTrace
 from jaxalign.eval.report.labels import Label, dataset_label, full_label, method_label
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 from jaxalign.sweep import BandSweep
 
 LINES = len(SERIES)  # in one chart; more of them would share colours

@@ -10,7 +10,7 @@ from jaxalign.eval.datasets.examples import common_labels
 from jaxalign.eval.report.comparisons import BASELINES
 from jaxalign.eval.report.content import Example, Shown
 from jaxalign.eval.report.labels import Label, dataset_label, method_label, method_name
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 # The examples of a data set, version and split; None where this machine has no such prepared copy.
 FindSplit = Callable[[str, str, str], Any]

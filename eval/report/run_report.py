@@ -10,7 +10,7 @@ from jaxalign.eval.report.page import render
 from jaxalign.eval.report.run_charts import charts_of, heat_maps_of
 from jaxalign.eval.report.run_examples import FindSplit, grids_of
 from jaxalign.eval.report.run_tables import PlainTable, all_numbers
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 # In the order of their sections, with heading and a sentence; what is not here comes after, by name.
 PROTOCOLS = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxalign.eval.report.labels import flatten, full_label, show, show_name
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.runs import Run
 
 MOST_COLUMNS = 30
 

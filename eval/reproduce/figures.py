@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxalign.eval import plots
-from jaxalign.eval.runs import Run, read_run
+from jaxalign.eval.tasks.runs import Run, read_run
 
 from .run import Reproduction
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxalign.errors import JaxalignError, printable
 from jaxalign.eval.files import json_text, write_whole
-from jaxalign.eval.runs import RESULTS, package_versions
+from jaxalign.eval.tasks.runs import RESULTS, package_versions
 
 from .run import Outcome, Reproduction
 

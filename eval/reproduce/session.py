@@ -13,8 +13,6 @@ from jaxalign.eval.datasets.loading import UNCROPPED
 from jaxalign.eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
 from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.pairs import CaptionPair, ImagePair
-from jaxalign.eval.measurements.published import REFERENCE, caption_split, query_split, takes_distractors
 from jaxalign.eval.measurements.retrieve import (
     Retrieving,
     measure_image_retrieval,
@@ -23,13 +21,21 @@ from jaxalign.eval.measurements.retrieve import (
 )
 from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
-from jaxalign.eval.measurements.workspace import Workspace
 from jaxalign.eval.protocols.band_selection import default_grid
 from jaxalign.eval.protocols.draws import OURS, SHOTS
 from jaxalign.eval.protocols.few_shot import FewShotSettings
 from jaxalign.eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
-from jaxalign.eval.protocols.methods import Inverting, MethodOptions
-from jaxalign.eval.runs import Run
+from jaxalign.eval.tasks.methods import Inverting, MethodOptions
+from jaxalign.eval.tasks.pairs import (
+    REFERENCE,
+    CaptionPair,
+    ImagePair,
+    caption_split,
+    query_split,
+    takes_distractors,
+)
+from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxalign.eval.protocols.methods import Embed
+from jaxalign.eval.tasks.methods import Embed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from jaxalign.eval.runs import Run
+    from jaxalign.eval.tasks.runs import Run
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxalign.eval.datasets import DATASETS, DatasetRecord
 from jaxalign.eval.features import FeatureKey, FeatureStore
-from jaxalign.eval.runs import Run, write_run
+from jaxalign.eval.tasks.runs import Run, write_run
 
 from .mutant import Part
 

@@ -159,7 +159,7 @@ def read_runs(folder: Path) -> None:
     """All runs and tables, and the report of them; then the run of the same settings."""
     from jaxalign.eval.report import build_run_report
     from jaxalign.eval.report.reproduced import read_tables
-    from jaxalign.eval.runs import find_run, read_runs
+    from jaxalign.eval.tasks.runs import find_run, read_runs
 
     runs = read_runs(folder)
     build_run_report(runs, read_tables(folder))

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import jaxalign.conversion.configs
 import jaxalign.conversion.facts
-import jaxalign.eval.runs
+import jaxalign.eval.tasks.runs
 import jaxalign.specs.model_spec
 import jaxalign.weights.hub
 import jaxalign.weights.safetensors_files
@@ -95,7 +95,7 @@ TORCH = zip_mutator(mutate_pickle, "data.pkl", b"\x80\x02|N0")
 TENSORS = safetensors_mutator(words_of(jaxalign.weights.safetensors_files))
 CONFIGS = json_mutator(words_of(jaxalign.conversion.configs, jaxalign.conversion.facts, jaxalign.weights.hub))
 OURS = json_mutator(words_of(jaxalign.specs.model_spec))
-RUNS = json_mutator(words_of(jaxalign.eval.runs))
+RUNS = json_mutator(words_of(jaxalign.eval.tasks.runs))
 LISTS = json_mutator(("train", "val", "test", "images", "split", "id", "label"))
 TOKENIZER_WORDS = (
     *("BPE", "Unigram", "WordLevel", "WordPiece", "Sequence", "Replace", "Split", "Regex", "Strip", "NFKC"),

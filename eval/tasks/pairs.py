@@ -1,7 +1,8 @@
 """Queries and gallery of a data set: which splits, which labels, and their features once they are needed."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,13 +10,55 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets import Examples, fill_template
+from jaxalign.eval.availability import find_dataset_copy
+from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
 from jaxalign.eval.datasets.examples import common_labels, own_positions
-from jaxalign.eval.protocols import Result
 from jaxalign.eval.protocols.text_retrieval import Captions, collect_captions
+from jaxalign.eval.tasks.runs import Result
 
-from .readable import Readable, naming_left_out, read_pictures
 from .workspace import Workspace, choose_task, digest_texts
+
+# What feeds a measurement: the paper, or its published code.
+PAPER, REFERENCE = PROTOCOLS = ("paper", "reference")
+
+
+@dataclass(frozen=True, eq=False)
+class Readable:
+    """A split without the pictures that were left out, n of them.
+
+    Attributes:
+      examples: those that can be read.
+      pre: float32 `[n, d_image]`, their pre-projection features.
+      rows: int `[n]`, ascending: their positions in the whole split.
+      left_out: ids of the others; there are some only where the workspace allows that.
+    """
+
+    examples: Examples
+    pre: np.ndarray
+    rows: np.ndarray
+    left_out: tuple[str, ...]
+
+    @property
+    def origin(self) -> str:
+        """Data set and split, for people."""
+        return f"{self.examples.dataset}/{self.examples.split}"
+
+
+def read_pictures(workspace: Workspace, model: DualEncoder, examples: Examples) -> Readable:
+    """The readable pictures of a split with their features, which are computed where the store lacks them.
+
+    Raises:
+      JaxalignError: as `jaxalign.eval.features.image_features`.
+    """
+    found = workspace.images(model, examples)
+    shown = examples.select(found.rows) if found.left_out else examples
+    return Readable(shown, found.values, found.rows, found.left_out)
+
+
+def naming_left_out(result: Result, *parts: Readable | None) -> Result:
+    """`result`, with the names of what was left out of the parts that it is about."""
+    lost = {part.origin: part.left_out for part in parts if part is not None and part.left_out}
+    return replace(result, left_out=lost)
 
 
 class ImagePair:
@@ -250,3 +293,39 @@ class CaptionPair:
     def pre(self) -> np.ndarray:
         """Pre-projection features `[n, d_text]` of all captions."""
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
+
+
+def query_split(dataset: str | DatasetRecord, query: str, protocol: str) -> str:
+    """`query`, or where it is empty that of the protocol; empty where that is the data set's own.
+
+    The published code reads the queries of ROxford and RParis whole, and does not crop them to their boxes.
+    """
+    return query or _reference_split(dataset, "query", protocol)
+
+
+def caption_split(dataset: str | DatasetRecord, split: str, protocol: str) -> str:
+    """The same for the captions of text retrieval: of Flickr30k the published code takes `val`."""
+    return split or _reference_split(dataset, "captions", protocol)
+
+
+def takes_distractors(
+    dataset: str | DatasetRecord,
+    wanted: bool | None,
+    protocol: str,
+    data_dir: str | os.PathLike | None = None,
+) -> bool:
+    """Whether a gallery gets the data set's distractors: `wanted`, or what the protocol does.
+
+    By the paper's none; the published code appends R1M to ROxford and RParis where it finds it, which here
+    is where it is prepared or can be.
+    """
+    if wanted is not None:
+        return wanted
+    distractors = find_dataset(dataset).distractors
+    if protocol != REFERENCE or not distractors:
+        return False
+    return find_dataset_copy(find_dataset(distractors), data_dir).state != "missing"
+
+
+def _reference_split(dataset: str | DatasetRecord, which: str, protocol: str) -> str:
+    return find_dataset(dataset).reference_splits.get(which, "") if protocol == REFERENCE else ""

@@ -15,7 +15,7 @@ from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
-from jaxalign.eval.protocols.methods import Method
+from jaxalign.eval.tasks.methods import Method
 from jaxalign.sharding import data_mesh
 
 from .workspace import Workspace

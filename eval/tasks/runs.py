@@ -22,7 +22,7 @@ import numpy as np
 from jaxalign.conversion.npz_files import read_npz
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.files import write_json
-from jaxalign.eval.run_checks import array_problem, problem_of
+from jaxalign.eval.tasks.run_checks import array_problem, problem_of
 from jaxalign.local_files import read_json
 from jaxalign.replacing import replaced_file
 
@@ -39,6 +39,23 @@ def package_versions() -> dict[str, str]:
     """Of Python and of the packages that results depend on."""
     versions = {name: _version_of(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | versions
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """What a protocol measured.
+
+    Attributes:
+      metrics: JSON; percentages where a name does not say otherwise, None where something is not defined.
+      arrays: for plots and for paired comparisons, by name.
+      left_out: names of pictures that took no part because they cannot be read, by data set and split.
+      notes: sentences that belong beside the numbers wherever these are shown.
+    """
+
+    metrics: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,3 +240,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: array.read() for name, array in stored.items()}
     except JaxalignError as error:
         raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error
+
+
+def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
+    """Mean difference to the baseline of per-query `scores` [q], and its standard error; NaN are left out."""
+    difference = np.asarray(scores, np.float64) - baseline
+    difference = difference[~np.isnan(difference)]
+    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
+    return {"gain": float(difference.mean()), "gain_error": float(error)}
