@@ -10,7 +10,7 @@ where E, G are the embeddings of queries and gallery, E', G' the wider ones. Dir
 scores are sums of growing length, never differences of nearly equal numbers.
 
 Ranks come from counting instead of sorting. Average precision needs, for each positive, how many irrelevant
-items score at least as high (among equals they come first): g p comparisons for g items and p positives,
+items score at least as high (`jaxalign.ranking.rank_order`): g p comparisons for g items and p positives,
 which vectorise. Sorting the row is cheaper from about a hundred positives on. Over a mesh each device counts
 among its own part of the gallery, and the counts are summed.
 """

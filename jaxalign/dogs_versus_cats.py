@@ -139,7 +139,7 @@ def _separation(
 
 
 def _hits(scores: np.ndarray, positives: int, k: int) -> np.ndarray:
-    """Positives, the first columns, among the k highest scores; among equal scores the others come first."""
+    """Positives, the first columns, among the k highest scores; ties are those of `ranking.rank_order`."""
     last = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
     above, equal = scores > last, scores == last
     places = k - above.sum(1) - equal[:, positives:].sum(1)

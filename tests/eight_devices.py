@@ -51,6 +51,8 @@ def ranking():
         x = problem(queries, items, 24, classes)
         options = {"recall_at": (1, 5), "block_size": block}
         assert_same(ja.retrieval_metrics(*x, mesh=MESH, **options), ja.retrieval_metrics(*x, **options))
+        many, one = (ja.retrieval_metrics(*x, mesh=m, **options, per_query=True) for m in (MESH, None))
+        assert_same(many["per_query"], one["per_query"])
     _, gallery, _, labels = problem(3, 301, 24, 11)
     own = (gallery, gallery, labels, labels)
     for protocol in ("paper", "reference"):

@@ -26,19 +26,27 @@ def table(lists, items):
     return rows
 
 
-def statistics(scores, relevant, ignored, depths, extra_depth=0, trapezoidal=False):
-    """One query: `(R, AP, mAP@R, R-precision, hits, last rank)`."""
+def first_items(scores, relevant, ignored, count):
+    """Positions by score, irrelevant ones first among equals, then the earlier ones; -1 past the end."""
+    kept = [i for i in range(len(scores)) if ignored is None or not ignored[i]]
+    order = sorted(kept, key=lambda i: (-scores[i], bool(relevant[i]), i))
+    return (order + [-1] * count)[:count]
+
+
+def statistics(scores, relevant, ignored, depths, extra_depth=0, trapezoidal=False, first=0):
+    """One query: `(R, AP, mAP@R, R-precision, hits, last rank, first items)`."""
     sequence = oracles.relevance_sequence(scores, relevant, ignored)
+    nearest = first_items(scores, relevant, ignored, first)
     r = sum(sequence)
     hits = [sum(sequence[:depth]) for depth in depths]
     if r == 0:
-        return 0, np.nan, np.nan, np.nan, hits, 0
+        return 0, np.nan, np.nan, np.nan, hits, 0, nearest
     at_r = [
         sum(sequence[:k]) / k for k in range(1, len(sequence) + 1) if sequence[k - 1] and k <= r + extra_depth
     ]
     last = max(k for k in range(1, len(sequence) + 1) if sequence[k - 1])
     area = trapezoids(sequence) if trapezoidal else oracles.average_precision(sequence)
-    return r, area, sum(at_r) / r, sum(sequence[:r]) / r, hits, last
+    return r, area, sum(at_r) / r, sum(sequence[:r]) / r, hits, last, nearest
 
 
 def trapezoids(sequence):

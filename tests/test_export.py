@@ -16,9 +16,9 @@ from jaxalign.eval.export import Gallery, write_npy
 from jaxalign.eval.export import gallery as export_gallery
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.key import FeatureKey
-from jaxalign.eval.protocols.text_retrieval import collect_captions
 from jaxalign.eval.tasks.heads import image_embeddings
-from jaxalign.eval.tasks.methods import MethodOptions, find_method, fit
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.pairs import collect_captions
 from jaxalign.eval.tasks.workspace import Workspace
 
 NAMES = ("cat", "dog", "red apple", "blue photo", "apple")
@@ -102,7 +102,7 @@ def test_every_method_gives_what_it_gives_to_all_features_at_once(
     pre = features_of(model, photos)
     found = find_method(method, model, "image", options)
     texts = np.asarray(model.encode_text(found.texts)) if found.texts else None
-    expected = np.asarray(fit(found, model, subspace_texts=texts, gallery=pre)(pre))
+    expected = np.asarray(found.fit(model, subspace_texts=texts, gallery=pre)(pre))
     # a mean of eleven, in another order, in float32
     np.testing.assert_allclose(np.concatenate(list(gallery.blocks())), unit(expected), atol=2e-6)
     assert gallery.shape == expected.shape

@@ -10,9 +10,9 @@ from test_export import photos as photos
 from test_export import saved as saved
 from test_export import synthetic
 
+import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.export import faiss_index, write_faiss
-from jaxalign.eval.protocols.first_results import first_results
 
 DEPTH = 10
 
@@ -27,6 +27,12 @@ def faiss():
     return found
 
 
+def first_results(query, gallery):
+    """What our ranking finds where everything is relevant, so that scores alone decide."""
+    labels = np.zeros(len(query), int), np.zeros(len(gallery), int)
+    return ja.retrieval_metrics(query, gallery, *labels, per_query=True)["per_query"]["first_results"]
+
+
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
     return synthetic(tmp_path_factory.mktemp("store"), 1000, 32)
@@ -39,8 +45,7 @@ def test_the_exact_index_finds_what_our_ranking_finds(faiss, gallery, tmp_path):
     assert (index.ntotal, index.d, index.metric_type) == (1000, 32, faiss.METRIC_INNER_PRODUCT)
     query = np.random.default_rng(1).standard_normal((64, 32), np.float32)
     scores, found = index.search(query / np.linalg.norm(query, axis=1, keepdims=True), DEPTH)
-    ours = first_results(query, values, False)
-    np.testing.assert_array_equal(found, ours["first_results"])
+    np.testing.assert_array_equal(found, first_results(query, values))
     exact = np.take_along_axis(
         (query / np.linalg.norm(query, axis=1, keepdims=True))
         @ (values / np.linalg.norm(values, axis=1, keepdims=True)).T,
@@ -59,9 +64,7 @@ def test_an_index_with_lists_finds_the_same_where_all_lists_are_searched(faiss, 
     index = faiss.read_index(str(tmp_path / "x"))
     query = values[:50] / np.linalg.norm(values[:50], axis=1, keepdims=True)
     faiss.extract_index_ivf(index).nprobe = 16
-    np.testing.assert_array_equal(
-        index.search(query, DEPTH)[1], first_results(values[:50], values, False)["first_results"]
-    )
+    np.testing.assert_array_equal(index.search(query, DEPTH)[1], first_results(values[:50], values))
     write_faiss(tmp_path / "small", made, factory="IVF16,PQ8x4")
     assert faiss.read_index(str(tmp_path / "small")).ntotal == 1000
     # 4 bytes and an id of 8 for 32 numbers of 4; the rest are centroids

@@ -10,9 +10,8 @@ from oracles_ranking import circle
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval.protocols.image_retrieval import landmark_retrieval, names_find_pictures, retrieval
-from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
 from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
+from jaxalign.eval.tasks.image_retrieval import landmark_retrieval, retrieval
 from jaxalign.eval.tasks.methods import (
     METHODS,
     Inverting,
@@ -20,9 +19,11 @@ from jaxalign.eval.tasks.methods import (
     MethodOptions,
     default_methods,
     find_method,
-    fit,
 )
+from jaxalign.eval.tasks.pairs import collect_captions
 from jaxalign.eval.tasks.runs import paired_gain
+from jaxalign.eval.tasks.text_image import names_find_pictures
+from jaxalign.eval.tasks.text_retrieval import text_retrieval
 from jaxalign.models import ImageTowerConfig
 
 NAMES = ("cat", "dog", "red apple", "blue", "photo of dog", "apple", "red", "cat on apple")
@@ -78,7 +79,7 @@ OPTIONS = MethodOptions(band=(2, 3), rank=3, class_names=NAMES)
 def embedded(name, model, pre, options=OPTIONS, modality="image"):
     method = find_method(name, model, modality, options)
     texts = model.encode_text(method.texts) if method.texts else None
-    return np.asarray(fit(method, model, subspace_texts=texts, gallery=pre)(pre))
+    return np.asarray(method.fit(model, subspace_texts=texts, gallery=pre)(pre))
 
 
 def test_each_method_is_its_formula(model):
@@ -179,10 +180,10 @@ def test_what_fit_needs(clip):
     pre, _ = features(clip)
     method = find_method("pca-mean", clip, options=OPTIONS)
     with pytest.raises(JaxalignError, match="got 0 text embeddings; expected those of its 8 texts"):
-        fit(method, clip)
+        method.fit(clip)
     with pytest.raises(JaxalignError, match="pass the gallery's features"):
-        fit(method, clip, subspace_texts=clip.encode_text(method.texts))
-    assert fit(Method("pre", "image"), clip)(pre).shape == pre.shape
+        method.fit(clip, subspace_texts=clip.encode_text(method.texts))
+    assert Method("pre", "image").fit(clip)(pre).shape == pre.shape
 
 
 # A query at 0 degrees: the gallery in the order of its cosines is a, b, a, b, a.
@@ -281,7 +282,7 @@ def test_an_image_only_model_has_what_needs_no_text(clip):
     alone = replace(clip, spec=spec, params={"img": clip.params["img"]}, tokenizer=None)
     assert default_methods(alone, "image", MethodOptions()) == ("image-image", "pre")
     pre = jnp.asarray(features(clip)[0])
-    assert fit(find_method("whitened", alone), alone)(pre).shape == (7, 12)
+    assert find_method("whitened", alone).fit(alone)(pre).shape == (7, 12)
     for name in ("isoclip", "pca", "oti"):
         with pytest.raises(JaxalignError, match="text tower"):
             find_method(name, alone, "image", OPTIONS)

@@ -18,9 +18,9 @@ from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.protocols.draws import draw_examples
 from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
 from jaxalign.eval.protocols.grids import APE_OPTIONS, DEFAULTS, TUNED_AS_PUBLISHED, find_grid, steps
-from jaxalign.eval.protocols.text_retrieval import collect_captions, text_retrieval
-from jaxalign.eval.tasks.methods import MethodOptions, find_method, fit
-from jaxalign.eval.tasks.pairs import caption_split, query_split, takes_distractors
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.pairs import caption_split, collect_captions, query_split, takes_distractors
+from jaxalign.eval.tasks.text_retrieval import text_retrieval
 
 RNG = np.random.default_rng(0)
 
@@ -106,9 +106,9 @@ def test_the_few_shot_subspace_is_that_of_seven_templates():
     assert len(find_method("pca", model, options=MethodOptions(subspace="few-shot")).texts) == 7000
     texts = RNG.normal(size=(len(method.texts), 12)).astype(np.float32)
     pre = RNG.normal(size=(5, 32)).astype(np.float32)
-    plain = np.asarray(fit(find_method("image-image", model), model)(pre))
+    plain = np.asarray(find_method("image-image", model).fit(model)(pre))
     expected = published.few_shot_projection(plain, texts.reshape(9, 7, 12))
-    np.testing.assert_allclose(fit(method, model, subspace_texts=texts)(pre), expected, atol=1e-4)
+    np.testing.assert_allclose(method.fit(model, subspace_texts=texts)(pre), expected, atol=1e-4)
 
 
 def test_features_taken_over_from_retrieval_are_never_scaled(few):

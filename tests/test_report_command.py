@@ -14,7 +14,6 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.protocols.first_results import first_results
 from jaxalign.eval.report.prepared import prepared_splits
 from jaxalign.eval.report.reproduced import read_tables
 from jaxalign.eval.reproduce.available import Missing
@@ -22,6 +21,7 @@ from jaxalign.eval.reproduce.catalogue import Table
 from jaxalign.eval.reproduce.cells import Cell
 from jaxalign.eval.reproduce.output import to_json
 from jaxalign.eval.reproduce.run import Outcome, Reproduction
+from jaxalign.eval.tasks import image_retrieval
 from jaxalign.eval.tasks.runs import Run, write_run
 
 SETTINGS = {"model": "tiny", "dataset": "cub", "method": "image-image"}
@@ -45,18 +45,31 @@ def test_first_results_are_the_nearest(own):
         query = gallery[:90]
     position = None if own is None else np.arange(90) if own == "self" else rng.integers(0, 90, 70)
     exclude = False if own is None else True if own == "self" else position
-    found = first_results(query, gallery, exclude, depth=5)
+    labels = np.zeros(len(query), int), np.zeros(len(gallery), int)
+    found = image_retrieval.retrieval(query, gallery, *labels, exclude_self=exclude, shown=True).arrays
     rows = found["shown_queries"]
     np.testing.assert_array_equal(rows, np.arange(len(query)))
-    assert found["first_results"].tolist() == oracle_first_results(query, gallery, rows, position, 5)
+    assert found["first_results"].tolist() == oracle_first_results(query, gallery, rows, position, 10)
 
 
-def test_equals_keep_their_order_and_few_queries_are_evenly_spaced():
-    gallery = np.array([[1.0, 0], [0, 1], [2, 0], [3, 0], [0, -1]])
-    found = first_results(gallery, gallery, True, queries=3, depth=10)
+def test_equals_keep_their_order_and_few_queries_are_evenly_spaced(monkeypatch):
+    monkeypatch.setattr(image_retrieval, "SHOWN", 3)
+    gallery, labels = np.array([[1.0, 0], [0, 1], [2, 0], [3, 0], [0, -1]]), np.zeros(5, int)
+    found = image_retrieval.retrieval(gallery, gallery, labels, labels, exclude_self=True, shown=True).arrays
     assert found["shown_queries"].tolist() == [0, 2, 4]
     assert found["first_results"].tolist() == [[2, 3, 1, 4], [0, 3, 1, 4], [0, 2, 3, 1]]
-    assert first_results(gallery[:1], gallery[:1], True)["first_results"].shape == (1, 0)
+
+
+def test_first_results_without_labels_are_positions_among_all():
+    """What has no label takes no part; ROxford and RParis show whatever is nearest, junk included."""
+    gallery, labels = np.array([[1.0, 0], [1, 0.1], [1, 0.2], [1, 0.3]]), np.array([0, -1, 0, 0])
+    found = image_retrieval.retrieval(gallery, gallery, labels, labels, exclude_self=True, shown=True).arrays
+    assert found["shown_queries"].tolist() == [0, 2, 3]
+    assert found["first_results"].tolist() == [[2, 3], [3, 0], [2, 0]]
+    truth = [{"easy": [3], "hard": [], "junk": [0]}]
+    found = image_retrieval.landmark_retrieval(gallery[:1], gallery, truth, shown=True)
+    assert found.arrays["first_results"].tolist() == [[0, 1, 2, 3]]
+    assert found.metrics == image_retrieval.landmark_retrieval(gallery[:1], gallery, truth).metrics
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_an_interrupted_table_goes_on(animals, tmp_path, monkeypatch):
         patch.setattr("jaxalign.eval.measurements.classify.nearest_class_mean", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce(table, session_of(tmp_path, store))
-    monkeypatch.setattr("jaxalign.eval.measurements.retrieve.retrieval", interrupted)
+    monkeypatch.setattr("jaxalign.eval.tasks.image_retrieval.retrieval", interrupted)
     found = reproduce(table, session_of(tmp_path, store))
     assert [o.value for o in found.outcomes] == pytest.approx([MAP, ACCURACY], abs=1e-4)
 
@@ -132,7 +132,7 @@ def test_a_failed_cell_stops_no_other(animals, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxalign.eval.measurements.retrieve.retrieval", full)
+    monkeypatch.setattr("jaxalign.eval.tasks.image_retrieval.retrieval", full)
     found = reproduce(table, session_of(tmp_path, store))
     assert [o.state for o in found.outcomes] == ["failed", "measured"]
     assert "No space left" in found.outcomes[0].reason

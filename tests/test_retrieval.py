@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from oracles_ranking import circle, problem
+from oracles_ranking import circle, problem, statistics
 from sklearn.metrics import average_precision_score
 
 from jaxalign.ranking.ranking import Relevance, rank_statistics
@@ -103,6 +103,65 @@ def test_metrics_agree_with_the_oracle(own, protocol):
         query, gallery, query_labels, gallery_labels, exclude_self=exclude_self, protocol=protocol
     )
     assert got == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "reference"])
+@pytest.mark.parametrize("own", [False, True])
+def test_what_each_query_found_agrees_with_the_oracle(own, protocol):
+    """Most vectors are there several times, under any label: what is equal has an order, too."""
+    rng = np.random.default_rng(2)
+    query, gallery, query_labels, _ = problem(20, 12, classes=4)
+    gallery = gallery[rng.integers(0, 12, 30)]
+    gallery_labels = rng.integers(0, 3, 30)  # one label of the queries is not there
+    if own:
+        query, query_labels = gallery, gallery_labels
+    given, options = (
+        (query, gallery, query_labels, gallery_labels),
+        {"exclude_self": own, "protocol": protocol},
+    )
+    found = retrieval_metrics(*given, **options, recall_at=(1, 5), per_query=True)
+    each = found.pop("per_query")
+    assert found == retrieval_metrics(*given, **options, recall_at=(1, 5))
+    scores = np.float32(oracles.cosine(query, gallery))  # equal vectors have equal scores in either
+    expected = []
+    for i, row in enumerate(scores):
+        ignored = np.arange(30) == i if own else None
+        expected.append(
+            statistics(
+                row,
+                query_labels[i] == gallery_labels,
+                ignored,
+                (1, 5),
+                int(own and protocol == "reference"),
+                first=10,
+            )
+        )
+    r, precision, at_r, precision_at_r, hits, _, first = map(np.array, zip(*expected, strict=True))
+    np.testing.assert_array_equal(each["positives"], r)
+    np.testing.assert_array_equal(each["first_results"], first)
+    for name, values in {
+        "mAP": precision,
+        "mAP_at_R": at_r,
+        "precision_at_R": precision_at_r,
+        "recall_at_1": np.where(r > 0, hits[:, 0] > 0, np.nan),
+        "recall_at_5": np.where(r > 0, hits[:, 1] > 0, np.nan),
+    }.items():
+        assert each[name].dtype == np.float32
+        np.testing.assert_allclose(each[name], 100 * values, rtol=1e-6, err_msg=name)
+
+
+def test_per_query_values_are_traced_and_end_where_the_gallery_does():
+    query, gallery, query_labels, gallery_labels = problem(5, 8, classes=2)
+    relevant = query_labels[:, None] == gallery_labels
+    own = np.arange(5)
+    options = {"relevant": relevant, "exclude_self": own, "per_query": True}
+    plain = retrieval_metrics(query, gallery, **options)["per_query"]
+    traced = jax.jit(lambda q, g: retrieval_metrics(q, g, **options)["per_query"])(query, gallery)
+    for name, values in plain.items():
+        np.testing.assert_allclose(traced[name], values, rtol=1e-5, err_msg=name)
+    assert plain["first_results"].shape == (5, 8)
+    assert (plain["first_results"][:, -1] == -1).all()
+    assert not (plain["first_results"] == own[:, None]).any()
 
 
 def test_average_precision_agrees_with_scikit_learn():

@@ -11,11 +11,11 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.measurements.classify import Classifying, measure_classification
 from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval
 from jaxalign.eval.measurements.spectra import measure_parts
 from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
 from jaxalign.eval.protocols.few_shot import FewShotSettings
 from jaxalign.eval.report import build_run_report
+from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.pairs import ImagePair
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.workspace import Workspace

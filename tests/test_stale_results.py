@@ -20,11 +20,12 @@ from jaxalign.eval.features.key import make_key
 from jaxalign.eval.measurements.classify import Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
 from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval, measure_text_retrieval
 from jaxalign.eval.tasks import pairs
+from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.methods import MethodOptions
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
 from jaxalign.eval.tasks.runs import Result
+from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.inputs.tokenization import JsonVocabulary
 

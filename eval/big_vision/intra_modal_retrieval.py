@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import own_positions
-from jaxalign.eval.protocols.image_retrieval import METRICS, landmark_retrieval, retrieval
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.image_retrieval import METRICS, landmark_retrieval, retrieval
 
 from .encode import PredictFn
 from .evaluation import Evaluation

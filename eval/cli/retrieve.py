@@ -89,10 +89,11 @@ class Retrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.retrieve import Retrieving, measure_image_retrieval
         from jaxalign.eval.processes import is_first
+        from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
         from jaxalign.eval.tasks.methods import Inverting, check_methods
         from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
+        from jaxalign.eval.tasks.text_image import measure_text_image
         from jaxalign.eval.terminal import say
 
         from .measuring import (
@@ -112,8 +113,12 @@ class Retrieve:
         query = query_split(record, self.query, self.protocol)
         added = takes_distractors(record, self.distractors, self.protocol, self.data_dir)
         pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
-        retrieving = Retrieving(self.methods, options, self.tasks, self.protocol, self.text_image)
-        runs = measure_image_retrieval(workspace, model, pair, retrieving)
+        retrieving = Retrieving(self.methods, options, self.tasks, self.protocol)
+        runs = []
+        if not (self.text_image and pair.has_captions_alone):
+            runs += measure_image_retrieval(workspace, model, pair, retrieving)
+        if self.text_image:
+            runs += measure_text_image(workspace, model, pair, retrieving)
         if not is_first():
             return
         lacking = "" if added or self.distractors is False else pair.record.distractors

@@ -149,15 +149,15 @@ class Search:
         """The embeddings before and after."""
         from jaxalign.eval.features import text_features
         from jaxalign.eval.tasks.heads import text_embeddings
-        from jaxalign.eval.tasks.methods import find_method, fit
+        from jaxalign.eval.tasks.methods import Method
 
         texts = None
         if method.texts:
             ids = [str(i) for i in range(len(method.texts))]
             pre = text_features(model, "class names of searches", ids, method.texts, store=self.store)
             texts = text_embeddings(model, pre.values)
-        before = fit(find_method(BEFORE, model), model)
-        return before, fit(method, model, subspace_texts=texts, gallery=library.features)
+        before = Method(BEFORE, "image").fit(model)
+        return before, method.fit(model, subspace_texts=texts, gallery=library.features)
 
     def _facts(
         self, model: "DualEncoder", method: "Method", library: "Library", found: "Comparison"

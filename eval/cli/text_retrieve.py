@@ -64,10 +64,11 @@ class TextRetrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.retrieve import Retrieving, measure_text_retrieval
         from jaxalign.eval.processes import is_first
+        from jaxalign.eval.tasks.image_retrieval import Retrieving
         from jaxalign.eval.tasks.methods import Inverting, check_methods
         from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
+        from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 
         from .measuring import (
             describe_counts,

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+import jaxalign as ja
 from jaxalign.eval.datasets import Examples
-from jaxalign.eval.protocols.first_results import first_results
 from jaxalign.eval.report import Example, Shown
 
 
@@ -38,15 +38,19 @@ def pick_examples(
         for at in positions:
             chosen.setdefault(int(at), f"{reason}: average precision {before[at]:.0f} to {after[at]:.0f} %")
     rows = queries[list(chosen)]  # positions among the pictures
+    same = np.zeros(len(examples), np.int32)  # whatever is nearest, relevant or not
     nearest = {
-        title: first_results(x[rows], x, rows, queries=len(rows))["first_results"]
+        title: ja.retrieval_metrics(x[rows], x, same[rows], same, exclude_self=rows, per_query=True)
         for title, x in embeddings.items()
     }
     return [
         Example(
             query=_shown(examples, row, row),
             reason=reason,
-            results={title: [_shown(examples, i, row) for i in found[n]] for title, found in nearest.items()},
+            results={
+                title: [_shown(examples, i, row) for i in found["per_query"]["first_results"][n] if i >= 0]
+                for title, found in nearest.items()
+            },
         )
         for n, (row, reason) in enumerate(zip(rows, chosen.values(), strict=True))
     ]

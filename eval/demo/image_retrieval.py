@@ -17,7 +17,6 @@ from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import InversionTrace
 from jaxalign.eval.report.tables import TASKS
 from jaxalign.eval.tasks.methods import Method
-from jaxalign.eval.tasks.methods import fit as fit_method
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
 
@@ -69,21 +68,21 @@ def embeddings_by_method(model: ja.DualEncoder, fitted: Fitted) -> dict[str, Emb
     """How each method that changes both queries and gallery embeds pictures; the baseline first."""
     best = fitted.ranks.best
     texts: dict[str, Any] = {"subspace": "paper", "texts": fitted.prompts}
-    methods = (
-        Method("image-image", "image"),
-        Method("pre", "image"),
-        Method("whitened", "image"),
-        Method("isoclip", "image", band=fitted.band.best),
-        Method("isoclip-auto", "image", band=fitted.auto_band),
-        Method("pca", "image", **texts),
-        Method(f"pca-rank{best}", "image", rank=best, **texts),
-    )
+    methods = {
+        "image-image": Method("image-image", "image"),
+        "pre": Method("pre", "image"),
+        "whitened": Method("whitened", "image"),
+        "isoclip": Method("isoclip", "image", band=fitted.band.best),
+        "isoclip-auto": Method("isoclip-auto", "image", band=fitted.auto_band),
+        "pca": Method("pca", "image", **texts),
+        f"pca-rank{best}": Method("pca", "image", rank=best, **texts),
+    }
 
     def embedding(method: Method) -> Embed:
-        embed = fit_method(method, model, spectrum=fitted.spectrum, subspace_texts=fitted.texts)
+        embed = method.fit(model, spectrum=fitted.spectrum, subspace_texts=fitted.texts)
         return lambda features: embed(features.pre)
 
-    return {method.name: embedding(method) for method in methods}
+    return {name: embedding(method) for name, method in methods.items()}
 
 
 def invert_queries(

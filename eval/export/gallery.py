@@ -12,7 +12,7 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features import FeatureStore
-from jaxalign.eval.measurements.retrieve import Fitting
+from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
@@ -20,7 +20,6 @@ from jaxalign.eval.tasks.methods import (
     MethodOptions,
     Modality,
     find_method,
-    fit,
     subspace_of,
 )
 from jaxalign.eval.tasks.pairs import CaptionPair
@@ -132,7 +131,7 @@ def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Featur
     if method.name != "pca-mean":
         return fitting.embed(method)
     subspace = subspace_of(method, fitting.subspace_texts(method))
-    baseline = fit(find_method(BASELINES[method.modality], model, method.modality), model)
+    baseline = Method(BASELINES[method.modality], method.modality).fit(model)
     unit = lambda pre: normalize(baseline(pre))
     mean = _mean(store, unit)
     return lambda pre: subspace.project(unit(pre), mean)

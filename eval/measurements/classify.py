@@ -18,6 +18,7 @@ from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, dra
 from jaxalign.eval.protocols.grids import DEFAULT, find_grid
 from jaxalign.eval.protocols.zero_shot import text_weights, zero_shot
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.heads import image_embeddings
 from jaxalign.eval.tasks.methods import Method, MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import PROTOCOLS, REFERENCE, naming_left_out
@@ -25,7 +26,6 @@ from jaxalign.eval.tasks.runs import Result, Run
 from jaxalign.eval.tasks.workspace import Workspace, model_settings
 
 from .labelled import LabelledPair
-from .retrieve import Fitting
 
 ZERO_SHOT, NCM = "zero-shot", "ncm"
 CLASSIFIERS = (ZERO_SHOT, NCM, *FITTERS)

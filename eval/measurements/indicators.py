@@ -16,13 +16,12 @@ from jaxalign.eval.protocols.freedom import degrees_of_freedom
 from jaxalign.eval.protocols.indicators import class_indicator, modality_indicator
 from jaxalign.eval.protocols.views import embedding_views
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
 from jaxalign.eval.tasks.methods import MethodOptions, default_methods, find_method, subspace_of
 from jaxalign.eval.tasks.pairs import ImagePair
 from jaxalign.eval.tasks.runs import Result, Run
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, model_settings
-
-from .retrieve import Fitting
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jaxalign.eval.processes import as_first
 from jaxalign.eval.protocols.classification import UNLABELLED
 from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.heads import text_embeddings
-from jaxalign.eval.tasks.pairs import Readable, read_pictures
+from jaxalign.eval.tasks.pairs import Readable
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
 
 
@@ -112,11 +112,11 @@ class LabelledPair:
 
     @cached_property
     def read_test(self) -> Readable:
-        return read_pictures(self.workspace, self.model, self.test)
+        return self.workspace.images(self.model, self.test)
 
     @cached_property
     def read_train(self) -> Readable:
-        return read_pictures(self.workspace, self.model, self.train)
+        return self.workspace.images(self.model, self.train)
 
     @cached_property
     def test_pre_and_labels(self) -> tuple[np.ndarray, np.ndarray]:

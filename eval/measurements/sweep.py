@@ -10,8 +10,8 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.protocols.band_selection import band_sweep, default_grid
-from jaxalign.eval.protocols.image_retrieval import UNLABELLED
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.image_retrieval import UNLABELLED
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
 from jaxalign.eval.tasks.runs import Result, Run
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, model_settings

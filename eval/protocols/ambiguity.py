@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxalign.eval.tasks.image_retrieval import retrieval
 from jaxalign.eval.tasks.runs import Result, paired_gain
-
-from .image_retrieval import retrieval
 
 
 def ambiguity(

@@ -10,9 +10,8 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.image_retrieval import UNLABELLED
 from jaxalign.eval.tasks.runs import Result
-
-from .image_retrieval import UNLABELLED
 
 # Shares of the spectrum that are tried at each end; at r = 512 about the values of table S10.
 _SHARES = {

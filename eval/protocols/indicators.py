@@ -7,9 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
+from jaxalign.eval.tasks.image_retrieval import UNLABELLED
 from jaxalign.eval.tasks.runs import Result
-
-from .image_retrieval import UNLABELLED
 
 
 def class_indicator(embeddings: ArrayLike, labels: np.ndarray, *, bins: int = 100) -> Result:

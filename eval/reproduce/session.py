@@ -13,18 +13,13 @@ from jaxalign.eval.datasets.loading import UNCROPPED
 from jaxalign.eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
 from jaxalign.eval.measurements.indicators import Indicating, Indicators
 from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.retrieve import (
-    Retrieving,
-    measure_image_retrieval,
-    measure_text_image,
-    measure_text_retrieval,
-)
 from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
 from jaxalign.eval.protocols.band_selection import default_grid
 from jaxalign.eval.protocols.draws import OURS, SHOTS
 from jaxalign.eval.protocols.few_shot import FewShotSettings
 from jaxalign.eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
+from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.pairs import (
     REFERENCE,
@@ -35,6 +30,8 @@ from jaxalign.eval.tasks.pairs import (
     takes_distractors,
 )
 from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.text_image import measure_text_image
+from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
@@ -165,12 +162,11 @@ class Session:
         """Options of the methods."""
         reference = self.protocol == REFERENCE
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
-        steps = settings.get("steps") or (1000 if settings.get("method") == "ovi" else 150)
         return MethodOptions(
             band=band,
             rank=settings.get("rank"),
             subspace="code" if reference else "paper",
-            inverting=Inverting(steps, settings.get("patches"), curve=(steps,)),
+            inverting=Inverting(settings.get("steps") or None, settings.get("patches"), curve=()),
         )
 
 
@@ -284,7 +280,7 @@ def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
         lambda: ImagePair(session.workspace, model, cell.dataset),
     )
     method = settings.get("method", "image-image")
-    retrieving = Retrieving((method,), session.options(cell, settings), text_image=True)
+    retrieving = Retrieving((method,), session.options(cell, settings))
     return measure_text_image(session.workspace, model, pair, retrieving)[
         -1 if method != "image-image" else 0
     ]

@@ -8,16 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
-from jaxalign.eval.tasks.methods import Method
 from jaxalign.sharding import data_mesh
 
+from .methods import Inverter, Inverting, Method
 from .workspace import Workspace
 
 _CHUNK = 128  # queries that are lost at most
@@ -52,8 +51,7 @@ def invert_queries(
     source: tuple[str, str, str],
     left_out: Sequence[str] = (),
 ) -> Inverted:
-    """The inversions of `embeddings` `[q, d]` by `method` (`oti` or `ovi`), of which the store keeps whole
-    chunks.
+    """The inversions of `embeddings` `[q, d]` by a method that inverts; the store keeps whole chunks of them.
 
     Each query is optimised from its own starting point, so the result does not depend on where an earlier run
     stopped.
@@ -63,8 +61,8 @@ def invert_queries(
       source: data set, version and split that they are from.
       left_out: ids of the queries of that split that are not among them.
     """
-    inverting = method.inverting
-    if inverting is None or inverting.steps is None or not inverting.curve:
+    inverter, inverting = method.inverter, method.inverting
+    if inverter is None or inverting is None or inverting.steps is None or not inverting.curve:
         raise JaxalignError(f"{method.name} does not invert queries; expected 'oti' or 'ovi'")
     steps, curve = inverting.steps, inverting.curve
     width = embeddings.shape[1]
@@ -73,46 +71,49 @@ def invert_queries(
         options["patches"] = inverting.patches
     if left_out:
         options["left_out"] = hashlib.sha256("\0".join(left_out).encode()).hexdigest()
-    modality = "text" if method.name == "oti" else "image"
-    key = make_key(model, *source, modality, stage=method.name, options=options)
+    key = make_key(model, *source, inverter.modality, stage=method.name, options=options)
     root = default_store() if workspace.store is None else workspace.store
     # A row holds the embeddings after each kept step, then the losses.
     store = FeatureStore.open(root, key, list(ids), {}, width * len(curve) + steps, chunk=_CHUNK)
-    _fill(workspace, model, method, embeddings, store)
+    _fill(workspace, model, method.name, inverter, inverting, embeddings, store)
     values = store.read().values
     kept = values[:, : width * len(curve)].reshape(len(values), len(curve), width)
     return Inverted(np.array(curve), kept.swapaxes(0, 1), values[:, width * len(curve) :])
 
 
 def _fill(
-    workspace: Workspace, model: DualEncoder, method: Method, embeddings: np.ndarray, store: FeatureStore
+    workspace: Workspace,
+    model: DualEncoder,
+    name: str,
+    inverter: Inverter,
+    inverting: Inverting,
+    embeddings: np.ndarray,
+    store: FeatureStore,
 ) -> None:
-    inverting: Any = method.inverting
-    options = {} if inverting.patches is None else {"num_patches": inverting.patches}
-    invert = ja.invert_to_text if method.name == "oti" else ja.invert_to_image
-    what = f"{model.name}: inverting {len(embeddings)} queries ({method.name}, {inverting.steps} steps)"
+    curve = inverting.curve or ()
+    what = f"{model.name}: inverting {len(embeddings)} queries ({name}, {inverting.steps} steps)"
     missing = store.missing()
     if as_first(not missing):
         return
     with store.locked():
         missing = store.missing(among=missing)
-        with workspace.stages.stage(method.name, what, len(embeddings)) as advance:
+        with workspace.stages.stage(name, what, len(embeddings)) as advance:
             advance(len(embeddings) - sum(len(store.rows_of(chunk)) for chunk in missing))
             mine = own_share(missing, "missing inversions")
             for chunk in mine:
                 rows = np.asarray(store.rows_of(chunk))
-                found = invert(
+                found = inverter.invert(
                     model,
                     embeddings[rows],
                     steps=inverting.steps,
                     key=jax.random.key(inverting.seed),
                     indices=rows,
-                    keep=inverting.curve,
+                    patches=inverting.patches,
+                    keep=curve,
                     on_batch=lambda part, _: advance(len(part)),
                     mesh=data_mesh(jax.local_devices()),
-                    **options,
                 )
-                kept = [np.asarray(found.kept[step]) for step in inverting.curve]
+                kept = [np.asarray(found.kept[step]) for step in curve]
                 store.write(chunk, np.concatenate([*kept, np.asarray(found.losses)], axis=1))
             wait_for_all("inverted")
             if len(mine) < len(missing):

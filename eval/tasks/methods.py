@@ -1,11 +1,15 @@
 """The one place where a method's name and its options become embeddings.
 
-`find_method` resolves every option to what is used, which is what a run's settings hold; `fit` turns a method
-into a function from stored pre-projection features to embeddings, so that one gallery serves all of them.
+`find_method` resolves every option to what is used, which is what a run's settings hold; `Method.fit` turns
+it into a function from stored pre-projection features to embeddings, so that one gallery serves all of them.
+A new method is a `Kind` in `METHODS`.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -17,58 +21,38 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .heads import image_embeddings, text_embeddings
+from .subspaces import SUBSPACES, texts_and_rank
 
 Embed = Callable[[ArrayLike], jax.Array]
 Modality = Literal["image", "text"]
 
-METHODS: dict[str, dict[str, str]] = {
-    "image": {
-        "image-image": "the embeddings as they are",
-        "pre": "the features before the projection head",
-        "whitened": "the head with all singular values set to one",
-        "isoclip": "the heads restricted to a band of the inter-modal spectrum",
-        "isoclip-auto": "the same, the band chosen from the spectrum alone",
-        "pca": "the embeddings projected on the principal directions of class-name texts (PCA<-)",
-        "pca-mean": "the same with the mean of the gallery added back (eq. 12)",
-        "oti": "queries inverted to text, the gallery as it is",
-    },
-    "text": {
-        "text-text": "the embeddings as they are",
-        "pre": "the features before the projection head",
-        "whitened": "the head with all singular values set to one",
-        "isoclip": "the heads restricted to a band of the inter-modal spectrum",
-        "isoclip-auto": "the same, the band chosen from the spectrum alone",
-        "ovi": "queries inverted to pictures, the gallery as it is",
-    },
-}
 BASELINES: dict[str, str] = {"image": "image-image", "text": "text-text"}
-_INVERTING = ("oti", "ovi")
 
 
 @dataclasses.dataclass(frozen=True)
-class SubspaceVariant:
-    """Which texts PCA<- embeds, and how it decomposes them; `principal_subspace` says where each is from.
+class Inverter:
+    """How embeddings of one modality are turned to the other.
 
     Attributes:
-      names: class names of `ja.class_names`, unless others are given.
-      templates: prompts, each with one `{}`; where there are several, a name is their ensemble
-        (`ja.ensemble_text_weights`).
-      center, normalize: as in `ja.principal_subspace`.
+      modality: the other one.
+      invert: `ja.invert_to_text` and the like, with the number of `patches` among the options.
+      steps: of the optimiser, in the papers.
+      has_patches: whether there are pseudo-patches.
     """
 
-    names: str = "imagenet"
-    templates: tuple[str, ...] = ("a photo of {}",)
-    center: bool = True
-    normalize: bool = False
+    modality: Modality
+    invert: Callable[..., ja.Inversion]
+    steps: int
+    has_patches: bool = False
 
 
-_TORCHHUB = SubspaceVariant("imagenet-torchhub", ("{}",))
-SUBSPACES: dict[str, SubspaceVariant] = {
-    "paper": SubspaceVariant(),
-    "code": _TORCHHUB,
-    "readme": dataclasses.replace(_TORCHHUB, center=False, normalize=True),
-    "few-shot": SubspaceVariant(templates=ja.imagenet_templates("subset")),
-}
+TO_TEXT = Inverter("text", lambda *given, patches, **options: ja.invert_to_text(*given, **options), 150)
+TO_IMAGES = Inverter(
+    "image",
+    lambda *given, patches, **options: ja.invert_to_image(*given, num_patches=patches, **options),
+    1000,
+    has_patches=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +81,7 @@ class MethodOptions:
       rank: of PCA<-; by default half the embeddings' width.
       subspace: which texts and options PCA<- takes, of `SUBSPACES`.
       class_names: that PCA<- keeps the directions of; by default those of ImageNet that `subspace` has.
-      inverting: of `oti` and `ovi`.
+      inverting: of methods that invert queries.
     """
 
     band: tuple[int, int] | None = None
@@ -115,7 +99,7 @@ class Method:
       band: of `isoclip` and `isoclip-auto`.
       rank, subspace, texts: of PCA<-: its texts are prompts with class names, those of a name one after the
         other; no rank is that of `ja.principal_subspace`.
-      inverting: of `oti` and `ovi`, with all its numbers.
+      inverting: of a method that inverts queries, with all its numbers.
     """
 
     name: str
@@ -127,15 +111,37 @@ class Method:
     inverting: Inverting | None = None
 
     @property
+    def inverter(self) -> Inverter | None:
+        """What turns queries to the other modality, where the gallery alone is embedded by `fit`."""
+        return METHODS[self.modality][self.name].inverter
+
+    @property
     def inverts(self) -> bool:
-        """Whether the queries are inverted to the other modality and only the gallery is embedded by
-        `fit`."""
-        return self.inverting is not None
+        return self.inverter is not None
+
+    def fit(
+        self,
+        model: DualEncoder,
+        *,
+        spectrum: ja.Spectrum | None = None,
+        subspace_texts: ArrayLike | None = None,
+        gallery: ArrayLike | None = None,
+    ) -> Embed:
+        """The function that embeds pre-projection features `[n, d_in]`, giving `[n, d]`, not normalised.
+
+        Args:
+          spectrum: `ja.decompose(model.projectors)`, where it is at hand.
+          subspace_texts: embeddings `[len(method.texts), d]` of the method's texts, which PCA<- needs.
+          gallery: pre-projection features whose mean `pca-mean` adds back.
+
+        Raises:
+          JaxalignError: without what the method needs.
+        """
+        given = Given(spectrum, subspace_texts, gallery)
+        return METHODS[self.modality][self.name].fit(self, model, given)
 
     def to_json(self) -> dict[str, Any]:
         """What is set; the texts as a digest."""
-        import hashlib
-
         found: dict[str, Any] = {"method": self.name}
         if self.band is not None:
             found["band"] = list(self.band)
@@ -156,8 +162,16 @@ def default_methods(model: DualEncoder, modality: Modality, options: MethodOptio
     if model.config.text is None:
         return (BASELINES[modality], "pre")
     printed = options.band or _printed_band(model, modality)
-    names = [name for name in METHODS[modality] if name not in (*_INVERTING, "pca-mean")]
+    names = [name for name, kind in METHODS[modality].items() if kind.is_default]
     return tuple(name for name in names if name != "isoclip" or printed)
+
+
+def find_methods(
+    names: Sequence[str], model: DualEncoder, modality: Modality, options: MethodOptions
+) -> list[Method]:
+    """Those of `names`, each once, or the `default_methods`; raises as `find_method`."""
+    chosen = names or default_methods(model, modality, options)
+    return [find_method(name, model, modality, options) for name in dict.fromkeys(chosen)]
 
 
 def find_method(
@@ -173,46 +187,55 @@ def find_method(
         raise unknown_name("modality", modality, METHODS)
     if name not in METHODS[modality]:
         raise unknown_name(f"{modality} method", name, METHODS[modality])
-    if name in ("isoclip", "isoclip-auto"):
-        return Method(name, modality, band=_band(name, model, modality, options))
-    if name in ("pca", "pca-mean"):
-        texts, rank = _subspace_texts(model, options)
-        return Method(name, modality, rank=rank, subspace=options.subspace, texts=texts)
-    if name in _INVERTING:
-        model.require_text()
-        return Method(name, modality, inverting=_resolve(options.inverting, name, model))
-    return Method(name, modality)
+    return METHODS[modality][name].resolve(Method(name, modality), model, options)
 
 
-def fit(
-    method: Method,
-    model: DualEncoder,
-    *,
-    spectrum: ja.Spectrum | None = None,
-    subspace_texts: ArrayLike | None = None,
-    gallery: ArrayLike | None = None,
-) -> Embed:
-    """The function that embeds pre-projection features `[n, d_in]` under `method`, `[n, d]`, not normalised.
+def check_methods(
+    names: Sequence[str], model: DualEncoder, modality: Modality, options: MethodOptions
+) -> None:
+    """Raise, before any work, what `find_method` would for one of `names`."""
+    for name in names:
+        find_method(name, model, modality, options)
 
-    Args:
-      spectrum: `ja.decompose(model.projectors)`, where it is at hand.
-      subspace_texts: embeddings `[len(method.texts), d]` of the method's texts, which PCA<- needs.
-      gallery: pre-projection features whose mean `pca-mean` adds back.
 
-    Raises:
-      JaxalignError: without what the method needs.
-    """
-    baseline = _baseline(method.modality, model)
-    if method.name == "pre":
-        return lambda pre: jnp.asarray(pre)
-    if method.name == "whitened":
-        heads = model.image_projector if method.modality == "image" else model.projectors.text
-        return ja.whiten(heads)
-    if method.band is not None:
-        return getattr(ja.isoclip(model.projectors, *method.band, spectrum), method.modality)
-    if method.texts:
-        return _fit_subspace(method, baseline, subspace_texts, gallery)
-    return baseline
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What methods stand on beside the model; the arguments of `Method.fit`."""
+
+    spectrum: ja.Spectrum | None
+    subspace_texts: ArrayLike | None
+    gallery: ArrayLike | None
+
+
+def _plain(method: Method, model: DualEncoder, given: Given) -> Embed:
+    embed = image_embeddings if method.modality == "image" else text_embeddings
+    return partial(embed, model)
+
+
+def _unprojected(method: Method, model: DualEncoder, given: Given) -> Embed:
+    return jnp.asarray
+
+
+def _whitened(method: Method, model: DualEncoder, given: Given) -> Embed:
+    return ja.whiten(model.image_projector if method.modality == "image" else model.projectors.text)
+
+
+def _in_a_band(method: Method, model: DualEncoder, given: Given) -> Embed:
+    assert method.band is not None
+    return getattr(ja.isoclip(model.projectors, *method.band, given.spectrum), method.modality)
+
+
+def _on_a_subspace(method: Method, model: DualEncoder, given: Given) -> Embed:
+    embed, subspace = _plain(method, model, given), subspace_of(method, given.subspace_texts)
+    return lambda pre: subspace.project(embed(pre))
+
+
+def _on_a_subspace_with_mean(method: Method, model: DualEncoder, given: Given) -> Embed:
+    embed, subspace = _plain(method, model, given), subspace_of(method, given.subspace_texts)
+    if given.gallery is None:
+        raise JaxalignError("pca-mean adds back the mean of the gallery; pass the gallery's features")
+    mean = _unit(embed(given.gallery)).mean(0)  # eq. 12 is about embeddings on the sphere
+    return lambda pre: subspace.project(_unit(embed(pre)), mean)
 
 
 def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspace:
@@ -235,39 +258,20 @@ def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspac
     )
 
 
-def _fit_subspace(
-    method: Method, baseline: Embed, subspace_texts: ArrayLike | None, gallery: ArrayLike | None
-) -> Embed:
-    subspace = subspace_of(method, subspace_texts)
-    if method.name != "pca-mean":
-        return lambda pre: subspace.project(baseline(pre))
-    if gallery is None:
-        raise JaxalignError("pca-mean adds back the mean of the gallery; pass the gallery's features")
-    mean = _unit(baseline(gallery)).mean(0)  # eq. 12 is about embeddings on the sphere
-    return lambda pre: subspace.project(_unit(baseline(pre)), mean)
-
-
 def _unit(x: jax.Array) -> jax.Array:
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     return x / jnp.where(length == 0, 1, length)
-
-
-def _baseline(modality: Modality, model: DualEncoder) -> Embed:
-    embed = image_embeddings if modality == "image" else text_embeddings
-    return lambda pre: embed(model, pre)
 
 
 def _printed_band(model: DualEncoder, modality: Modality) -> tuple[int, int] | None:
     return model.spec.band if modality == "image" else model.spec.text_band
 
 
-def _band(name: str, model: DualEncoder, modality: Modality, options: MethodOptions) -> tuple[int, int]:
-    if name == "isoclip-auto":
-        return ja.select_band(ja.decompose(model.projectors))
-    band = options.band or _printed_band(model, modality)
+def _printed_or_given_band(method: Method, model: DualEncoder, options: MethodOptions) -> Method:
+    band = options.band or _printed_band(model, method.modality)
     if not band:
         raise JaxalignError(
-            f"the paper prints no {modality} band for {model.name}; pass one (--band K_TOP K_BOTTOM;"
+            f"the paper prints no {method.modality} band for {model.name}; pass one (--band K_TOP K_BOTTOM;"
             " `jaxalign sweep` finds one), or use isoclip-auto"
         )
     r = jax.eval_shape(ja.decompose, model.projectors).s.shape[0]  # its shape needs no decomposition
@@ -276,43 +280,96 @@ def _band(name: str, model: DualEncoder, modality: Modality, options: MethodOpti
             f"the band ({band[0]}, {band[1]}) leaves none of the {r} singular directions of {model.name};"
             f" expected two counts of 0 or more with a sum below {r}"
         )
-    return (int(band[0]), int(band[1]))
+    return replace(method, band=(int(band[0]), int(band[1])))
 
 
-def _subspace_texts(model: DualEncoder, options: MethodOptions) -> tuple[tuple[str, ...], int]:
-    if options.subspace not in SUBSPACES:
-        raise unknown_name("variant of PCA<-", options.subspace, SUBSPACES)
-    variant = SUBSPACES[options.subspace]
-    width = model.require_text().projection
-    names = options.class_names or ja.class_names(variant.names)
-    most = min(len(names) - variant.center, width)
-    rank = min(width // 2, most) if options.rank is None else options.rank
-    if not 1 <= rank <= most:
-        raise JaxalignError(
-            f"the rank of PCA<- is {rank}; expected 1 to {most} with {len(names)} class names and embeddings"
-            f" {width} wide"
-        )
-    return tuple(template.replace("{}", name) for name in names for template in variant.templates), rank
+def _chosen_band(method: Method, model: DualEncoder, options: MethodOptions) -> Method:
+    return replace(method, band=ja.select_band(ja.decompose(model.projectors)))
 
 
-def _resolve(inverting: Inverting, name: str, model: DualEncoder) -> Inverting:
-    usual = 150 if name == "oti" else 1000
-    steps = usual if inverting.steps is None else inverting.steps
-    patches = model.spec.inversion_patches if inverting.patches is None else inverting.patches
+def _with_texts(method: Method, model: DualEncoder, options: MethodOptions) -> Method:
+    texts, rank = texts_and_rank(model, options.subspace, options.class_names, options.rank)
+    return replace(method, rank=rank, subspace=options.subspace, texts=texts)
+
+
+def _with_steps(method: Method, model: DualEncoder, options: MethodOptions) -> Method:
+    model.require_text()
+    given, inverter = options.inverting, METHODS[method.modality][method.name].inverter
+    assert inverter is not None
+    steps = inverter.steps if given.steps is None else given.steps
+    patches = model.spec.inversion_patches if given.patches is None else given.patches
     if steps < 1 or patches < 1:
         raise JaxalignError(f"steps and patches are {steps} and {patches}; expected 1 or more of each")
-    patches = None if name == "oti" else patches
-    curve = inverting.curve or _even_steps(steps)
-    return Inverting(steps, patches, inverting.seed, tuple(sorted({k for k in curve if k < steps} | {steps})))
+    curve = [round(steps * i / 10) for i in range(11)] if given.curve is None else given.curve
+    inverting = Inverting(
+        steps,
+        patches if inverter.has_patches else None,
+        given.seed,
+        tuple(sorted({k for k in curve if k < steps} | {steps})),
+    )
+    return replace(method, inverting=inverting)
 
 
-def _even_steps(steps: int, points: int = 10) -> Sequence[int]:
-    return [round(steps * i / points) for i in range(points + 1)]
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What methods of one name have in common.
+
+    Attributes:
+      about: what their embeddings are.
+      fit: gives the embedding of a method, from what there is.
+      resolve: fills in the options for a model.
+      inverter: turns queries to the other modality first.
+      is_default: whether it takes part where nothing is said.
+    """
+
+    about: str
+    fit: Callable[[Method, DualEncoder, Given], Embed]
+    resolve: Callable[[Method, DualEncoder, MethodOptions], Method] = lambda method, model, options: method
+    inverter: Inverter | None = None
+    is_default: bool = True
 
 
-def check_methods(
-    names: Sequence[str], model: DualEncoder, modality: Modality, options: MethodOptions
-) -> None:
-    """Raise, before any work, what `find_method` would for one of `names`."""
-    for name in names:
-        find_method(name, model, modality, options)
+_PRE = Kind("the features before the projection head", _unprojected)
+_WHITENED = Kind("the head with all singular values set to one", _whitened)
+_ISOCLIP = Kind(
+    "the heads restricted to a band of the inter-modal spectrum", _in_a_band, _printed_or_given_band
+)
+_ISOCLIP_AUTO = Kind("the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band)
+
+METHODS: dict[str, dict[str, Kind]] = {
+    "image": {
+        "image-image": Kind("the embeddings as they are", _plain),
+        "pre": _PRE,
+        "whitened": _WHITENED,
+        "isoclip": _ISOCLIP,
+        "isoclip-auto": _ISOCLIP_AUTO,
+        "pca": Kind(
+            "the embeddings projected on the principal directions of class-name texts (PCA<-)",
+            _on_a_subspace,
+            _with_texts,
+        ),
+        "pca-mean": Kind(
+            "the same with the mean of the gallery added back (eq. 12)",
+            _on_a_subspace_with_mean,
+            _with_texts,
+            is_default=False,
+        ),
+        "oti": Kind(
+            "queries inverted to text, the gallery as it is", _plain, _with_steps, TO_TEXT, is_default=False
+        ),
+    },
+    "text": {
+        "text-text": Kind("the embeddings as they are", _plain),
+        "pre": _PRE,
+        "whitened": _WHITENED,
+        "isoclip": _ISOCLIP,
+        "isoclip-auto": _ISOCLIP_AUTO,
+        "ovi": Kind(
+            "queries inverted to pictures, the gallery as it is",
+            _plain,
+            _with_steps,
+            TO_IMAGES,
+            is_default=False,
+        ),
+    },
+}

@@ -13,46 +13,34 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
 from jaxalign.eval.datasets.examples import common_labels, own_positions
-from jaxalign.eval.protocols.text_retrieval import Captions, collect_captions
-from jaxalign.eval.tasks.runs import Result
 
-from .workspace import Workspace, choose_task, digest_texts
+from .runs import Result
+from .workspace import Readable, Workspace, choose_task, digest_texts
 
 # What feeds a measurement: the paper, or its published code.
 PAPER, REFERENCE = PROTOCOLS = ("paper", "reference")
 
 
-@dataclass(frozen=True, eq=False)
-class Readable:
-    """A split without the pictures that were left out, n of them.
+@dataclass(eq=False)
+class ReadPictures:
+    """What of queries, gallery and distractors can be read."""
 
-    Attributes:
-      examples: those that can be read.
-      pre: float32 `[n, d_image]`, their pre-projection features.
-      rows: int `[n]`, ascending: their positions in the whole split.
-      left_out: ids of the others; there are some only where the workspace allows that.
-    """
+    query: Readable
+    gallery: Readable
+    distractors: Readable | None
 
-    examples: Examples
-    pre: np.ndarray
-    rows: np.ndarray
-    left_out: tuple[str, ...]
+    def __post_init__(self):
+        self.gallery_pre = self.gallery.pre
+        if self.distractors is not None:
+            own = len(self.gallery.pre)
+            self.gallery_pre = np.concatenate([self.gallery.pre, self.distractors.pre])
+            # A million distractors are in memory once.
+            self.gallery = replace(self.gallery, pre=self.gallery_pre[:own])
+            self.distractors = replace(self.distractors, pre=self.gallery_pre[own:])
 
     @property
-    def origin(self) -> str:
-        """Data set and split, for people."""
-        return f"{self.examples.dataset}/{self.examples.split}"
-
-
-def read_pictures(workspace: Workspace, model: DualEncoder, examples: Examples) -> Readable:
-    """The readable pictures of a split with their features, which are computed where the store lacks them.
-
-    Raises:
-      JaxalignError: as `jaxalign.eval.features.image_features`.
-    """
-    found = workspace.images(model, examples)
-    shown = examples.select(found.rows) if found.left_out else examples
-    return Readable(shown, found.values, found.rows, found.left_out)
+    def parts(self) -> tuple[Readable, Readable, Readable | None]:
+        return self.query, self.gallery, self.distractors
 
 
 def naming_left_out(result: Result, *parts: Readable | None) -> Result:
@@ -103,6 +91,7 @@ class ImagePair:
                 f" {self.record.gallery}; got {self.gallery.split}"
             )
         self._names: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._read: ReadPictures | None = None
         self.distractors: Examples | None = None
         if distractors:
             if not self.record.distractors:
@@ -143,72 +132,66 @@ class ImagePair:
         return tuple(choose_task(self.query, task) for task in wanted or ("",))
 
     def labels(self, task: str) -> tuple[np.ndarray, np.ndarray]:
-        """Labels int `[q]` and `[g]` of queries and gallery, under one numbering."""
-        missing = -np.ones(0 if self.distractors is None else len(self.read_distractors.rows), np.int32)
+        """Labels int `[q]` and `[g]` of queries and gallery, under one numbering; a distractor has none."""
         query, gallery, _ = self._numbered(task)
-        return query, np.concatenate([gallery, missing])
+        return query, np.pad(gallery, (0, len(self.gallery_pre) - len(gallery)), constant_values=-1)
 
     def _numbered(self, task: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        return common_labels(self.read_query.examples, self.read_gallery.examples, task)
+        return common_labels(self.read().query.examples, self.read().gallery.examples, task)
 
-    @cached_property
-    def own(self) -> np.ndarray:
-        """Where each query is in the gallery, int `[q, m]`, as `own_positions` says."""
-        return own_positions(self.read_query.examples, self.read_gallery.examples)
+    def read(self) -> "ReadPictures":
+        """Queries, gallery and distractors with their features, which the store lacks no longer.
 
-    @cached_property
-    def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
-        """For each query its positions in the gallery under `easy`, `hard` and `junk`."""
-        truth = self.read_query.examples.ground_truth
-        if not self.read_gallery.left_out:
-            return truth
-        place = np.full(len(self.gallery), -1)
-        place[self.read_gallery.rows] = np.arange(len(self.read_gallery.rows))
-        kept = lambda rows: [int(place[row]) for row in rows if place[row] >= 0]
-        return tuple({kind: kept(rows) for kind, rows in lists.items()} for lists in truth)
+        A measurement whose run is there asks for none of it.
+        """
+        if self._read is None:
+            read = self.workspace.images
+            query = read(self.model, self.query)
+            gallery = query if self.same else read(self.model, self.gallery)
+            more = None if self.distractors is None else read(self.model, self.distractors)
+            self._read = ReadPictures(query, gallery, more)
+        return self._read
 
-    @cached_property
+    @property
     def read_query(self) -> Readable:
-        return read_pictures(self.workspace, self.model, self.query)
-
-    @cached_property
-    def read_gallery(self) -> Readable:
-        return self.read_query if self.same else read_pictures(self.workspace, self.model, self.gallery)
-
-    @cached_property
-    def read_distractors(self) -> Readable:
-        if self.distractors is None:
-            raise JaxalignError(f"{self.record.name} was loaded without distractors")
-        return read_pictures(self.workspace, self.model, self.distractors)
+        return self.read().query
 
     @property
     def query_pre(self) -> np.ndarray:
         """Pre-projection features `[q, d_image]`."""
-        return self.read_query.pre
+        return self.read().query.pre
 
-    @cached_property
+    @property
     def gallery_pre(self) -> np.ndarray:
         """Pre-projection features `[g, d_image]`, those of the distractors last."""
-        if self.distractors is None:
-            return self.read_gallery.pre
-        own = len(self.read_gallery.pre)
-        whole = np.concatenate([self.read_gallery.pre, self.read_distractors.pre])
-        # A million distractors are in memory once.
-        self.read_gallery = replace(self.read_gallery, pre=whole[:own])
-        self.read_distractors = replace(self.read_distractors, pre=whole[own:])
-        return whole
+        return self.read().gallery_pre
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """Where each query is in the gallery, int `[q, m]`, as `own_positions` says."""
+        return own_positions(self.read().query.examples, self.read().gallery.examples)
+
+    @cached_property
+    def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
+        """For each query its positions in the gallery under `easy`, `hard` and `junk`."""
+        truth, gallery = self.read().query.examples.ground_truth, self.read().gallery
+        if not gallery.left_out:
+            return truth
+        place = np.full(len(self.gallery), -1)
+        place[gallery.rows] = np.arange(len(gallery.rows))
+        kept = lambda rows: [int(place[row]) for row in rows if place[row] >= 0]
+        return tuple({kind: kept(rows) for kind, rows in lists.items()} for lists in truth)
 
     def name_left_out(self, result: Result) -> Result:
         """`result` of queries and gallery, with the names of the pictures that were left out."""
-        more = None if self.distractors is None else self.read_distractors
-        return naming_left_out(result, self.read_query, self.read_gallery, more)
+        return naming_left_out(result, *self.read().parts)
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """Where queries `[q]` and gallery `[g]` are in their whole splits, distractors behind the gallery."""
-        gallery = self.read_gallery.rows
-        if self.distractors is not None:
-            gallery = np.concatenate([gallery, len(self.gallery) + self.read_distractors.rows])
-        return self.read_query.rows, gallery
+        query, gallery, more = self.read().parts
+        if more is None:
+            return query.rows, gallery.rows
+        return query.rows, np.concatenate([gallery.rows, len(self.gallery) + more.rows])
 
     def name_prompts(self, task: str) -> tuple[list[str], np.ndarray]:
         """A prompt for each class of `task` that the gallery has, and their labels."""
@@ -240,7 +223,7 @@ class ImagePair:
         """
         if not self.has_captions_alone:
             return *self.name_features(task), self.labels(task)[1]
-        examples = self.read_gallery.examples
+        examples = self.read().gallery.examples
         captions = [(row, i, text) for row, own in enumerate(examples.captions) for i, text in enumerate(own)]
         pre = self.workspace.texts(
             self.model,
@@ -249,6 +232,49 @@ class ImagePair:
             [text for *_, text in captions],
         )
         return pre, np.array([row for row, *_ in captions], np.int32), np.arange(len(examples))
+
+
+@dataclass(frozen=True, eq=False)
+class Captions:
+    """All captions of a split, one after the other.
+
+    Attributes:
+      texts: n of them.
+      ids: of the captions: the picture's and a number.
+      pictures: int `[n]`, which picture each is of.
+      queries: int `[q]`, the position of each picture's first caption.
+    """
+
+    texts: tuple[str, ...]
+    ids: tuple[str, ...]
+    pictures: np.ndarray
+    queries: np.ndarray
+
+
+def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> Captions:
+    """The captions of each picture; pictures with the very same ones, as an emoji in each style, count once.
+
+    Raises:
+      JaxalignError: no captions.
+    """
+    seen: set[tuple[str, ...]] = set()
+    texts: list[str] = []
+    names: list[str] = []
+    pictures: list[int] = []
+    queries: list[int] = []
+    for picture, own in zip(ids, captions, strict=True):
+        if not own or tuple(own) in seen:
+            continue
+        seen.add(tuple(own))
+        pictures += [len(queries)] * len(own)
+        queries.append(len(texts))
+        texts += own
+        names += [f"{picture}#{i}" for i in range(len(own))]
+    if not texts:
+        raise JaxalignError(
+            "the data set has no captions; expected one with captions, see `jaxalign datasets`"
+        )
+    return Captions(tuple(texts), tuple(names), np.array(pictures, np.int32), np.array(queries, np.int32))
 
 
 class CaptionPair:

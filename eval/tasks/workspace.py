@@ -16,13 +16,35 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from jaxalign.eval.features import Features, FeatureStore, image_store, read_images, text_store
+from jaxalign.eval.features import FeatureStore, image_store, read_images, text_store
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.runs import Result, Run, find_run, write_run
 from jaxalign.sharding import data_mesh
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Readable:
+    """A split without the pictures that were left out, n of them.
+
+    Attributes:
+      examples: those that can be read.
+      pre: float32 `[n, d_image]`, their pre-projection features.
+      rows: int `[n]`, ascending: their positions in the whole split.
+      left_out: ids of the others; there are some only where the workspace allows that.
+    """
+
+    examples: Examples
+    pre: np.ndarray
+    rows: np.ndarray
+    left_out: tuple[str, ...]
+
+    @property
+    def origin(self) -> str:
+        """Data set and split, for people."""
+        return f"{self.examples.dataset}/{self.examples.split}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,12 +83,13 @@ class Workspace:
         name_or_path: str | os.PathLike,
         layout: str = "paper",
         *,
+        dtype: Any = np.float32,
         spec: str | None = None,
         name: str | None = None,
     ) -> DualEncoder:
-        """The model, with the projectors of `layout`; `spec` and `name` as for `jaxalign.load`."""
+        """The model, with the projectors of `layout`; `dtype`, `spec` and `name` as for `jaxalign.load`."""
         with self.stages.timed("load"):
-            model = ja.load(name_or_path, spec=spec, name=name)
+            model = ja.load(name_or_path, dtype=dtype, spec=spec, name=name)
         return model if layout == "paper" else model.with_layout(layout)
 
     def find_dataset(self, name: str) -> DatasetRecord:
@@ -104,9 +127,15 @@ class Workspace:
                 threads=self.threads,
             )
 
-    def images(self, model: DualEncoder, examples: Examples) -> Features:
-        """What `image_store` holds."""
-        return read_images(self.image_store(model, examples), examples)
+    def images(self, model: DualEncoder, examples: Examples) -> Readable:
+        """The readable pictures of a split with their features in `image_store`.
+
+        Raises:
+          JaxalignError: as `jaxalign.eval.features.image_features`.
+        """
+        found = read_images(self.image_store(model, examples), examples)
+        shown = examples.select(found.rows) if found.left_out else examples
+        return Readable(shown, found.values, found.rows, found.left_out)
 
     def text_store(
         self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
@@ -120,17 +149,18 @@ class Workspace:
         """The features `[n, d_text]` in `text_store`."""
         return self.text_store(model, name, ids, texts).read().values
 
-    def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
-        """The run of these settings: found, or computed and written, by the first of several processes."""
+    def find(self, protocol: str, settings: Mapping[str, Any]) -> Run | None:
+        """The finished run of these settings; None where all of several processes have to compute it."""
         agree(f"the measurement of {protocol}", lambda: settings)
         found = None if self.out is None else find_run(self.out, protocol, settings)
-        if as_first(found is not None):
-            if found is None:
-                raise JaxalignError(f"{self.out} lacks runs here; expected a folder that all processes share")
-            return found
-        start = time.perf_counter()
-        result = compute()
-        seconds = time.perf_counter() - start
+        if not as_first(found is not None):
+            return None
+        if found is None:
+            raise JaxalignError(f"{self.out} lacks runs here; expected a folder that all processes share")
+        return found
+
+    def keep(self, protocol: str, settings: Mapping[str, Any], result: Result, seconds: float) -> Run:
+        """`result` as the run of these settings, written by the first of several processes."""
         run = Run(
             protocol,
             settings,
@@ -142,6 +172,15 @@ class Workspace:
         )
         if self.out is not None and is_first():
             write_run(self.out, run)
+        return run
+
+    def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
+        """The run of these settings: found, or computed and kept."""
+        run = self.find(protocol, settings)
+        if run is None:
+            start = time.perf_counter()
+            result = compute()
+            run = self.keep(protocol, settings, result, time.perf_counter() - start)
         return run
 
 

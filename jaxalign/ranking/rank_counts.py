@@ -1,8 +1,8 @@
 """The ranking of a gallery that is divided over devices: counts are summed, scores never leave their device.
 
-The rank of a query's nth positive is n plus the number of irrelevant items that score at least as high (among
-equals they come first). Each device counts among its own part of the gallery, and integers are exact, so the
-statistics are those of the whole gallery sorted on one device.
+The rank of a query's nth positive is n plus the number of irrelevant items that score at least as high, which
+is the tie rule of `jaxalign.ranking.rank_order`. Each device counts among its own part of the gallery, and
+integers are exact, so the statistics are those of the whole gallery sorted on one device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxalign.features import normalize
-from jaxalign.ranking.rank_order import RankStatistics, statistics_of_ranks
+from jaxalign.ranking.rank_order import RankStatistics, first_keys, order_keys, statistics_of_ranks
 from jaxalign.ranking.relevance import Positions, Relevance
 from jaxalign.ranking.scores import TILE, one_ahead, product, streamed_product
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
@@ -54,11 +54,13 @@ def statistics_over_mesh(
     # Queries with as many positives together, so that the lists of a block are as short as can be.
     order = np.argsort(sum(of.sizes for of in lists), kind="stable")
     ranks: list[list[np.ndarray]] = [[] for _ in relevances]
-    blocks = _dispatch(query, divided, lists, order, size, mesh, items, dtype)
+    first: list[list[np.ndarray]] = [[] for _ in relevances]
+    blocks = _dispatch(query, divided, lists, order, size, mesh, items, dtype, options[-1])
     for numbers, found in one_ahead(blocks):
-        for of, number, counts in zip(ranks, numbers, found, strict=True):
+        for of, nearest, number, (counts, places) in zip(ranks, first, numbers, found, strict=True):
             of += _ranks(fetch(counts), number)
-    return [_statistics(of, order, options) for of in ranks]
+            nearest.append(fetch(places)[: len(number)])
+    return [_statistics(*of, order, options) for of in zip(ranks, first, strict=True)]
 
 
 def _block_size(block_size: int | None, queries: int, items: int, mesh: Mesh) -> int:
@@ -78,8 +80,10 @@ def _dispatch(
     mesh: Mesh,
     items: int,
     dtype: Any,
-) -> Iterator[tuple[list[list[int]], list[jax.Array]]]:
-    """For each block and each relevance: how many positives its queries have, and the counts under way."""
+    first: int,
+) -> Iterator[tuple[list[list[int]], list[tuple[jax.Array, jax.Array]]]]:
+    """For each block and each relevance: how many positives its queries have, and what `_count` gives, under
+    way."""
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         padded = np.pad(rows, (0, size - len(rows)), mode="edge")  # one shape for all blocks
@@ -87,7 +91,7 @@ def _dispatch(
         tables = [_Lists(*map(_table, zip(*pairs, strict=True))) for pairs in block]
         numbers = [[len(relevant) for relevant, _ in pairs[: len(rows)]] for pairs in block]
         given = copy_to_all((query[padded], tables, np.int32(items)), mesh)
-        yield numbers, _count(*given, gallery, mesh=mesh, dtype=dtype)
+        yield numbers, _count(*given, gallery, mesh=mesh, dtype=dtype, first=first)
 
 
 def _table(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -101,14 +105,22 @@ def _table(rows: Sequence[np.ndarray]) -> np.ndarray:
     return table
 
 
-@partial(jax.jit, static_argnames=("mesh", "dtype"))
+@partial(jax.jit, static_argnames=("mesh", "dtype", "first"))
 def _count(
-    query: jax.Array, lists: list[_Lists], items: jax.Array, gallery: jax.Array, *, mesh: Mesh, dtype: Any
-) -> list[jax.Array]:
-    """For each positive of each query, how many irrelevant items score at least as high: int32 `[b, p]`."""
+    query: jax.Array,
+    lists: list[_Lists],
+    items: jax.Array,
+    gallery: jax.Array,
+    *,
+    mesh: Mesh,
+    dtype: Any,
+    first: int = 0,
+) -> list[tuple[jax.Array, jax.Array]]:
+    """For each positive of each query, how many irrelevant items score at least as high, int32 `[b, p]`; and
+    the positions of the `first` items, int32 `[b, first]`."""
     whole, divided = PartitionSpec(), PartitionSpec(AXIS)
     count = jax.shard_map(
-        partial(_count_own, dtype=dtype),
+        partial(_count_own, dtype=dtype, nearest=first),
         mesh=mesh,
         in_specs=(whole, whole, whole, divided),
         out_specs=whole,
@@ -118,8 +130,8 @@ def _count(
 
 
 def _count_own(
-    query: jax.Array, lists: list[_Lists], items: jax.Array, gallery: jax.Array, *, dtype: Any
-) -> list[jax.Array]:
+    query: jax.Array, lists: list[_Lists], items: jax.Array, gallery: jax.Array, *, dtype: Any, nearest: int
+) -> list[tuple[jax.Array, jax.Array]]:
     """The same on one device, whose part of the gallery is `[n, d]`."""
     own = gallery.shape[0]
     first = jax.lax.axis_index(AXIS) * own
@@ -136,8 +148,22 @@ def _count_own(
         others = scores
         for positions in of:
             others = _without(others, positions, first)
-        found.append(jax.lax.psum(_at_least(others, level), AXIS))
+        places = _nearest(scores, of, first, nearest)
+        found.append((jax.lax.psum(_at_least(others, level), AXIS), places))
     return found
+
+
+def _nearest(scores: jax.Array, of: _Lists, first: jax.Array, count: int) -> jax.Array:
+    """Positions int32 `[b, count]` of the first items of the whole gallery, -1 past its end."""
+    if not count:
+        return jnp.zeros((len(scores), 0), jnp.int32)
+    relevant, ignored = (jnp.isnan(_without(jnp.zeros_like(scores), rows, first)) for rows in of)
+    keys = order_keys(scores, relevant, ignored | jnp.isnan(scores))
+    own, place = first_keys(keys, min(count, scores.shape[1]))
+    # The parts lie one after the other, so that of equal keys the earlier ones stay in front.
+    keys, place = (jax.lax.all_gather(x, AXIS, axis=1, tiled=True) for x in (own, first + place))
+    at = first_keys(keys, count)[1]
+    return jnp.where(at < 0, -1, jnp.take_along_axis(place, jnp.maximum(at, 0), axis=1))
 
 
 def _local(positions: jax.Array, first: jax.Array, own: int) -> tuple[jax.Array, jax.Array]:
@@ -171,8 +197,11 @@ def _ranks(counts: np.ndarray, numbers: list[int]) -> Iterator[np.ndarray]:
         yield np.sort(row[:number]).astype(np.int64) + np.arange(1, number + 1)
 
 
-def _statistics(ranks: list[np.ndarray], order: np.ndarray, options: tuple[Any, ...]) -> RankStatistics:
-    """Of all queries in their own order; those of `ranks` come in `order`."""
-    found = statistics_of_ranks(np.concatenate(ranks), np.array([len(of) for of in ranks]), *options)
+def _statistics(
+    ranks: list[np.ndarray], first: list[np.ndarray], order: np.ndarray, options: tuple[Any, ...]
+) -> RankStatistics:
+    """Of all queries in their own order; those of `ranks` and `first` come in `order`."""
+    counts, nearest = np.array([len(of) for of in ranks]), np.concatenate(first)
+    found = statistics_of_ranks(np.concatenate(ranks), counts, nearest, *options[:-1])
     back = np.argsort(order, kind="stable")
     return RankStatistics(*(field[back] for field in found))

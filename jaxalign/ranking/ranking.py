@@ -48,6 +48,7 @@ def rank_statistics(
     depths: Sequence[int] = (1,),
     extra_depth: int = 0,
     trapezoidal: bool = False,
+    first: int = 0,
     block_size: int | None = None,
     dtype: Any = jnp.float32,
     sort: str | None = None,
@@ -62,6 +63,7 @@ def rank_statistics(
       extra_depth: `map_at_r` sums over the first R + `extra_depth` items.
       trapezoidal: whether `average_precision` takes the mean of the precisions at and just above each
         positive, as revisitop does.
+      first: how many of each query's first items are named, 0 to g.
       block_size: queries scored at a time.
       dtype: float32, or bfloat16: what unit vectors are rounded to before their products are summed in
         float32.
@@ -79,6 +81,7 @@ def rank_statistics(
         depths=depths,
         extra_depth=extra_depth,
         trapezoidal=trapezoidal,
+        first=first,
         block_size=block_size,
         dtype=dtype,
         sort=sort,
@@ -94,6 +97,7 @@ def rank_statistics_of_each(
     depths: Sequence[int] = (1,),
     extra_depth: int = 0,
     trapezoidal: bool = False,
+    first: int = 0,
     block_size: int | None = None,
     dtype: Any = jnp.float32,
     sort: str | None = None,
@@ -104,7 +108,7 @@ def rank_statistics_of_each(
     dtype = read_dtype("dtype", dtype, ("float32", "bfloat16"))
     if sort is not None and sort not in _SORTS:
         raise unknown_name("sort", sort, _SORTS)
-    options = (depths, extra_depth, trapezoidal)
+    options = (depths, extra_depth, trapezoidal, first)
     size = _block_size(block_size, query.shape[0], gallery.shape[0] * len(relevances))
     if mesh is not None:
         host = np.asarray(query), np.asarray(gallery)
@@ -191,9 +195,6 @@ def _statistics_on_host(
     queries = query.shape[0]
     step = max(1, _KEYS_PER_TASK // items)
 
-    def rank(keys: np.ndarray) -> RankStatistics:
-        return statistics_by_numpy(np.sort(keys, axis=1), *options)  # np.sort lets go of the interpreter lock
-
     def dispatch(start: int) -> tuple[int, list[jax.Array], jax.Array | None]:
         given = (query, gallery, relevances, start)
         return start, *_block_keys_on_host(*given, items=items, size=size, dtype=dtype)
@@ -211,7 +212,8 @@ def _statistics_on_host(
             parts = []
             for keys in keys_of_each:
                 rows = np.asarray(keys)[: queries - start]
-                parts.append(list(pool.map(rank, [rows[i : i + step] for i in range(0, len(rows), step)])))
+                tasks = [rows[i : i + step] for i in range(0, len(rows), step)]
+                parts.append(list(pool.map(lambda part: statistics_by_numpy(part, *options), tasks)))
             return parts
 
         # Nothing but `map` holds a block, so that one is gone before the next is computed.
@@ -235,8 +237,7 @@ def _statistics_on_device(
     def block(start: jax.Array) -> tuple[list[RankStatistics], jax.Array | None]:
         given = (query, gallery, relevances, start)
         keys_of_each, finite = _block_keys(*given, items=items, size=size, dtype=dtype)
-        sorted_keys = [jax.lax.sort(keys, dimension=1) for keys in keys_of_each]
-        return [statistics_by_xla(keys, *options) for keys in sorted_keys], finite
+        return [statistics_by_xla(keys, *options) for keys in keys_of_each], finite
 
     blocks, finite = jax.lax.map(block, jnp.arange(0, queries, size, dtype=jnp.int32))
     finite = jnp.isfinite(gallery).all() if finite is None else finite.all()

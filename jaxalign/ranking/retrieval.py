@@ -1,6 +1,6 @@
 """Retrieval metrics: how well cosine similarity brings the items of a query's class to the front."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxalign.ranking.relevance import Relevance, relevance_from_table
 from jaxalign.ranking.relevance import relevance_from_labels as relevance_from_labels
 
 _PROTOCOLS = ("paper", "reference")
+FIRST = 10  # items of each query that are named
 
 
 def retrieval_metrics(
@@ -34,6 +35,7 @@ def retrieval_metrics(
     dtype: Any = jnp.float32,
     protocol: str = "paper",
     mesh: Mesh | None = None,
+    per_query: bool = False,
 ) -> dict[str, Any]:
     """Retrieval by cosine similarity, an item being relevant when it has the query's label.
 
@@ -55,12 +57,18 @@ def retrieval_metrics(
         first R + 1 items and divides by R; and queries without positives count as 0 instead of being left
         out.
       mesh: devices whose axis `data` the gallery is divided over; the numbers do not depend on it.
+      per_query: whether what each query found is returned, too.
 
     Returns:
       Percent, means over the queries that have a positive: `mAP`; `mAP_at_R` and `precision_at_R`, with R the
       number of the query's positives once itself is removed; `recall_at_k`, the share of queries with a
       positive among the first k items. And the count `queries_without_positives`. Among equal scores
-      irrelevant items come first, so ties are never flattering and the order of the gallery does not matter.
+      irrelevant items come first (`jaxalign.ranking.rank_order`).
+
+      With `per_query` also a mapping of that name, out of the same ranking: float32 `[q]` in percent under
+      the names of the means, NaN for a query without positives; `positives`, int `[q]`, how many each has;
+      and `first_results`, int32 `[q, min(10, g)]`, the gallery positions of each query's first items, the
+      earlier one first among items that are alike in score and relevance, -1 past the last.
 
       Under `jit` and `vmap`, of features and tables but not of labels, the values are arrays, NaN where
       features are not finite or no query has a positive.
@@ -90,7 +98,8 @@ def retrieval_metrics(
         gallery,
         relevance,
         depths=recall_at,
-        extra_depth=extra_depth(relevance) if reference else 0,
+        extra_depth=_extra_depth(relevance) if reference else 0,
+        first=min(FIRST, gallery.shape[0]) if per_query else 0,
         block_size=block_size,
         dtype=dtype,
         mesh=mesh,
@@ -102,13 +111,21 @@ def retrieval_metrics(
         **{f"recall_at_{k}": ranks.hits[:, i] > 0 for i, k in enumerate(recall_at)},
     }
     without = (ranks.positives == 0).sum()
-    return {
+    metrics = {
         **{name: mean_percent(ranks, values, reference) for name, values in means.items()},
         "queries_without_positives": without if isinstance(without, Tracer) else int(without),
     }
+    return metrics | {"per_query": _each_percent(ranks, means)} if per_query else metrics
 
 
-def extra_depth(relevance: Relevance) -> int:
+def _each_percent(ranks: RankStatistics, values: Mapping[str, Any]) -> dict[str, Any]:
+    xp = jnp if isinstance(ranks.positives, Tracer) else np
+    some, nan = ranks.positives > 0, xp.float32(np.nan)
+    found = {name: 100 * xp.where(some, xp.asarray(of, xp.float32), nan) for name, of in values.items()}
+    return found | {"positives": xp.asarray(ranks.positives), "first_results": xp.asarray(ranks.first)}
+
+
+def _extra_depth(relevance: Relevance) -> int:
     """By how much the mAP@R of the published code goes beyond R: by one where the queries leave the gallery.
 
     Raises:
@@ -140,7 +157,7 @@ def text_retrieval_metrics(
       protocol: "paper", or "reference" for the published code, whose gallery has no picture's first caption:
         no query is in it, not even another one's, and its mAP@R has no R + 1. Pictures with a single caption
         count as 0 there.
-      **options: `recall_at`, `block_size`, `dtype` and `mesh` of `retrieval_metrics`.
+      **options: `recall_at`, `block_size`, `dtype`, `mesh` and `per_query` of `retrieval_metrics`.
 
     Returns:
       As `retrieval_metrics`. A picture with a single caption is a query without positives.

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
 from jaxalign.ranking.ranking import RankStatistics, rank_statistics_of_each
-from jaxalign.ranking.relevance import relevance_from_table
-from jaxalign.ranking.retrieval import check_pair
+from jaxalign.ranking.relevance import Relevance, relevance_from_table
+from jaxalign.ranking.retrieval import FIRST, check_pair
 
 _LISTS = ("easy", "hard", "junk")
 # Positives and ignored items of each setting (section 3.2 of the benchmark).
@@ -35,7 +35,8 @@ def revisited_metrics(
     block_size: int | None = None,
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
-) -> dict[str, float | int]:
+    per_query: bool = False,
+) -> dict[str, Any]:
     """mAP and mean P@1, 5, 10 of ROxford or RParis, in its easy, medium and hard settings, by cosine.
 
     Args:
@@ -44,14 +45,18 @@ def revisited_metrics(
         or bfloat16 if need be, which are used as they are, in blocks.
       ground_truth: one mapping per query with `easy`, `hard` and `junk`, sequences of gallery positions, as
         in the list `gnd` of the published `gnd_*.pkl`; other entries, such as the box, are not looked at.
-      block_size, dtype, mesh: as in `retrieval_metrics`.
+      block_size, dtype, mesh, per_query: as in `retrieval_metrics`.
 
     Returns:
       For each setting, in percent and over the queries with positives in it: `mAP_easy`, with precision
       between two positives interpolated linearly (trapezoids under the precision-recall curve), `mP@1_easy`,
       `mP@5_easy`, `mP@10_easy`, and the count `queries_without_positives_easy`; likewise `medium` and `hard`.
       P@k divides by k, or by the rank of the last positive where that is smaller, as the public code does.
-      NaN in a setting in which no query has positives. Equal scores: irrelevant items first.
+      NaN in a setting in which no query has positives. Ties are those of `jaxalign.ranking.rank_order`.
+
+      With `per_query` also a mapping of that name: `mAP_easy` and so on, float32 `[q]` in percent, NaN for a
+      query without positives; and `first_results`, int32 `[q, min(10, g)]`, each query's nearest items in the
+      whole gallery, junk included.
 
     Raises:
       JaxalignError: as `retrieval_metrics`; or ground truth of another length, without one of the three
@@ -63,6 +68,9 @@ def revisited_metrics(
         relevance_from_table(query, gallery, _joined(lists, positives), False, _joined(lists, ignored))
         for positives, ignored in SETTINGS.values()
     ]
+    if per_query:
+        nothing = np.full((query.shape[0], 1), gallery.shape[0], np.int32)
+        relevances.append(Relevance(table=nothing))  # the whole gallery in its order
     depths = tuple(min(k, gallery.shape[0]) for k in _DEPTHS)
     ranked = rank_statistics_of_each(
         query,
@@ -70,14 +78,20 @@ def revisited_metrics(
         relevances,
         depths=depths,
         trapezoidal=True,
+        first=min(FIRST, gallery.shape[0]) if per_query else 0,
         block_size=block_size,
         dtype=dtype,
         mesh=mesh,
     )
-    metrics: dict[str, float | int] = {}
-    for name, ranks in zip(SETTINGS, ranked, strict=True):
-        metrics |= _percentages(name, RankStatistics(*map(np.asarray, ranks)))
-    return metrics
+    metrics: dict[str, Any] = {}
+    each: dict[str, np.ndarray] = {}
+    for name, of in zip(SETTINGS, ranked, strict=False):
+        ranks = RankStatistics(*map(np.asarray, of))
+        metrics |= _percentages(name, ranks)
+        each[f"mAP_{name}"] = 100 * ranks.average_precision.astype(np.float32)
+    if not per_query:
+        return metrics
+    return metrics | {"per_query": each | {"first_results": np.asarray(ranked[-1].first)}}
 
 
 def _percentages(name: str, ranks: RankStatistics) -> dict[str, float | int]:

@@ -1,0 +1,42 @@
+"""Methods of one model and modality, fitted to what the feature store has."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+import jaxalign as ja
+from jaxalign.dual_encoder import DualEncoder
+
+from .heads import text_embeddings
+from .methods import Embed, Method
+from .workspace import Workspace
+
+
+class Fitting:
+    """Methods of one model and modality, fitted once each; what they share is computed once."""
+
+    def __init__(self, workspace: Workspace, model: DualEncoder, gallery: Callable[[], np.ndarray]):
+        self.workspace, self.model, self._gallery = workspace, model, gallery
+        self._texts: dict[tuple[str, ...], np.ndarray] = {}
+
+    @cached_property
+    def spectrum(self) -> ja.Spectrum:
+        return ja.decompose(self.model.projectors)
+
+    def embed(self, method: Method) -> Embed:
+        """The method as a function from pre-projection features to embeddings."""
+        return method.fit(
+            self.model,
+            spectrum=None if method.band is None else self.spectrum,
+            subspace_texts=self.subspace_texts(method) if method.texts else None,
+            gallery=self._gallery() if method.name == "pca-mean" else None,
+        )
+
+    def subspace_texts(self, method: Method) -> np.ndarray:
+        """Embeddings of the texts of PCA<-."""
+        if method.texts not in self._texts:
+            ids = [f"{i}" for i in range(len(method.texts))]
+            pre = self.workspace.texts(self.model, "class names of PCA", ids, method.texts)
+            self._texts[method.texts] = np.asarray(text_embeddings(self.model, pre))
+        return self._texts[method.texts]

@@ -1,0 +1,262 @@
+"""Pictures that find pictures (IsoCLIP, tables 1, 4, S6, S8, S9; Reevaluating, table 3)."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+import jaxalign as ja
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+
+from . import own
+from .fitting import Fitting
+from .inverting import Inverted, invert_queries
+from .methods import Method, MethodOptions, find_methods
+from .pairs import ImagePair
+from .runs import Result, Run
+from .task import Column, Task
+from .workspace import Workspace, model_settings
+
+UNLABELLED = -1
+METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+COLUMNS = (
+    Column("mAP", "mAP"),
+    Column("mAP_at_R", "mAP@R"),
+    Column("precision_at_R", "precision@R"),
+    Column("recall_at_1", "recall@1"),
+)
+TASK = Task(
+    name="image-retrieval",
+    title="Image retrieval",
+    about="Pictures that find pictures.",
+    headline="mAP",
+    columns=COLUMNS,
+)
+SHOWN = 400  # queries whose first results a run keeps
+
+
+@dataclass(frozen=True)
+class Retrieving:
+    """What a retrieval measurement does, beside model and data set.
+
+    Attributes:
+      methods: names; by default all but inversions.
+      options: of the methods.
+      tasks: labellings; by default the data set's first one.
+      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`, and for
+        captions `ja.text_retrieval_metrics`); `pairs` has the splits that it takes.
+    """
+
+    methods: tuple[str, ...] = ()
+    options: MethodOptions = field(default_factory=MethodOptions)
+    tasks: tuple[str, ...] = ()
+    protocol: str = "paper"
+
+
+def measure_image_retrieval(
+    workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
+) -> list[Run]:
+    """Runs of protocol `image-retrieval`, one for each task and method.
+
+    Metrics and arrays are those of `retrieval` or `landmark_retrieval`, first results as positions in the
+    whole splits, which `jaxalign report` has the pictures of; a method that inverts its queries also has
+    `steps`, `mAP_at_step` and `losses`.
+
+    Raises:
+      JaxalignError: before any picture is embedded, for an unknown method, task or protocol or a bad option.
+    """
+    tasks = pair.tasks(retrieving.tasks)
+    methods = find_methods(retrieving.methods, model, "image", retrieving.options)
+    if pair.has_captions_alone:
+        raise JaxalignError(
+            f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
+            " pictures (--text-image), or captions (`jaxalign text-retrieve`)"
+        )
+    facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
+    fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
+    runs: dict[str, list[Run]] = {task: [] for task in tasks}
+    for method in methods:
+        embedded: tuple[Any, Any, Inverted | None] | None = None
+        for task in tasks:
+            settings = facts | {"task": task} | method.to_json()
+            run = workspace.find(TASK.name, settings)
+            if run is None:
+                start = time.perf_counter()
+                pair.read()
+                embedded = embedded or _embed(fitting, pair, method)
+                result = _measure(pair, task, retrieving.protocol, *embedded)
+                run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
+            runs[task].append(run)
+    return [run for task in tasks for run in runs[task]]
+
+
+def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
+    """Embeddings of queries and gallery."""
+    embed = fitting.embed(method)
+    gallery = np.asarray(embed(pair.gallery_pre))
+    if not method.inverts:
+        alone = pair.same and pair.distractors is None
+        return gallery if alone else np.asarray(embed(pair.query_pre)), gallery, None
+    query = pair.read_query
+    examples = query.examples
+    source = (examples.dataset, examples.state, examples.split)
+    embedded = np.asarray(embed(query.pre))
+    inverted = invert_queries(
+        fitting.workspace, pair.model, method, embedded, examples.ids, source, query.left_out
+    )
+    return inverted.embeddings, gallery, inverted
+
+
+def _measure(
+    pair: ImagePair, task: str, protocol: str, query: Any, gallery: Any, inverted: Inverted | None
+) -> Result:
+    measure: Callable[..., Result]
+    if pair.has_ground_truth:
+        measure = partial(landmark_retrieval, gallery=gallery, ground_truth=pair.ground_truth)
+    else:
+        query_labels, gallery_labels = pair.labels(task)
+        measure = partial(
+            retrieval,
+            gallery=gallery,
+            query_labels=query_labels,
+            gallery_labels=gallery_labels,
+            exclude_self=own.exclusion(pair.own),
+            protocol=protocol,
+        )
+    measure = partial(measure, mesh=pair.workspace.mesh)
+    result = with_curve(measure(query, shown=True), measure, inverted)
+    whole = dict(zip(("shown_queries", "first_results"), pair.positions(), strict=True))
+    shown = {name: rows[result.arrays[name]].astype(np.int32) for name, rows in whole.items()}
+    return pair.name_left_out(replace(result, arrays={**result.arrays, **shown}))
+
+
+def with_curve(result: Result, measure: Callable[[Any], Result], inverted: Inverted | None) -> Result:
+    """`result` of inverted queries with the mAP after each kept step; as it is where nothing is inverted."""
+    if inverted is None:
+        return result
+    scores = [measure(kept).metrics["mAP"] for kept in inverted.kept[:-1]]
+    curve = {
+        "steps": inverted.steps,
+        "mAP_at_step": np.array([*scores, result.metrics["mAP"]]),
+        "losses": inverted.losses.mean(0),
+    }
+    return replace(result, arrays={**result.arrays, **curve})
+
+
+def retrieval(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    query_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    *,
+    exclude_self: bool | ArrayLike = False,
+    protocol: str = "paper",
+    mesh: Mesh | None = None,
+    shown: bool = False,
+) -> Result:
+    """Retrieval by cosine, an item being relevant when it has the query's label.
+
+    Examples with label -1 have none: they are left out of queries and gallery, and counted.
+
+    Args:
+      query, gallery: embeddings `[q, d]` and `[g, d]`, any scale.
+      query_labels, gallery_labels: int `[q]` and `[g]`.
+      exclude_self: whether query i is gallery item i and leaves its own gallery; or the position of each
+        query in the gallery, int `[q]`, or of each one's copies, `[q, m]`, as in `ja.retrieval_metrics`.
+      protocol: "paper" or "reference", as in `ja.retrieval_metrics`, whose numbers these are.
+      mesh: devices that the gallery is divided over.
+      shown: whether the first results of some queries are kept, for a look at what a method finds.
+
+    Returns:
+      Metrics: `mAP`, `mAP_at_R`, `precision_at_R`, `recall_at_1` in percent, and counts, among them
+      `queries_in_gallery`, those that left their own. Arrays: `average_precision` float32 `[queries]` in
+      percent, NaN for a query without positives; and those of `_first_results`.
+
+    Raises:
+      JaxalignError: as `ja.retrieval_metrics`, or nothing labelled.
+    """
+    if protocol not in ("paper", "reference"):
+        raise JaxalignError(f"the protocol is {protocol!r}; expected 'paper' or 'reference'")
+    query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
+    queries, items = (np.flatnonzero(labels != UNLABELLED) for labels in (query_labels, gallery_labels))
+    if not queries.size or not items.size:
+        raise JaxalignError("no query, or no picture of the gallery, has a label; choose another labelling")
+    unlabelled = {
+        "unlabelled_queries": len(query_labels) - len(queries),
+        "unlabelled_gallery": len(gallery_labels) - len(items),
+    }
+    if any(unlabelled.values()):
+        whole = own.positions(exclude_self, len(query_labels))
+        exclude_self = own.exclusion(own.renumber(whole, queries, items))
+        query, gallery = np.asarray(query)[queries], np.asarray(gallery)[items]
+        query_labels, gallery_labels = query_labels[queries], gallery_labels[items]
+    found = ja.retrieval_metrics(
+        query,
+        gallery,
+        query_labels,
+        gallery_labels,
+        exclude_self=exclude_self,
+        protocol=protocol,
+        mesh=mesh,
+        per_query=True,
+    )
+    counts = {
+        "queries": len(queries),
+        "gallery": len(items),
+        "queries_in_gallery": own.count(own.positions(exclude_self, len(queries))),
+        "queries_without_positives": found["queries_without_positives"],
+    }
+    arrays = {"average_precision": found["per_query"]["mAP"]}
+    if shown:
+        at, first = _first_results(found["per_query"]["first_results"])
+        arrays |= {"shown_queries": queries[at], "first_results": items[first]}
+    notes = []
+    if counts["queries_without_positives"]:
+        counted = "count as 0" if protocol == "reference" else "take no part in the means"
+        few = f"{counts['queries_without_positives']:,} of {len(queries):,} queries"
+        notes.append(f"{few} have no image of their label in the gallery, and {counted}")
+    return Result({name: found[name] for name in METRICS} | counts | unlabelled, arrays, notes=notes)
+
+
+def landmark_retrieval(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    ground_truth: Sequence[Mapping[str, Any]],
+    *,
+    mesh: Mesh | None = None,
+    shown: bool = False,
+) -> Result:
+    """ROxford and RParis by their own protocol (`ja.revisited_metrics`).
+
+    Args:
+      query, gallery: embeddings; distractors after the data set's own pictures.
+      ground_truth: for each query its `easy`, `hard` and `junk` positions.
+      mesh, shown: as in `retrieval`.
+
+    Returns:
+      Metrics of `ja.revisited_metrics`, and `mAP`, the one of the easy setting, which the papers print.
+      Arrays: those of `_first_results`.
+    """
+    found = ja.revisited_metrics(query, gallery, ground_truth, mesh=mesh, per_query=shown)
+    arrays = {}
+    if shown:
+        at, first = _first_results(found.pop("per_query")["first_results"])
+        arrays = {"shown_queries": at, "first_results": first}
+    metrics = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in found.items()}
+    counts = {"queries": len(ground_truth), "gallery": len(np.asarray(gallery))}
+    return Result({"mAP": metrics["mAP_easy"]} | metrics | counts, arrays)
+
+
+def _first_results(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`shown_queries` int `[m]`, evenly spaced, the same for every method, and `first_results` `[m, k]`.
+
+    Of `first` `[q, 10]` these are the columns in which every query has an item.
+    """
+    shown = np.linspace(0, len(first) - 1, min(SHOWN, len(first))).round().astype(np.int32)
+    return shown, first[shown][:, (first >= 0).all(axis=0)]

@@ -1,0 +1,95 @@
+"""Texts that find pictures (IsoCLIP, appendix H): the names of classes, or captions."""
+
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+import jaxalign as ja
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+
+from .fitting import Fitting
+from .heads import image_embeddings, text_embeddings
+from .image_retrieval import COLUMNS, Retrieving, retrieval
+from .methods import BASELINES, Method, find_methods
+from .pairs import REFERENCE, ImagePair
+from .runs import Result, Run
+from .task import Task
+from .workspace import Workspace, model_settings
+
+TASK = Task(
+    name="text-image",
+    title="Names find pictures",
+    about="Class names that find their pictures: the inter-modal reference.",
+    headline="mAP",
+    columns=COLUMNS,
+)
+
+
+def measure_text_image(
+    workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
+) -> list[Run]:
+    """Runs of protocol `text-image`: texts find pictures, with both heads as they are, and filtered by bands.
+
+    The texts are the names of the classes, or every caption where a data set has captions and no labels.
+    IsoCLIP's appendix H says that its heads make this worse.
+    """
+    model.require_text()
+    if pair.has_captions_alone and retrieving.protocol == REFERENCE:
+        raise JaxalignError(
+            "captions that find pictures have no reference protocol: the published code does what the paper"
+            " says; leave out --protocol"
+        )
+    fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
+    plain = Method(BASELINES["image"], "image")
+    methods = find_methods(retrieving.methods, model, "image", retrieving.options)
+    runs = []
+    for task in pair.tasks(retrieving.tasks) if not pair.has_ground_truth else ():
+        for method in (plain, *(m for m in methods if m.band is not None)):
+            settings = model_settings(model) | pair.settings | pair.text_settings(task) | {"task": task}
+            settings |= method.to_json()
+            settings["method"] = TASK.name if method is plain else f"{TASK.name} {method.name}"
+            compute = lambda t=task, m=method: _measure(fitting, pair, t, m)
+            runs.append(workspace.measure(TASK.name, settings, compute))
+    return runs
+
+
+def _measure(fitting: Fitting, pair: ImagePair, task: str, method: Method) -> Result:
+    texts, labels, gallery_labels = pair.text_features(task)
+    if method.band is None:
+        text, gallery = text_embeddings(pair.model, texts), image_embeddings(pair.model, pair.gallery_pre)
+    else:
+        heads = ja.isoclip(pair.model.projectors, *method.band, fitting.spectrum)
+        text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
+    return pair.name_left_out(
+        names_find_pictures(
+            np.asarray(text), np.asarray(gallery), labels, gallery_labels, mesh=pair.workspace.mesh
+        )
+    )
+
+
+def names_find_pictures(
+    text: ArrayLike,
+    gallery: ArrayLike,
+    text_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    *,
+    mesh: Mesh | None = None,
+) -> Result:
+    """Text-to-image retrieval: a class name, or a caption, finds its pictures (IsoCLIP, appendix H).
+
+    The paper's appendix says that IsoCLIP's heads make this worse, and that the original ones can be kept for
+    it: the gallery holds pre-projection features. Compare the result with both heads as they are, and both
+      filtered.
+
+    Args:
+      text: embeddings `[t, d]` of prompts, one or more for each label.
+      gallery: embeddings `[g, d]` of pictures.
+      text_labels, gallery_labels: int; texts whose label no picture has are left out.
+      mesh: devices that the gallery is divided over.
+    """
+    text_labels, gallery_labels = np.asarray(text_labels), np.asarray(gallery_labels)
+    present = np.isin(text_labels, gallery_labels)
+    if not present.any():
+        raise JaxalignError("none of the texts has a picture of its label in the gallery; check the labels")
+    return retrieval(np.asarray(text)[present], gallery, text_labels[present], gallery_labels, mesh=mesh)

@@ -1,0 +1,90 @@
+"""Captions that find the other captions of their picture (IsoCLIP, tables 2 and S5)."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.ranking.retrieval import other_captions
+
+from .fitting import Fitting
+from .image_retrieval import COLUMNS, Retrieving, retrieval, with_curve
+from .inverting import invert_queries
+from .methods import Method, find_methods
+from .pairs import CaptionPair, Captions
+from .runs import Result, Run
+from .task import Task
+from .workspace import Workspace, model_settings
+
+TASK = Task(
+    name="text-retrieval",
+    title="Text retrieval",
+    about="The first caption of each picture, which finds the picture's other captions.",
+    headline="mAP",
+    columns=COLUMNS,
+)
+
+
+def measure_text_retrieval(
+    workspace: Workspace, model: DualEncoder, pair: CaptionPair, retrieving: Retrieving
+) -> list[Run]:
+    """Runs of protocol `text-retrieval`, one for each method; as `measure_image_retrieval`."""
+    methods = find_methods(retrieving.methods, model, "text", retrieving.options)
+    facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
+    fitting = Fitting(workspace, model, lambda: pair.pre)
+    return [
+        workspace.measure(
+            TASK.name,
+            facts | method.to_json(),
+            lambda m=method: _measure(fitting, pair, m, retrieving.protocol),
+        )
+        for method in methods
+    ]
+
+
+def _measure(fitting: Fitting, pair: CaptionPair, method: Method, protocol: str) -> Result:
+    captions, examples = pair.captions, pair.examples
+    gallery = np.asarray(fitting.embed(method)(pair.pre))
+    query, inverted = gallery[captions.queries], None
+    if method.inverts:
+        ids = [captions.ids[i] for i in captions.queries]
+        source = (examples.dataset, examples.state, examples.split)
+        inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
+        query = inverted.embeddings
+    measure = partial(
+        text_retrieval, gallery=gallery, captions=captions, protocol=protocol, mesh=pair.workspace.mesh
+    )
+    return with_curve(measure(query), measure, inverted)
+
+
+def text_retrieval(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    captions: Captions,
+    *,
+    protocol: str = "paper",
+    mesh: Mesh | None = None,
+) -> Result:
+    """The first caption of each picture against all captions, itself left out; in the published code, against
+    all but the first ones.
+
+    Args:
+      query: embeddings `[q, d]` of the captions at `captions.queries`: rows of `gallery`, or their
+        inversions.
+      gallery: embeddings `[n, d]` of all captions.
+      protocol: "paper" or "reference", as in `ja.text_retrieval_metrics`.
+      mesh: as in `retrieval`.
+
+    Returns:
+      As `retrieval`. A picture with one caption is a query without positives.
+    """
+    labels, first = captions.pictures, captions.queries
+    exclude: Any = first
+    if protocol == "reference":
+        others, exclude = other_captions(len(labels), first), False
+        gallery, labels = np.asarray(gallery)[others], labels[others]
+    own = captions.pictures[first]
+    return retrieval(query, gallery, own, labels, exclude_self=exclude, protocol=protocol, mesh=mesh)
