@@ -12,7 +12,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .examples import Examples, concatenate
 from .finding import find_dataset
-from .images import Pictures, decode
+from .images import Pictures, decode_image
 from .preparation import damaged, prepare
 from .prepared_files import READ_ERRORS, Index, content_digest, index_file, read_index
 from .records import DatasetRecord
@@ -175,8 +175,3 @@ def read_all(
     if decoded:
         return index, np.stack(images)
     return index, Pictures(images.__getitem__, index.file_names, record.name)
-
-
-def decode_image(data: bytes, name: str = "the file") -> np.ndarray:
-    """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels."""
-    return np.asarray(decode(data, name).convert("RGB"))
