@@ -16,7 +16,6 @@ from jax.sharding import PartitionSpec
 
 import jaxalign as ja
 from jaxalign import band_precision, features
-from jaxalign.classifiers import few_shot
 from jaxalign.ranking import rank_counts
 from jaxalign.sharding import check_mesh, data_mesh, divide_rows, fetch, shard_parameters
 
@@ -180,7 +179,6 @@ def few_shot_classifiers():
     test, test_labels = RNG.normal(size=(101, 16)), RNG.integers(0, 9, 101)
     texts = {"text_weights": RNG.normal(size=(9, 16))}
     fits = [(ja.prototype_classifier, texts), (ja.tip_x, texts | {"protocol": "reference"})]
-    few_shot._count_correct.clear_cache()
     for fit, options in fits:
         given = (fit, pool, labels, test, test_labels)
         one = ja.few_shot_accuracy(*given, shots=(2,), **options)

@@ -24,7 +24,8 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.big_vision import isoclip_params, read_projectors, with_projectors
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
+from jaxalign.eval.tasks.classifying import FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, few_shot
 
 CLASSES = ("cat", "dog", "red apple")
 BATCH = 5  # divides nothing, so that every last batch is padded

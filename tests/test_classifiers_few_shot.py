@@ -68,11 +68,11 @@ def test_defaults_are_the_papers_and_lda_at_one_shot_is_chance():
 
 def test_one_compilation_for_each_number_of_shots():
     run = partial(ja.few_shot_accuracy, ja.tip_adapter, FEATURES, LABELS, TEST, TEST_LABELS, shots=(2, 3))
-    before = few_shot._count_correct._cache_size()
+    before = few_shot._fit._cache_size()
     with jax.numpy_dtype_promotion("strict"):
         for seeds in ((1, 2), (7, 8)):
             run(seeds=seeds, text_weights=TEXT)
-    assert few_shot._count_correct._cache_size() == before + 2
+    assert few_shot._fit._cache_size() == before + 2
 
 
 def test_error_messages():

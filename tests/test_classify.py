@@ -1,20 +1,22 @@
 """Classification protocols and `jaxalign classify`: hand-computed accuracies, draws, bad input."""
 
 import json
+import typing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxalign as ja
+from jaxalign.classifiers import FEW_SHOT
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
-from jaxalign.eval.measurements.classify import Classes, Classifying, measure_classification
-from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.protocols.classification import nearest_class_mean
-from jaxalign.eval.protocols.few_shot import FITTERS, FewShotSettings, Pool, drawn_rows, few_shot
-from jaxalign.eval.protocols.zero_shot import zero_shot
+from jaxalign.eval.cli.classify import ClassifierNames
+from jaxalign.eval.tasks.classification import classify, measure_classification, nearest_class_mean
+from jaxalign.eval.tasks.classifying import CLASSIFIERS, Classes, Classifying, FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
 from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.workspace import Workspace
 
@@ -66,17 +68,19 @@ def test_nearest_class_mean_by_hand():
 def test_zero_shot_averages_the_templates_by_hand():
     # The second class's prompts average to (0, 1); by the first one alone the third picture would be wrong.
     prompts = np.array([[[1, 0], [1, 0]], [[1, 1], [-1, 1]]])
-    found = zero_shot(np.array([[2, 1], [1, 1.5], [1, 0.9]]), np.array([0, 1, 0]), prompts)
+    classifier = ja.zero_shot_classifier(ja.ensemble_text_weights(prompts))
+    found = classify(classifier, np.array([[2, 1], [1, 1.5], [1, 0.9]]), np.array([0, 1, 0]), 2)
     assert found.arrays["correct"].tolist() == [True, True, True]
 
 
-@pytest.mark.parametrize("name", FITTERS)
+@pytest.mark.parametrize("name", FEW_SHOT)
 def test_few_shot_is_the_librarys(name, clusters):
     x, y, test, labels, text = clusters
     settings = FewShotSettings(name, with_text=True, shots=(3,), seeds=(1, 5))
     found = few_shot(Pool(y, x), test, labels, 3, settings, text_weights=text)
     options = {"text_weights": text} | ({"text_bank": text} if name == "coder" else {})
-    expected = ja.few_shot_accuracy(FITTERS[name], x, y, test, labels, shots=(3,), seeds=(1, 5), **options)
+    fit = FEW_SHOT[name].fit
+    expected = ja.few_shot_accuracy(fit, x, y, test, labels, shots=(3,), seeds=(1, 5), **options)
     np.testing.assert_allclose(found.arrays["accuracy"], expected.accuracy, atol=1e-5)
     assert found.metrics["accuracy"] == pytest.approx({"3": expected.accuracy.mean()})
 
@@ -142,7 +146,7 @@ def test_reference_protocol_projects_unit_vectors_and_leaves_them(photos, model,
     unit = plain / np.linalg.norm(plain, axis=1, keepdims=True)
     subspace = ja.principal_subspace(reference.fitting.subspace_texts(method), 5)
     # float32 products of vectors of about length 10, divided by it
-    np.testing.assert_allclose(reference._embed(method, pre), subspace.project(unit), atol=1e-5)
+    np.testing.assert_allclose(reference.embed(method, pre), subspace.project(unit), atol=1e-5)
 
 
 def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monkeypatch):
@@ -156,7 +160,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
     assert settings["augmentation"] == 3
     assert settings["version"] == pair.test.version
     assert (settings["train"], settings["test"], settings["shots"]) == ("train", "test", [1, 2])
-    monkeypatch.setattr("jaxalign.eval.measurements.classify.few_shot", None)
+    monkeypatch.setattr("jaxalign.eval.tasks.few_shot.few_shot", None)
     again = measure_classification(
         workspace, model, LabelledPair(workspace, model, f"folder:{photos}"), classifying
     )
@@ -234,6 +238,11 @@ def test_the_command(photos, tmp_path, capsys):
     same = ["--classifiers", "ncm", "--train", "test", "--test", "test", *where]
     assert main(["classify", "--dataset", f"folder:{photos}", *same]) == 0
     assert "Note: the pictures of test are classified by means" in capsys.readouterr().out
+
+
+def test_the_command_offers_what_there_is():
+    (choices,) = set(typing.get_args(typing.get_args(ClassifierNames)[0])) - {...}
+    assert typing.get_args(choices) == CLASSIFIERS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from conftest import tiny_model
 import jaxalign as ja
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
-from jaxalign.eval.measurements.indicators import Indicators
+from jaxalign.eval.tasks.indicators import Indicators
 from jaxalign.eval.tasks.runs import read_runs
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import plots
-from jaxalign.eval.protocols.ambiguity import ambiguity
-from jaxalign.eval.protocols.band_selection import apply_everywhere, band_map, band_sweep, default_grid
-from jaxalign.eval.protocols.dogs_cats import dogs_cats
-from jaxalign.eval.protocols.freedom import degrees_of_freedom
-from jaxalign.eval.protocols.indicators import class_indicator, histogram_mean, modality_indicator
-from jaxalign.eval.protocols.spectra import bands_of_the_spectrum, operator_spectra
-from jaxalign.eval.protocols.views import embedding_views
+from jaxalign.eval.tasks.ambiguity import ambiguity
+from jaxalign.eval.tasks.band_search import apply_everywhere, band_map, band_sweep, default_grid
+from jaxalign.eval.tasks.degrees_of_freedom import degrees_of_freedom
+from jaxalign.eval.tasks.dogs_cats import dogs_cats
+from jaxalign.eval.tasks.indicators import class_indicator, histogram_mean, modality_indicator
 from jaxalign.eval.tasks.runs import Result, Run
+from jaxalign.eval.tasks.spectra import bands_of_the_spectrum, operator_spectra
+from jaxalign.eval.tasks.views import embedding_views
 
 RNG = np.random.default_rng(0)
 R = 10

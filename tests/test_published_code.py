@@ -13,11 +13,12 @@ import pytest
 from conftest import tiny_model
 
 import jaxalign as ja
+from jaxalign.classifiers import FEW_SHOT, find_grid
+from jaxalign.classifiers.method import steps
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.protocols.draws import draw_examples
-from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, few_shot
-from jaxalign.eval.protocols.grids import APE_OPTIONS, DEFAULTS, TUNED_AS_PUBLISHED, find_grid, steps
+from jaxalign.eval.tasks.classifying import FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, draw_examples, few_shot
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import caption_split, collect_captions, query_split, takes_distractors
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
@@ -158,9 +159,12 @@ def test_published_grids_are_those_of_the_configs():
     assert ([len(axis) for axis in coder.axes.values()], coder.rounds) == ([50, 500], 3)
     alpha = find_grid("published", "lda").axes["alpha"]
     assert (len(alpha), alpha[0], alpha[-1]) == (7, pytest.approx(1e-6, rel=1e-5), 0.5)
-    assert set(APE_OPTIONS) == {name for name in DATASETS if name in APE_OPTIONS}
-    assert len(APE_OPTIONS) == 11
-    assert set(TUNED_AS_PUBLISHED) < set(DEFAULTS)
+    for method in FEW_SHOT.values():
+        by_dataset = set(method.published) - {""}
+        assert by_dataset <= set(DATASETS)
+        assert len(by_dataset) in (0, 11)
+    assert set(FEW_SHOT["ape"].published_options) == set(FEW_SHOT["ape"].published)
+    assert {method.name for method in FEW_SHOT.values() if not method.published} == {"prototype"}
 
 
 @pytest.mark.parametrize(

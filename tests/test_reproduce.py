@@ -117,7 +117,7 @@ def test_an_interrupted_table_goes_on(animals, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxalign.eval.measurements.classify.nearest_class_mean", interrupted)
+        patch.setattr("jaxalign.eval.tasks.classification.nearest_class_mean", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce(table, session_of(tmp_path, store))
     monkeypatch.setattr("jaxalign.eval.tasks.image_retrieval.retrieval", interrupted)

@@ -17,7 +17,6 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
-from jaxalign.eval.protocols.spectra import operator_spectra
 from jaxalign.eval.report.reproduced import read_tables
 from jaxalign.eval.reproduce import TABLES, Places, Session, find_table, read_cells, reproduce
 from jaxalign.eval.reproduce.available import candidates
@@ -26,6 +25,7 @@ from jaxalign.eval.reproduce.preprocessing import with_slip_transform
 from jaxalign.eval.reproduce.run import Outcome, Reproduction
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.spectra import operator_spectra
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.models import TwoTowersConfig
 

@@ -9,15 +9,15 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.measurements.classify import Classifying, measure_classification
-from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.spectra import measure_parts
-from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
-from jaxalign.eval.protocols.few_shot import FewShotSettings
 from jaxalign.eval.report import build_run_report
+from jaxalign.eval.tasks.band_search import Sweeping, measure_sweep
+from jaxalign.eval.tasks.classification import measure_classification
+from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.pairs import ImagePair
 from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.spectra import measure_parts
 from jaxalign.eval.tasks.workspace import Workspace
 
 PLAIN = Retrieving(methods=("image-image",))

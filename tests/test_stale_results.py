@@ -17,15 +17,18 @@ from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.prepared_files import content_digest
 from jaxalign.eval.features import image_features
 from jaxalign.eval.features.key import make_key
-from jaxalign.eval.measurements.classify import Classifying, measure_classification
-from jaxalign.eval.measurements.indicators import Indicating, Indicators
-from jaxalign.eval.measurements.labelled import LabelledPair
 from jaxalign.eval.tasks import pairs
+from jaxalign.eval.tasks.classification import measure_classification
+from jaxalign.eval.tasks.classifying import Classifying
+from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
+from jaxalign.eval.tasks.indicators import Indicating, Indicators
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
 from jaxalign.eval.tasks.runs import Result
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
+from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.inputs.tokenization import JsonVocabulary
 
@@ -141,15 +144,14 @@ def test_class_names_and_templates_are_part_of_the_answer(workspace, clip, photo
     other = ImagePair(workspace, clip, photos)
     other.record = replace(pair.record, template="red {}")
     assert pair.text_settings("label") != other.text_settings("label")
-    for name in ("degrees_of_freedom", "embedding_views"):  # the question is what they are called with
-        monkeypatch.setattr(
-            f"jaxalign.eval.measurements.indicators.{name}", lambda *given, **options: Result({"x": 1})
-        )
+    for name in ("degrees_of_freedom.degrees_of_freedom", "views.embedding_views"):
+        # The question is what they are called with.
+        monkeypatch.setattr(f"jaxalign.eval.tasks.{name}", lambda *given, **options: Result({"x": 1}))
     found = {}
     for last in ("blue", "red"):
         names = MethodOptions(class_names=(*"abcdefghi", "cat", "dog", last), rank=2)
         indicators = Indicators(workspace, clip, photos, Indicating(("image-image",), names))
-        found[last] = indicators.freedom().digest, indicators.view("pca").digest
+        found[last] = measure_degrees_of_freedom(indicators).digest, measure_view(indicators, "pca").digest
     assert not set(found["blue"]) & set(found["red"])
 
 

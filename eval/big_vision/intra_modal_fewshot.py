@@ -7,9 +7,10 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import own_positions
-from jaxalign.eval.protocols.classification import nearest_class_mean
-from jaxalign.eval.protocols.few_shot import FewShotSettings, Pool, drawn_rows, few_shot
 from jaxalign.eval.tasks import own
+from jaxalign.eval.tasks.classification import nearest_class_mean
+from jaxalign.eval.tasks.classifying import FewShotSettings
+from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
 
 from .encode import PredictFn
 from .evaluation import Evaluation

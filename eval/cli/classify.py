@@ -122,9 +122,9 @@ class Classify:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.classify import measure_classification
-        from jaxalign.eval.measurements.labelled import LabelledPair
         from jaxalign.eval.processes import is_first
+        from jaxalign.eval.tasks.classification import measure_classification
+        from jaxalign.eval.tasks.labelled import LabelledPair
 
         from .measuring import open_workspace, report_runs
 
@@ -139,19 +139,19 @@ class Classify:
         report_runs(self, runs)
 
     def settings(self) -> Any:
-        """The options as `jaxalign.eval.measurements.classify.Classifying`."""
-        from jaxalign.eval.measurements.classify import Classifying
-        from jaxalign.eval.protocols.few_shot import FITTERS, NEED_TEXT, FewShotSettings
+        """The options as `jaxalign.eval.tasks.classifying.Classifying`."""
+        from jaxalign.classifiers import FEW_SHOT
+        from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
 
         from .measuring import method_options
         from .usage import UsageError
 
-        asking = [name for name in self.classifiers if name in NEED_TEXT]
+        asking = [name for name in self.classifiers if name in FEW_SHOT and FEW_SHOT[name].needs_text]
         if not (self.classifiers and self.methods):
             raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
             raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
-        drawn = {name for name in FITTERS if name in self.classifiers}
+        drawn = {name for name in FEW_SHOT if name in self.classifiers}
         tune = self.tune or self.grid is not None
         if tune and not drawn:
             raise UsageError(
@@ -189,14 +189,16 @@ class Classify:
 
     def _has_reference(self, drawn: set[str]) -> bool:
         """Whether the published code departs from the papers in what is asked for; `drawn` is few-shot."""
+        from jaxalign.classifiers import FEW_SHOT
+
         projected = any(name in ("pca", "pca-mean") for name in self.methods)
         tuned_on_test = self.dataset == "imagenet" and (self.tune or self.grid is not None)
-        return (bool(drawn) and (projected or tuned_on_test)) or "tip-x" in drawn
+        return bool(drawn) and (projected or tuned_on_test or any(FEW_SHOT[name].reference for name in drawn))
 
 
 def print_runs(title: str, runs: Sequence[Any]) -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
-    from jaxalign.eval.measurements.classify import sorted_shots
+    from jaxalign.eval.tasks.few_shot import sorted_shots
 
     from .measuring import print_table
 

@@ -72,7 +72,6 @@ class Indicators:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.indicators import Indicating, Indicators
         from jaxalign.eval.plots import (
             draw_class_histograms,
             draw_dogs_cats,
@@ -80,7 +79,12 @@ class Indicators:
             draw_views,
             save,
         )
+        from jaxalign.eval.tasks.ambiguity import measure_ambiguity
+        from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
+        from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
+        from jaxalign.eval.tasks.indicators import Indicating, Indicators
         from jaxalign.eval.tasks.methods import check_methods
+        from jaxalign.eval.tasks.views import measure_view
 
         from .measuring import method_options, open_workspace, report_runs
         from .output import chart_file
@@ -100,17 +104,17 @@ class Indicators:
             files.append(save(draw_modality_histograms(by_modality), self.out / f"modalities-{name}.png"))
             print_modalities(f"{model.title} on {self.dataset}", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
-            runs.append(found.dogs_and_cats())
+            runs.append(measure_dogs_cats(found))
             files.append(save(draw_dogs_cats(runs[-1]), self.out / f"dogs-cats-{name}.png"))
             print_dogs_cats(runs[-1])
         if self.tasks:
-            runs.append(found.tasks())
+            runs.append(measure_ambiguity(found))
             print_tasks(runs[-1])
         if self.freedom:
-            runs.append(found.freedom())
+            runs.append(measure_degrees_of_freedom(found))
             print_freedom(runs[-1])
         if self.views:
-            views = [found.view(view, self.seed) for view in dict.fromkeys(self.views)]
+            views = [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
             runs += views
             files.append(save(draw_views(views), self.out / f"views-{name}.png"))
         report_runs(self, runs, files)

@@ -64,9 +64,9 @@ class Spectrum:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
-        from jaxalign.eval.measurements.sweep import Sweeping
         from jaxalign.eval.plots import draw_growth, draw_parts, draw_spectra, save
+        from jaxalign.eval.tasks.band_search import Sweeping
+        from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 
         from .measuring import open_workspace, print_table, report_runs
         from .output import chart_file

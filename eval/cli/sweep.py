@@ -67,11 +67,9 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
         from jaxalign.eval.plots import draw_sweeps, save
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.protocols.band_selection import apply_everywhere
-        from jaxalign.eval.tasks.runs import Result
+        from jaxalign.eval.tasks.band_search import Sweeping, apply_everywhere, chosen_band, measure_sweep
 
         from .measuring import open_workspace, percent, print_table, report_runs
         from .output import chart_file
@@ -97,7 +95,6 @@ class Sweep:
         if not is_first():
             return
         band = chosen_band(list(runs.values()))
-        results = {name: Result(run.metrics, run.arrays) for name, run in runs.items()}
         rows = [
             [
                 name,
@@ -106,7 +103,7 @@ class Sweep:
                 percent(found["best"]["mAP"]),
                 f"({found['best']['k_top']}, {found['best']['k_bottom']})",
             ]
-            for name, found in apply_everywhere(band, results).items()
+            for name, found in apply_everywhere(band, runs).items()
         ]
         title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
         print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)

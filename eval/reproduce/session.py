@@ -6,20 +6,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jaxalign as ja
+from jaxalign.classifiers import FEW_SHOT
+from jaxalign.classifiers.few_shot import SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.loading import UNCROPPED
-from jaxalign.eval.measurements.classify import NCM, ZERO_SHOT, Classifying, measure_classification
-from jaxalign.eval.measurements.indicators import Indicating, Indicators
-from jaxalign.eval.measurements.labelled import LabelledPair
-from jaxalign.eval.measurements.spectra import band_to_show, measure_parts, measure_spectra
-from jaxalign.eval.measurements.sweep import Sweeping, measure_sweep
-from jaxalign.eval.protocols.band_selection import default_grid
-from jaxalign.eval.protocols.draws import OURS, SHOTS
-from jaxalign.eval.protocols.few_shot import FewShotSettings
-from jaxalign.eval.protocols.grids import APE_OPTIONS, APE_WIDTH, DEFAULT, PUBLISHED, TUNED_AS_PUBLISHED
+from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
+from jaxalign.eval.tasks.classification import measure_classification
+from jaxalign.eval.tasks.classifying import NCM, OURS, PUBLISHED, ZERO_SHOT, Classifying, FewShotSettings
+from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
+from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
+from jaxalign.eval.tasks.indicators import Indicating, Indicators
+from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.pairs import (
     REFERENCE,
@@ -30,8 +30,10 @@ from jaxalign.eval.tasks.pairs import (
     takes_distractors,
 )
 from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.tasks.text_image import measure_text_image
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
+from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
@@ -249,11 +251,11 @@ def _few_shot(
     """`classifying` with what is asked of a few-shot cell, and what the published code feeds it."""
     classifier, with_text = settings.get("classifier", "prototype"), settings.get("with_text", False)
     reference, dataset = session.protocol == REFERENCE, cell.dataset.removesuffix("@tfds")
-    tuned = reference and settings.get("tuned_as_published", False) and classifier in TUNED_AS_PUBLISHED
+    tuned = reference and settings.get("tuned_as_published", False) and FEW_SHOT[classifier].published
     grid = settings.get("grid") or (PUBLISHED if tuned and with_text else "")
     options: Mapping[str, Any] = {}
-    if tuned and classifier == "ape" and session.model(cell).require_text().projection == APE_WIDTH:
-        options = APE_OPTIONS[dataset]
+    if tuned and session.model(cell).require_text().projection == FEW_SHOT[classifier].published_width:
+        options = FEW_SHOT[classifier].published_options[dataset]
     templates = settings.get("templates", "subset" if reference and dataset == "imagenet" else "single")
     return replace(
         classifying,
@@ -269,7 +271,7 @@ def _few_shot(
         augmentation=1 if reference and cell.backbone not in TAKEN_OVER else None,
         unit=not (reference and cell.backbone in TAKEN_OVER),
         tune=bool(grid),
-        grid=grid or DEFAULT,
+        grid=grid or "default",
     )
 
 
@@ -307,9 +309,9 @@ def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
     indicating = Indicating(methods, options, split=split)
     found = session.kept(key, lambda: Indicators(session.workspace, model, cell.dataset, indicating))
     if protocol == "degrees-of-freedom":
-        return found.freedom()
+        return measure_degrees_of_freedom(found)
     if protocol == "view":
-        return found.view(settings.get("view", "pca"))
+        return measure_view(found, settings.get("view", "pca"))
     runs = found.by_class() if protocol == "class-indicator" else found.by_modality()
     if not runs:
         raise JaxalignError(
@@ -332,7 +334,7 @@ def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run
     model = session.model(cell)
     methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
     indicating = Indicating(methods, session.options(cell, settings), max_pictures=_EVERY)
-    return Indicators(session.workspace, model, cell.dataset, indicating).dogs_and_cats()
+    return measure_dogs_cats(Indicators(session.workspace, model, cell.dataset, indicating))
 
 
 _MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {

@@ -1,10 +1,39 @@
 """What the papers measure: one file for each task, with its settings, computation, columns and figures."""
 
-from . import image_retrieval, text_image, text_retrieval
+from . import (
+    ambiguity,
+    band_search,
+    classification,
+    degrees_of_freedom,
+    dogs_cats,
+    few_shot,
+    image_retrieval,
+    indicators,
+    spectra,
+    text_image,
+    text_retrieval,
+    views,
+)
 from .task import Column as Column
 from .task import Task as Task
 
 # In the order of the report.
 TASKS: dict[str, Task] = {
-    task.name: task for task in (image_retrieval.TASK, text_image.TASK, text_retrieval.TASK)
+    task.name: task
+    for task in (
+        image_retrieval.TASK,
+        text_image.TASK,
+        text_retrieval.TASK,
+        classification.TASK,
+        few_shot.TASK,
+        band_search.TASK,
+        spectra.SPECTRUM,
+        spectra.PARTS,
+        indicators.BY_CLASS,
+        indicators.BY_MODALITY,
+        dogs_cats.TASK,
+        ambiguity.TASK,
+        degrees_of_freedom.TASK,
+        views.TASK,
+    )
 }

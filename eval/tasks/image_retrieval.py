@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets.examples import UNLABELLED
 
 from . import own
 from .fitting import Fitting
@@ -23,7 +24,6 @@ from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, model_settings
 
-UNLABELLED = -1
 METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
 COLUMNS = (
     Column("mAP", "mAP"),

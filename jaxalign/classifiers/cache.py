@@ -4,6 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
@@ -16,6 +17,7 @@ from jaxalign.classifiers.base import (
     class_sums,
     product,
 )
+from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError
 from jaxalign.ranking.ranking import normalize as unit_rows
 
@@ -119,6 +121,35 @@ def tip_adapter(
     )
 
 
+# configs/*.yaml of https://github.com/gaopengcuhk/Tip-Adapter: `search_scale`, ends of beta and alpha.
+_ENDS = {
+    "caltech101": (12, 5),
+    "dtd": (13, 13),
+    "eurosat": (12, 10),
+    "aircraft": (30, 30),
+    "food101": (10, 10),
+    "imagenet": (7, 3),
+    "flowers102": (50, 50),
+    "pets": (7, 3),
+    "cars": (20, 10),
+    "sun397": (12, 10),
+    "ucf101": (7, 3),
+}
+TIP_ADAPTER = FewShotMethod(
+    "tip-adapter",
+    tip_adapter,
+    Grid({"alpha": np.linspace(0.1, 3, 20), "beta": np.linspace(0.1, 7, 20)}),
+    published={
+        name: Grid(
+            {"alpha": steps(0.1, alpha, 20), "beta": steps(0.1, beta, 200)},
+            ("beta", "alpha"),
+            name=f"{PUBLISHED}:{name}",
+        )
+        for name, (beta, alpha) in _ENDS.items()
+    },
+)
+
+
 def coder(
     features: ArrayLike,
     labels: ArrayLike,
@@ -155,6 +186,18 @@ def coder(
         )
     fields["keys"] = _neighbors(fields["keys"], bank)
     return NeighborClassifier(**fields, text_bank=bank)
+
+
+# classify_few_shot.py of https://github.com/YCaigogogo/CVPR24-CODER
+_CODER = {"alpha": steps(0.1, 20, 50), "beta": steps(0.1, 200, 500)}
+CODER = FewShotMethod(
+    "coder",
+    coder,
+    Grid({"alpha": np.linspace(0.1, 5, 12), "beta": np.linspace(1, 200, 16)}),
+    needs_text=True,
+    takes_bank=True,
+    published={"": Grid(_CODER, ("beta", "alpha"), rounds=3, name=PUBLISHED)},
+)
 
 
 def cache_fields(

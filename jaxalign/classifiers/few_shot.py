@@ -1,21 +1,29 @@
-"""Few-shot experiments: which examples are drawn, and accuracy over shots and seeds."""
+"""Few-shot experiments: the methods by name, which examples are drawn, and accuracy over shots and seeds."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import Classifier, check_class_labels, check_directions
-from jaxalign.errors import JaxalignError
+from jaxalign.classifiers.cache import CODER, TIP_ADAPTER
+from jaxalign.classifiers.lda import LDA
+from jaxalign.classifiers.means import PROTOTYPE
+from jaxalign.classifiers.method import DEFAULT, PUBLISHED, FewShotMethod, Grid
+from jaxalign.classifiers.refinement import APE
+from jaxalign.classifiers.signatures import TIP_X
+from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, is_count
-from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch, rows_each
 
+FEW_SHOT: Mapping[str, FewShotMethod] = {
+    method.name: method for method in (PROTOTYPE, LDA, TIP_ADAPTER, TIP_X, APE, CODER)
+}
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
 
@@ -72,7 +80,7 @@ def few_shot_accuracy(
 ) -> FewShotAccuracy:
     """Test accuracy of a method for every number of shots and seed: figure 6 and table 2 of Reevaluating.
 
-    One compilation for each number of shots; the seeds of one are fitted and measured together.
+    One compilation for each number of shots.
 
     Args:
       fit: `prototype_classifier`, `lda_classifier`, `tip_adapter` and the like.
@@ -80,8 +88,8 @@ def few_shot_accuracy(
       test_features, test_labels: `[t, d]` and `[t]`.
       shots, seeds: what the two axes of the accuracy are.
       num_classes: c, by default the largest label of the pool plus one.
-      mesh: devices whose axis `data` the test features are divided over; every device fits all classifiers.
-        (Tip-X with `protocol="reference"` takes all test features at once, so on one device.)
+      mesh: as for `Classifier.predict`. (Tip-X with `protocol="reference"` takes all test features at once,
+        so on one device.)
       **options: of `fit`, such as `text_weights`.
 
     Raises:
@@ -95,57 +103,105 @@ def few_shot_accuracy(
     for name, value in options.items():
         if isinstance(value, np.ndarray | jax.Array) and value.ndim == 2:
             options[name] = check_directions(name, value)  # inside the compiled function it could not be
+    draw = lambda count, seed: pool[sample_shots(labels, count, seed=seed, num_classes=classes)]
+    given = (fit, draw, test, np.asarray(test_labels), classes)
+    return accuracy_of_draws(*given, shots=shots, seeds=seeds, options=options, mesh=mesh)
+
+
+def accuracy_of_draws(
+    fit: Callable[..., Classifier],
+    draw: Callable[[int, int], jax.Array],
+    test: jax.Array,
+    test_labels: np.ndarray,
+    num_classes: int,
+    *,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    tune: Callable[[Classifier, int], Classifier] = lambda classifier, shots: classifier,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], Any] = lambda count: None,
+) -> FewShotAccuracy:
+    """The loop of all few-shot experiments, on input that was checked.
+
+    Args:
+      fit, shots, seeds, options, mesh: as for `few_shot_accuracy`.
+      draw: gives, for a number of shots and a seed, features `[c * shots, d]`, class by class.
+      test, test_labels: float32 `[t, d]` and int `[t]`.
+      tune: gives the classifier to measure, of the fitted one and its number of shots.
+      progress: called with 1 after each draw.
+    """
     static = tuple(sorted((k, v) for k, v in options.items() if _is_plain(v)))
     arrays = {k: v for k, v in options.items() if not _is_plain(v)}
-    total, test_y = len(test), np.asarray(test_labels, np.int32)
-    mesh = None if mesh is None or options.get("protocol") == "reference" else check_mesh(mesh)
-    if mesh is not None:
-        arrays = copy_to_all(arrays, mesh)
-        each = rows_each(total, mesh)
-        test, test_y = divide_rows(test, mesh, each=each), divide_rows(test_y, mesh, fill=-1, each=each)
-    rows = []
-    for count in shots:
-        drawn = np.stack([sample_shots(labels, count, seed=seed, num_classes=classes) for seed in seeds])
-        support = pool[drawn], np.repeat(np.arange(classes, dtype=np.int32), count)
-        if mesh is not None:
-            support = copy_to_all(support, mesh)
-        correct = _count_correct(
-            *support, test, test_y, arrays, fit=fit, classes=classes, static=static, mesh=mesh
-        )
-        rows.append(100 * fetch(correct) / total)
-    return FewShotAccuracy(tuple(shots), tuple(seeds), np.stack(rows))
+    accuracy = np.zeros((len(shots), len(seeds)))
+    for (i, count), (j, seed) in itertools.product(enumerate(shots), enumerate(seeds)):
+        labels = np.repeat(np.arange(num_classes, dtype=np.int32), count)
+        support = draw(count, seed)
+        fitted = _fit(support, labels, arrays, fit=fit, num_classes=num_classes, static=static)
+        classifier = tune(fitted, count)
+        predicted = _predict(classifier, test) if mesh is None else classifier.predict(test, mesh=mesh)
+        accuracy[i, j] = 100 * float((np.asarray(predicted) == test_labels).mean())
+        progress(1)
+    return FewShotAccuracy(tuple(shots), tuple(seeds), accuracy)
 
 
-@partial(jax.jit, static_argnames=("fit", "classes", "static", "mesh"))
-def _count_correct(
+@partial(jax.jit, static_argnames=("fit", "num_classes", "static"))
+def _fit(
     support: jax.Array,
     labels: jax.Array,
-    test: jax.Array,
-    test_labels: jax.Array,
     arrays: dict[str, Any],
     *,
     fit: Callable[..., Classifier],
-    classes: int,
+    num_classes: int,
     static: tuple[tuple[str, Any], ...],
-    mesh: Mesh | None,
-) -> jax.Array:
-    """For each seed how many are right, `[seeds]`; over a mesh, what only fills up the test has no class."""
+) -> Classifier:
+    return fit(support, labels, num_classes=num_classes, **dict(static), **arrays)
 
-    def count(support: Any, labels: Any, arrays: Any, test: jax.Array, test_labels: jax.Array) -> jax.Array:
-        def one_seed(features: jax.Array) -> jax.Array:
-            classifier = fit(features, labels, num_classes=classes, **dict(static), **arrays)
-            return jnp.sum(classifier.predict(test) == test_labels, dtype=jnp.int32)
 
-        return jax.vmap(one_seed)(support)
-
-    given = (support, labels, arrays, test, test_labels)
-    if mesh is None:
-        return count(*given)
-    whole, divided = PartitionSpec(), PartitionSpec(AXIS)
-    specs = (whole, whole, whole, divided, divided)
-    summed = lambda *own: jax.lax.psum(count(*own), AXIS)
-    return jax.shard_map(summed, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(*given)
+@jax.jit
+def _predict(classifier: Classifier, features: jax.Array) -> jax.Array:
+    return classifier.predict(features)
 
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def find_grid(name: str, classifier: str, dataset: str = "") -> Grid:
+    """The values of hyper-parameters that a few-shot method is tuned over.
+
+    Args:
+      name: "default", "published", or "published:NAME" for the published values of another data set than
+        `dataset`.
+      classifier: of `FEW_SHOT`.
+      dataset: that is classified. Of "tip-adapter" and "ape" the published values depend on it.
+
+    Raises:
+      JaxalignError: an unknown name, a method without published values, or none for the data set.
+    """
+    method = FEW_SHOT[classifier]
+    if name == DEFAULT:
+        return method.grid
+    kind, _, other = name.partition(":")
+    if kind != PUBLISHED:
+        raise unknown_name("grid", name, (DEFAULT, PUBLISHED), f"{PUBLISHED}:NAME is that for a data set")
+    known = {own for method in FEW_SHOT.values() for own in method.published if own}
+    if other and other not in known:
+        raise unknown_name("data set with a published grid", other, known)
+    if not method.published:
+        # Those whose grids depend on the data set first.
+        tuned = sorted((m for m in FEW_SHOT.values() if m.published), key=lambda m: "" in m.published)
+        raise JaxalignError(
+            f"{classifier} has no published grid; expected {', '.join(m.name for m in tuned)}, or the grid"
+            f" {DEFAULT}"
+        )
+    if "" in method.published:
+        return method.published[""]
+    own = other or dataset.removesuffix("@tfds")
+    if own not in method.published:
+        raise JaxalignError(
+            f"the published grid of {classifier} depends on the data set, and there is none for"
+            f" {own or 'this one'}; say whose to take, {PUBLISHED}:NAME with one of"
+            f" {', '.join(method.published)}"
+        )
+    return method.published[own]

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
 
@@ -14,6 +15,7 @@ from jaxalign.classifiers.base import (
     check_text,
     class_means,
 )
+from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid
 from jaxalign.ranking.ranking import normalize as unit_rows
 
 
@@ -54,6 +56,17 @@ def lda_classifier(
         alpha=check_scalar("alpha", alpha, 0, 1),
         normalize=normalize,
     )
+
+
+# main_few_shots.py of https://github.com/mrflogs/ICLR24 adds a x LDA to 100 x zero-shot.
+_WEIGHTS = np.array([0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0])
+LDA = FewShotMethod(
+    "lda",
+    lda_classifier,
+    Grid({"alpha": np.linspace(0, 1, 21)}),
+    keeps_lengths=True,
+    published={"": Grid({"alpha": _WEIGHTS / (100 + _WEIGHTS)}, name=PUBLISHED)},
+)
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Classifiers that are one direction per class: class-name texts, or the mean of examples."""
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import (
@@ -11,6 +12,7 @@ from jaxalign.classifiers.base import (
     check_text,
     class_means,
 )
+from jaxalign.classifiers.method import FewShotMethod, Grid
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_rows
 from jaxalign.features import normalize as unit_rows
@@ -72,6 +74,11 @@ def prototype_classifier(
     x, y, classes = check_examples(features, labels, num_classes, keep_lengths=not normalize)
     means = class_means(unit_rows(x) if normalize else x, y, classes)
     return _cosine_classifier(means, text_weights, alpha)
+
+
+PROTOTYPE = FewShotMethod(
+    "prototype", prototype_classifier, Grid({"alpha": np.linspace(0, 1, 21)}), keeps_lengths=True
+)
 
 
 def ncm_classifier(

@@ -4,12 +4,14 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import check_scalar, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
+from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError
 from jaxalign.ranking.ranking import normalize as unit_rows
 
@@ -85,6 +87,42 @@ def ape(
     return RefinedClassifier(
         **fields, channel_rank=rank, channels=kept, gamma=check_scalar("gamma", gamma, 0)
     )
+
+
+# configs/*.yaml of https://github.com/yangyangyang127/APE: ends of beta, alpha and gamma, and steps of gamma;
+# for the embeddings of ResNet-50 also `training_free_feat_num` and `w_training_free[0]`.
+_PUBLISHED = {
+    "caltech101": (7, 7, 1, 20, 800, 0.5),
+    "dtd": (7, 7, 1, 20, 400, 0.5),
+    "food101": (7, 7, 1, 20, 700, 0.3),
+    "flowers102": (7, 7, 1, 20, 700, 0.4),
+    "pets": (7, 7, 1, 20, 800, 0.7),
+    "eurosat": (30, 5, 1.5, 20, 700, 0.9),
+    "aircraft": (20, 10, 1, 20, 800, 0.1),
+    "imagenet": (7, 7, 0.5, 5, 500, 0.7),
+    "cars": (10, 7, 1, 20, 500, 0.6),
+    "sun397": (10, 7, 1, 20, 800, 0.7),
+    "ucf101": (10, 7, 1.5, 20, 700, 0.3),
+}
+APE = FewShotMethod(
+    "ape",
+    ape,
+    Grid({"alpha": np.linspace(0.1, 3, 10), "beta": np.linspace(1, 12, 10), "gamma": np.linspace(0, 1.5, 4)}),
+    needs_text=True,
+    published={
+        name: Grid(
+            {"alpha": steps(0.1, alpha, 20), "beta": steps(0.1, beta, 200), "gamma": steps(0, gamma, count)},
+            ("beta", "alpha", "gamma"),
+            name=f"{PUBLISHED}:{name}",
+        )
+        for name, (beta, alpha, gamma, count, *_) in _PUBLISHED.items()
+    },
+    published_options={
+        name: {"channels": kept, "similarity_weight": weight}
+        for name, (*_, kept, weight) in _PUBLISHED.items()
+    },
+    published_width=1024,
+)
 
 
 def check_channels(channels: ArrayLike, d: int) -> jax.Array:

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import Classifier, check_class_labels, check_scalar, check_width
 from jaxalign.classifiers.cache import CacheClassifier
+from jaxalign.classifiers.method import Grid
 from jaxalign.classifiers.refinement import RefinedClassifier, check_channels
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, is_count
@@ -23,7 +24,7 @@ _AFFINITIES_PER_BLOCK = 1 << 22  # 16 MiB
 _SIMPLEST_FIRST = ("alpha", "gamma", "beta", "channels")
 _NO_CLASS = -1
 
-Grid = dict[str, jax.Array]
+Values = dict[str, jax.Array]
 
 
 @struct.dataclass
@@ -104,8 +105,20 @@ def search_hyperparameters(
     )
 
 
+def search_grid(
+    classifier: Classifier, features: ArrayLike, labels: ArrayLike, grid: Grid, *, mesh: Mesh | None = None
+) -> HyperparameterSearch:
+    """`search_hyperparameters` over the values of a `Grid`, as often as it says."""
+    given = {"ties": grid.ties, "mesh": mesh}
+    search = lambda axes: search_hyperparameters(classifier, features, labels, **given, **axes)
+    found = search(grid.axes)
+    for _ in range(grid.rounds - 1):
+        found = search(grid.around(found.best))
+    return found
+
+
 def _count_over_mesh(
-    classifier: Any, x: jax.Array, y: np.ndarray, grids: list[Grid], size: int, mesh: Mesh
+    classifier: Any, x: jax.Array, y: np.ndarray, grids: list[Values], size: int, mesh: Mesh
 ) -> np.ndarray:
     """`_count_correct` with the features on several devices; what only fills them up has no class."""
     each = rows_each(len(x), mesh)
@@ -117,7 +130,7 @@ def _count_over_mesh(
 
 @partial(jax.jit, static_argnames=("size", "mesh"))
 def _summed(x: jax.Array, y: jax.Array, *given: Any, size: int, mesh: Mesh) -> jax.Array:
-    def count(x: jax.Array, y: jax.Array, classifier: Any, *grids: Grid) -> jax.Array:
+    def count(x: jax.Array, y: jax.Array, classifier: Any, *grids: Values) -> jax.Array:
         return jax.lax.psum(_count_correct(classifier, x, y, *grids, size=size), AXIS)
 
     whole, divided = PartitionSpec(), PartitionSpec(AXIS)
@@ -127,7 +140,14 @@ def _summed(x: jax.Array, y: jax.Array, *given: Any, size: int, mesh: Mesh) -> j
 
 @partial(jax.jit, static_argnames="size")
 def _count_correct(
-    classifier: Any, x: jax.Array, y: jax.Array, relate: Grid, evidence: Grid, combine: Grid, *, size: int
+    classifier: Any,
+    x: jax.Array,
+    y: jax.Array,
+    relate: Values,
+    evidence: Values,
+    combine: Values,
+    *,
+    size: int,
 ) -> jax.Array:
     """How many are right, int32 `[relate, evidence, combine]`."""
     n = x.shape[0]
@@ -138,15 +158,15 @@ def _count_correct(
         own, features = y[rows], x[rows]
         valid &= own != _NO_CLASS
 
-        def related(values: Grid) -> jax.Array:
+        def related(values: Values) -> jax.Array:
             first = classifier.replace(**values)
             kept = first.relate(features)
 
-            def gathered(values: Grid) -> jax.Array:
+            def gathered(values: Values) -> jax.Array:
                 second = first.replace(**values)
                 found = second.evidence(kept)
 
-                def counted(values: Grid) -> jax.Array:
+                def counted(values: Values) -> jax.Array:
                     logits = second.replace(**values).combine(kept, found)
                     return jnp.sum(_is_first(logits, own) & valid, dtype=jnp.int32)
 
@@ -159,7 +179,7 @@ def _count_correct(
     return jax.lax.map(block, jnp.arange(0, n, size, dtype=jnp.int32)).sum(0)
 
 
-def _over(function: Callable[[Grid], jax.Array], grid: Grid) -> jax.Array:
+def _over(function: Callable[[Values], jax.Array], grid: Values) -> jax.Array:
     return jax.lax.map(function, grid) if grid else function({})[None]
 
 
@@ -170,7 +190,7 @@ def _is_first(logits: jax.Array, own: jax.Array) -> jax.Array:
     return ~jnp.any((logits > score) | ((logits == score) & before), axis=1)
 
 
-def _product(axes: dict[str, np.ndarray]) -> Grid:
+def _product(axes: dict[str, np.ndarray]) -> Values:
     cells = np.array(list(itertools.product(*axes.values())), np.float32)
     return {name: jnp.asarray(cells[:, i]) for i, name in enumerate(axes)}
 

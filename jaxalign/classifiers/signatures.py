@@ -4,11 +4,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
 from jaxalign.classifiers.base import check_scalar, check_width, class_sums, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
+from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.ranking.ranking import normalize as unit_rows
 
@@ -115,6 +117,20 @@ def tip_x(
         temperature=temperature,
         protocol=protocol,
     )
+
+
+# tipx.py of https://github.com/vishaal27/SuS-X
+_PUBLISHED = {"alpha": steps(0.1, 50, 20), "beta": steps(1, 50, 200), "gamma": steps(0.1, 30, 50)}
+TIP_X = FewShotMethod(
+    "tip-x",
+    tip_x,
+    Grid(
+        {"alpha": np.linspace(0.1, 5, 8), "beta": np.linspace(0.1, 12, 8), "gamma": np.linspace(0.1, 30, 10)}
+    ),
+    needs_text=True,
+    reference={"protocol": "reference"},
+    published={"": Grid(_PUBLISHED, ("alpha", "beta", "gamma"), name=PUBLISHED)},
+)
 
 
 def _divergences(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

@@ -9,8 +9,20 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.tasks.runs import Result
 from jaxalign.features import normalize
+
+from .indicators import Indicators
+from .methods import find_method, subspace_of
+from .runs import Result, Run
+from .task import Column, Task
+
+TASK = Task(
+    name="view",
+    title="Views in two dimensions",
+    about="Texts, pictures, and pictures projected on the texts' directions.",
+    headline="adjusted.shift",
+    columns=(Column("plain.shift", "shift"), Column("adjusted.shift", "shift with the mean's adjustment")),
+)
 
 VIEWS = ("pca", "tsne", "umap")
 _FEWEST = 5  # points that UMAP can place
@@ -90,3 +102,17 @@ def _place(points: np.ndarray, view: str, seed: int) -> tuple[np.ndarray, float 
 
 def _missing(view: str, package: str) -> JaxalignError:
     return JaxalignError(f"{view} needs {package}, which is not installed; pip install 'jaxalign[plots]'")
+
+
+def measure_view(shown: Indicators, kind: str, seed: int = 0) -> Run:
+    """The run of this task: texts, pictures and projected pictures in two dimensions."""
+    method = find_method("pca", shown.model, "image", shown.indicating.options)
+
+    def compute() -> Result:
+        subspace = subspace_of(method, shown.fitting.subspace_texts(method))
+        images, texts = shown.baseline(), shown.texts
+        with shown.workspace.stages.stage("view", f"{shown.model.name}: {kind} view"):
+            return embedding_views(images, texts, subspace, view=kind, seed=seed)
+
+    settings = shown.text_settings | method.to_json() | {"view": kind, "seed": seed}
+    return shown.measure(TASK.name, settings, compute)

@@ -9,7 +9,24 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.tasks.runs import Result
+
+from .indicators import Indicators
+from .runs import Result, Run
+from .task import Column, Task
+
+TASK = Task(
+    name="dogs-cats",
+    title="Dogs and cats",
+    about="A task that is easy, and looks hard by similarities of pictures.",
+    headline="image_image_mAP",
+    columns=(
+        Column("image_image_mAP", "image-image mAP"),
+        Column("text_image_mAP", "text-image mAP"),
+        Column("zero_shot_accuracy", "zero-shot"),
+        *(Column(f"few_shot_accuracy.{shots}", f"{shots}-shot") for shots in (1, 16)),
+    ),
+)
+_KS = (1, 5, 10, 50, 100, 500, 1000)
 
 
 def dogs_cats(
@@ -18,9 +35,8 @@ def dogs_cats(
     text_embeddings: ArrayLike | None,
     *,
     query_class: int = 1,
-    ks: Sequence[int] = (1, 5, 10, 50, 100),
     shots: Sequence[int] = (1, 16),
-    seed: int = 1,
+    **options: Any,
 ) -> Result:
     """Both papers' experiment.
 
@@ -31,7 +47,7 @@ def dogs_cats(
       embeddings: by method, `[n, d]`; the first one, the embeddings as they are, belongs to the texts.
       labels: int `[n]` from 0 on.
       text_embeddings: `[classes, d]` of "a photo of a cat", "a photo of a dog"; None for an image-only model.
-      query_class, ks, shots, seed: as in `ja.dogs_versus_cats`.
+      query_class, shots, **options: as in `ja.dogs_versus_cats`.
 
     Returns:
       Metrics: `image_image_mAP`, `text_image_mAP`, `zero_shot_accuracy`, `few_shot_accuracy` (table 1),
@@ -45,7 +61,7 @@ def dogs_cats(
         raise JaxalignError("there are no embeddings; expected those of one method or more")
     labels = np.asarray(labels)
     first, *others = embeddings
-    options: dict[str, Any] = {"query_class": query_class, "ks": ks, "seed": seed}
+    options |= {"query_class": query_class}
     whole = ja.dogs_versus_cats(embeddings[first], labels, text_embeddings, shots=shots, **options)
     kept = np.ones(len(labels), bool)
     if text_embeddings is not None:
@@ -73,3 +89,21 @@ def dogs_cats(
         "aligned": aligned,
     }
     return Result(metrics, arrays)
+
+
+def measure_dogs_cats(shown: Indicators) -> Run:
+    """The run of this task: the data set has two classes, of which the second is the query."""
+    names = shown.pair.query.label_names[shown.task]
+    if len(names) != 2:
+        raise JaxalignError(
+            f"{shown.pair.query.dataset} has {len(names)} classes of {shown.task}; dogs and cats are two"
+        )
+
+    def compute() -> Result:
+        texts = None if shown.model.config.text is None else shown.texts
+        found = {name: shown.embeddings(name) for name in shown.methods}
+        ks = tuple(k for k in _KS if k < len(shown.rows) // 2)
+        return dogs_cats(found, shown.labels, texts, ks=ks)
+
+    methods = [method.to_json() for method in shown.methods.values()]
+    return shown.measure(TASK.name, shown.text_settings | {"methods": methods}, compute)

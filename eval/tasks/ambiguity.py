@@ -7,8 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxalign.eval.tasks.image_retrieval import retrieval
-from jaxalign.eval.tasks.runs import Result, paired_gain
+from . import own
+from .image_retrieval import retrieval
+from .indicators import Indicators
+from .runs import Result, Run, paired_gain
+from .task import Task
+
+TASK = Task(
+    name="ambiguity",
+    title="Different questions to the same pictures",
+    about="mAP in percent for each labelling.",
+    headline="",  # no table prints it
+)
 
 
 def ambiguity(
@@ -42,3 +52,18 @@ def ambiguity(
             baseline = precision if baseline is None else baseline
             arrays[f"{task}/{name}"] = precision
     return Result(metrics, arrays)
+
+
+def measure_ambiguity(shown: Indicators) -> Run:
+    """The run of this task: all labellings of the same pictures."""
+
+    def compute() -> Result:
+        whole = shown.pair.read_query.examples.labels
+        labels = {task: values[shown.rows] for task, values in whole.items()}
+        embedded = {name: shown.embeddings(name) for name in shown.methods}
+        exclude = own.exclusion(own.renumber(shown.pair.own, shown.rows, shown.rows))
+        return ambiguity({name: (x, x) for name, x in embedded.items()}, labels, labels, exclude_self=exclude)
+
+    methods = [method.to_json() for method in shown.methods.values()]
+    settings = {**shown.settings, "methods": methods, "tasks": sorted(shown.pair.query.labels)}
+    return shown.measure(TASK.name, settings, compute)

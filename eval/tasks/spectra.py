@@ -6,8 +6,34 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.eval.tasks import own
-from jaxalign.eval.tasks.runs import Result
+from jaxalign.dual_encoder import DualEncoder
+
+from . import own
+from .band_search import Sweeping, labelled_examples
+from .methods import MethodOptions, find_method
+from .runs import Result, Run
+from .task import Column, Task
+from .workspace import Workspace, model_settings
+
+SPECTRUM = Task(
+    name="spectrum",
+    title="Spectra",
+    about="Of the operator between the two heads, and of each head alone.",
+    headline="effective_rank",
+    columns=(
+        Column("singular_values", "singular values"),
+        Column("largest", "largest"),
+        Column("smallest", "smallest"),
+        Column("effective_rank", "effective rank"),
+    ),
+)
+PARTS = Task(
+    name="spectral-parts",
+    title="What the parts of the spectrum carry",
+    about="Top, middle and bottom on their own.",
+    headline="parts.middle.mAP",
+    columns=tuple(Column(f"parts.{part}.mAP", part) for part in ("all", "top", "middle", "bottom")),
+)
 
 
 def operator_spectra(projectors: ja.Projectors, band: tuple[int, int] | None = None) -> Result:
@@ -50,18 +76,18 @@ def bands_of_the_spectrum(
     query_labels: np.ndarray,
     gallery_labels: np.ndarray,
     *,
-    modality: str = "image",
     exclude_self: bool | ArrayLike = False,
     width: int | None = None,
     step: int | None = None,
+    **options: Any,
 ) -> Result:
     """What the top, the middle and the bottom carry (figure 3), and the middle grown to either end (figure
     S8).
 
     Args:
-      query, gallery, query_labels, gallery_labels, exclude_self: as in `ja.analyse_bands`.
       width: directions in each part; by default 50, or a tenth of the spectrum where that is less.
       step: by which the middle grows; by default so that about six bands lie on each side.
+      query, gallery, query_labels, gallery_labels, exclude_self, **options: of `ja.analyse_bands`.
 
     Returns:
       Metrics: `parts` and `grown` (`top` and `bottom`), each band with `k_top`, `k_bottom`, `mAP`,
@@ -74,16 +100,8 @@ def bands_of_the_spectrum(
     parts = {"all": (0, 0), **ja.spectral_regions(r, width)}
     grown = ja.grown_bands(r, width, step)
     named = parts | {f"{side} {i}": band for side, bands in grown.items() for i, band in enumerate(bands)}
-    found = ja.analyse_bands(
-        projectors,
-        query,
-        gallery,
-        query_labels,
-        gallery_labels,
-        bands=named,
-        modality=modality,
-        exclude_self=exclude_self,
-    )
+    given = (query, gallery, query_labels, gallery_labels)
+    found = ja.analyse_bands(projectors, *given, bands=named, exclude_self=exclude_self, **options)
     metrics = {
         "width": width,
         "singular_values": r,
@@ -95,10 +113,8 @@ def bands_of_the_spectrum(
     }
     arrays = {"edges": found["all"].histograms.edges}
     for name in parts:
-        arrays |= {
-            f"{name}_same": found[name].histograms.same,
-            f"{name}_different": found[name].histograms.different,
-        }
+        counts = found[name].histograms
+        arrays |= {f"{name}_same": counts.same, f"{name}_different": counts.different}
     return Result(metrics, arrays)
 
 
@@ -111,3 +127,41 @@ def _numbers(analysis: ja.BandAnalysis) -> dict[str, Any]:
         "positive_mean": mean(analysis.positive_mean),
         "negative_mean": mean(analysis.negative_mean),
     }
+
+
+def band_to_show(model: DualEncoder, band: tuple[int, int] | None) -> tuple[int, int]:
+    """`band`, or the one printed for the model, or the one chosen from its spectrum."""
+    printed = band or model.spec.band or None
+    name = "isoclip" if printed else "isoclip-auto"
+    return find_method(name, model, "image", MethodOptions(band=printed)).band or (0, 0)
+
+
+def measure_spectra(workspace: Workspace, model: DualEncoder, band: tuple[int, int]) -> Run:
+    """The run of the task `spectrum`, as `operator_spectra` says."""
+    settings = model_settings(model) | {"band": list(band)}
+    return workspace.measure(SPECTRUM.name, settings, lambda: operator_spectra(model.projectors, band))
+
+
+def measure_parts(
+    workspace: Workspace,
+    model: DualEncoder,
+    dataset: str,
+    sweeping: Sweeping,
+    width: int | None = None,
+    step: int | None = None,
+    modality: str = "image",
+) -> Run:
+    """The run of the task `spectral-parts` on pictures or captions, as `bands_of_the_spectrum` says."""
+    pair, settings, examples = labelled_examples(workspace, model, dataset, modality, sweeping)
+    if modality == "text":
+        settings["modality"] = modality
+    settings |= {"width": width, "step": step}
+
+    def compute() -> Result:
+        *given, exclude = examples()
+        sizes = {"width": width, "step": step, "modality": modality}
+        with workspace.stages.stage("parts", f"{model.name}: parts of the spectrum on {dataset}"):
+            found = bands_of_the_spectrum(model.projectors, *given, exclude_self=exclude, **sizes)
+        return pair.name_left_out(found)
+
+    return workspace.measure(PARTS.name, settings, compute)

@@ -6,8 +6,25 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.eval.tasks.runs import Result
 from jaxalign.features import normalize
+
+from .indicators import Indicators
+from .methods import find_method
+from .runs import Result, Run
+from .task import Column, Task
+
+TASK = Task(
+    name="degrees-of-freedom",
+    title="Degrees of freedom",
+    about="Similarities of pictures, recovered from their similarities to texts.",
+    headline="with_texts.largest_error",
+    columns=(
+        Column("unknowns", "unknowns"),
+        Column("equations", "equations"),
+        Column("with_texts.largest_error", "largest error with the texts"),
+        Column("without_texts.largest_error", "largest error without the texts"),
+    ),
+)
 
 _PAIRS = 4096  # whose similarities are compared
 
@@ -78,3 +95,16 @@ def _errors(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         "largest_error": float(error.max()),
         "root_mean_square_error": float(np.sqrt(np.mean(error**2))),
     }
+
+
+def measure_degrees_of_freedom(shown: Indicators) -> Run:
+    """The run of this task, with the class names' and PCA<-'s texts as anchors."""
+    method = find_method("pca", shown.model, "image", shown.indicating.options)
+
+    def compute() -> Result:
+        anchors = np.concatenate([shown.texts, shown.fitting.subspace_texts(method)])
+        images = shown.baseline()
+        with shown.workspace.stages.stage("recover", f"{shown.model.name}: recovering similarities"):
+            return degrees_of_freedom(images, anchors)
+
+    return shown.measure(TASK.name, shown.text_settings | method.to_json(), compute)

@@ -10,13 +10,12 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.examples import common_labels, own_positions
+from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, own_positions
 from jaxalign.eval.features.augment import subset_features
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first
-from jaxalign.eval.protocols.classification import UNLABELLED
 from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.heads import text_embeddings
 from jaxalign.eval.tasks.pairs import Readable
@@ -109,6 +108,16 @@ class LabelledPair:
     def train_labels(self) -> np.ndarray:
         """Int `[n]`, of all training examples that have a label."""
         return self._train_rows_and_labels[1]
+
+    def check_training(self) -> None:
+        """Raise where a class has no training image, before any is read."""
+        lacking = np.setdiff1d(np.arange(self.num_classes), self.train_labels)
+        if lacking.size:
+            raise JaxalignError(
+                f"{lacking.size} of {self.num_classes} classes have no image in {self.train.origin}"
+                f" ({self.names[lacking[0]]} for one), so that none can be classified as such; expected some"
+                " of each"
+            )
 
     @cached_property
     def read_test(self) -> Readable:

@@ -1,1 +1,0 @@
-"""Protocols: pure functions from features and labels to a `Result`."""
