@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.eval.datasets.pictures import Pictures
+from jaxalign.eval.datasets.images import Pictures
 from jaxalign.eval.features import FeatureStore, embed_images, make_key
 from jaxalign.eval.features.embed import BATCH, THREADS
 from jaxalign.specs import find_spec

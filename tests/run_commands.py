@@ -6,7 +6,7 @@ FOLDER has `photos`, `tfds` and `names.txt`; runs go to FOLDER/NAME-runs, featur
 import sys
 
 from jaxalign.eval import cli
-from jaxalign.eval.distributed import connected
+from jaxalign.eval.processes import connected
 
 
 def run(folder, name):

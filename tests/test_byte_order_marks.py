@@ -6,7 +6,7 @@ import dataset_layouts as layouts
 import pytest
 
 from jaxalign.eval.cli.measuring import read_names
-from jaxalign.eval.datasets.content import read_content
+from jaxalign.eval.datasets.items import read_content
 from jaxalign.eval.reproduce.catalogue import find_table
 
 

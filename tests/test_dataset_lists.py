@@ -11,9 +11,9 @@ import pytest
 from pickle_programs import call, mapping, name, number, numbers, program, recall, remember, row, text
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets import prepare, restricted_pickle
-from jaxalign.eval.datasets.layouts import bdd100k, captions, inaturalist, revisited, zhou
-from jaxalign.eval.datasets.restricted_pickle import read_plain_pickle
+from jaxalign.eval.datasets import prepare
+from jaxalign.eval.datasets.layouts import annotations, captions, plain_pickle, revisited, zhou
+from jaxalign.eval.datasets.layouts.plain_pickle import read_plain_pickle
 
 
 def refused(act, match: str) -> None:
@@ -130,25 +130,25 @@ OTHERS = {
         captions.read_nocaps,
         lambda content: content["images"].append(content["images"][0] | {"file_name": "other.jpg"}),
     ),
-    "frame": (layouts.bdd100k, bdd100k.read, lambda content: content[0].update(name=None)),
+    "frame": (layouts.bdd100k, annotations.read_bdd100k, lambda content: content[0].update(name=None)),
     "species": (
         layouts.inat2021_mini,
-        inaturalist.read,
+        annotations.read_inaturalist,
         lambda content: content["categories"][0].update(name=None, common_name=None),
     ),
     "species id": (
         layouts.inat2021_mini,
-        inaturalist.read,
+        annotations.read_inaturalist,
         lambda content: content["annotations"][0].update(category_id=True),
     ),
     "picture": (
         layouts.inat2021_mini,
-        inaturalist.read,
+        annotations.read_inaturalist,
         lambda content: content["images"][0].update(file_name=["x"]),
     ),
     "annotations": (
         layouts.inat2021_mini,
-        inaturalist.read,
+        annotations.read_inaturalist,
         lambda content: content["annotations"].append(content["annotations"][0] | {"category_id": 1}),
     ),
 }
@@ -275,7 +275,7 @@ def test_plain_data(tmp_path):
 
 
 def test_a_pickle_beyond_the_limit_and_a_pipe(tmp_path, monkeypatch):
-    monkeypatch.setattr(restricted_pickle, "LIMIT", 100)
+    monkeypatch.setattr(plain_pickle, "LIMIT", 100)
     (tmp_path / "gnd.pkl").write_bytes(pickle.dumps("x" * 200))
     refused(lambda: read_plain_pickle(tmp_path / "gnd.pkl"), "(more than|at most) 100")
     os.mkfifo(tmp_path / "pipe.pkl")

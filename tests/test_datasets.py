@@ -21,7 +21,7 @@ from jaxalign.eval.features import image_features
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "jaxalign.eval.datasets.layouts.class_folders.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.layouts.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 
@@ -252,7 +252,7 @@ def test_records_are_complete():
         assert all(template.count("{}") == 1 for kind in record.templates.values() for template in kind)
         assert record.distractors in ("", *DATASETS)
         assert callable(record.builder_class())
-        assert record.is_embedded == record.name.startswith("emoji")
+        assert record.needs_no_sources == record.name.startswith("emoji")
 
 
 def test_imagenet_names_are_those_of_clip():

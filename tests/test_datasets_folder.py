@@ -1,14 +1,18 @@
 """Any folder of pictures as a data set."""
 
+import contextlib
 import errno
 import os
+from collections import Counter
+from pathlib import Path
 
 import dataset_layouts as layouts
 import numpy as np
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets import find_dataset, load_split, picture_folder, prepare
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import find_dataset, image_folder, load_split, prepare
 from jaxalign.eval.features import image_features
 
 
@@ -102,15 +106,15 @@ def test_a_link_that_leads_nowhere_is_named_when_it_is_read(photos, clip, tmp_pa
 
 
 def test_a_file_that_vanishes_while_the_folder_is_read(photos, monkeypatch):
-    find = picture_folder.find_pictures
+    find = image_folder.find_images
 
     def find_and_lose(root):
         found = find(root)
         (photos / "loose.webp").unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(picture_folder, "find_pictures", find_and_lose)
-    examples = picture_folder.load_folder(photos)
+    monkeypatch.setattr(image_folder, "find_images", find_and_lose)
+    examples = load_split(f"folder:{photos}", "all")
     assert "loose.webp" in examples.file_names
     with pytest.raises(JaxalignError, match=r"loose.webp of .* cannot be read: No such file"):
         examples.images[examples.file_names.index("loose.webp")]
@@ -152,9 +156,15 @@ def test_linked_folders_are_followed_once(photos, tmp_path_factory):
         "kitten": photos / "cat",
     }.items():
         (photos / name).symlink_to(target, target_is_directory=True)
-    tree = picture_folder.find_pictures(photos)
-    names = [path.relative_to(photos).as_posix() for path in tree.files]
-    assert names == ["a link/deep/a.jpg", "cat/2.JPG", "cat/10.jpg", "dog/old/1.png", "loose.webp"]
+    tree = image_folder.find_images(photos)
+    names = [file.name for file in tree.files]
+    assert names == [
+        "a link/deep/a.jpg",
+        "cat/2.JPG",
+        "cat/10.jpg",
+        "dog/old/1.png",
+        "loose.webp",
+    ]
     assert tree.not_read == {"linked folder that is there already": 3}
     examples = load_split(f"folder:{photos}", "all")
     assert examples.images.read_bytes(0) == (outside / "deep" / "a.jpg").read_bytes()
@@ -184,3 +194,43 @@ def test_what_this_program_draws_is_no_image_of_a_folder(photos):
     save(Figure(figsize=(1, 1)), photos / "runs" / "plot.png")
     examples = load_split(f"folder:{photos}", "all")
     assert (len(examples), examples.not_read) == (4, {"written by jaxalign": 1})
+
+
+class Asked:
+    """What `os.scandir` gives, which counts how often the system is asked about each image."""
+
+    def __init__(self, entry: os.DirEntry, counts: Counter):
+        self._entry, self._counts = entry, counts
+
+    def __getattr__(self, name):
+        return getattr(self._entry, name)
+
+    def stat(self):
+        self._counts[self._entry.path] += 1
+        return self._entry.stat()
+
+
+def test_a_command_reads_a_folder_once(tmp_path, monkeypatch):
+    """Each folder is listed once and each image is asked about once, whatever splits the command looks at."""
+    root, counts, scan, stat = tmp_path / "in", Counter(), os.scandir, os.stat
+    for seed, name in enumerate(("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg")):
+        layouts.write_picture(root / name, seed)
+
+    @contextlib.contextmanager
+    def listing(path):
+        counts[os.fspath(path)] += 1
+        with scan(path) as entries:
+            yield [Asked(entry, counts) for entry in entries]
+
+    def asking(path, **options):
+        if str(path).endswith(".jpg"):
+            counts[os.fspath(path)] += 1
+        return stat(path, **options)
+
+    inside = lambda path: root in (Path(path), *Path(path).parents)
+    monkeypatch.setattr(os, "scandir", lambda path=".": listing(path) if inside(path) else scan(path))
+    monkeypatch.setattr(os, "stat", asking)
+    options = ["--store", f"{tmp_path}/store", "--out", f"{tmp_path}/runs", "--methods", "image-image"]
+    assert cli.main(["retrieve", "--dataset", f"folder:{root}", *options]) == 0
+    assert len(counts) == 7 + 4
+    assert set(counts.values()) == {1}

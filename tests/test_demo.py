@@ -16,13 +16,13 @@ import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
-from jaxalign.eval.datasets.pictures import Pictures
+from jaxalign.eval.datasets.images import Pictures
 from jaxalign.eval.demo import DemoSettings, data, run
 from jaxalign.eval.demo.data import choose_queries, collect_captions
 from jaxalign.eval.demo.examples import pick_examples
 from jaxalign.eval.demo.measure import measure_tasks, paired_gain
-from jaxalign.eval.demo.output import staged_folder
-from jaxalign.eval.stages import Stages
+from jaxalign.eval.files import staged_folder
+from jaxalign.eval.progress import Stages
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())

@@ -127,7 +127,7 @@ def test_eight_devices_measure_what_one_does(folder, one):
 DISAGREE = """
 import sys
 from jaxalign.eval import cli
-from jaxalign.eval.distributed import agree, connected
+from jaxalign.eval.processes import agree, connected
 class Work:
     def run(self):
         with connected(sys.argv[1], 2, int(sys.argv[2]), 300):

@@ -11,8 +11,7 @@ import pytest
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import find_dataset, load_split
-from jaxalign.eval.datasets.layouts.class_folders import natural
-from jaxalign.eval.datasets.picture_folder import load_folder
+from jaxalign.eval.datasets.image_tree import natural
 
 
 @pytest.fixture
@@ -201,13 +200,13 @@ def test_orders_are_total():
 
 def test_labels_and_files_do_not_depend_on_the_hash_seed(fill):
     root = fill(*(f"{name}/{i}.png" for name in ("1", "01", "001", "2") for i in range(2)))
-    examples = load_folder(root)
+    examples = load_split(f"folder:{root}", "all")
     assert examples.label_names["label"] == ("001", "01", "1", "2")
     assert examples.labels["label"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert examples.file_names[:3] == ("001/0.png", "001/1.png", "01/0.png")
     code = (
-        "import sys; from jaxalign.eval.datasets.picture_folder import load_folder;"
-        " e = load_folder(sys.argv[1]);"
+        "import sys; from jaxalign.eval.datasets import load_split;"
+        " e = load_split(f'folder:{sys.argv[1]}', 'all');"
         " print(e.version, e.label_names['label'], e.labels['label'].tolist())"
     )
     said = {
@@ -226,14 +225,14 @@ def test_labels_and_files_do_not_depend_on_the_hash_seed(fill):
 
 def test_the_version_tells_a_file_that_was_given_its_old_time(fill):
     root = fill("cat/a.png", "dog/b.png")
-    file, before = root / "cat" / "a.png", load_folder(root)
+    file, before = root / "cat" / "a.png", load_split(f"folder:{root}", "all")
     stat = file.stat()
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-    assert load_folder(root).version != before.version
+    assert load_split(f"folder:{root}", "all").version != before.version
 
 
 def test_the_version_of_a_split_tells_what_its_labels_mean(fill):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples, load_split
-from jaxalign.eval.datasets.matching import common_labels, own_positions
+from jaxalign.eval.datasets.examples import common_labels, own_positions
 from jaxalign.eval.tasks import own
 
 

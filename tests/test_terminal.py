@@ -19,12 +19,12 @@ from jaxalign.eval import cli
 from jaxalign.eval.cli.measuring import print_table
 from jaxalign.eval.cli.tables import Row, print_facts, print_list
 from jaxalign.eval.drawing import drawable
-from jaxalign.eval.json_text import json_text
+from jaxalign.eval.files import json_text
 from jaxalign.eval.plots import save
 from jaxalign.eval.plots.figures import panels, styled, title
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.report.page import render
 from jaxalign.eval.reproduce.output import escape
-from jaxalign.eval.stages import Stages
 from jaxalign.eval.terminal import open_console, say
 
 BAD = "a\x1b]0;title\x07b\nc\x9bd\u202ee\u2028f\udcffg[bold]h[/red]:smile:\x00\x7f"

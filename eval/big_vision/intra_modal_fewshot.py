@@ -1,22 +1,19 @@
 """big_vision evaluator: classification by the means of examples, as the model is and under every method."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets import find_dataset
-from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.classification import nearest_class_mean
 from jaxalign.eval.tasks.classifying import FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
 
-from .encode import Encoder, ImageFeatures, PredictFn
-from .methods import AUTO, MethodSettings, Tokenize, fit_methods, is_usable, make_tokenizer
-from .splits import make_processor, read_pictures
+from .encode import PredictFn
+from .evaluation import Evaluation
 
 API = "jit"  # which kind of trainer this is for, in big_vision's words
 
@@ -31,17 +28,12 @@ class Evaluator:
     are any, is how many test pictures are training pictures, too, which flatters the accuracy.
 
     Args:
-      predict_fn, batch_size, devices: from the trainer.
-      dataset: of `jaxalign datasets`, or `folder:PATH`.
-      image_size: side of the pictures that the model takes, in pixels.
+      predict_fn: from the trainer.
       train_split, test_split: by default those of the data set's protocol; both have the same classes.
-      label: the classes; by default the data set's first label.
-      data_dir: where prepared data sets are.
-      preprocess: options of `ja.ImageProcessor`; by default big_vision's `resize(size)|value_range(-1, 1)`.
       shots, seeds: of the few-shot part; no shots leave it out.
       classifier: "prototype" or "lda".
       ncm: False leaves NCM out: only the pictures that the seeds draw are then computed.
-      band, rank, class_names, template, tokenizer: see `MethodSettings` and `make_tokenizer`.
+      **settings: those of `Evaluation`.
 
     Raises:
       JaxalignError: settings that do not fit, when the evaluator is made and not in the middle of a run.
@@ -51,41 +43,27 @@ class Evaluator:
         self,
         predict_fn: PredictFn,
         *,
-        dataset: str,
-        image_size: int,
-        batch_size: int | None,
-        devices: Any,
         train_split: str = "",
         test_split: str = "",
-        label: str = "",
-        data_dir: str | None = None,
-        preprocess: Mapping[str, Any] | None = None,
         shots: Sequence[int] = (1, 4, 16),
         seeds: Sequence[int] = (1, 2, 3),
         classifier: str = "prototype",
         ncm: bool = True,
-        band: tuple[int, int] | str = AUTO,
-        rank: int | None = None,
-        class_names: Sequence[str] | None = None,
-        template: str = "a photo of {}",
-        tokenizer: Tokenize | Mapping[str, Any] | None = None,
+        **settings: Any,
     ):
         if not shots and not ncm:
             raise JaxalignError("there are no shots and no ncm; expected one of them")
-        names = None if class_names is None else tuple(class_names)
-        self._settings = MethodSettings(band, rank, names, template, make_tokenizer(tokenizer))
-        self._processor = make_processor(image_size, preprocess)
-        self._encoder = Encoder(predict_fn, batch_size, devices)
+        self._evaluation = Evaluation(predict_fn, **settings)
         self._few = FewShotSettings(classifier, shots=tuple(shots), seeds=tuple(seeds)) if shots else None
         self._ncm = ncm
-        record = find_dataset(dataset)
+        dataset, record = self._evaluation.dataset, self._evaluation.record
         train, test = train_split or record.train, test_split or record.test
         if not train or not test:
             raise JaxalignError(
                 f"{dataset} has no classification protocol; expected train_split and test_split"
             )
-        self._test = read_pictures(dataset, test, label, data_dir)
-        self._train = read_pictures(dataset, train, label, data_dir).numbered_as(self._test)
+        self._test = self._evaluation.read(test)
+        self._train = self._evaluation.read(train).numbered_as(self._test)
         self._known = own.count(own_positions(self._test.examples, self._train.examples))
         self._classes = self._check_classes(dataset, train, test)
         drawn = self._few and drawn_rows(self._train.labels, self._classes, self._few)
@@ -93,21 +71,10 @@ class Evaluator:
 
     def run(self, train_state: Any) -> Iterator[tuple[str, float]]:
         """`(name, value)` of everything that is logged, for the parameters in `train_state`."""
-        train = self._encode(train_state, self._train.images[self._rows])
-        test = self._encode(train_state, self._test.images)
-        fitted = fit_methods(self._settings, self._encoder, train_state)
-        for method in self._settings.names:
-            found = dict.fromkeys(self._names(), float("nan"))
-            if method in fitted.embed:
-                with jax.transfer_guard("allow"):
-                    embedded = [np.asarray(fitted.embed[method](x)) for x in (train, test)]
-                    if all(is_usable(x) for x in embedded):
-                        found = self._measure(*embedded)
-            for name, value in found.items():
-                yield f"{method}/{name}", value
+        images = self._train.images[self._rows], self._test.images
+        yield from self._evaluation.run(train_state, images, self._names(), self._measure)
         if self._known:
             yield "test_in_train", float(self._known)
-        yield from fitted.facts.items()
 
     def _names(self) -> list[str]:
         shots = self._few.shots if self._few else ()
@@ -139,6 +106,3 @@ class Evaluator:
                 f" {self._train.names[empty[0]]}); expected another train_split or label"
             )
         return count
-
-    def _encode(self, train_state: Any, images: Any) -> ImageFeatures:
-        return self._encoder.images(train_state, images, self._processor)

@@ -137,7 +137,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
-    from jaxalign.eval import distributed
+    from jaxalign.eval import processes as distributed
 
     processes.check()
     if not distributed.is_supervised():

@@ -122,7 +122,7 @@ class Classify:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.classification import measure_classification
         from jaxalign.eval.tasks.labelled import LabelledPair
 

@@ -40,7 +40,7 @@ class Convert:
 
     def run(self) -> None:
         from jaxalign.conversion.conversion import convert_checkpoint
-        from jaxalign.eval.stages import Stages
+        from jaxalign.eval.progress import Stages
         from jaxalign.eval.terminal import say
 
         from .output import check_file, write_json

@@ -1,8 +1,5 @@
 """`jaxalign embed`: features of a split or of a folder of pictures into the feature store."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -100,9 +97,9 @@ class Embed:
         check_file(self.json)
         import jaxalign as ja
         from jaxalign.eval.datasets import find_dataset, load_split
-        from jaxalign.eval.distributed import is_first
         from jaxalign.eval.features import image_features
-        from jaxalign.eval.stages import Stages
+        from jaxalign.eval.processes import is_first
+        from jaxalign.eval.progress import Stages, Watch
 
         name = self.dataset or "emoji-scenes"
         record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
@@ -131,67 +128,6 @@ class Embed:
 def library_name(unreadable: str) -> Literal["fail", "leave out"]:
     """What the library calls an option."""
     return "leave out" if unreadable == "leave-out" else "fail"
-
-
-class Watch:
-    """How many pictures are done, how fast, on a progress bar where standard error is a terminal."""
-
-    def __init__(self):
-        self.total, self.earlier, self.seconds = 0, 0, 0.0
-        self._told, self._start = False, 0.0
-        self._bar: Any = None
-        self._task: Any = None
-
-    @contextmanager
-    def shown(self, title: str, total: int | None = None) -> Iterator[None]:
-        """Show progress while features are computed; `start` tells the total where it is not known yet."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from jaxalign.eval.distributed import is_first
-        from jaxalign.eval.terminal import open_console, shown
-
-        console = open_console(stderr=True, quiet=not is_first())
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        if not console.is_terminal:
-            count = "" if total is None else f", {total} pictures"
-            console.print(title + count, soft_wrap=True)
-        self.total, self._start = total or 0, time.perf_counter()
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        with self._bar:
-            self._task = self._bar.add_task(shown(title), total=total, rate="")
-            yield
-        self.seconds = time.perf_counter() - self._start
-
-    def start(self, total: int) -> None:
-        """`total` pictures are to be done."""
-        self.total = total
-        self._bar.update(self._task, total=total)
-
-    def advance(self, count: int) -> None:
-        """`count` more are done; the first call tells how many earlier runs did."""
-        if not self._told:
-            self._told, self.earlier = True, count
-            self._bar.update(self._task, completed=count)
-            return
-        speed = self._bar.tasks[0].speed
-        self._bar.update(self._task, advance=count, rate=f"{speed:,.0f} images/s" if speed else "")
-
-    def facts(self) -> dict[str, Any]:
-        """Pictures of earlier runs and of this one, and the rate of this one with all that it waited for."""
-        now = self.total - self.earlier
-        rate = round(now / self.seconds, 2) if now else None
-        return {
-            "earlier": self.earlier,
-            "computed": now,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": rate,
-        }
 
 
 def describe(

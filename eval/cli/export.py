@@ -111,10 +111,17 @@ class Export:
     def run(self) -> None:
         from jaxalign.eval.tasks.workspace import Workspace
 
+        from .embed import library_name
         from .output import write_json
 
         self._check()
-        workspace = Workspace(store=self.store, data_dir=self.data_dir, batch_size=self.batch_size)
+        workspace = Workspace(
+            store=self.store,
+            data_dir=self.data_dir,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            unreadable=library_name(self.unreadable),
+        )
         facts = self._write(workspace)
         write_json(self.json, facts)
         print_summary(facts)
@@ -141,7 +148,6 @@ class Export:
 
         from jaxalign.eval.export import open_gallery, write_faiss, write_npy
 
-        from .embed import library_name
         from .measuring import method_options
 
         model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
@@ -153,9 +159,6 @@ class Export:
             method=self.method,
             modality=self.modality,
             options=method_options(self),
-            unreadable=library_name(self.unreadable),
-            batch_size=self.batch_size,
-            threads=self.threads,
         )
         rows = gallery.shape[0]
         place = self.npy or self.faiss

@@ -125,7 +125,7 @@ MaxQueries = Annotated[
 
 def open_workspace(command: Any) -> "Workspace":
     """The workspace of a command's options; what it will write is checked first."""
-    from jaxalign.eval.distributed import is_first
+    from jaxalign.eval.processes import is_first
     from jaxalign.eval.tasks.workspace import Workspace
 
     from .embed import library_name
@@ -134,7 +134,7 @@ def open_workspace(command: Any) -> "Workspace":
     check_file(command.json)
     check_folder(command.out)
     unreadable = library_name(getattr(command, "unreadable", "fail"))
-    workspace = Workspace(command.out, command.store, command.data_dir, unreadable=unreadable)
+    workspace = Workspace(command.out, command.store, command.data_dir, unreadable=unreadable, records={})
     workspace.stages.console.quiet = not is_first()
     return workspace
 

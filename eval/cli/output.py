@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.json_text import json_text
-from jaxalign.replacing import replaced_file
+from jaxalign.eval import files
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -52,15 +51,6 @@ def check_file(file: Path | None) -> None:
 
 
 def write_json(file: Path | None, content: Any) -> None:
-    """Write `content` to `file` as `write_text` does; does nothing for None."""
+    """Write `content` to `file` as `files.write_json` does; does nothing for None."""
     if file is not None:
-        write_text(file, json_text(content, indent=2) + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write `text` to `file`, by way of a temporary file beside it."""
-    if file.exists() and not file.is_file():  # /dev/stdout: to be written to, not to be replaced
-        file.write_text(text, encoding="utf-8")
-        return
-    with replaced_file(file) as partial:
-        partial.write_text(text, encoding="utf-8")
+        files.write_json(file, content)

@@ -43,14 +43,15 @@ class Report:
         from collections import Counter
 
         from jaxalign.errors import JaxalignError
+        from jaxalign.eval.files import write_whole
+        from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_run_report
         from jaxalign.eval.report.prepared import prepared_splits
         from jaxalign.eval.report.reproduced import read_tables
-        from jaxalign.eval.stages import Stages
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json, write_text
+        from .output import check_file, write_json
 
         stages = Stages()
         with stages.stage("report", f"Reading the runs in {self.folder}"):
@@ -66,7 +67,7 @@ class Report:
             check_file(out)
             check_file(self.json)
             page = build_run_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
-        write_text(out, page)
+        write_whole(out, page)
         protocols = dict(sorted(Counter(run.protocol for run in runs).items()))
         write_json(
             self.json,

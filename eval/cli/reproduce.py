@@ -116,9 +116,10 @@ class Reproduce:
     def reproduce(self, table: Any, places: Any) -> dict[str, Any]:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""
         from jaxalign.errors import JaxalignError
+        from jaxalign.eval.files import write_whole
         from jaxalign.eval.reproduce import Selection, Session, reproduce
         from jaxalign.eval.reproduce.figures import draw_figures
-        from jaxalign.eval.reproduce.output import to_json, write_files, write_whole
+        from jaxalign.eval.reproduce.output import to_json, write_files
         from jaxalign.eval.reproduce.plots import draw
         from jaxalign.eval.tasks.workspace import Workspace
 

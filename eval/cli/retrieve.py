@@ -89,7 +89,7 @@ class Retrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
         from jaxalign.eval.tasks.methods import Inverting, check_methods
         from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
@@ -109,8 +109,9 @@ class Retrieve:
         model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
-        query = query_split(self.dataset, self.query, self.protocol)
-        added = takes_distractors(self.dataset, self.distractors, self.protocol, self.data_dir)
+        record = workspace.find_dataset(self.dataset)
+        query = query_split(record, self.query, self.protocol)
+        added = takes_distractors(record, self.distractors, self.protocol, self.data_dir)
         pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
         retrieving = Retrieving(self.methods, options, self.tasks, self.protocol)
         runs = []

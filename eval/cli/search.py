@@ -126,9 +126,10 @@ class Search:
         return model, find_method(name, model, "image", method_options(self))
 
     def _find_library(self, model: "DualEncoder") -> "Library":
+        from jaxalign.eval.progress import Watch
         from jaxalign.eval.search import find_library
 
-        from .embed import Watch, library_name
+        from .embed import library_name
 
         watch = Watch()
         with watch.shown(f"{model.name}: {self.folder}"):
@@ -229,10 +230,10 @@ def write_sheet(
     """Draw both rankings, and put the file in place at once."""
     from PIL import Image
 
+    from jaxalign.eval.files import write_whole
     from jaxalign.eval.search import draw_sheet
     from jaxalign.eval.search.sheet import SIDE, Cell, thumbnail
     from jaxalign.inputs.image_files import opened_image
-    from jaxalign.replacing import replaced_file
 
     def cell(hit: "Hit") -> Cell:
         name = library.names[hit.row]
@@ -244,5 +245,4 @@ def write_sheet(
 
     before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
     content = draw_sheet(query, name, before, after)
-    with replaced_file(out) as partial:
-        partial.write_bytes(content)
+    write_whole(out, content)

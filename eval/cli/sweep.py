@@ -67,8 +67,8 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
         from jaxalign.eval.plots import draw_sweeps, save
+        from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.band_search import Sweeping, apply_everywhere, chosen_band, measure_sweep
 
         from .measuring import open_workspace, percent, print_table, report_runs
@@ -84,7 +84,7 @@ class Sweep:
                 known.add(other)
                 others.append(name)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
-        split = self.query or (record.train if record.is_embedded and not record.in_place else "")
+        split = self.query or (record.train if record.needs_no_sources and not record.in_place else "")
         sweeping = Sweeping(
             self.k_top, self.k_bottom, self.task, split, self.gallery or split, self.max_queries
         )

@@ -64,7 +64,7 @@ class TextRetrieve:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.image_retrieval import Retrieving
         from jaxalign.eval.tasks.methods import Inverting, check_methods
         from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
@@ -83,7 +83,7 @@ class TextRetrieve:
         model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         options = method_options(self, Inverting(steps=self.steps, patches=self.patches, seed=self.seed))
         check_methods(self.methods, model, "text", options)
-        split = caption_split(self.dataset, self.split, self.protocol)
+        split = caption_split(workspace.find_dataset(self.dataset), self.split, self.protocol)
         pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, protocol=self.protocol)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)

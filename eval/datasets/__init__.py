@@ -1,9 +1,9 @@
 """Data sets as TFDS builders: `prepare` once, then `load_split`; neither imports TensorFlow."""
 
 from .catalogue import DATASETS as DATASETS
-from .catalogue import find_dataset as find_dataset
 from .examples import Examples as Examples
-from .examples import load_split as load_split
+from .finding import find_dataset as find_dataset
+from .loading import load_split as load_split
 from .preparation import prepare as prepare
 from .prompts import fill_template as fill_template
 from .prompts import imagenet_class_names as imagenet_class_names

@@ -1,4 +1,8 @@
-"""One TFDS builder for every layout: examples in order, pictures byte for byte, in shards; no TensorFlow."""
+"""One TFDS builder for every layout: examples in order, pictures byte for byte, in shards; no TensorFlow.
+
+What it shares with the builders of the emoji: a copy is checked before it counts, and TFDS's bucket has
+nothing of it.
+"""
 
 import os
 import types
@@ -10,12 +14,46 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from .content import Content, Item
-from .index import Index, write_index
-from .local_builder import LocalBuilder, LocalInfo
+from jaxalign.errors import JaxalignError
+
+from .items import Content, Item
+from .prepared_files import Index, write_index
 from .records import DatasetRecord
 
 SHARD_BYTES = 256 * 2**20  # of pictures; one shard is one file
+
+
+class LocalInfo(tfds.core.DatasetInfo):
+    """The facts of a data set that is not in TFDS's own bucket."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing: TFDS would make a temporary folder to copy facts to, and leave it behind."""
+
+
+class LocalBuilder(tfds.core.DatasetBuilder, skip_registration=True):
+    """Comes before TFDS's kind of builder among the bases.
+
+    Attributes:
+      on_example: called after each example while preparing, for a progress bar.
+      expected: examples of each split that is written; others are an error, and nothing is kept.
+    """
+
+    on_example: Callable[[], object] | None = None
+    expected: Mapping[str, int] | None = None
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig | None = None,
+    ) -> None:
+        super()._download_and_prepare(dl_manager, download_config)  # pyright: ignore[reportAbstractUsage]
+        for split, info in self.info.splits.items():  # in the folder that is moved in place when this returns
+            expected = (self.expected or {}).get(split, info.num_examples)
+            if info.num_examples != expected:
+                raise JaxalignError(
+                    f"{self.name}: {info.num_examples:,} examples of {split} were written instead of"
+                    f" {expected:,}; nothing was kept, run again"
+                )
 
 
 class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -92,10 +130,8 @@ class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registratio
         download_config: tfds.download.DownloadConfig | None = None,
     ) -> None:
         super()._download_and_prepare(dl_manager, download_config)
-        for (
-            split,
-            items,
-        ) in self.content.splits.items():  # into the folder that is moved in place when it is whole
+        # Into the folder that is moved in place when it is whole.
+        for split, items in self.content.splits.items():
             write_index(self.data_path, split, make_index(self.record, self.content, split, items))
 
 

@@ -1,27 +1,20 @@
-"""Read a split of a prepared data set: names, labels and captions at once, pictures on demand."""
+"""The examples of a split: names, labels and captions at once, pictures on demand.
+
+Two sets of them are compared by what labels are called, and by what each example is.
+"""
 
 import hashlib
-import os
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .catalogue import JOINED, READINGS, find_dataset
-from .index import Index, index_file, read_index
-from .pictures import Pictures, decode
-from .preparation import READ_ERRORS, damaged, prepare
-from .prepared_content import content_digest
-from .records import DatasetRecord
+from .images import Pictures
 
-BLOCK = 256  # examples that a thread reads and decodes at a time
-THREADS = 4
-UNCROPPED = "-uncropped"  # ending of the split whose pictures are not cropped to their boxes
+UNLABELLED = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,180 +84,55 @@ class Examples:
         )
 
 
-def load_split(
-    name: str | DatasetRecord,
-    split: str,
-    data_dir: str | os.PathLike | None = None,
-    source_dir: str | os.PathLike | None = None,
-    *,
-    on_demand: bool = False,
-) -> Examples:
-    """The examples of a split in the order of the files; prepares the data set first where that was not done.
+def common_labels(
+    first: Examples, second: Examples, task: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The labels of both, int32 `[n]` and `[m]`, under one numbering, and its names.
 
-    Args:
-      name: of `DATASETS`; `NAME@tfds` for the pictures of a copy that TFDS has prepared from its own
-        catalogue; `folder:PATH` for the pictures of a folder, `classes:PATH` or `splits:PATH` where it
-        is to be said what its subfolders are.
-      split: of the data set; `a+b` is both, one after the other. `query-uncropped` is `query` with whole
-        pictures.
-      data_dir: see `data_root`.
-      source_dir: see `source_root`.
-      on_demand: whether the pictures of the embedded data sets, too, are decoded when they are asked for.
+    The names are those of `first`, then what `second` has beyond them. A number alone says nothing: what is 0
+    in one split or source may be 1 in another.
 
     Raises:
-      JaxalignError: unknown data set or split, data that are not there (and where to put them), a folder
-        that cannot be written, or a damaged prepared copy.
+      JaxalignError: one of them has no such labelling, or numberings that differ and give several values
+        one name.
     """
-    record = find_dataset(name)
-    parts = split.split("+")
-    _check_each_once(split, parts)
-    if record.in_place:
-        loaded = [load_in_place(record.name, part, data_dir, source_dir) for part in parts]
-        _check_each_once(split, [part.split for part in loaded])  # a folder's have several names
-    else:
-        loaded = load_prepared(record, parts, data_dir, source_dir, on_demand)
-    return loaded[0] if len(loaded) == 1 else concatenate(loaded)
+    for examples in (first, second):
+        if task not in examples.labels:
+            raise unknown_name(f"labelling of {examples.origin}", task, examples.labels)
+    names, others = tuple(first.label_names[task]), tuple(second.label_names[task])
+    if names == others:
+        return first.labels[task], second.labels[task], names
+    for examples, own in ((first, names), (second, others)):
+        if len(set(own)) < len(own):
+            raise JaxalignError(
+                f"{examples.origin} gives several values of {task!r} the same name, so its labels cannot be"
+                f" compared with those of {(second if examples is first else first).origin}, which are"
+                " numbered otherwise; expected distinct names, or the same numbering"
+            )
+    place = {name: number for number, name in enumerate(names)}
+    for name in others:
+        place.setdefault(name, len(place))
+    renumbered = np.array([*(place[name] for name in others), UNLABELLED], np.int32)  # -1 is the last one
+    return first.labels[task], renumbered[second.labels[task]], tuple(place)
 
 
-def _check_each_once(split: str, parts: Sequence[str]) -> None:
-    twice = [part for i, part in enumerate(parts) if part in parts[:i]]
-    if twice:
-        raise JaxalignError(f"the split {split} has {twice[0]} twice; expected each once")
+def own_positions(query: Examples, gallery: Examples) -> np.ndarray:
+    """Where each query is in the gallery, int32 `[q, m]`: several times, or not at all, filled up with -1."""
+    wanted = set(query.identities)
+    places: dict[Hashable, list[int]] = {}
+    for row, identity in enumerate(gallery.identities):
+        if identity in wanted:
+            places.setdefault(identity, []).append(row)
+    return padded([places.get(identity, ()) for identity in query.identities])
 
 
-def load_prepared(
-    record: DatasetRecord,
-    parts: Sequence[str],
-    data_dir: str | os.PathLike | None,
-    source_dir: str | os.PathLike | None,
-    on_demand: bool,
-) -> list[Examples]:
-    """Splits of a data set that is prepared, or is now."""
-    for part in parts:
-        check_split(record, part)
-    builder = prepare(record, data_dir, source_dir)
-    try:
-        return [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
-    except JaxalignError:
-        raise
-    except READ_ERRORS as error:
-        raise damaged(record, record.folder(data_dir), error) from error
-
-
-def load_in_place(
-    name: str, split: str, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None
-) -> Examples:
-    """A split of a folder of pictures, or of a copy of TFDS."""
-    from .image_tree import tell_not_read
-    from .join import load_joined
-    from .picture_folder import load_folder
-
-    if name.endswith(JOINED) and not name.startswith(READINGS):
-        return load_joined(name.removesuffix(JOINED), split, data_dir, source_dir)
-    reading, _, folder = name.partition(":")
-    examples = load_folder(folder, split, f"{reading}:")
-    tell_not_read(f"{examples.dataset}/{split}", examples.not_read)
-    return examples
-
-
-def check_split(record: DatasetRecord, split: str) -> None:
-    """Raise unless the data set has the split."""
-    known = [*record.splits, *(f"{s}{UNCROPPED}" for s in record.splits if s == "query")]
-    if split not in known:
-        raise unknown_name(f"split of {record.name}", split, known)
-
-
-def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_demand: bool) -> Examples:
-    """One split, without `+`."""
-    import tensorflow_datasets as tfds
-
-    split = name.removesuffix(UNCROPPED)
-    if split not in builder.info.splits:
-        needed = [source.path for source in record.sources if not source.required]
-        raise JaxalignError(
-            f"the prepared copy of {record.name} has no split {split}: it was prepared without "
-            f"{', '.join(needed)};"
-            f" put that in place, delete the folder {folder} and run again"
-        )
-    decoders = {"image": tfds.decode.SkipDecoding()} if record.pictures else None
-    source = builder.as_data_source(split, decoders=decoders)
-    index = read_index(folder, split)
-    if record.in_memory:
-        index, images = read_all(record, builder, source, decoded=not on_demand)
-    elif index is None:
-        raise ValueError(f"the index of {split} is missing")
-    else:
-        boxes = () if name.endswith(UNCROPPED) else index.boxes
-        reader = reader_of(record, source, folder)
-        images = (
-            Pictures(reader, index.file_names, f"{record.name}/{name}", boxes) if record.pictures else None
-        )
-    if len(index.file_names) != len(source):
-        raise ValueError(
-            f"the index of {split} has {len(index.file_names)} examples instead of {len(source)}"
-        )
-    return Examples(
-        dataset=record.name,
-        split=name,
-        version=record.version,
-        images=images,
-        labels=index.labels,
-        label_names=index.label_names,
-        captions=index.captions,
-        file_names=index.file_names,
-        ground_truth=index.ground_truth,
-        content=content_digest(folder, split, prepared_files(record, builder, split, folder)),
-        same=tuple((record.name, name) for name in index.file_names),  # unique in the data set
-    )
-
-
-def prepared_files(record: DatasetRecord, builder: Any, split: str, folder: Path) -> list[Path]:
-    """All files that decide what a split of a prepared copy holds."""
-    shards = [Path(os.fspath(path)) for path in builder.info.splits[split].filepaths]
-    beside = [index_file(folder, split), *(folder / f"{task}.labels.txt" for task in record.tasks)]
-    return [*shards, *(path for path in beside if path.is_file())]
-
-
-def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
-    """Reads the bytes of a picture, by its position in the split."""
-
-    def read(row: int) -> bytes:
-        try:
-            return source[row]["image"]
-        except READ_ERRORS as error:
-            raise damaged(record, folder, error) from error
-
-    return read
-
-
-def read_all(
-    record: DatasetRecord, builder: Any, source: Any, *, decoded: bool
-) -> tuple[Index, np.ndarray | Pictures]:
-    """Every example of a split; pictures uint8 [n, h, w, 3], or as their files hold them."""
-
-    def read(start: int) -> list[dict]:
-        rows = source.__getitems__(range(start, min(start + BLOCK, len(source))))
-        if not decoded:
-            return rows
-        return [row | {"image": decode_image(row["image"], row["file_name"].decode())} for row in rows]
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        rows = [row for block in pool.map(read, range(0, len(source), BLOCK)) for row in block]
-    index = Index(
-        file_names=tuple(row["file_name"].decode() for row in rows),
-        labels={task: np.array([row[task] for row in rows], np.int32) for task in record.tasks},
-        label_names={task: tuple(builder.info.features[task].names) for task in record.tasks},
-        captions=tuple(tuple(text.decode() for text in row["captions"]) for row in rows),
-    )
-    images = [row["image"] for row in rows]
-    if decoded:
-        return index, np.stack(images)
-    return index, Pictures(images.__getitem__, index.file_names, record.name)
-
-
-def decode_image(data: bytes, name: str = "the file") -> np.ndarray:
-    """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels."""
-    return np.asarray(decode(data, name).convert("RGB"))
+def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """Rows of positions as an array, filled up with -1."""
+    width = max(1, max(map(len, rows), default=0))
+    found = np.full((len(rows), width), -1, np.int32)
+    for row, own in zip(found, rows, strict=True):
+        row[: len(own)] = own
+    return found
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
@@ -310,8 +178,6 @@ def _concatenate_labels(
     parts: Sequence[Examples],
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     """Labels of all parts under the names of all."""
-    from .matching import common_labels
-
     first, labels, label_names = parts[0], {}, {}
     for task in first.labels:
         found, known = [first.labels[task]], first

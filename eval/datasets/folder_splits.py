@@ -8,9 +8,11 @@ from pathlib import Path
 
 from jaxalign.errors import JaxalignError
 
-from .catalogue import CLASSES, FOLDER, SPLITS
-from .layouts.class_folders import natural
+from .image_tree import ImageFile, natural
 
+# What stands before the path of a folder: whether its subfolders are splits or classes follows from their
+# names, or is said.
+FOLDER, CLASSES, SPLITS = READINGS = ("folder:", "classes:", "splits:")
 ALL = "all"
 # Names of folders that are splits, in any case, and what the split is then called.
 SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -39,9 +41,9 @@ class Reading:
       not_read: how many other files look like images, as `find_images` counts them.
     """
 
-    splits: Mapping[str, tuple[Path, ...]]
+    splits: Mapping[str, tuple[ImageFile, ...]]
     classes: tuple[str, ...]
-    class_of: Mapping[Path, str | None]
+    class_of: Mapping[ImageFile, str | None]
     beside: int = 0
     not_read: Mapping[str, int] = field(default_factory=dict)
 
@@ -51,29 +53,29 @@ def canonical(split: str) -> str:
     return _SPLIT_OF.get(split.casefold(), split)
 
 
-def interpret(root: Path, paths: Sequence[Path], reading: str = FOLDER) -> Reading:
-    """What the subfolders of `root` are, of which `paths` are the images, in order.
+def interpret(root: Path, images: Sequence[ImageFile], reading: str = FOLDER) -> Reading:
+    """What the subfolders of `root` are, of which `images` are the images, in order.
 
     Args:
-      reading: `FOLDER`, `CLASSES` or `SPLITS`, as for `load_folder`.
+      reading: `FOLDER`, `CLASSES` or `SPLITS`, as for `read_folder`.
 
     Raises:
       JaxalignError: names of splits beside others, two folders for one split, or classes of different splits
         that differ in spelling alone; or names that only sound like those of splits.
     """
-    files = [(path, path.relative_to(root).parts) for path in paths]
+    files = [(file, file.name.split("/")) for file in images]
     folders = dict.fromkeys(parts[0] for _, parts in files if len(parts) > 1)
     split_of = {name: _SPLIT_OF[name.casefold()] for name in folders if name.casefold() in _SPLIT_OF}
     if not _are_splits(root, tuple(folders), split_of, reading):
-        class_of = {path: parts[0] if len(parts) > 1 else None for path, parts in files}
+        class_of = {file: parts[0] if len(parts) > 1 else None for file, parts in files}
         return Reading({ALL: tuple(class_of)}, _classes(class_of.values()), class_of)
-    splits: dict[str, list[Path]] = {split: [] for split in SPLIT_NAMES if split in split_of.values()}
+    splits: dict[str, list[ImageFile]] = {split: [] for split in SPLIT_NAMES if split in split_of.values()}
     class_of = {}
-    for path, parts in files:
+    for file, parts in files:
         if len(parts) > 1 and parts[0] in split_of:
-            splits[split_of[parts[0]]].append(path)
-            class_of[path] = parts[1] if len(parts) > 2 else None
-    _check_spelling(root, {split: {class_of[path] for path in own} for split, own in splits.items()})
+            splits[split_of[parts[0]]].append(file)
+            class_of[file] = parts[1] if len(parts) > 2 else None
+    _check_spelling(root, {split: {class_of[file] for file in own} for split, own in splits.items()})
     taken = {split: tuple(own) for split, own in splits.items()}
     return Reading(taken, _classes(class_of.values()), class_of, len(files) - len(class_of))
 
@@ -91,7 +93,7 @@ def describe(root: Path, found: Reading) -> str:
     counts = ", ".join(f"{split} ({_images(len(files))})" for split, files in found.splits.items())
     said = f"{root} is read as splits {counts}, {classes}"
     for split, files in found.splits.items():
-        absent = set(found.classes) - {found.class_of[path] for path in files}
+        absent = set(found.classes) - {found.class_of[file] for file in files}
         said += f"; {split} has no image of {_some(sorted(absent, key=natural))}" if absent else ""
     return said + (f"; {_images(found.beside)} outside of them left out" if found.beside else "")
 

@@ -1,21 +1,54 @@
 """The image files below a folder, and what else is there that people would call an image."""
 
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.distributed import is_first
 from jaxalign.eval.own_images import is_own_image
 from jaxalign.eval.terminal import say
 from jaxalign.inputs.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
+from jaxalign.local_files import is_there
 
 # What a Mac adds to an archive, and network drives and Windows to folders: thumbnails, and what was deleted.
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
 OWN, REPEATED = "written by jaxalign", "linked folder that is there already"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """An image file as it was when its folder was read.
+
+    Attributes:
+      path: of the file.
+      name: its path below the folder that was read, with slashes.
+      is_link: whether it is a link; everything else is said of what that leads to.
+      size: bytes. It and the times are 0 for a link that leads nowhere or a file that has gone, which is
+        named when it is read.
+      times: of the change of the content, which can be set, and of the change of anything, which cannot.
+      number: device and number of the file; None where it has gone.
+      is_shared: whether the file has several names (hard links).
+    """
+
+    path: Path
+    name: str
+    is_link: bool = False
+    size: int = 0
+    times: tuple[int, int] = (0, 0)
+    number: tuple[int, int] | None = None
+    is_shared: bool = False
+
+    @property
+    def identity(self) -> Hashable:
+        """Of a file with several names, the same for each of them; else None.
+
+        File systems over a network may give one number to several files, but do not say that they are linked.
+        """
+        return (*(self.number or ()), self.size, *self.times) if self.is_shared else None
 
 
 @dataclass(frozen=True)
@@ -23,11 +56,11 @@ class ImageTree:
     """What `find_images` finds.
 
     Attributes:
-      files: of images, by the endings of their names; in no order.
+      files: of images, by the endings of their names; in the order of numbers and letters.
       not_read: how many others there are, by ending, and by reason where they are left out on purpose.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[ImageFile, ...]
     not_read: Mapping[str, int]
 
 
@@ -36,12 +69,17 @@ def find_images(root: Path) -> ImageTree:
     out.
 
     Links to folders are followed, each folder once, under the name that it has without them where there is
-    one. PNGs that this program has drawn are no images of the folder.
+    one. PNGs that this program has drawn are no images of the folder. Each folder is listed once, and the
+    system is asked about each image once.
 
     Raises:
-      JaxalignError: a folder that cannot be listed: without its images, results would be others.
+      JaxalignError: there is no such folder, or one that cannot be listed: without its images, results would
+        be others.
     """
-    files: list[Path] = []
+    if not is_there(root) or not root.is_dir():
+        what = "is not a folder" if root.exists() else "is not there"
+        raise JaxalignError(f"the folder {root} {what}; expected a folder of pictures")
+    files: list[ImageFile] = []
     not_read: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
     folders, links = [root], []
@@ -67,8 +105,18 @@ def find_images(root: Path) -> ImageTree:
             elif ending == ".png" and is_own_image(Path(entry.path)):
                 not_read[OWN] += 1
             else:
-                files.append(Path(entry.path))
-    return ImageTree(tuple(files), dict(+not_read))
+                files.append(_look_at(entry, root))
+    in_order = sorted(files, key=lambda file: [natural(part) for part in file.name.split("/")])
+    return ImageTree(tuple(in_order), dict(+not_read))
+
+
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A sort key under which `2.jpg` comes before `10.jpg`; of `1`, `01` and `001` no two are equal."""
+    parts = [
+        (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
+        for part in re.split(r"(\d+)", name)
+    ]
+    return parts, name
 
 
 def expected_files(tree: ImageTree) -> str:
@@ -92,6 +140,8 @@ _told: dict[str, Mapping[str, int]] = {}
 
 def tell_not_read(origin: str, not_read: Mapping[str, int]) -> None:
     """Say on standard error what of a split or folder is not read, and keep it for `told_not_read`."""
+    from jaxalign.eval.processes import is_first  # here: it imports jax, which a list of data sets needs not
+
     _told[origin] = not_read
     if not_read and is_first():
         say(f"{origin}: not read: {describe_not_read(not_read)}", sys.stderr)
@@ -115,6 +165,17 @@ def _list(folder: Path) -> list[os.DirEntry]:
             return list(entries)
     except OSError as error:
         raise unreadable_folder(error) from error
+
+
+def _look_at(entry: os.DirEntry, root: Path) -> ImageFile:
+    path, is_link = Path(entry.path), entry.is_symlink()
+    name = path.relative_to(root).as_posix()
+    try:
+        found = entry.stat()
+    except OSError:
+        return ImageFile(path, name, is_link)
+    times, number = (found.st_mtime_ns, found.st_ctime_ns), (found.st_dev, found.st_ino)
+    return ImageFile(path, name, is_link, found.st_size, times, number, found.st_nlink > 1)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxalign.errors import JaxalignError
 
-from .catalogue import find_dataset
+from .finding import find_dataset
+from .items import check_sources, content_bytes, read_content
+from .prepared_files import READ_ERRORS, one_line
 from .records import DatasetRecord, data_root, source_root
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
-
-# What TFDS and ArrayRecord raise for a damaged copy; RuntimeError: a hash of ArrayRecord does not match.
-READ_ERRORS = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
 
 
 def prepare(
@@ -45,9 +44,7 @@ def prepare(
         raise JaxalignError(f"{record.name} is read where it is; there is nothing to prepare")
     if not record.is_prepared(data_dir):
         sources = source_root(data_dir, source_dir)
-        if not record.is_embedded:
-            from .content import check_sources
-
+        if not record.needs_no_sources:
             check_sources(record, sources, data_dir)  # before anything is written
         generate(record, data_root(data_dir), sources)
     return open_prepared(record, record.folder(data_dir))
@@ -76,25 +73,22 @@ def generate(record: DatasetRecord, root: Path, sources: Path) -> None:
 def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
     """Write the prepared copy, with a progress bar on standard error."""
     import tensorflow_datasets as tfds
-    from rich.progress import Progress
 
+    from jaxalign.eval.progress import progress_bar
     from jaxalign.eval.terminal import open_console
 
     console = open_console(sys.stderr)  # this very stream: TFDS's own is silenced below
     builder = make_builder(record, root, sources)
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    with bar as progress, silence():
-        task = progress.add_task(f"Preparing {record.name}", total=sum(record.splits.values()))
-        builder.on_example, builder.expected = lambda: progress.advance(task), record.splits
+    with progress_bar(console, f"Preparing {record.name}", sum(record.splits.values())) as update, silence():
+        builder.on_example, builder.expected = lambda: update(advance=1), record.splits
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
 def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
     """The builder that writes a data set under `root`."""
-    if record.is_embedded:
+    if record.needs_no_sources:
         return record.builder_class()(data_dir=root, file_format="array_record")
-    from .builder import PictureBuilder
-    from .content import content_bytes, read_content
+    from .builder import PictureBuilder  # here: importing it imports tensorflow_datasets
 
     content = read_content(record, sources)
     needed, free = content_bytes(content), shutil.disk_usage(root).free
@@ -162,9 +156,3 @@ def damaged(record: DatasetRecord, folder: Path, error: Exception) -> JaxalignEr
     """The error for a prepared copy that cannot be read."""
     fault = f"the prepared copy of {record.name} is damaged ({one_line(error)})"
     return JaxalignError(f"{fault}; delete the folder {folder} and run again")
-
-
-def one_line(error: Exception, most: int = 160) -> str:
-    """What an exception of TFDS or ArrayRecord says, without its line breaks and not at length."""
-    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    return text if len(text) <= most else f"{text[:most]} ..."

@@ -2,13 +2,15 @@
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .examples import Examples
 from .prompts import read_templates
 
+Folder = str | os.PathLike | None
 DEFAULT_TEMPLATE = "a photo of a {}."
 
 
@@ -60,19 +62,20 @@ class DatasetRecord:
       options: for the function that reads the layout.
       pictures: whether there are any; else there are captions only.
       in_memory: whether `load_split` decodes all pictures at once: they are few, small and of one size.
-      in_place: whether it is read where it is, without being prepared.
+      open_split: of what is read where it is, without being prepared: the examples of a split, given its name
+        and what `data_root` and `source_root` take.
       reading: of a folder of images, what its subfolders are taken for; to be said to whoever asks for it.
     """
 
     name: str
     builder: str
-    version: str
     splits: Mapping[str, int]
-    tasks: tuple[str, ...]
-    captions: str
     licence: str
     source: str
     description: str
+    version: str = "1.0.0"
+    tasks: tuple[str, ...] = ()
+    captions: str = ""
     protocol: str = ""
     query: str = ""
     gallery: str = ""
@@ -89,19 +92,26 @@ class DatasetRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     pictures: bool = True
     in_memory: bool = False
-    in_place: bool = False
+    open_split: "Callable[[str, Folder, Folder], Examples] | None" = field(
+        default=None, repr=False, compare=False
+    )
     reading: str = ""
 
     @property
-    def is_embedded(self) -> bool:
-        """Whether the data are inside the package: preparing needs nothing else."""
+    def in_place(self) -> bool:
+        """Whether it is read where it is; there is nothing to prepare."""
+        return self.open_split is not None
+
+    @property
+    def needs_no_sources(self) -> bool:
+        """Whether nothing has to be fetched: the data are inside the package, or a folder of the user's."""
         return not self.sources
 
     @property
     def builder_name(self) -> str:
         """The name under which TFDS stores it; a prefix keeps ours apart from those of the TFDS catalogue."""
         name = self.name.replace("-", "_")
-        return name if self.is_embedded else f"jaxalign_{name}"
+        return name if self.needs_no_sources else f"jaxalign_{name}"
 
     @property
     def templates(self) -> Mapping[str, tuple[str, ...]]:

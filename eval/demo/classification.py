@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from jaxalign.eval.datasets.matching import common_labels
+from jaxalign.eval.datasets.examples import common_labels
 from jaxalign.eval.demo.data import PROMPT, DemoData
 from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.measure import paired_gain

@@ -1,7 +1,6 @@
 """The command `jaxalign demo`: measure, print, write."""
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.demo.data import PLAIN, SCENES, load_data
 from jaxalign.eval.demo.evaluate import evaluate
-from jaxalign.eval.demo.output import staged_folder
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.demo.terminal import print_results
+from jaxalign.eval.files import staged_folder, write_json, write_whole
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import build_report
-from jaxalign.eval.stages import Stages
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
 INTRODUCTION = "The embedded models have seen none of its emoji; bands and ranks were chosen on others."
@@ -70,9 +69,8 @@ def run(
         report = build_report(
             results, arrays, title="jaxalign demo", introduction=INTRODUCTION, credits=CREDITS
         )
-        (stage / "report.html").write_text(report, encoding="utf-8")
-        text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-        (stage / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        write_whole(stage / "report.html", report)
+        write_json(stage / "metrics.json", results, indent=1)
     print_results(results, out, stages.total)
     return results
 

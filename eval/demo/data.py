@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxalign.eval.datasets import DATASETS, Examples, load_split, prepare
-from jaxalign.eval.stages import Stages
+from jaxalign.eval.progress import Stages
 
 PLAIN, SCENES = "emoji", "emoji-scenes"
 PROMPT = "a photo of {}"

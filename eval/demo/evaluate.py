@@ -23,8 +23,8 @@ from jaxalign.eval.demo.image_retrieval import (
 from jaxalign.eval.demo.measure import Measured
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.demo.text_retrieval import choose_text_band, invert_captions, measure_texts
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import ModelArrays
-from jaxalign.eval.stages import Stages
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from jaxalign.eval.demo.data import PROMPT, DemoData, choose_queries, emoji_name
 from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.measure import Measured, measure_tasks, trace
 from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import InversionTrace
 from jaxalign.eval.report.tables import TASKS
-from jaxalign.eval.stages import Stages
 from jaxalign.eval.tasks.methods import Method
 
 Embed = Callable[[Features], jax.Array | np.ndarray]

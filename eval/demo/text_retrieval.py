@@ -10,8 +10,8 @@ from jaxalign.eval.demo.data import CaptionSet
 from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.measure import measure_task, trace
 from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import InversionTrace
-from jaxalign.eval.stages import Stages
 
 
 def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSettings) -> ja.BandSweep:

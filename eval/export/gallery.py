@@ -11,9 +11,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
-from jaxalign.eval.features.obtain import image_store, text_store
-from jaxalign.eval.features.store import FeatureStore
+from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.methods import (
     BASELINES,
@@ -88,9 +86,6 @@ def open_gallery(
     method: str = "",
     modality: Modality = "image",
     options: MethodOptions | None = None,
-    unreadable: Unreadable = "fail",
-    batch_size: int = BATCH,
-    threads: int = THREADS,
 ) -> Gallery:
     """The embeddings of a split's pictures or captions; what the feature store lacks is computed first.
 
@@ -108,39 +103,25 @@ def open_gallery(
         )
     if modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
-        facts = {"dataset": dataset, "version": pair.examples.state, "split": pair.examples.split}
-        ids, texts = pair.captions.ids, pair.captions.texts
-        with workspace.stages.stage("embed", f"{model.name}: {len(ids)} captions", len(ids)) as advance:
-            store = text_store(
-                model, pair.name, ids, texts, store=workspace.store, batch_size=batch_size, progress=advance
-            )
+        examples, captions = pair.examples, pair.captions
+        store = workspace.text_store(model, pair.name, captions.ids, captions.texts)
     else:
         record = workspace.find_dataset(dataset)
-        examples = workspace.load_split(dataset, split or record.gallery or record.test)
-        facts = {"dataset": examples.dataset, "version": examples.state, "split": examples.split}
-        title = f"{model.name}: {examples.dataset}/{examples.split}, {len(examples)} pictures"
-        with workspace.stages.stage("embed", title, len(examples)) as advance:
-            store = image_store(
-                model,
-                examples,
-                store=workspace.store,
-                unreadable=unreadable,
-                batch_size=batch_size,
-                threads=threads,
-                progress=advance,
-            )
-    about = {
+        examples = workspace.load_split(record, split or record.gallery or record.test)
+        store = workspace.image_store(model, examples)
+    facts = {
         "model": model.name,
         "source": model.spec.source,
         "weights": store.key.weights,
-        **facts,
+        "dataset": examples.dataset,
+        "version": examples.state,
+        "split": examples.split,
         "modality": modality,
     }
-    gallery = Gallery(store, _fit(workspace, model, chosen, store), about | chosen.to_json())
+    gallery = Gallery(store, _fit(workspace, model, chosen, store), facts | chosen.to_json())
     if not gallery.shape[0]:
         raise JaxalignError(
-            f"none of the {store.rows} examples of {facts['dataset']}/{facts['split']} can be read; expected"
-            " at least one"
+            f"none of the {store.rows} examples of {examples.origin} can be read; expected at least one"
         )
     return gallery
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.json_text import json_text
+from jaxalign.eval.files import json_text
 from jaxalign.replacing import replaced_folder
 
 from .gallery import Gallery

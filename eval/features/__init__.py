@@ -7,7 +7,11 @@ from .embed import embed_texts as embed_texts
 from .key import FeatureKey as FeatureKey
 from .key import make_key as make_key
 from .obtain import default_store as default_store
+from .obtain import filled_store as filled_store
 from .obtain import image_features as image_features
+from .obtain import image_store as image_store
+from .obtain import read_images as read_images
 from .obtain import text_features as text_features
+from .obtain import text_store as text_store
 from .store import Features as Features
 from .store import FeatureStore as FeatureStore

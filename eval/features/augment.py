@@ -6,23 +6,20 @@ training features so. Only the examples that are drawn are embedded.
 """
 
 import hashlib
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples
 from jaxalign.inputs.image_files import check_depth
 from jaxalign.inputs.resampling import resize_part
 
-from .embed import BATCH, THREADS, Unreadable, embed_images, open_picture
+from .embed import open_picture
 from .key import make_key
-from .obtain import default_store
-from .store import Features, FeatureStore
+from .obtain import Computing, filled_store, require_images
+from .store import Features
 
 SCALE, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)
 SCALES = {"imagenet": (0.08, 1.0)}  # for which the published codes have a data loader of its own
@@ -87,11 +84,7 @@ def subset_features(
     rows: np.ndarray,
     *,
     augmentation: int | None = None,
-    store: str | os.PathLike | None = None,
-    unreadable: Unreadable = "fail",
-    batch_size: int = BATCH,
-    threads: int = THREADS,
-    progress: Callable[[int], None] = lambda count: None,
+    **computing: Unpack[Computing],
 ) -> Features:
     """Pre-projection features `[m, d_image]` of the examples at `rows` alone, out of a store of their own.
 
@@ -99,13 +92,12 @@ def subset_features(
       rows: int `[m]`, positions in `examples`.
       augmentation: seed of the random crops and flips; None for the model's own preprocessing. Crops are of
         50 to 100 % of a picture's area, of ImageNet 8 to 100 %.
-      unreadable: as for `image_features`.
+      computing: as for `filled_store`.
 
     Raises:
       JaxalignError: captions without pictures, an unreadable picture, or a store that cannot be used.
     """
-    if examples.images is None:
-        raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
+    require_images(examples)
     chosen = examples.select(rows)
     digest = hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
     options: dict[str, Any] = {"rows": digest}
@@ -117,21 +109,8 @@ def subset_features(
             "seed": augmentation,
         }
     key = make_key(model, examples.dataset, examples.state, examples.split, "image", options=options)
-    root = default_store() if store is None else store
-    labels = dict(chosen.labels)
-    found = FeatureStore.open(root, key, chosen.ids, labels, model.config.image.width)
-    pictures: Any = chosen.images
+    images: Any = chosen.images
     if augmentation is not None:
-        size = model.config.image.image_size
-        pictures = Augmented(chosen, size, augmentation, scale)
+        images = Augmented(chosen, model.config.image.image_size, augmentation, scale)
         model = replace(model, spec=replace(model.spec, resize_size=None))  # the crop has its size already
-    embed_images(
-        model,
-        pictures,
-        found,
-        unreadable=unreadable,
-        batch_size=batch_size,
-        threads=threads,
-        advance=progress,
-    )
-    return found.read()
+    return filled_store(model, images, key, chosen.ids, chosen.labels, **computing).read()

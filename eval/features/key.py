@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -113,6 +113,29 @@ def spec_digest(model: DualEncoder) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class _Last:
+    """The digest of what was asked about last, none of which it keeps in memory."""
+
+    def __init__(self):
+        self._names: tuple[str, ...] | None = None
+        self._things: list[weakref.ref] = []
+        self._digest, self._lock = "", threading.Lock()
+
+    def __call__(self, names: tuple[str, ...], things: Sequence[Any], compute: Callable[[], str]) -> str:
+        """That of `things`, called `names`: remembered, or what `compute` gives."""
+        with self._lock:
+            known = names == self._names and all(
+                reference() is thing for reference, thing in zip(self._things, things, strict=True)
+            )
+            if not known:
+                self._digest = compute()
+                self._names, self._things = names, [weakref.ref(thing) for thing in things]
+            return self._digest
+
+
+_last_tokenizer, _last_weights = _Last(), _Last()
+
+
 def tokenizer_digest(tokenizer: Tokenizer | None) -> str:
     """Sixteen hexadecimal digits that stand for the vocabulary and its layout; empty without a tokenizer.
 
@@ -120,11 +143,7 @@ def tokenizer_digest(tokenizer: Tokenizer | None) -> str:
     """
     if tokenizer is None:
         return ""
-    with _REMEMBERING:
-        last = _last_tokenizer.get("last")
-        if last is None or last[0]() is not tokenizer:
-            last = _last_tokenizer["last"] = (weakref.ref(tokenizer), _vocabulary_digest(tokenizer))
-    return last[1]
+    return _last_tokenizer(("tokenizer",), [tokenizer], lambda: _vocabulary_digest(tokenizer))
 
 
 def _vocabulary_digest(tokenizer: Tokenizer) -> str:
@@ -146,31 +165,8 @@ def weights_digest(params: Any) -> str:
     tensors = sorted(flatten(params).items())
     if not all(isinstance(tensor, jax.Array) for _, tensor in tensors):  # NumPy's can change
         return _digest(tensors)
-    with _REMEMBERING:
-        last = _remembered.get("last")
-        if last is None or not last.is_of(tensors):
-            references = [(name, weakref.ref(tensor)) for name, tensor in tensors]
-            last = _remembered["last"] = _Remembered(references, _digest(tensors))
-    return last.digest
-
-
-@dataclasses.dataclass(frozen=True)
-class _Remembered:
-    """The digest of parameters that it does not keep in memory."""
-
-    tensors: list[tuple[str, weakref.ref]]
-    digest: str
-
-    def is_of(self, tensors: list[tuple[str, Any]]) -> bool:
-        return len(tensors) == len(self.tensors) and all(
-            name == known and tensor is reference()
-            for (name, tensor), (known, reference) in zip(tensors, self.tensors, strict=True)
-        )
-
-
-_remembered: dict[str, _Remembered] = {}
-_last_tokenizer: dict[str, tuple[weakref.ref, str]] = {}
-_REMEMBERING = threading.Lock()
+    names = tuple(name for name, _ in tensors)
+    return _last_weights(names, [tensor for _, tensor in tensors], lambda: _digest(tensors))
 
 
 def _digest(tensors: Iterable[tuple[str, Any]]) -> str:

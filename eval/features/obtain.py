@@ -1,20 +1,43 @@
-"""Features of a data set's pictures or of texts, out of the store; what it lacks is computed first."""
+"""Features of images or of texts, out of the store; what it lacks is computed first. There is no other way.
+
+Tasks, the export and `jaxalign embed` ask for the images of a split, few-shot methods for the training images
+that are drawn, a search for the images of a folder: all of it is `filled_store` of some key.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
+
+import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples
 
-from .embed import BATCH, THREADS, Unreadable, embed_images, embed_texts
-from .key import make_key
+from .embed import BATCH, THREADS, Pictures, Unreadable, embed_images, embed_texts
+from .key import FeatureKey, make_key
 from .store import Features, FeatureStore
 
 Progress = Callable[[int], None]
+Place = str | os.PathLike | None
+
+
+class Storing(TypedDict, total=False):
+    """Where features are, and how those that are not there are computed; see `filled_store`."""
+
+    store: Place
+    batch_size: int
+    progress: Progress
+
+
+class Computing(Storing, total=False):
+    """The same for images."""
+
+    unreadable: Unreadable
+    threads: int
 
 
 def default_store() -> Path:
@@ -23,67 +46,43 @@ def default_store() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "jaxalign" / "features"
 
 
-def image_features(
+def filled_store(
     model: DualEncoder,
-    examples: Examples,
+    images: Pictures,
+    key: FeatureKey,
+    ids: Sequence[str],
+    labels: Mapping[str, np.ndarray],
     *,
-    store: str | os.PathLike | None = None,
-    unreadable: Unreadable = "fail",
-    batch_size: int = BATCH,
-    threads: int = THREADS,
-    progress: Progress = lambda count: None,
-) -> Features:
-    """Pre-projection features `[n, d_image]` of a split's pictures, in float32.
-
-    Args:
-      store: folder or URL of the feature stores; `default_store()` by default.
-      unreadable: whether a picture that cannot be read stops the run or is left out (`Features.left_out`);
-        `embed_images` says which ones.
-      progress: is told how many examples are done, those of earlier runs first.
-
-    Raises:
-      JaxalignError: captions without pictures, an unreadable picture, no readable one, or a store that cannot
-        be used.
-    """
-    found = image_store(
-        model,
-        examples,
-        store=store,
-        unreadable=unreadable,
-        batch_size=batch_size,
-        threads=threads,
-        progress=progress,
-    )
-    features = found.read()
-    if not features.ids:
-        raise JaxalignError(
-            f"none of the {len(examples)} pictures of {examples.dataset}/{examples.split} can be read,"
-            f" {features.left_out[0]} for one; expected at least one"
-        )
-    return features
-
-
-def image_store(
-    model: DualEncoder,
-    examples: Examples,
-    *,
-    store: str | os.PathLike | None = None,
+    names: Sequence[str] | None = None,
+    store: Place = None,
     unreadable: Unreadable = "fail",
     batch_size: int = BATCH,
     threads: int = THREADS,
     progress: Progress = lambda count: None,
 ) -> FeatureStore:
-    """The store of `image_features`, filled: for splits that are read in parts."""
-    if examples.images is None:
-        raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
-    key = make_key(model, examples.dataset, examples.state, examples.split, "image")
-    root = default_store() if store is None else store
-    width = model.config.image.width
-    found = FeatureStore.open(root, key, examples.ids, dict(examples.labels), width)
+    """The store of `key`, in which nothing is missing.
+
+    Args:
+      images: n of them, read when they are asked for.
+      ids: of the images, each once.
+      labels: int `[n]` by name.
+      names: what messages call the images; by default the ids.
+      store: folder or URL of the feature stores; `default_store()` by default.
+      unreadable: whether a picture that cannot be read stops the run or is left out (`Features.left_out`);
+        `embed_images` says which ones.
+      batch_size: pictures that pass through the tower together, on each device.
+      threads: that read, decode and resize.
+      progress: is told how many examples are done, those of earlier runs first.
+
+    Raises:
+      JaxalignError: an unreadable picture, or a store that cannot be used.
+    """
+    found = FeatureStore.open(place_of(store), key, ids, dict(labels), model.config.image.width)
     embed_images(
         model,
-        examples.images,
+        images,
         found,
+        names=names,
         unreadable=unreadable,
         batch_size=batch_size,
         threads=threads,
@@ -92,17 +91,59 @@ def image_store(
     return found
 
 
+def place_of(store: Place) -> str | os.PathLike:
+    """`store`, or the default one."""
+    return default_store() if store is None else store
+
+
+def image_store(model: DualEncoder, examples: Examples, **computing: Unpack[Computing]) -> FeatureStore:
+    """The filled store of a split's pictures, for what is read in parts; raises as `image_features`."""
+    require_images(examples)
+    key = make_key(model, examples.dataset, examples.state, examples.split, "image")
+    return filled_store(model, examples.images, key, examples.ids, examples.labels, **computing)
+
+
+def image_features(model: DualEncoder, examples: Examples, **computing: Unpack[Computing]) -> Features:
+    """Pre-projection features `[n, d_image]` of a split's pictures, in float32.
+
+    Args:
+      computing: as for `filled_store`.
+
+    Raises:
+      JaxalignError: captions without pictures, an unreadable picture, no readable one, or a store that cannot
+        be used.
+    """
+    return read_images(image_store(model, examples, **computing), examples)
+
+
+def read_images(store: FeatureStore, examples: Examples) -> Features:
+    """What a filled store of `examples` holds; raises JaxalignError where no picture could be read."""
+    features = store.read()
+    if not features.ids:
+        raise JaxalignError(
+            f"none of the {len(examples)} pictures of {examples.origin} can be read,"
+            f" {features.left_out[0]} for one; expected at least one"
+        )
+    return features
+
+
+def require_images(examples: Examples) -> None:
+    """Raise for captions without pictures."""
+    if examples.images is None:
+        raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
+
+
 def text_features(
-    model: DualEncoder,
-    name: str,
-    ids: Sequence[str],
-    texts: Sequence[str],
-    *,
-    store: str | os.PathLike | None = None,
-    batch_size: int = BATCH,
-    progress: Progress = lambda count: None,
+    model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str], **storing: Unpack[Storing]
 ) -> Features:
-    """Pre-projection features `[n, d_text]` of texts, in float32.
+    """Pre-projection features `[n, d_text]` of texts, in float32; as `text_store`."""
+    return text_store(model, name, ids, texts, **storing).read()
+
+
+def text_store(
+    model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str], **storing: Unpack[Storing]
+) -> FeatureStore:
+    """The filled store of texts.
 
     Args:
       name: what the texts are, for people: `class names of dtd`. Their content is part of the key.
@@ -111,20 +152,6 @@ def text_features(
     Raises:
       JaxalignError: a model without text tower or tokenizer, or a store that cannot be used.
     """
-    return text_store(model, name, ids, texts, store=store, batch_size=batch_size, progress=progress).read()
-
-
-def text_store(
-    model: DualEncoder,
-    name: str,
-    ids: Sequence[str],
-    texts: Sequence[str],
-    *,
-    store: str | os.PathLike | None = None,
-    batch_size: int = BATCH,
-    progress: Progress = lambda count: None,
-) -> FeatureStore:
-    """The store of `text_features`, filled."""
     text = model.config.text
     if text is None:
         raise JaxalignError(f"{model.name} has no text tower; expected a model that embeds texts")
@@ -132,6 +159,7 @@ def text_store(
         raise JaxalignError(f"{len(ids)} ids for {len(texts)} texts of {name}; expected one for each")
     digest = hashlib.sha256(json.dumps([list(ids), list(texts)]).encode()).hexdigest()
     key = make_key(model, name, digest, "texts", "text")
-    found = FeatureStore.open(default_store() if store is None else store, key, ids, {}, text.width)
-    embed_texts(model, texts, found, batch_size=batch_size, advance=progress)
+    found = FeatureStore.open(place_of(storing.get("store")), key, ids, {}, text.width)
+    advance = storing.get("progress", lambda count: None)
+    embed_texts(model, texts, found, batch_size=storing.get("batch_size", BATCH), advance=advance)
     return found

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.distributed import after_first, agree, is_first
+from jaxalign.eval.processes import after_first, agree, is_first
 from jaxalign.local_files import JSON_LIMIT, read_json
 
 from .key import FeatureKey

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxalign.eval.datasets.matching import common_labels
+from jaxalign.eval.datasets.examples import common_labels
 from jaxalign.eval.report.comparisons import BASELINES
 from jaxalign.eval.report.content import Example, Shown
 from jaxalign.eval.report.labels import Label, dataset_label, method_label, method_name

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.datasets.catalogue import READINGS
+from jaxalign.eval.datasets.folder_splits import READINGS
 
 from .catalogue import Table
 from .printed_names import AVERAGES, BY_COLUMN

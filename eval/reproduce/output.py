@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError, printable
-from jaxalign.eval.json_text import json_text
+from jaxalign.eval.files import json_text, write_whole
 from jaxalign.eval.tasks.runs import RESULTS, package_versions
-from jaxalign.replacing import replaced_file
 
 from .run import Outcome, Reproduction
 
@@ -225,13 +224,6 @@ def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any
 def _encoded(text: str) -> bytes:
     """In UTF-8; names of files may hold what that cannot, which is escaped."""
     return text.encode("utf-8", errors="backslashreplace")
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """By way of a file beside it."""
-    with replaced_file(path) as partial:
-        partial.write_bytes(content)
-    return path
 
 
 def lines_of(block: Block, reproduction: Reproduction) -> Sequence[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from jaxalign.classifiers.few_shot import SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
-from jaxalign.eval.datasets.examples import UNCROPPED
+from jaxalign.eval.datasets.loading import UNCROPPED
 from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import NCM, OURS, PUBLISHED, ZERO_SHOT, Classifying, FewShotSettings

@@ -7,21 +7,19 @@ orientation says.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.image_tree import expected_files, tell_not_read
-from jaxalign.eval.datasets.picture_folder import check_folder, facts_of, find_pictures
-from jaxalign.eval.datasets.pictures import Pictures
-from jaxalign.eval.features import FeatureKey, FeatureStore, default_store, embed_images, make_key
-from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
-
-Progress = Callable[[int], None]
+from jaxalign.eval.datasets.image_tree import ImageFile, expected_files, find_images, tell_not_read
+from jaxalign.eval.datasets.images import Pictures
+from jaxalign.eval.features import FeatureKey, FeatureStore, filled_store, make_key
+from jaxalign.eval.features.obtain import Computing, Progress, place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +32,7 @@ class Library:
       features: float32 `[n, d_image]`, pre-projection.
       left_out: names of those that cannot be read.
       not_read: how many other files look like images, by their endings, as `find_images` counts them.
+      numbers: of the files, as `ImageFile.number`.
     """
 
     folder: Path
@@ -41,10 +40,12 @@ class Library:
     features: np.ndarray
     left_out: tuple[str, ...]
     not_read: Mapping[str, int]
+    numbers: tuple[tuple[int, int] | None, ...] = ()
 
     def position(self, picture: str | os.PathLike) -> int | None:
         """Where a picture file is in the library, whatever a link calls it; None where it is not."""
-        return next((i for i, name in enumerate(self.names) if is_same(self.folder / name, picture)), None)
+        number = file_number(picture)
+        return None if number is None or number not in self.numbers else self.numbers.index(number)
 
 
 def find_library(
@@ -52,125 +53,100 @@ def find_library(
     folder: str | os.PathLike,
     *,
     without: str | os.PathLike | None = None,
-    store: str | os.PathLike | None = None,
-    unreadable: Unreadable = "fail",
-    batch_size: int = BATCH,
-    threads: int = THREADS,
     start: Progress = lambda total: None,
-    progress: Progress = lambda count: None,
+    **computing: Unpack[Computing],
 ) -> Library:
     """The pictures of `folder` and of all folders below it; what the store lacks is computed.
 
     Args:
       without: a file that is no picture of the library, wherever it is: the one that is about to be written.
       start: is told how many pictures there are.
-      progress: is told how many are done, those of earlier runs first.
-      Others: as for `image_features`.
+      computing: as for `filled_store`.
 
     Raises:
       JaxalignError: no such folder, no picture in it, one that cannot be read, or an unusable store.
     """
     root = Path(folder).expanduser()
-    check_folder(root)
-    tree = find_pictures(root)
+    tree = find_images(root)
     tell_not_read(str(root), tree.not_read)
-    paths = {identify(path, root): path for path in tree.files if not is_same(path, without)}
-    if not paths:
+    hidden = file_number(without)
+    files = {identify(file): file for file in tree.files if hidden is None or file.number != hidden}
+    if not files:
         raise JaxalignError(f"there are no pictures in {root}; {expected_files(tree)}")
     found: dict[str, np.ndarray | None] = {}
+    leaves_out = computing.get("unreadable") == "leave out"
+    progress = computing.get("progress", lambda count: None)
 
-    def fill(generation: FeatureStore) -> None:
-        names = [name_of(key) for key in generation.ids]
-        files = [paths.get(key, root / name) for key, name in zip(generation.ids, names, strict=True)]
+    def fill(number: int, ids: Sequence[str]) -> FeatureStore:
+        names = [name_of(key) for key in ids]
+        images = Pictures([root / name for name in names].__getitem__, names, str(root), upright=True)
         told = iter([lambda count: None])  # the first call is about what earlier runs did
-        embed_images(
-            model,
-            Pictures(files.__getitem__, names, str(root), upright=True),
-            generation,
-            names=names,
-            unreadable=unreadable,
-            batch_size=batch_size,
-            threads=threads,
-            advance=lambda count: next(told, progress)(count),
-        )
+        advance = lambda count: next(told, progress)(count)
+        key = generation_key(model, root, number)
+        return filled_store(model, images, key, ids, {}, names=names, **{**computing, "progress": advance})
 
     def take(generation: FeatureStore) -> None:
-        rows = ((key, row) for key, row in finished_rows(generation) if key in paths)
-        found.update((key, row) for key, row in rows if row is not None or unreadable == "leave out")
+        rows = ((key, row) for key, row in finished_rows(generation) if key in files)
+        found.update((key, row) for key, row in rows if row is not None or leaves_out)
 
-    start(len(paths))
-    generations = list(find_generations(model, root, store))
+    start(len(files))
+    generations = find_generations(model, root, computing.get("store"))
     for generation in generations:
         take(generation)
     progress(len(found))
-    for generation in generations:
-        unfinished = unfinished_ids(generation, left_out=unreadable == "fail")
-        if unfinished and unfinished <= paths.keys():  # else some of its pictures are gone
-            fill(generation)
-            take(generation)
-    if new := [key for key in paths if key not in found]:
-        generation = open_generation(model, root, store, len(generations), new)
-        fill(generation)
-        take(generation)
-    return gather(root, paths, found, tree.not_read)
+    for number, generation in enumerate(generations):
+        unfinished = unfinished_ids(generation, left_out=not leaves_out)
+        if unfinished and unfinished <= files.keys():  # else some of its pictures are gone
+            take(fill(number, generation.ids))
+    if new := [key for key in files if key not in found]:
+        take(fill(len(generations), new))
+    return gather(root, files, found, tree.not_read)
 
 
-def is_same(path: Path, other: str | os.PathLike | None) -> bool:
-    """Whether both are one file; what is not there is none."""
+def file_number(path: str | os.PathLike | None) -> tuple[int, int] | None:
+    """As `ImageFile.number`: the same for one file, whatever links call it; None for what is not there."""
     try:
-        return other is not None and os.path.samefile(path, other)
+        found = None if path is None else os.stat(path)
     except OSError:
-        return False
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def gather(
     root: Path,
-    paths: dict[str, Path],
+    files: dict[str, ImageFile],
     found: dict[str, np.ndarray | None],
     not_read: Mapping[str, int],
 ) -> Library:
     """The library of what was found; None stands for a picture that was left out."""
-    lost = tuple(name_of(key) for key in paths if found[key] is None)
-    kept = [key for key in paths if found[key] is not None]
+    lost = tuple(file.name for key, file in files.items() if found[key] is None)
+    kept = {file: row for key, file in files.items() if (row := found[key]) is not None}
     if not kept:
-        raise JaxalignError(f"none of the {len(paths)} pictures in {root} can be read, {lost[0]} for one")
-    rows = np.stack([row for key in kept if (row := found[key]) is not None])
-    return Library(root, tuple(map(name_of, kept)), rows, lost, not_read)
+        raise JaxalignError(f"none of the {len(files)} pictures in {root} can be read, {lost[0]} for one")
+    names, numbers = zip(*((file.name, file.number) for file in kept), strict=True)
+    return Library(root, names, np.stack(list(kept.values())), lost, not_read, numbers)
 
 
-def identify(path: Path, root: Path) -> str:
+def identify(file: ImageFile) -> str:
     """Name, size and times of change; of a link that leads nowhere, the name."""
-    facts = facts_of(path)
-    return "|".join(map(str, (path.relative_to(root).as_posix(), facts.size, *facts.times)))
+    return "|".join(map(str, (file.name, file.size, *file.times)))
 
 
 def name_of(key: str) -> str:
     return key.rsplit("|", 3)[0]
 
 
-def find_generations(
-    model: DualEncoder, root: Path, store: str | os.PathLike | None
-) -> Iterator[FeatureStore]:
+def find_generations(model: DualEncoder, root: Path, store: str | os.PathLike | None) -> list[FeatureStore]:
     """Those that are there, the oldest first."""
-    number = 0
-    while generation := FeatureStore.find(*_place(model, root, store, number)):
-        yield generation
-        number += 1
+    found: list[FeatureStore] = []
+    while generation := FeatureStore.find(place_of(store), generation_key(model, root, len(found))):
+        found.append(generation)
+    return found
 
 
-def open_generation(
-    model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int, keys: list[str]
-) -> FeatureStore:
-    """A new one, for the pictures `keys`."""
-    return FeatureStore.open(*_place(model, root, store, number), keys, {}, model.config.image.width)
-
-
-def _place(
-    model: DualEncoder, root: Path, store: str | os.PathLike | None, number: int
-) -> tuple[str | os.PathLike, FeatureKey]:
+def generation_key(model: DualEncoder, root: Path, number: int) -> FeatureKey:
     place = (f"pictures:{root.absolute()}", str(number), "search", "image")
-    key = make_key(model, *place, options={"orientation": "upright"})  # others compute pictures as stored
-    return default_store() if store is None else store, key
+    return make_key(model, *place, options={"orientation": "upright"})  # others compute pictures as stored
 
 
 def finished_rows(generation: FeatureStore) -> Iterator[tuple[str, np.ndarray | None]]:

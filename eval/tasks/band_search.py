@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.content import UNLABELLED
+from jaxalign.eval.datasets.examples import UNLABELLED
 
 from . import own
 from .pairs import CaptionPair, ImagePair

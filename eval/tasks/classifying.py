@@ -12,7 +12,7 @@ from jaxalign.classifiers import FEW_SHOT, find_grid
 from jaxalign.classifiers.few_shot import SEEDS, SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets.matching import own_positions
+from jaxalign.eval.datasets.examples import own_positions
 
 from . import own
 from .fitting import Fitting

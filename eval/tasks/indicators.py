@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.content import UNLABELLED
+from jaxalign.eval.datasets.examples import UNLABELLED
 
 from .fitting import Fitting
 from .heads import image_embeddings, text_embeddings

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.distributed import as_first, own_share, wait_for_all
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
+from jaxalign.eval.processes import as_first, own_share, wait_for_all
 from jaxalign.sharding import data_mesh
 
 from .methods import Inverter, Inverting, Method

@@ -10,13 +10,12 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.content import UNLABELLED
-from jaxalign.eval.datasets.matching import common_labels, own_positions
-from jaxalign.eval.distributed import as_first
+from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, own_positions
 from jaxalign.eval.features.augment import subset_features
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
+from jaxalign.eval.processes import as_first
 from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.heads import text_embeddings
 from jaxalign.eval.tasks.pairs import Readable
@@ -221,7 +220,7 @@ class LabelledPair:
         return as_first(found is not None and not found.missing())
 
     def _load(self, split: str) -> Examples:
-        examples = self.workspace.load_split(self.dataset, split)
+        examples = self.workspace.load_split(self.record, split)
         if examples.images is None:
             raise JaxalignError(f"{self.record.name} has captions only; expected a data set with pictures")
         return examples

@@ -3,7 +3,7 @@
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxalign.eval.datasets.matching import padded
+from jaxalign.eval.datasets.examples import padded
 
 
 def exclusion(own: np.ndarray) -> bool | np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.availability import find_dataset_copy
-from jaxalign.eval.datasets import Examples, fill_template, find_dataset
-from jaxalign.eval.datasets.matching import common_labels, own_positions
+from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
+from jaxalign.eval.datasets.examples import common_labels, own_positions
 
 from .runs import Result
 from .workspace import Readable, Workspace, choose_task, digest_texts
@@ -79,9 +79,9 @@ class ImagePair:
                 f"{dataset} has no retrieval protocol; say which splits to take (--query, --gallery), of"
                 f" {', '.join(self.record.splits)}"
             )
-        self.query: Examples = workspace.load_split(dataset, query)
+        self.query: Examples = workspace.load_split(self.record, query)
         self.same = query == gallery
-        self.gallery: Examples = self.query if self.same else workspace.load_split(dataset, gallery)
+        self.gallery: Examples = self.query if self.same else workspace.load_split(self.record, gallery)
         for examples in (self.query, self.gallery):
             if examples.images is None:
                 raise JaxalignError(f"{dataset} has captions only; use `jaxalign text-retrieve`")
@@ -288,7 +288,7 @@ class CaptionPair:
                 f"{dataset} has no retrieval protocol; say which split to take (--split), of"
                 f" {', '.join(self.record.splits)}"
             )
-        self.examples = workspace.load_split(dataset, split)
+        self.examples = workspace.load_split(self.record, split)
         if not self.examples.captions:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
@@ -321,7 +321,7 @@ class CaptionPair:
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
 
 
-def query_split(dataset: str, query: str, protocol: str) -> str:
+def query_split(dataset: str | DatasetRecord, query: str, protocol: str) -> str:
     """`query`, or where it is empty that of the protocol; empty where that is the data set's own.
 
     The published code reads the queries of ROxford and RParis whole, and does not crop them to their boxes.
@@ -329,13 +329,16 @@ def query_split(dataset: str, query: str, protocol: str) -> str:
     return query or _reference_split(dataset, "query", protocol)
 
 
-def caption_split(dataset: str, split: str, protocol: str) -> str:
+def caption_split(dataset: str | DatasetRecord, split: str, protocol: str) -> str:
     """The same for the captions of text retrieval: of Flickr30k the published code takes `val`."""
     return split or _reference_split(dataset, "captions", protocol)
 
 
 def takes_distractors(
-    dataset: str, wanted: bool | None, protocol: str, data_dir: str | os.PathLike | None = None
+    dataset: str | DatasetRecord,
+    wanted: bool | None,
+    protocol: str,
+    data_dir: str | os.PathLike | None = None,
 ) -> bool:
     """Whether a gallery gets the data set's distractors: `wanted`, or what the protocol does.
 
@@ -350,5 +353,5 @@ def takes_distractors(
     return find_dataset_copy(find_dataset(distractors), data_dir).state != "missing"
 
 
-def _reference_split(dataset: str, which: str, protocol: str) -> str:
+def _reference_split(dataset: str | DatasetRecord, which: str, protocol: str) -> str:
     return find_dataset(dataset).reference_splits.get(which, "") if protocol == REFERENCE else ""

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxalign.conversion.npz_files import read_npz
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.json_text import json_text
+from jaxalign.eval.files import write_json
 from jaxalign.eval.tasks.run_checks import array_problem, problem_of
 from jaxalign.local_files import read_json
 from jaxalign.replacing import replaced_file
@@ -143,14 +143,12 @@ def write_run(folder: str | os.PathLike, run: Run) -> Path:
         raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {problem}")
     path = _file(folder, run.protocol, run.digest)
     beside = {"arrays": sorted(run.arrays), "checksum": run.checksum}
-    text = json_text(run.to_json() | beside, indent=1) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if run.arrays:
             with replaced_file(path.with_suffix(".npz")) as partial, partial.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **dict(run.arrays))
-        with replaced_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_json(path, run.to_json() | beside, indent=1)
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -16,11 +16,11 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from jaxalign.eval.distributed import agree, as_first, is_first
+from jaxalign.eval.features import FeatureStore, image_store, read_images, text_store
 from jaxalign.eval.features import key as feature_key
-from jaxalign.eval.features.embed import BATCH, Unreadable
-from jaxalign.eval.features.obtain import image_features, text_features
-from jaxalign.eval.stages import Stages
+from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
+from jaxalign.eval.processes import agree, as_first, is_first
+from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.runs import Result, Run, find_run, write_run
 from jaxalign.sharding import data_mesh
 
@@ -57,21 +57,26 @@ class Workspace:
       data_dir: folder of prepared data sets; TFDS's by default.
       batch_size: pictures that pass through the tower together on each device; by default what suits a
         CPU.
+      threads: that read, decode and resize pictures.
       unreadable: whether a picture that cannot be read ends a measurement, or is left out and named in its
         run.
       stages: shows progress.
       mesh: devices that galleries and test features are divided over; by default all of all processes.
       said: what has been told about folders of images, each once.
+      records: by name the data sets that were looked up, where a folder of images is to stay what it was when
+        it was first read, as in one command; None to read it again whenever it is asked for.
     """
 
     out: Path | None = None
     store: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     batch_size: int | None = None
+    threads: int = THREADS
     unreadable: Unreadable = "fail"
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
     said: set[str] = dataclasses.field(default_factory=set)
+    records: dict[str, DatasetRecord] | None = None
 
     def load_model(
         self,
@@ -89,55 +94,60 @@ class Workspace:
 
     def find_dataset(self, name: str) -> DatasetRecord:
         """The record of a data set; of a folder of images it is told what its subfolders are taken for."""
-        record = find_dataset(name)
+        record = (self.records or {}).get(name) or find_dataset(name)
+        if self.records is not None:
+            self.records[name] = record
         if record.reading and record.reading not in self.said:
             self.said.add(record.reading)
             self.stages.note(record.reading)
         return record
 
-    def load_split(self, dataset: str, split: str) -> Examples:
+    def load_split(self, dataset: str | DatasetRecord, split: str) -> Examples:
         """A split of a data set, which is prepared first where it was not."""
-        with self.stages.stage("read", f"reading {dataset}/{split}", announced=False):
-            return load_split(dataset, split, self.data_dir)
+        record = self.find_dataset(dataset) if isinstance(dataset, str) else dataset
+        with self.stages.stage("read", f"reading {record.name}/{split}", announced=False):
+            return load_split(record, split, self.data_dir)
 
     @property
     def picture_settings(self) -> dict[str, Any]:
         """What a run's settings say of pictures that cannot be read: nothing, where they end it."""
         return {} if self.unreadable == "fail" else {"unreadable": self.unreadable}
 
+    def image_store(self, model: DualEncoder, examples: Examples) -> FeatureStore:
+        """Pre-projection features of a split's pictures, all computed, under a progress bar."""
+        title = f"{model.name}: {examples.origin}, {len(examples)} pictures"
+        with self.stages.stage("embed", title, len(examples)) as advance:
+            return image_store(
+                model,
+                examples,
+                store=self.store,
+                progress=advance,
+                unreadable=self.unreadable,
+                batch_size=self.batch_size or BATCH,
+                threads=self.threads,
+            )
+
     def images(self, model: DualEncoder, examples: Examples) -> Readable:
-        """The readable pictures of a split with their features, under a progress bar.
+        """The readable pictures of a split with their features in `image_store`.
 
         Raises:
           JaxalignError: as `jaxalign.eval.features.image_features`.
         """
-        title = f"{model.name}: {examples.dataset}/{examples.split}, {len(examples)} pictures"
-        with self.stages.stage("embed", title, len(examples)) as advance:
-            found = image_features(
-                model,
-                examples,
-                store=self.store,
-                unreadable=self.unreadable,
-                progress=advance,
-                batch_size=self.batch_size or BATCH,
-            )
+        found = read_images(self.image_store(model, examples), examples)
         shown = examples.select(found.rows) if found.left_out else examples
         return Readable(shown, found.values, found.rows, found.left_out)
 
-    def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """Pre-projection features `[n, d_text]` of texts, under a progress bar; `name` says what they are."""
-        title = f"{model.name}: {name}, {len(texts)} texts"
+    def text_store(
+        self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
+    ) -> FeatureStore:
+        """Pre-projection features of texts, under a progress bar; `name` says what they are."""
+        title, size = f"{model.name}: {name}, {len(texts)} texts", self.batch_size or BATCH
         with self.stages.stage("embed", title, len(texts)) as advance:
-            found = text_features(
-                model,
-                name,
-                ids,
-                texts,
-                store=self.store,
-                progress=advance,
-                batch_size=self.batch_size or BATCH,
-            )
-        return found.values
+            return text_store(model, name, ids, texts, store=self.store, progress=advance, batch_size=size)
+
+    def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        """The features `[n, d_text]` in `text_store`."""
+        return self.text_store(model, name, ids, texts).read().values
 
     def find(self, protocol: str, settings: Mapping[str, Any]) -> Run | None:
         """The finished run of these settings; None where all of several processes have to compute it."""
@@ -197,18 +207,11 @@ def digest_texts(texts: Sequence[str]) -> str:
 
 
 def choose_task(examples: Examples, task: str) -> str:
-    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks, and for
-    one that tells nothing apart."""
+    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks."""
     if not examples.labels:
         raise JaxalignError(
             f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
         )
     if task and task not in examples.labels:
         raise unknown_name(f"labelling of {examples.dataset}", task, examples.labels)
-    task = task or next(iter(examples.labels))
-    if len(names := examples.label_names[task]) == 1:
-        raise JaxalignError(
-            f"{examples.dataset} has one class alone, {names[0]!r}, in which every picture is right; expected"
-            " at least two: of a folder, give the one whose subfolders are the classes or splits"
-        )
-    return task
+    return task or next(iter(examples.labels))

@@ -18,8 +18,6 @@ def captioned(
     """The record with pictures, and the one of the captions alone."""
     whole = DatasetRecord(
         name=name,
-        version="1.0.0",
-        tasks=(),
         protocol=PROTOCOL.format(test=test, note=note),
         query=test,
         gallery=test,

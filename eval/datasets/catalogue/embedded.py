@@ -16,7 +16,6 @@ def embedded(
     return DatasetRecord(
         name=name,
         builder=f"jaxalign.eval.datasets.emoji.builders:{builder}",
-        version="1.0.0",
         splits=SPLITS,
         tasks=tasks,
         captions=captions,

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ..local_builder import LocalBuilder, LocalInfo
+from ..builder import LocalBuilder, LocalInfo
 from . import captions, scenes, sprites
 
 ORIGIN = (

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ..content import Content, Item, broken, integer, is_below, read_json, text
+from ..items import Content, Item
 from ..records import DatasetRecord
+from .lists import broken, integer, is_below, read_json, text
 
 
 def read_karpathy(record: DatasetRecord, root: Path) -> Content:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..content import Content, Item, broken, is_below
+from ..items import Content, Item
 from ..records import DatasetRecord
-from ..restricted_pickle import read_plain_pickle
-from .class_folders import read_lines
+from .lists import broken, is_below, read_lines
+from .plain_pickle import read_plain_pickle
 
 LARGEST = 1 << 31  # pixels of a side
 EXPECTED = "imlist, qimlist, and gnd with bbx, easy, hard and junk for each query"

@@ -10,8 +10,9 @@ from typing import Any
 
 from jaxalign.errors import JaxalignError
 
-from ..content import Content, Item, broken, is_below, read_json
+from ..items import Content, Item
 from ..records import DatasetRecord
+from .lists import broken, is_below, read_json
 
 MOST_CLASSES = 1 << 20
 EXPECTED = 'lists "train", "val" and "test" of [path, label, class name]'

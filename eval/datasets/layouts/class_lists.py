@@ -1,15 +1,19 @@
-"""Layouts in which folders or plain lists name the classes: ImageNet, FGVC-Aircraft, Dogs vs Cats."""
+"""Layouts in which folders or lines of text name the classes.
 
-import re
+ImageNet, FGVC-Aircraft, Dogs vs Cats, Caltech-UCSD Birds-200-2011, whose lists number pictures and classes
+from 1, and Places365.
+"""
+
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
 from jaxalign.inputs.image_formats import image_endings
-from jaxalign.local_files import read_limited
 
-from ..content import LIST_LIMIT, Content, Item, broken
+from ..image_tree import natural
+from ..items import Content, Item
 from ..prompts import imagenet_class_names
 from ..records import DatasetRecord
+from .lists import broken, is_below, read_lines
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -17,15 +21,6 @@ def list_pictures(folder: Path) -> list[Path]:
     endings = image_endings()
     found = [path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != "."]
     return sorted(found, key=lambda path: natural(path.name))
-
-
-def natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A sort key under which `2.jpg` comes before `10.jpg`; of `1`, `01` and `001` no two are equal."""
-    parts = [
-        (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
-        for part in re.split(r"(\d+)", name)
-    ]
-    return parts, name
 
 
 def read_imagenet(record: DatasetRecord, root: Path) -> Content:
@@ -93,9 +88,47 @@ def read_dogs_vs_cats(record: DatasetRecord, root: Path) -> Content:
     return Content({"train": items}, {"label": ("cat", "dog")})
 
 
-def read_lines(record: DatasetRecord, file: Path) -> list[str]:
-    """The lines of a list without blank ones."""
-    if not file.is_file():
-        raise JaxalignError(f"{record.name}: there is no {file}; unpack the archive again")
-    text = read_limited(file, LIST_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def read_cub(record: DatasetRecord, root: Path) -> Content:
+    """`images.txt`, `image_class_labels.txt`, `train_test_split.txt` and `classes.txt` of `CUB_200_2011/`.
+
+    Class names are without their number: `001.Black_footed_Albatross` is `Black_footed_Albatross`.
+    """
+    folder = root / "CUB_200_2011"
+    files, classes, training, names = (
+        read_numbered(record, folder / f"{name}.txt")
+        for name in ("images", "image_class_labels", "train_test_split", "classes")
+    )
+    splits: dict[str, list[Item]] = {"train": [], "test": []}
+    for number, file in files.items():
+        label, is_training = classes.get(number, ""), training.get(number, "")
+        if label not in names or is_training not in ("0", "1") or not is_below(file):
+            raise broken(record, folder, f"a class and a split for {file!r}, number {number} of images.txt")
+        item = Item(file, folder / "images" / file, (int(label) - 1,))
+        splits["train" if is_training == "1" else "test"].append(item)
+    return Content(splits, {"label": tuple(name.partition(".")[2] for name in names.values())})
+
+
+def read_numbered(record: DatasetRecord, file: Path) -> dict[str, str]:
+    """`number value` on each line."""
+    pairs = (line.partition(" ") for line in read_lines(record, file))
+    return {number: value for number, _, value in pairs}
+
+
+def read_places(record: DatasetRecord, root: Path) -> Content:
+    """`places365_val.txt`, `categories_places365.txt` and `val_large/`, in the order of file names.
+
+    The category `/a/apartment_building/outdoor` is named `outdoor apartment building`, as CoOp does for
+    SUN397.
+    """
+    folder = root / "Places365_val"
+    categories = [line.rpartition(" ") for line in read_lines(record, folder / "categories_places365.txt")]
+    if [number for _, _, number in categories] != [str(i) for i in range(len(categories))]:
+        raise broken(record, folder / "categories_places365.txt", "categories numbered from 0")
+    names = tuple(" ".join(reversed(name.split("/")[2:])).replace("_", " ") for name, _, _ in categories)
+    items = []
+    for line in sorted(read_lines(record, folder / "places365_val.txt")):
+        name, _, label = line.rpartition(" ")
+        if not label.isdecimal() or not is_below(name):
+            raise broken(record, folder / "places365_val.txt", f"a picture and its label; got {line!r}")
+        items.append(Item(name, folder / "val_large" / name, (int(label),)))
+    return Content({"val": items}, {"label": names})

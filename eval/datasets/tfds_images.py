@@ -17,13 +17,14 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .catalogue import DATASETS, find_dataset
+from . import catalogue
 from .examples import Examples
+from .images import Pictures
 from .layouts.zhou import read_split_file
-from .pictures import Pictures
-from .preparation import READ_ERRORS, one_line
-from .records import DatasetRecord, Source, data_root, source_root
+from .prepared_files import READ_ERRORS, one_line
+from .records import DatasetRecord, data_root, source_root
 
+JOINED = "@tfds"  # ending of the names of these data sets
 BLOCK = 256  # examples that are read at a time
 Row = Mapping[str, Any]
 
@@ -67,7 +68,7 @@ def load_joined(
       JaxalignError: unknown names, a copy or a split file that is not there, or a picture of the file that
         is not exactly once in the copy.
     """
-    joined, record = joined_record(name), find_dataset(name)
+    joined, record = joined_record(name), catalogue.DATASETS[name]
     if split not in record.splits:
         raise unknown_name(f"split of {name}", split, record.splits)
     splits, names = read_split_file(record, split_file(record, source_root(data_dir, source_dir)))
@@ -101,18 +102,14 @@ def joined_record(name: str) -> DatasetRecord:
     """The record of `NAME@tfds`; its version has that of TFDS's copy in it."""
     if name not in KEYS:
         raise unknown_name("data set with a copy of TFDS", name, KEYS)
-    record = find_dataset(name)
+    record = catalogue.DATASETS[name]
     version = f"{record.version}+tfds-{record.tfds.rpartition(':')[2]}"
-    return replace(record, name=f"{name}@tfds", version=version, in_place=True)
-
-
-def split_source(record: DatasetRecord) -> Source:
-    """The split file among the sources of a record."""
-    return next(source for source in record.sources if source.path.endswith(".json"))
+    opened = functools.partial(load_joined, name)
+    return replace(record, name=f"{name}{JOINED}", version=version, open_split=opened)
 
 
 def split_file(record: DatasetRecord, root: Path) -> Path:
-    source = split_source(record)
+    source = next(source for source in record.sources if source.path.endswith(".json"))
     file = root / source.path
     if not file.is_file():
         raise JaxalignError(f"{record.name}@tfds: put {source.what} to {file} (from {source.url})")
@@ -139,7 +136,7 @@ def find_pictures(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, li
     digest of all pictures."""
     import tensorflow_datasets as tfds
 
-    record = find_dataset(name)
+    record = catalogue.DATASETS[name]
     found: dict[str, list[tuple[str, int]]] = {}
     digest = hashlib.sha256()
     try:
@@ -184,8 +181,3 @@ def locate(record: DatasetRecord, found: Mapping[str, list], path: str) -> tuple
             f" use the original pictures, with the data set {record.name}"
         )
     return places[0]
-
-
-def joinable() -> list[str]:
-    """The data sets that a copy of TFDS can stand in for."""
-    return [name for name in DATASETS if name in KEYS]

@@ -1,13 +1,43 @@
-"""Write a folder of results all at once: nothing appears under its name before everything is complete."""
+"""Files of ours: each is there whole or not at all, and JSON has one form."""
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.replacing import partial_folder
+from jaxalign.replacing import partial_folder, replaced_file
+
+# What a terminal obeys, what reverses a text or ends a line, and bytes of file names that are no UTF-8.
+_ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """`content` as JSON that can be written anywhere; readers of JSON get back every file name as it is."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def write_json(file: Path, content: Any, indent: int | None = 2) -> Path:
+    """Write `content` as JSON to `file`, as `write_whole` does."""
+    return write_whole(file, json_text(content, indent) + "\n")
+
+
+def write_whole(file: Path, content: str | bytes) -> Path:
+    """Write a text, in UTF-8, or bytes to `file`, which is replaced when all of it is written.
+
+    What is there and no regular file, as /dev/stdout, is written to and not replaced.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if file.exists() and not file.is_file():
+        file.write_bytes(data)
+        return file
+    with replaced_file(file) as partial:
+        partial.write_bytes(data)
+    return file
 
 
 @contextlib.contextmanager
@@ -26,7 +56,7 @@ def staged_folder(out: str | os.PathLike) -> Iterator[Path]:
     # Inside an existing folder; otherwise beside the first folder that has to be made.
     missing = next((p for p in reversed((out, *out.parents)) if not p.exists()), None)
     place = out if missing is None else missing.parent
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         try:
             stage = stack.enter_context(partial_folder(place.absolute() / out.absolute().name))
         except OSError as error:

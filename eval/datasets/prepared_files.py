@@ -1,18 +1,26 @@
-"""An index beside the examples of a split: names, labels and captions at once, without reading pictures.
+"""What lies beside the examples of a prepared split: an index of names, labels and captions, and a digest.
 
-A file for each split, with its SHA-256 in the first line. TFDS ignores it.
+The index tells what is in a split without reading pictures; it is a file with its SHA-256 in the first line.
+The digest tells copies of one version apart, which need not hold the same images. TFDS ignores both.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.files import write_json
+from jaxalign.local_files import read_json
+
 VERSION = 1
+# What TFDS and ArrayRecord raise for a damaged copy; RuntimeError: a hash of ArrayRecord does not match.
+READ_ERRORS = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +87,48 @@ def read_index(folder: Path, split: str) -> Index | None:
         boxes=tuple((box[0], box[1], box[2], box[3]) for box in content["boxes"]),
         ground_truth=tuple(content["ground_truth"]),
     )
+
+
+def content_digest(folder: Path, split: str, files: Sequence[Path]) -> str:
+    """Of the content of `files`, which are those of `split` in `folder`: sixteen hexadecimal digits.
+
+    Reading them all takes a second for a gigabyte or so. So the digest is remembered beside them, and taken
+    anew where the size of a file or one of its times has changed; in a folder that cannot be written, every
+    time.
+
+    Raises:
+      OSError: a file that cannot be read.
+    """
+    facts = {path.name: _facts(path) for path in sorted(files)}
+    remembered = folder / f"{split}.digest.json"
+    known = _read(remembered)
+    if known.get("files") == facts and isinstance(known.get("digest"), str):
+        return known["digest"]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    found = digest.hexdigest()[:16]
+    with contextlib.suppress(OSError):  # of a folder that cannot be written nothing is remembered
+        write_json(remembered, {"files": facts, "digest": found}, indent=None)
+    return found
+
+
+def _facts(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was remembered; empty where that is nothing, or damaged."""
+    try:
+        content = read_json(path) if path.is_file() else {}
+    except JaxalignError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def one_line(error: Exception, most: int = 160) -> str:
+    """What an exception of TFDS or ArrayRecord says, without its line breaks and not at length."""
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    return text if len(text) <= most else f"{text[:most]} ..."

@@ -116,14 +116,14 @@ class Pictures:
         return tuple(self._boxes[row] for row in self._rows.tolist()) if self._boxes else ()
 
 
-def decode(data: bytes, where: str) -> Image.Image:
-    """The picture in an image file; the first frame of an animated one.
+def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
+    """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels.
 
     Raises:
       JaxalignError: `where` cannot be read as a picture, and why.
     """
     with opened_image(data, where) as picture:
-        return picture
+        return np.asarray(picture.convert("RGB"))
 
 
 def crop(picture: Image.Image, box: Box) -> Image.Image:

@@ -1,0 +1,141 @@
+"""Time what a command does, and show how far it is: one bar for all."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from jaxalign.eval.terminal import open_console, shown
+
+
+class Stages:
+    """Stages of one run; `seconds` is how long each has taken, added up where a name comes again."""
+
+    def __init__(self):
+        self.console = open_console(stderr=True)
+        self.seconds: dict[str, float] = {}
+        self.start = time.perf_counter()
+
+    @property
+    def total(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.start
+
+    def announce(self, title: str) -> None:
+        """Say on one line what begins, where standard error is no terminal and no progress bar does."""
+        if not self.console.is_terminal:
+            self.console.print(title, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say `text` on a line of standard error, in any case."""
+        self.console.print(text, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a stage that shows its own progress, or is over in a moment."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, title: str, total: int | None = None, *, announced: bool = True
+    ) -> Iterator[Callable[[int], None]]:
+        """Run a stage under a progress bar; yields a function to call with the number of items done.
+
+        Where standard error is no terminal, one line tells that the stage begins, if it is `announced`.
+        """
+        if announced:
+            self.announce(title)
+        with self.timed(name), progress_bar(self.console, title, total) as update:
+            yield lambda count: update(advance=count)
+
+
+class Watch:
+    """How many pictures are done, how fast, on a progress bar where standard error is a terminal."""
+
+    def __init__(self):
+        self.total, self.earlier, self.seconds = 0, 0, 0.0
+        self._told, self._update = False, lambda **changes: None
+
+    @contextlib.contextmanager
+    def shown(self, title: str, total: int | None = None) -> Iterator[None]:
+        """Show progress while features are computed; `start` tells the total where it is not known yet."""
+        from jaxalign.eval.processes import is_first  # here: it imports jax
+
+        console = open_console(stderr=True, quiet=not is_first())
+        if not console.is_terminal:
+            count = "" if total is None else f", {total} pictures"
+            console.print(title + count, soft_wrap=True)
+        self.total, start = total or 0, time.perf_counter()
+        with progress_bar(console, title, total) as self._update:
+            yield
+        self.seconds = time.perf_counter() - start
+
+    def start(self, total: int) -> None:
+        """`total` pictures are to be done."""
+        self.total = total
+        self._update(total=total)
+
+    def advance(self, count: int) -> None:
+        """`count` more are done; the first call tells how many earlier runs did."""
+        if self._told:
+            self._update(advance=count)
+        else:
+            self._told, self.earlier = True, count
+            self._update(completed=count)
+
+    def facts(self) -> dict[str, Any]:
+        """Pictures of earlier runs and of this one, and the rate of this one with all that it waited for."""
+        now = self.total - self.earlier
+        rate = round(now / self.seconds, 2) if now else None
+        return {
+            "earlier": self.earlier,
+            "computed": now,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": rate,
+        }
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar that is gone at the end, where `console` is a terminal.
+
+    Yields:
+      A function that is told what has changed, by name: `advance`, `completed` or `total`.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        _Pace(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with progress:
+        yield partial(progress.update, progress.add_task(shown(title), total=total))
+
+
+class _Pace(ProgressColumn):
+    """How many of how many are done, and how many a second; nothing where there is no total."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text()
+        rate = f" {task.speed:,.0f}/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f}/{task.total:,.0f}{rate}")
