@@ -104,7 +104,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     first = jaxalign(capsys, *command)
     assert "oti (3 steps)" in first
     monkeypatch.setattr(obtain, "embed_images", None)  # would fail if it were called
-    monkeypatch.setattr("jaxalign.eval.tasks.inverting.ja.invert_to_text", None)
+    monkeypatch.setattr("jaxalign.invert_to_text", None)
     assert jaxalign(capsys, *command) == first
     (oti,) = [run for run in read_runs(tmp_path / "runs") if run.settings["method"] == "oti"]
     assert oti.arrays["steps"].tolist() == [0, 1, 2, 3]
@@ -112,7 +112,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     assert oti.arrays["mAP_at_step"][-1] == oti.metrics["mAP"]
     # Another folder of runs: the inversions come out of the store.
     monkeypatch.undo()
-    monkeypatch.setattr("jaxalign.eval.tasks.inverting.ja.invert_to_text", None)
+    monkeypatch.setattr("jaxalign.invert_to_text", None)
     command[command.index(tmp_path / "runs")] = tmp_path / "others"
     jaxalign(capsys, *command)
     (again,) = [run for run in read_runs(tmp_path / "others") if run.settings["method"] == "oti"]

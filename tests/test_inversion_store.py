@@ -30,17 +30,18 @@ CHILD = """
 import sys
 from pathlib import Path
 from jaxalign.eval import cli
+import jaxalign as ja
 from jaxalign.eval.tasks import inverting
 flag, stop_at, *command = sys.argv[1:]
 inverting._CHUNK = {chunk}
-invert, calls = inverting.ja.invert_to_text, []
+invert, calls = ja.invert_to_text, []
 def waiting(*arguments, **options):
     if len(calls) == int(stop_at):
         Path(flag).touch()
         sys.stdin.read()
     calls.append(None)
     return invert(*arguments, **options)
-inverting.ja.invert_to_text = waiting
+ja.invert_to_text = waiting
 sys.exit(cli.main(command))
 """
 
@@ -109,7 +110,7 @@ def test_a_second_process_gets_one_line_and_the_first_one_finishes(command, tmp_
         assert child.stdin is not None
         child.stdin.close()
         assert child.wait(PATIENCE) == 0, (tmp_path / "output").read_text()
-    monkeypatch.setattr(inverting.ja, "invert_to_text", None)  # nothing is left to invert
+    monkeypatch.setattr(ja, "invert_to_text", None)  # nothing is left to invert
     assert cli.main([*command, "--out", str(tmp_path / "again"), "--store", str(tmp_path / "store")]) == 0
     (first,), (again,) = read_runs(tmp_path / "store-runs"), read_runs(tmp_path / "again")
     assert again.metrics == first.metrics
@@ -126,13 +127,13 @@ def test_a_killed_run_goes_on_without_inverting_anything_twice(command, finished
     store = inversion_store(command, tmp_path / "killed")
     assert store.missing() == list(range(finished, PICTURES // CHUNK))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("features/c/*/0")}
-    invert, inverted = inverting.ja.invert_to_text, []
+    invert, inverted = ja.invert_to_text, []
 
     def watched(*arguments, indices, **options):
         inverted.extend(indices.tolist())
         return invert(*arguments, indices=indices, **options)
 
-    monkeypatch.setattr(inverting.ja, "invert_to_text", watched)
+    monkeypatch.setattr(ja, "invert_to_text", watched)
     assert cli.main(killed) == 0
     assert inverted == list(range(finished * CHUNK, PICTURES))
     assert {path: path.stat().st_mtime_ns for path in before} == before
