@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_model
+from jaxalign.eval.demo.examples import pick_examples
 from PIL import Image
 
 import jaxalign as ja
@@ -19,7 +20,6 @@ from jaxalign.eval.datasets.emoji import scenes, sprites
 from jaxalign.eval.datasets.pictures import Pictures
 from jaxalign.eval.demo import DemoSettings, data, run
 from jaxalign.eval.demo.data import choose_queries, collect_captions
-from jaxalign.eval.demo.examples import pick_examples
 from jaxalign.eval.demo.measure import measure_tasks, paired_gain
 from jaxalign.eval.demo.output import staged_folder
 from jaxalign.eval.stages import Stages

@@ -15,7 +15,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.protocols.first_results import first_results
-from jaxalign.eval.report.prepared import prepared_splits
+from jaxalign.eval.report import prepared_splits
 from jaxalign.eval.report.reproduced import read_tables
 from jaxalign.eval.reproduce.available import Missing
 from jaxalign.eval.reproduce.catalogue import Table

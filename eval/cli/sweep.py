@@ -68,8 +68,9 @@ class Sweep:
 
     def run(self) -> None:
         from jaxalign.eval.distributed import is_first
+        from jaxalign.eval.figures import draw_sweeps, save
+        from jaxalign.eval.labels import dataset_label
         from jaxalign.eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
-        from jaxalign.eval.plots import draw_sweeps, save
         from jaxalign.eval.protocols import Result
         from jaxalign.eval.protocols.band_selection import apply_everywhere
 
@@ -111,5 +112,7 @@ class Sweep:
         title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
         print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)
         name = chart_file(model, self.dataset, self.modality)
-        file = save(draw_sweeps(runs, band), self.out / f"sweep-{name}.png")
-        report_runs(self, list(runs.values()), [file])
+        found = list(runs.values())
+        about = f"{model.title}, {self.modality}"
+        figure = draw_sweeps(found, dataset_label(found), about, chosen=band)
+        report_runs(self, found, [save(figure, self.out / f"sweep-{name}.png")])

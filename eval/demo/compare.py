@@ -12,14 +12,21 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.demo.data import PLAIN, SCENES, load_data
 from jaxalign.eval.demo.evaluate import evaluate
+from jaxalign.eval.demo.findings import findings
 from jaxalign.eval.demo.output import staged_folder
+from jaxalign.eval.demo.runs import facts_of, runs_of
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.demo.terminal import print_results
 from jaxalign.eval.report import build_report
 from jaxalign.eval.stages import Stages
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
-INTRODUCTION = "The embedded models have seen none of its emoji; bands and ranks were chosen on others."
+INTRODUCTION = (
+    "How well pictures find pictures, and texts find texts, with a dual encoder that was trained to match"
+    " pictures with texts: the embeddings as they are, and under each method that changes projectors,"
+    " embeddings or queries without training. Data: emoji-scenes and emoji. The embedded models have seen none"
+    " of its emoji; bands and ranks were chosen on others."
+)
 CREDITS = (
     "Drawings: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter and contributors, CC-BY-4.0),"
     " OpenMoji (CC-BY-SA-4.0), Fluent Emoji (Microsoft, MIT), EmojiOne (CC-BY-4.0);"
@@ -68,7 +75,14 @@ def run(
             entry["seconds"]["total"] = stages.total
         results = entries[0] | {"other_models": entries[1:]}
         report = build_report(
-            results, arrays, title="jaxalign demo", introduction=INTRODUCTION, credits=CREDITS
+            [run for entry in entries for run in runs_of(entry, arrays[entry["model"]])],
+            title="jaxalign demo",
+            introduction=INTRODUCTION,
+            credits=CREDITS,
+            findings={entry["model"]: findings(entry) for entry in entries},
+            facts={entry["model"]: facts_of(entry) for entry in entries},
+            find_split=lambda dataset, version, split: data.scenes,
+            examples=settings.examples,
         )
         (stage / "report.html").write_text(report, encoding="utf-8")
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxalign.eval.drawing import drawable
+from jaxalign.eval.figures import drawable
 from jaxalign.eval.own_images import MARK
 from jaxalign.inputs.image_files import upright
 
