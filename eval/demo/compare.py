@@ -24,8 +24,8 @@ EMBEDDED = ("emoji-clip", "emoji-siglip")
 INTRODUCTION = (
     "How well pictures find pictures, and texts find texts, with a dual encoder that was trained to match"
     " pictures with texts: the embeddings as they are, and under each method that changes projectors,"
-    " embeddings or queries without training. Data: emoji-scenes and emoji. The embedded models have seen none"
-    " of its emoji; bands and ranks were chosen on others."
+    " embeddings or queries without training. Data: emoji-scenes and emoji. The embedded models have seen"
+    " none of their emoji; bands and ranks were chosen on others."
 )
 CREDITS = (
     "Drawings: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter and contributors, CC-BY-4.0),"

@@ -93,6 +93,8 @@ def _draw(ax: Axes, edges: np.ndarray, counts: Mapping[str, np.ndarray]) -> None
 def _about(run: Run, start: str, label: str) -> str:
     """What is in a panel, with the numbers that belong to it."""
     within = next((key for key in ("parts", "aligned") if start and number(run, key, start, "mAP")), None)
+    if start and not within:
+        return start
     path = (within, start) if within else ()
     told = [form.format(n) for key, form in _TOLD.items() if (n := number(run, *path, key)) is not None]
     ends = [number(run, *path, key) for key in ("k_top", "k_bottom")]
