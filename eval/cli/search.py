@@ -182,7 +182,7 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     from PIL import Image
 
     from jaxalign.errors import JaxalignError
-    from jaxalign.eval.search.sheet import SIDE, thumbnail
+    from jaxalign.eval.figures.sheet import SIDE, thumbnail
     from jaxalign.inputs.image_files import opened_image, upright
 
     if not file.exists():
@@ -228,10 +228,9 @@ def write_sheet(
     """Draw both rankings, and put the file in place at once."""
     from PIL import Image
 
-    from jaxalign.eval.search import draw_sheet
-    from jaxalign.eval.search.sheet import SIDE, Cell, thumbnail
+    from jaxalign.eval.figures import save
+    from jaxalign.eval.figures.sheet import SIDE, Cell, draw_sheet, thumbnail
     from jaxalign.inputs.image_files import opened_image
-    from jaxalign.replacing import replaced_file
 
     def cell(hit: "Hit") -> Cell:
         name = library.names[hit.row]
@@ -242,6 +241,4 @@ def write_sheet(
         return [cell(hit) for hit in hits]
 
     before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
-    content = draw_sheet(query, name, before, after)
-    with replaced_file(out) as partial:
-        partial.write_bytes(content)
+    save(draw_sheet(query, name, before, after), out)

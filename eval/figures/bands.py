@@ -50,7 +50,7 @@ def draw_sweeps(
     size = [
         count * side * (0.5 if small else 1.0) for count, side in zip((columns, rows), _CELL, strict=True)
     ]
-    figure, axes = panels(len(runs), 3, max(3.5, size[0] + 0.8), size[1] + 1.1)
+    figure, axes = panels(len(runs), 3, max(3.5, size[0] + 0.8), max(2.6, size[1] + 1.1))
     for ax, run in zip(axes, runs, strict=True):
         draw_map(ax, run)
         top, bottom = best = best_of(run)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from jaxalign.eval.labels import Label, dataset_label, find_baseline
 from jaxalign.eval.runs import Run
 
-from .look import DASHES, INK, SERIES, legend, name_axes, panels, plain_numbers, styled, title
+from .look import DASHES, INK, SERIES, legend, logarithmic, name_axes, panels, styled, title
 from .read import number, shown, vector
 
 _LINES = len(SERIES)  # in one panel; more of them would share colours
@@ -89,8 +89,7 @@ def draw_precision(runs: Sequence[Run], label: Label, about: str, beside: Sequen
     figure = _curves(
         _precision(runs[0]), f"Precision among the first k, {about}", "retrieved pictures k", "precision in %"
     )
-    figure.axes[0].set_xscale("log")
-    plain_numbers(figure.axes[0].xaxis)
+    logarithmic(figure.axes[0], "x")
     return figure
 
 

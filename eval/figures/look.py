@@ -11,9 +11,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxalign.errors import JaxalignError, printable
 from jaxalign.eval.own_images import MARK
@@ -38,8 +38,9 @@ INK, QUIET, LINE, ON_CELL, *SERIES = COLOURS.values()
 ONE, TWO, THREE, FOUR, FIVE, SIX = SERIES
 DASHES = ("-", "-", (0, (4, 2)), (0, (1, 1.5)), (0, (1, 1.5)), (0, (4, 2)))  # those are alike to some eyes
 TITLE = "title"
-DPI = 96  # pixels of the page
-_LETTERS = 14  # in an inch
+DPI = 96  # pixels of the page in an inch
+RESOLUTION = 150  # of files
+_LETTERS, _MOST_LINES = 14, 3  # in an inch; of a title or of a name in a legend
 _STYLE: Any = {
     "figure.facecolor": "none",
     "savefig.facecolor": "white",
@@ -109,10 +110,15 @@ def head(ax: Axes, text: str) -> None:
     ax.set_title(_wrapped(text, ax.figure.get_figwidth() / columns, 0.85))
 
 
-def plain_numbers(axis: Axis) -> None:
-    """No mathematical notation on a logarithmic axis: texts are not parsed."""
+def logarithmic(ax: Axes, name: str) -> None:
+    """Powers of ten, or where they are fewer than three also 2 and 5 times those, as plain numbers."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = getattr(ax, f"{name}axis")
+    low, high = axis.get_data_interval()
+    several = low > 0 and high >= 1000 * low
+    axis.set_major_locator(LogLocator(subs=(1,) if several else (1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, place: f"{value:g}")
-    axis.set_minor_formatter(lambda value, place: "")
 
 
 def name_axes(ax: Axes, x: str, y: str) -> None:
@@ -131,7 +137,8 @@ def legend(figure: Figure, axes: Axes) -> None:
 
 
 def _wrapped(text: str, inches: float, share: float = 1.0) -> str:
-    return textwrap.fill(drawable(text), max(int(inches * _LETTERS * share), 12))
+    width = max(int(inches * _LETTERS * share), 12)
+    return textwrap.fill(drawable(text), width, max_lines=_MOST_LINES, placeholder=" …")
 
 
 def dots(ax: Axes, points: np.ndarray, colour: str, label: str) -> None:
@@ -162,7 +169,7 @@ def png(figure: Figure) -> bytes:
     """`figure` as PNG."""
     drawn = BytesIO()
     with styled():
-        figure.savefig(drawn, format="png", dpi=150, metadata=MARK)
+        figure.savefig(drawn, format="png", dpi=RESOLUTION, metadata=MARK)
     return drawn.getvalue()
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from jaxalign.eval.labels import Label
 from jaxalign.eval.runs import Run
 
-from .look import INK, ONE, TWO, head, name_axes, panels, plain_numbers, styled, title
+from .look import INK, ONE, TWO, head, logarithmic, name_axes, panels, styled, title
 from .read import band, number, vector
 
 _INTER = ("inter_modal", "singular_values")
@@ -37,11 +37,10 @@ def draw_spectra(runs: Sequence[Run], label: Label, about: str, beside: Sequence
                 # Rounding of a filtered head: directions that it removed.
                 kept = values[values > values.max() * len(values) * np.finfo(np.float32).eps]
                 ax.plot(kept / kept.sum(), color=colour, label=f"{label}, {len(kept)} directions")
-        ax.set_yscale("log")
-        plain_numbers(ax.yaxis)
-        name_axes(ax, "index", "eigenvalue, scaled to a sum of 1")
+        logarithmic(ax, "y")
+        name_axes(ax, "index", "eigenvalue, share of the sum")
         head(ax, f"intra-modal operator, {name}")
-        ax.legend(loc="upper right")
+        ax.legend(loc="lower left")
     title(figure, f"Spectra, {about}")
     return figure
 
@@ -49,8 +48,7 @@ def draw_spectra(runs: Sequence[Run], label: Label, about: str, beside: Sequence
 def _inter_modal(ax: Any, run: Run, s: np.ndarray) -> None:
     r = len(s)
     ax.plot(np.maximum(s, (s.max() or 1.0) * _LEAST), color=INK, label="singular values")
-    ax.set_yscale("log")
-    plain_numbers(ax.yaxis)
+    logarithmic(ax, "y")
     for name, label, colour in (("band", "band", ONE), ("auto_band", "automatic band", TWO)):
         ends = band(run, name)
         if ends is not None:
@@ -61,4 +59,4 @@ def _inter_modal(ax: Any, run: Run, s: np.ndarray) -> None:
     name_axes(ax, "index", "singular value")
     rank = number(run, "effective_rank")
     head(ax, "inter-modal operator" + ("" if rank is None else f", effective rank {rank:.0f} of {r}"))
-    ax.legend(loc="upper right")
+    ax.legend(loc="lower left")

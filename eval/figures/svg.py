@@ -1,5 +1,6 @@
 """A figure as a part of a page: in the page's colours and font, and allowed by its policy."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -67,18 +68,29 @@ class _Renderer(RendererBase):
         self, gc: GraphicsContextBase, path: Path, transform: Transform, rgbFace: Any = None
     ) -> None:
         box = gc.get_clip_rectangle()
-        bounds = box.extents if box is not None and rgbFace is None else None
-        height = self.get_canvas_width_height()[1]
-        data = []
-        for points, code in path.iter_segments(
-            transform, remove_nans=True, clip=bounds, simplify=path.should_simplify
-        ):
-            xy = [f"{x:.1f},{height - y:.1f}" for x, y in np.reshape(points, (-1, 2))]
-            data.append(_LETTERS[code] + " ".join(xy if code != Path.CLOSEPOLY else ()))
+        clip = box.extents if box is not None and rgbFace is None else None
+        data = self._data(
+            path.iter_segments(transform, remove_nans=True, clip=clip, simplify=path.should_simplify)
+        )
         paint = _fill(gc, rgbFace) + self._stroke(gc)
         if data and paint != _UNPAINTED:
             hint = f"><title>{escape(printable(self._hint))}</title></path>" if self._hint else "/>"
-            self.parts.append(f'<path d="{"".join(data)}"{paint}{hint}')
+            self.parts.append(f'<path d="{data}"{paint}{hint}')
+
+    def _data(self, segments: Iterable[tuple[np.ndarray, int]]) -> str:
+        height, at, data = self.get_canvas_width_height()[1], ("", ""), []
+        for points, code in segments:
+            if code == Path.CLOSEPOLY:
+                data.append("Z")
+                continue
+            places = [(f"{x:.1f}", f"{height - y:.1f}") for x, y in np.reshape(points, (-1, 2))]
+            x, y = places[-1]
+            if code == Path.LINETO and (x == at[0] or y == at[1]):
+                data.append(f"V{y}" if x == at[0] else f"H{x}")
+            else:
+                data.append(_LETTERS[code] + " ".join(map(",".join, places)))
+            at = x, y
+        return "".join(data)
 
     def _stroke(self, gc: GraphicsContextBase) -> str:
         width, rgba = self.points_to_pixels(gc.get_linewidth()), gc.get_rgb()
