@@ -1,6 +1,6 @@
 """The figures of runs: what is drawn follows from what a run has, not from what it is called."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,9 +45,13 @@ class _Kind:
     label: Callable[[Sequence[Run]], labels.Label] = labels.method_label
 
 
-def figures_of(runs: Sequence[Run]) -> Iterator[Drawn]:
-    """All figures that there are of what `runs` have, each of runs of one task and model."""
-    for kind in _KINDS:
+def figures_of(runs: Sequence[Run], without: Container[str] = ()) -> Iterator[Drawn]:
+    """All figures that there are of what `runs` have, each of runs of one task and model.
+
+    Args:
+      without: kinds that are not drawn.
+    """
+    for kind in (kind for kind in _KINDS if kind.name not in without):
         groups: dict[Any, list[Run]] = {}
         for run in filter(kind.suits, runs):
             shared = tuple(show(run.settings.get(name, "")) for name in kind.shared)

@@ -12,6 +12,8 @@ from jaxalign.eval.runs import read_run
 
 from .run import Outcome, Reproduction
 
+_TOLD_BY_TABLES = ("shots", "losses", "steps")
+
 
 def draw_figures(folder: Path, reproduction: Reproduction) -> list[Path]:
     """Write a PNG of the table and one for each figure of its runs in `folder`.
@@ -24,9 +26,11 @@ def draw_figures(folder: Path, reproduction: Reproduction) -> list[Path]:
     files = [] if compared is None else [save(compared, folder / f"{table}.png")]
     digests = dict.fromkeys(digest for outcome in reproduction.outcomes for digest in outcome.runs)
     paths = [path for digest in digests for path in sorted(folder.glob(f"*-{digest}.json"))]
-    for drawn in figures_of(in_order([read_run(path) for path in paths])):
+    for drawn in figures_of(in_order([read_run(path) for path in paths]), _TOLD_BY_TABLES):
         name = re.sub(r"[^\w.+-]+", "_", "-".join((table, drawn.kind, *drawn.about)))
-        files.append(save(drawn.figure, folder / f"{name}.png"))
+        file = folder / f"{name}.png"
+        file = file if file not in files else folder / f"{name}-{len(files)}.png"
+        files.append(save(drawn.figure, file))
     return files
 
 
