@@ -4,17 +4,17 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.demo.data import PLAIN, SCENES, load_data
+from jaxalign.eval.demo.data import PLAIN, SCENES, DemoData, load_data
 from jaxalign.eval.demo.evaluate import evaluate
 from jaxalign.eval.demo.findings import findings
 from jaxalign.eval.demo.output import staged_folder
-from jaxalign.eval.demo.runs import facts_of, runs_of
+from jaxalign.eval.demo.runs import ModelArrays, facts_of, runs_of
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.demo.terminal import print_results
 from jaxalign.eval.report import build_report
@@ -74,21 +74,31 @@ def run(
         for entry in entries:
             entry["seconds"]["total"] = stages.total
         results = entries[0] | {"other_models": entries[1:]}
-        report = build_report(
-            [run for entry in entries for run in runs_of(entry, arrays[entry["model"]])],
-            title="jaxalign demo",
-            introduction=INTRODUCTION,
-            credits=CREDITS,
-            findings={entry["model"]: findings(entry) for entry in entries},
-            facts={entry["model"]: facts_of(entry) for entry in entries},
-            find_split=lambda dataset, version, split: data.scenes,
-            examples=settings.examples,
-        )
+        report = _report(entries, arrays, data, settings)
         (stage / "report.html").write_text(report, encoding="utf-8")
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
         (stage / "metrics.json").write_text(text + "\n", encoding="utf-8")
     print_results(results, out, stages.total)
     return results
+
+
+def _report(
+    entries: Sequence[dict[str, Any]],
+    arrays: Mapping[str, ModelArrays],
+    data: DemoData,
+    settings: DemoSettings,
+) -> str:
+    """The page of what was measured on each model."""
+    return build_report(
+        [run for entry in entries for run in runs_of(entry, arrays[entry["model"]])],
+        title="jaxalign demo",
+        introduction=INTRODUCTION,
+        credits=CREDITS,
+        findings={entry["model"]: findings(entry) for entry in entries},
+        facts={entry["model"]: facts_of(entry) for entry in entries},
+        find_split=lambda dataset, version, split: data.scenes,
+        examples=settings.examples,
+    )
 
 
 def _check_titles(models: Sequence[ja.DualEncoder]) -> None:

@@ -110,7 +110,7 @@ def has_growth(run: Run) -> bool:
 @styled()
 def draw_growth(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """mAP as the middle band takes in directions of the top, or of the bottom (IsoCLIP, figure S8)."""
-    (run,) = runs
+    run = runs[0]
     figure, (ax,) = panels(1, width=4.6, height=3.2)
     r, middle = number(run, "singular_values") or 0, number(run, "width") or 0
     for side, colour in (("top", TWO), ("bottom", ONE)):

@@ -24,7 +24,7 @@ def has_spectra(run: Run) -> bool:
 @styled()
 def draw_spectra(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """The inter-modal spectrum with its bands, and both intra-modal ones before and after (figures 2, S6)."""
-    (run,) = runs
+    run = runs[0]
     inter = next((values for name in _INTER if (values := vector(run, name)) is not None), None)
     heads = [name for name in _HEADS if vector(run, name) is not None]
     figure, axes = panels((inter is not None) + len(heads))
