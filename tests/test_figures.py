@@ -20,7 +20,7 @@ def test_every_array_that_is_known_is_drawn():
     for run in every_kind_of_run("x")[1:]:
         drawn = [(of.kind, of.figure.get_label(), titles(of)) for of in figures_of([run])]
         found[run.protocol] = drawn
-    about = "x on x (test), x"
+    about = "x on x, test, x"
     assert found == {
         "image-retrieval": [
             ("losses", f"Inversion of the queries: loss, {about}", []),

@@ -67,11 +67,11 @@ def figures_of(runs: Sequence[Run], without: Container[str] = ()) -> Iterator[Dr
 def _about(run: Run, kind: _Kind, beside: Sequence[Run]) -> str:
     """What all runs of a figure are about: model, data set and labelling, as far as they share these."""
     told = {name: show(run.settings.get(name, "")) for name in kind.shared}
-    where = told[MODEL]
-    if told.get(DATASET):
-        where += f" on {labels.dataset_label(beside)(run)}"
-        where += f" ({told['query']})" if told["query"] else ""
-    return ", ".join(filter(None, (told.get("classifier"), where, told.get("task"), told["modality"])))
+    dataset, details = labels.dataset_label(beside)(run), ""
+    if DATASET in told and dataset == told[DATASET]:  # otherwise it has them, as far as runs differ in them
+        details = ", ".join(filter(None, (told["query"], told["task"])))
+    where = f"{told[MODEL]} on {dataset}" if told.get(DATASET) else told[MODEL]
+    return ", ".join(filter(None, (told.get("classifier"), where, details, told["modality"])))
 
 
 _KINDS = (
