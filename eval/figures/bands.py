@@ -118,12 +118,8 @@ def draw_growth(runs: Sequence[Run], label: Label, about: str, beside: Sequence[
             [number(run, "grown", side, i, key) for key in ("k_top", "k_bottom", "mAP")]
             for i in range(len(run.metrics["grown"][side]))
         ]
-        points = [
-            (r - top - bottom - middle, score)
-            for top, bottom, score in bands
-            if None not in (top, bottom, score)
-        ]
-        ax.plot(*np.reshape(points, (-1, 2)).T, "-", color=colour, label=f"towards the {side}")
+        k_top, k_bottom, scores = np.array(bands, float).T  # what is no number is NaN, and not drawn
+        ax.plot(r - k_top - k_bottom - middle, scores, color=colour, label=f"towards the {side}")
     whole = number(run, "parts", "all", "mAP")
     if whole is not None:
         ax.axhline(whole, color=INK, linewidth=0.8, linestyle="--", label="whole spectrum")

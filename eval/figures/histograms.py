@@ -1,6 +1,6 @@
 """Histograms of cosines: by class, by modality, by part of the spectrum, and of dogs and cats."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -23,20 +23,9 @@ _NAMES = {
 _TOLD = {"overlap": "overlap {:.3f}", "iou": "IoU {:.3f}", "gap": "gap {:.3f}", "mAP": "mAP {:.1f}"}
 
 
-def has_parts(run: Run) -> bool:
-    return _kind(run) == "parts"
-
-
-def has_methods(run: Run) -> bool:
-    return _kind(run) == "aligned"
-
-
-def has_modalities(run: Run) -> bool:
-    return _kind(run) == "modalities"
-
-
-def has_classes(run: Run) -> bool:
-    return _kind(run) == "classes"
+def shows(kind: str) -> Callable[[Run], bool]:
+    """Whether a run has histograms of this kind: `parts`, `aligned`, `modalities` or `classes`."""
+    return lambda run: _kind(run) == kind
 
 
 def _kind(run: Run) -> str:
@@ -92,7 +81,7 @@ def _draw(ax: Axes, edges: np.ndarray, counts: Mapping[str, np.ndarray]) -> None
 
 def _about(run: Run, start: str, label: str) -> str:
     """What is in a panel, with the numbers that belong to it."""
-    within = next((key for key in ("parts", "aligned") if start and number(run, key, start, "mAP")), None)
+    within = next((key for key in ("parts", "aligned") if number(run, key, start, "mAP") is not None), None)
     if start and not within:
         return start
     path = (within, start) if within else ()

@@ -15,10 +15,10 @@ def number(run: Run, *names: str | int) -> float | None:
     """The metric of these nested `names`; None where it is no finite number."""
     value: Any = run.metrics
     for name in names:
-        in_list = isinstance(value, list | tuple) and isinstance(name, int) and name < len(value)
-        if not in_list and not (isinstance(value, Mapping) and name in value):
+        inner = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+        if not isinstance(inner, Mapping) or name not in inner:
             return None
-        value = value[name]
+        value = inner[name]
     return value if is_number(value) and abs(value) < _LARGEST else None
 
 

@@ -31,12 +31,12 @@ def draw_spectra(runs: Sequence[Run], label: Label, about: str, beside: Sequence
     if inter is not None:
         _inter_modal(axes[0], run, inter)
     for ax, name in zip(axes[len(axes) - len(heads) :], heads, strict=True):
-        for key, colour, label in ((name, ONE, "as it is"), (f"{name}_isoclip", TWO, "IsoCLIP")):
+        for key, colour, kind in ((name, ONE, "as it is"), (f"{name}_isoclip", TWO, "IsoCLIP")):
             values = vector(run, key)
             if values is not None:
                 # Rounding of a filtered head: directions that it removed.
                 kept = values[values > values.max() * len(values) * np.finfo(np.float32).eps]
-                ax.plot(kept / kept.sum(), color=colour, label=f"{label}, {len(kept)} directions")
+                ax.plot(kept / kept.sum(), color=colour, label=f"{kind}, {len(kept)} directions")
         logarithmic(ax, "y")
         name_axes(ax, "index", "eigenvalue, share of the sum")
         head(ax, f"intra-modal operator, {name}")

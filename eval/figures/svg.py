@@ -131,7 +131,7 @@ def _fill(gc: GraphicsContextBase, rgba: Any) -> str:
 
 
 def _colour(rgba: Any) -> str:
-    colour = to_hex(rgba[:3])
+    colour = str(to_hex(rgba[:3]))
     return _ROLES.get(colour, colour)
 
 

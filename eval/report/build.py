@@ -16,34 +16,6 @@ from jaxalign.eval.runs import Run
 from jaxalign.eval.tasks import TASKS
 
 # In the order of their sections, with heading and a sentence; what is not here comes after, by name.
-PROTOCOLS = {
-    "image-retrieval": ("Image retrieval", "Pictures that find pictures."),
-    "text-image": ("Names find pictures", "Class names that find their pictures: the inter-modal reference."),
-    "text-retrieval": (
-        "Text retrieval",
-        "The first caption of each picture, which finds the picture's other captions.",
-    ),
-    "classification": (
-        "Classification",
-        "Zero-shot by class names, and by the nearest mean of the training pictures.",
-    ),
-    "few-shot": ("Few-shot classification", "Mean accuracy over the seeds."),
-    "band-sweep": ("Search for the band", "mAP for every band of singular directions that IsoCLIP may keep."),
-    "spectrum": ("Spectra", "Of the operator between the two heads, and of each head alone."),
-    "spectral-parts": ("What the parts of the spectrum carry", "Top, middle and bottom on their own."),
-    "class-indicator": ("Similarities by class", "How far same-class and different-class pairs overlap."),
-    "modality-indicator": ("Similarities by modality", "Pairs of pictures, of texts, and of both."),
-    "dogs-cats": ("Dogs and cats", "A task that is easy, and looks hard by similarities of pictures."),
-    "ambiguity": ("Different questions to the same pictures", "mAP in percent for each labelling."),
-    "degrees-of-freedom": (
-        "Degrees of freedom",
-        "Similarities of pictures, recovered from their similarities to texts.",
-    ),
-    "view": ("Views in two dimensions", "Texts, pictures, and pictures projected on the texts' directions."),
-}
-
-
-# In the order of their sections, with heading and a sentence; what is not here comes after, by name.
 _TITLES = {
     "image-retrieval": ("Image retrieval", "Pictures that find pictures."),
     "text-image": ("Names find pictures", "Class names that find their pictures: the inter-modal reference."),
