@@ -1,13 +1,15 @@
 """Figures: what is drawn of which run, where it lies, and what of it reaches the page."""
 
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_report import HOSTILE, every_kind_of_run, make_run
 
 from jaxalign.eval.figures import draw_measured, figures_of, to_svg
-from jaxalign.eval.figures.look import COLOURS
+from jaxalign.eval.figures.look import COLOURS, png
 from jaxalign.eval.report.page import FOLDER
 
 
@@ -147,8 +149,19 @@ def test_measured_lies_beside_printed():
     figure = draw_measured({HOSTILE: [(1.0, 2.0), (3.0, 3.5)]}, "Table 1", "mAP, %")
     left, right = figure.axes
     assert [list(values) for values in left.lines[0].get_data()] == [[1.0, 3.0], [2.0, 3.5]]
+    assert list(right.lines[0].get_xdata()) == [1.0, 0.5]
     assert list(right.lines[1].get_xdata()) == [0.75, 0.75]
     assert left.get_xlim() == left.get_ylim()
+
+
+def test_dots_are_seen_on_paper_and_on_the_page():
+    points = np.stack([np.repeat(np.arange(5.0), 5), np.tile(np.arange(5.0), 5)], 1)
+    (drawn,) = figures_of([make_run(arrays={"plain_image": points})])
+    (dots,) = re.findall(r'<path d="((?:M[\d.,]+h0){25})"', to_svg(drawn.figure))
+    pixels = np.asarray(Image.open(io.BytesIO(png(drawn.figure))).convert("RGB")).astype(int)
+    blue = (pixels[..., 2] - pixels[..., 0] > 60).sum()
+    assert blue > 25 * 20
+    assert dots.startswith("M")
 
 
 def test_a_figure_on_the_page_is_small_the_same_each_time_and_loads_nothing():

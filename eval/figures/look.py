@@ -101,13 +101,13 @@ def panels(
 def title(figure: Figure, text: str) -> None:
     """What the figure is about: above all panels, and on the page its caption."""
     figure.set_label(text)
-    figure.suptitle(_wrapped(text, figure.get_figwidth(), 0.8), fontsize=10, gid=TITLE)
+    figure.suptitle(wrapped(text, figure.get_figwidth(), 0.8), fontsize=10, gid=TITLE)
 
 
 def head(ax: Axes, text: str) -> None:
     """The title of a panel."""
     columns = ax.get_subplotspec().get_gridspec().ncols
-    ax.set_title(_wrapped(text, ax.figure.get_figwidth() / columns, 0.85))
+    ax.set_title(wrapped(text, ax.figure.get_figwidth() / columns, 0.85))
 
 
 def logarithmic(ax: Axes, name: str) -> None:
@@ -129,26 +129,23 @@ def name_axes(ax: Axes, x: str, y: str) -> None:
 def legend(figure: Figure, axes: Axes) -> None:
     """The legend of one of the panels, which all share, below them."""
     handles, labels = axes.get_legend_handles_labels()
-    texts = [_wrapped(label, figure.get_figwidth(), 0.9) for label in labels]
+    texts = [wrapped(label, figure.get_figwidth(), 0.9) for label in labels]
     widest = max(len(line) for text in texts for line in text.splitlines())
     columns = int(figure.get_figwidth() * _LETTERS / (widest + 7))
     ncols = min(max(columns, 1), len(texts))
     figure.legend(handles, texts, loc="outside lower center", ncols=ncols)
 
 
-def _wrapped(text: str, inches: float, share: float = 1.0) -> str:
+def wrapped(text: str, inches: float, share: float = 1.0) -> str:
+    """As many lines of `text` as can be shown, each so wide."""
     width = max(int(inches * _LETTERS * share), 12)
     return textwrap.fill(drawable(text), width, max_lines=_MOST_LINES, placeholder=" …")
 
 
-def dots(ax: Axes, points: np.ndarray, colour: str, label: str) -> None:
-    """Points `[n, 2]`; one line of which nothing but round ends is seen, as one element of the page."""
-    finite = points[shown(points).all(1)]
-    broken = np.repeat(finite, 3, axis=0).astype(np.float64)
-    broken[2::3] = np.nan
-    extent = np.ptp(finite[:, 0]) if len(finite) else 0.0
-    broken[1::3, 0] += 1e-4 * (extent or 1.0)
-    ax.plot(*broken.T, color=colour, label=label, linewidth=3.5, alpha=0.5, solid_capstyle="round")
+def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "") -> None:
+    """Points `[n, 2]`."""
+    look = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.55}
+    ax.plot(*points[shown(points).all(1)].T, "o", color=colour, label=label, **look)
 
 
 def save(figure: Figure, file: str | os.PathLike) -> Path:

@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.figure import Figure
 
-from .look import INK, LINE, SERIES, drawable, legend, name_axes, panels, styled, title
+from .look import INK, LINE, SERIES, dots, name_axes, panels, styled, title, wrapped
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
@@ -19,23 +19,19 @@ def draw_measured(series: Series, about: str, unit: str) -> Figure:
     mean.
     """
     figure, (left, right) = panels(2, width=4.6, height=max(4.0, 0.25 * len(series) + 1))
-    for i, ((name, pairs), colour) in enumerate(zip(series.items(), cycle(SERIES), strict=False)):
+    for i, (pairs, colour) in enumerate(zip(series.values(), cycle(SERIES), strict=False)):
         printed, measured = np.array(pairs, float).T
-        left.plot(
-            printed, measured, "o", color=colour, label=name, markersize=4, markeredgewidth=0, alpha=0.8
-        )
         difference = measured - printed
-        rows = np.full(len(difference), i)
-        right.plot(difference, rows, "o", color=colour, markersize=4, markeredgewidth=0, alpha=0.6)
+        dots(left, np.stack([printed, measured], 1), colour)
+        dots(right, np.stack([difference, np.full(len(difference), i)], 1), colour)
         right.plot([difference.mean()] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
     ends = min(left.get_xlim()[0], left.get_ylim()[0]), max(left.get_xlim()[1], left.get_ylim()[1])
     left.plot(ends, ends, color=LINE, linewidth=0.8, zorder=0)
     left.set(xlim=ends, ylim=ends, aspect="equal")
     name_axes(left, f"printed ({unit})", f"measured ({unit})")
     right.axvline(0, color=INK, linewidth=0.8, zorder=0)
-    right.set_yticks(range(len(series)), labels=list(map(drawable, series)))
+    right.set_yticks(range(len(series)), labels=[wrapped(name, 2.5) for name in series])
     right.invert_yaxis()
     name_axes(right, f"measured less printed ({unit})", "")
-    legend(figure, left)
     title(figure, about)
     return figure

@@ -15,7 +15,7 @@ def number(run: Run, *names: str | int) -> float | None:
     """The metric of these nested `names`; None where it is no finite number."""
     value: Any = run.metrics
     for name in names:
-        inner = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+        inner: Any = dict(enumerate(value)) if isinstance(value, list | tuple) else value
         if not isinstance(inner, Mapping) or name not in inner:
             return None
         value = inner[name]

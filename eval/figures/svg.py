@@ -77,6 +77,21 @@ class _Renderer(RendererBase):
             hint = f"><title>{escape(printable(self._hint))}</title></path>" if self._hint else "/>"
             self.parts.append(f'<path d="{data}"{paint}{hint}')
 
+    def draw_markers(
+        self,
+        gc: GraphicsContextBase,
+        marker_path: Path,
+        marker_trans: Transform,
+        path: Path,
+        trans: Transform,
+        rgbFace: Any = None,
+    ) -> None:
+        """Dots: lines of no length, of which the round ends are seen."""
+        height, size = self.get_canvas_width_height()[1], marker_path.get_extents(marker_trans).width
+        data = "".join(f"M{x:.1f},{height - y:.1f}h0" for x, y in trans.transform(path.vertices))
+        paint = f'stroke="{_colour(rgbFace)}" stroke-width="{size:.3g}" stroke-linecap="round"'
+        self.parts.append(f'<path d="{data}" fill="none" {paint}{_opacity("stroke", gc, rgbFace)}/>')
+
     def _data(self, segments: Iterable[tuple[np.ndarray, int]]) -> str:
         height, at, data = self.get_canvas_width_height()[1], ("", ""), []
         for points, code in segments:
