@@ -189,7 +189,7 @@ def test_what_looks_like_an_image_and_is_not_read_is_counted(photos, tmp_path, c
 def test_what_this_program_draws_is_no_image_of_a_folder(photos):
     from matplotlib.figure import Figure
 
-    from jaxalign.eval.plots.figures import save
+    from jaxalign.eval.figures import save
 
     save(Figure(figsize=(1, 1)), photos / "runs" / "plot.png")
     examples = load_split(f"folder:{photos}", "all")

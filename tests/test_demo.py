@@ -1,10 +1,10 @@
 import contextlib
+import html
 import io
 import json
 import re
 from dataclasses import replace
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from jaxalign.eval.datasets.emoji import scenes, sprites
 from jaxalign.eval.datasets.images import Pictures
 from jaxalign.eval.demo import DemoSettings, data, run
 from jaxalign.eval.demo.data import choose_queries, collect_captions
-from jaxalign.eval.demo.examples import pick_examples
 from jaxalign.eval.demo.measure import measure_tasks, paired_gain
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
@@ -126,7 +125,7 @@ def test_the_whole_demo(finished):
     assert [title.partition(" (")[0] for title in titles] == ["tiny-emoji-clip", "tiny-emoji-siglip"]
     assert all(title.endswith("embedded.py)") for title in titles)  # it is no known model: from where it is
     report = (out / "report.html").read_text()
-    assert report.count("<svg") == 18
+    assert report.count("<svg") == 2 * 8  # spectrum, histograms, two searches, loss and mAP of two inversions
     assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))
     assert "tools/train_embedded.py) on emoji-scenes, 6 queries" in " ".join(said.split())
     assert "Same emoji (concept), image-image" in " ".join(said.split())
@@ -248,27 +247,21 @@ def test_measured_tasks_agree_with_the_metrics():
     assert np.nanmean(measured.precision["group"]) == pytest.approx(expected["mAP"], abs=1e-4)
 
 
-def test_examples_show_gains_losses_and_evenly_spaced_queries():
-    examples = tiny_examples("emoji-scenes", "test")
-    queries = choose_queries(examples.labels["emoji"], 8)
-    x = np.random.default_rng(0).normal(size=(len(examples), 5))
-    before, after = np.full(8, 10.0), 10.0 + np.array([0, 1, 2, 9, -9, 3, -1, 0])
-    shown = pick_examples(examples, queries, {"image-image": x, "isoclip": 2 * x}, (before, after), 4)
-    assert [key for key, _ in groupby(e.reason.split(":")[0] for e in shown)] == [
-        "evenly spaced",
-        "gains the most",
-        "loses the most",
-    ]
-    gained = next(e for e in shown if e.reason.startswith("gains"))
-    assert gained.query.picture is examples.images[queries[3]] or np.array_equal(
-        gained.query.picture, examples.images[queries[3]]
-    )
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    order = np.argsort(-(unit @ unit[queries[3]]))
-    names = [examples.label_names["emoji"][examples.labels["emoji"][i]] for i in order[1:11]]
-    for results in gained.results.values():
-        assert [r.name for r in results] == names
-    assert gained.query.shares == "emoji"
+def test_the_report_shows_what_was_measured(finished):
+    """Every method on every task, both searches and inversions, and queries with their first results."""
+    results, out, _, _ = finished
+    page = (out / "report.html").read_text()
+    for heading in ("Image retrieval", "Names find pictures", "Text retrieval", "Classification"):
+        assert f"<h2>{heading}" in page
+    for entry in (results, *results["other_models"]):
+        assert page.count(f"<h3>{html.escape(entry['model'])}</h3>") == 7
+        for method in entry["image_retrieval"]:
+            assert f'<th scope="row">{method}</th>' in page
+    for shown in ("task emoji", "task group", "task background", "task style", "modality gap", "Noto Emoji"):
+        assert shown in page or shown.replace(" ", "_") in page
+    queries = page.count('<span class="quiet">query</span>')
+    assert 2 <= queries <= 2 * SETTINGS.examples
+    assert page.count("another one of its group") == 2
 
 
 def test_stages_add_up():

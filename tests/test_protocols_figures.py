@@ -11,7 +11,7 @@ from PIL import Image
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval import plots
+from jaxalign.eval import figures
 from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.ambiguity import ambiguity
 from jaxalign.eval.tasks.band_search import apply_everywhere, band_map, band_sweep, default_grid
@@ -39,7 +39,7 @@ def as_run(protocol, result, **settings):
 
 def look(figure, tmp_path):
     """Draw the figure to a file; its pixels are not all alike."""
-    path = plots.save(figure, tmp_path / "new" / "figure.png")
+    path = figures.save(figure, tmp_path / "new" / "figure.png")
     image = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("L"))
     assert [p.name for p in path.parent.iterdir()] == ["figure.png"]
     assert image.std() > 5
@@ -246,7 +246,7 @@ def test_views_of_other_packages(view, package, tmp_path):
         parts = [found.arrays[f"{variant}_{kind}"] for kind in ("text", "image", "projected")]
         assert [part.shape for part in parts] == [(11, 2), (24, 2), (24, 2)]
         assert np.isfinite(np.concatenate(parts)).all()
-    image = look(plots.draw_views([as_run("view", found, view=view)]), tmp_path)
+    image = look(next(figures.figures_of([as_run("view", found, view=view)])).figure, tmp_path)
     assert image.shape[1] > image.shape[0]  # without and with the mean, side by side
     if view == "umap":
         texts = RNG.normal(size=(2, 8))
@@ -283,22 +283,24 @@ def test_every_figure_is_drawn(tmp_path, sweep, parts):
     texts = RNG.normal(size=(5, 16))
     modalities = [as_run("modality-indicator", modality_indicator(PRE, texts))]
     dogs = dogs_cats({"image-image": PRE, "pre": PRE}, LABELS % 2, None, ks=(1, 5))
-    figures = [
-        plots.draw_class_histograms(runs),
-        plots.draw_modality_histograms(modalities),
-        plots.draw_dogs_cats(as_run("dogs-cats", dogs)),
-        plots.draw_sweeps({"d": as_run("band-sweep", sweep, modality="image")}, (2, 0)),
-        plots.draw_spectra(as_run("spectrum", operator_spectra(HEADS, (1, 2)))),
-        plots.draw_parts(as_run("spectral-parts", parts)),
-        plots.draw_growth(as_run("spectral-parts", parts)),
-        plots.draw_views([as_run("view", views("pca")[0], view="pca")] * 2),
+    runs += [
+        *modalities,
+        as_run("dogs-cats", dogs),
+        as_run("band-sweep", sweep, modality="image"),
+        as_run("spectrum", operator_spectra(HEADS, (1, 2))),
+        as_run("spectral-parts", parts),
+        *[as_run("view", views("pca")[0], view="pca")] * 2,
     ]
-    for i, figure in enumerate(figures):
-        look(figure, tmp_path / str(i))
+    drawn = list(figures.figures_of(runs))
+    assert [of.kind for of in drawn] == [
+        *("spectrum", "parts", "growth", "classes", "modalities", "dogs-cats", "precision", "bands", "views")
+    ]
+    for of in drawn:
+        look(of.figure, tmp_path / of.kind)
 
 
 def test_a_figure_that_cannot_be_written(tmp_path, sweep):
     (tmp_path / "file").write_text("x")
-    figure = plots.draw_sweeps({"d": as_run("band-sweep", sweep, modality="image")}, (0, 0))
+    figure = next(figures.figures_of([as_run("band-sweep", sweep, modality="image")])).figure
     with pytest.raises(JaxalignError, match="cannot write"):
-        plots.save(figure, tmp_path / "file" / "figure.png")
+        figures.save(figure, tmp_path / "file" / "figure.png")

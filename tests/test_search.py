@@ -13,9 +13,10 @@ from jaxalign.eval import cli
 from jaxalign.eval.cli.search import read_query
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import image_features
-from jaxalign.eval.search import compare, draw_sheet, find_library
+from jaxalign.eval.figures.look import drawable, png
+from jaxalign.eval.figures.sheet import Cell, draw_sheet, shorten, thumbnail
+from jaxalign.eval.search import compare, find_library
 from jaxalign.eval.search.compare import similarities
-from jaxalign.eval.search.sheet import Cell, drawable, shorten, thumbnail
 
 
 def save(path, seed, size=(20, 14)):
@@ -264,5 +265,5 @@ def test_parts_of_the_sheet():
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     assert (thumbnail(clear, 4) == 255).all()
     cells = [Cell(clear, "$x$", 0.5, True)] * 7
-    content = draw_sheet(upright, "日本.png", ("before", cells), ("after", cells[:1]))
+    content = png(draw_sheet(upright, "日本.png", ("before", cells), ("after", cells[:1])))
     assert content.startswith(b"\x89PNG")

@@ -9,7 +9,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.report import build_run_report
+from jaxalign.eval.report import build_report
 from jaxalign.eval.tasks.band_search import Sweeping, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
@@ -83,7 +83,7 @@ def test_a_class_that_the_other_split_lacks_is_said_or_refused(workspace, clip, 
     note = "2 of 4 queries have no image of their label in the gallery, and take no part in the means"
     assert run.notes == [note]
     assert run.to_json()["notes"] == [note]
-    assert note in build_run_report([run])
+    assert note in build_report([run])
     pair = LabelledPair(workspace, clip, dataset)
     with pytest.raises(JaxalignError, match=r"1 of 3 classes have no image in .*/train \(emu for one\)"):
         measure_classification(workspace, clip, pair, Classifying(("ncm",)))
@@ -193,7 +193,7 @@ def test_training_images_that_are_classified_are_said_beside_the_number(workspac
     assert [run.metrics.get("test_in_train") for run in runs] == [None, 9, 9]
     assert [len(run.notes) for run in runs] == [0, 1, 1]
     assert "9 of the 9 are among these, which flatters the accuracy" in runs[1].notes[0]
-    page = build_run_report(read_runs(workspace.out))
+    page = build_report(read_runs(workspace.out))
     assert page.count("which flatters the accuracy") == 2
     both = LabelledPair(
         workspace, clip, write(tmp_path / "two", train=("a", "b"), test=("a", "b")), test="train+test"

@@ -18,10 +18,9 @@ import jaxalign.eval
 from jaxalign.eval import cli
 from jaxalign.eval.cli.measuring import print_table
 from jaxalign.eval.cli.tables import Row, print_facts, print_list
-from jaxalign.eval.drawing import drawable
+from jaxalign.eval.figures import drawable, save, to_svg
+from jaxalign.eval.figures.look import panels, styled, title
 from jaxalign.eval.files import json_text
-from jaxalign.eval.plots import save
-from jaxalign.eval.plots.figures import panels, styled, title
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.report.page import render
 from jaxalign.eval.reproduce.output import escape
@@ -103,10 +102,11 @@ def test_pages_figures_and_markdown(tmp_path, recwarn):
     assert SHOWN in page
     assert not set("\x1b\x9b\u202e\u2028\x07") & set(page)
     with styled():
-        figure, axes = panels(1, 1)
+        figure, (ax,) = panels(1)
         title(figure, f"{BAD} $\\frac$ \u732b")
-        axes[0, 0].set_title(drawable(f"{BAD} $\\frac$"))
+        ax.set_title(drawable(f"{BAD} $\\frac$"))
     save(figure, tmp_path / "x.png")
+    assert_harmless(to_svg(figure))
     assert not [str(warning.message) for warning in recwarn]
     assert "\n" not in escape(BAD)
 

@@ -72,13 +72,7 @@ class Indicators:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.plots import (
-            draw_class_histograms,
-            draw_dogs_cats,
-            draw_modality_histograms,
-            draw_views,
-            save,
-        )
+        from jaxalign.eval.figures import figures_of, save
         from jaxalign.eval.tasks.ambiguity import measure_ambiguity
         from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
         from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
@@ -97,15 +91,12 @@ class Indicators:
         found = Indicators(workspace, model, self.dataset, indicating)
         name = chart_file(model, self.dataset, found.task)
         by_class, by_modality = found.by_class(), found.by_modality()
-        runs, files = [*by_class, *by_modality], []
-        files.append(save(draw_class_histograms(by_class), self.out / f"classes-{name}.png"))
+        runs = [*by_class, *by_modality]
         print_classes(f"{model.title} on {self.dataset}, {found.task}", by_class)
         if by_modality:
-            files.append(save(draw_modality_histograms(by_modality), self.out / f"modalities-{name}.png"))
             print_modalities(f"{model.title} on {self.dataset}", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
             runs.append(measure_dogs_cats(found))
-            files.append(save(draw_dogs_cats(runs[-1]), self.out / f"dogs-cats-{name}.png"))
             print_dogs_cats(runs[-1])
         if self.tasks:
             runs.append(measure_ambiguity(found))
@@ -114,9 +105,8 @@ class Indicators:
             runs.append(measure_degrees_of_freedom(found))
             print_freedom(runs[-1])
         if self.views:
-            views = [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
-            runs += views
-            files.append(save(draw_views(views), self.out / f"views-{name}.png"))
+            runs += [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
+        files = [save(of.figure, self.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
         report_runs(self, runs, files)
 
 

@@ -45,8 +45,7 @@ class Report:
         from jaxalign.errors import JaxalignError
         from jaxalign.eval.files import write_whole
         from jaxalign.eval.progress import Stages
-        from jaxalign.eval.report import build_run_report
-        from jaxalign.eval.report.prepared import prepared_splits
+        from jaxalign.eval.report import build_report, prepared_splits
         from jaxalign.eval.report.reproduced import read_tables
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
@@ -66,7 +65,7 @@ class Report:
             out = self.out or self.folder / "report.html"
             check_file(out)
             check_file(self.json)
-            page = build_run_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
+            page = build_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
         write_whole(out, page)
         protocols = dict(sorted(Counter(run.protocol for run in runs).items()))
         write_json(

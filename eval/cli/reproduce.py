@@ -116,11 +116,9 @@ class Reproduce:
     def reproduce(self, table: Any, places: Any) -> dict[str, Any]:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""
         from jaxalign.errors import JaxalignError
-        from jaxalign.eval.files import write_whole
         from jaxalign.eval.reproduce import Selection, Session, reproduce
         from jaxalign.eval.reproduce.figures import draw_figures
         from jaxalign.eval.reproduce.output import to_json, write_files
-        from jaxalign.eval.reproduce.plots import draw
         from jaxalign.eval.tasks.workspace import Workspace
 
         from .embed import library_name
@@ -132,9 +130,6 @@ class Reproduce:
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
         files = write_files(self.out, found, content)
-        picture = draw(found)
-        if picture is not None:
-            files.append(write_whole(self.out / f"{table.name}.png", picture))
         files += draw_figures(self.out, found)
         print_reproduction(found, files)
         if found.failed:

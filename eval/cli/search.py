@@ -183,7 +183,7 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     from PIL import Image
 
     from jaxalign.errors import JaxalignError
-    from jaxalign.eval.search.sheet import SIDE, thumbnail
+    from jaxalign.eval.figures.sheet import SIDE, thumbnail
     from jaxalign.inputs.image_files import opened_image, upright
     from jaxalign.local_files import is_there
 
@@ -230,9 +230,8 @@ def write_sheet(
     """Draw both rankings, and put the file in place at once."""
     from PIL import Image
 
-    from jaxalign.eval.files import write_whole
-    from jaxalign.eval.search import draw_sheet
-    from jaxalign.eval.search.sheet import SIDE, Cell, thumbnail
+    from jaxalign.eval.figures import save
+    from jaxalign.eval.figures.sheet import SIDE, Cell, draw_sheet, thumbnail
     from jaxalign.inputs.image_files import opened_image
 
     def cell(hit: "Hit") -> Cell:
@@ -244,5 +243,4 @@ def write_sheet(
         return [cell(hit) for hit in hits]
 
     before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
-    content = draw_sheet(query, name, before, after)
-    write_whole(out, content)
+    save(draw_sheet(query, name, before, after), out)

@@ -64,7 +64,7 @@ class Spectrum:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.plots import draw_growth, draw_parts, draw_spectra, save
+        from jaxalign.eval.figures import figures_of, save
         from jaxalign.eval.tasks.band_search import Sweeping
         from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 
@@ -75,7 +75,6 @@ class Spectrum:
         model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
         name = chart_file(model, self.dataset)
-        files = [save(draw_spectra(runs[0]), self.out / f"spectrum-{name}.png")]
         found = runs[0].metrics
         rows = [
             ["singular values", f"{found['singular_values']}"],
@@ -95,11 +94,10 @@ class Spectrum:
             )
             parts = measure_parts(workspace, model, self.dataset, sweeping, self.width)
             runs.append(parts)
-            files.append(save(draw_parts(parts), self.out / f"parts-{name}.png"))
-            files.append(save(draw_growth(parts), self.out / f"growth-{name}.png"))
             rows = [_part(part, numbers) for part, numbers in parts.metrics["parts"].items()]
             columns = ["part", "band", "mAP", "same class", "different class"]
             print_table(f"{model.title} on {self.dataset}: mAP in %, mean cosines", columns, rows)
+        files = [save(of.figure, self.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
         report_runs(self, runs, files)
 
 

@@ -67,7 +67,8 @@ class Sweep:
     distributed: Distributed = ALONE
 
     def run(self) -> None:
-        from jaxalign.eval.plots import draw_sweeps, save
+        from jaxalign.eval.figures import draw_sweeps, save
+        from jaxalign.eval.labels import dataset_label
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.band_search import Sweeping, apply_everywhere, chosen_band, measure_sweep
 
@@ -108,5 +109,7 @@ class Sweep:
         title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
         print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)
         name = chart_file(model, self.dataset, self.modality)
-        file = save(draw_sweeps(runs, band), self.out / f"sweep-{name}.png")
-        report_runs(self, list(runs.values()), [file])
+        found = list(runs.values())
+        about = f"{model.title}, {self.modality}"
+        figure = draw_sweeps(found, dataset_label(found), about, chosen=band)
+        report_runs(self, found, [save(figure, self.out / f"sweep-{name}.png")])

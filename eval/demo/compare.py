@@ -3,14 +3,16 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.demo.data import PLAIN, SCENES, load_data
+from jaxalign.eval.demo.data import PLAIN, SCENES, DemoData, load_data
 from jaxalign.eval.demo.evaluate import evaluate
+from jaxalign.eval.demo.findings import findings
+from jaxalign.eval.demo.runs import ModelArrays, facts_of, runs_of
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.demo.terminal import print_results
 from jaxalign.eval.files import staged_folder, write_json, write_whole
@@ -18,7 +20,12 @@ from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import build_report
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
-INTRODUCTION = "The embedded models have seen none of its emoji; bands and ranks were chosen on others."
+INTRODUCTION = (
+    "How well pictures find pictures, and texts find texts, with a dual encoder that was trained to match"
+    " pictures with texts: the embeddings as they are, and under each method that changes projectors,"
+    " embeddings or queries without training. Data: emoji-scenes and emoji. The embedded models have seen"
+    " none of their emoji; bands and ranks were chosen on others."
+)
 CREDITS = (
     "Drawings: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter and contributors, CC-BY-4.0),"
     " OpenMoji (CC-BY-SA-4.0), Fluent Emoji (Microsoft, MIT), EmojiOne (CC-BY-4.0);"
@@ -66,13 +73,29 @@ def run(
         for entry in entries:
             entry["seconds"]["total"] = stages.total
         results = entries[0] | {"other_models": entries[1:]}
-        report = build_report(
-            results, arrays, title="jaxalign demo", introduction=INTRODUCTION, credits=CREDITS
-        )
-        write_whole(stage / "report.html", report)
+        write_whole(stage / "report.html", _report(entries, arrays, data, settings))
         write_json(stage / "metrics.json", results, indent=1)
     print_results(results, out, stages.total)
     return results
+
+
+def _report(
+    entries: Sequence[dict[str, Any]],
+    arrays: Mapping[str, ModelArrays],
+    data: DemoData,
+    settings: DemoSettings,
+) -> str:
+    """The page of what was measured on each model."""
+    return build_report(
+        [run for entry in entries for run in runs_of(entry, arrays[entry["model"]])],
+        title="jaxalign demo",
+        introduction=INTRODUCTION,
+        credits=CREDITS,
+        findings={entry["model"]: findings(entry) for entry in entries},
+        facts={entry["model"]: facts_of(entry) for entry in entries},
+        find_split=lambda dataset, version, split: data.scenes,
+        examples=settings.examples,
+    )
 
 
 def _check_titles(models: Sequence[ja.DualEncoder]) -> None:

@@ -9,7 +9,6 @@ import jaxalign as ja
 from jaxalign.eval.demo.classification import measure_classifiers
 from jaxalign.eval.demo.data import PLAIN, SCENES, DemoData, choose_queries
 from jaxalign.eval.demo.encode import Encoder, Features
-from jaxalign.eval.demo.examples import pick_examples
 from jaxalign.eval.demo.image_retrieval import (
     Embed,
     Fitted,
@@ -21,10 +20,10 @@ from jaxalign.eval.demo.image_retrieval import (
     trace_queries,
 )
 from jaxalign.eval.demo.measure import Measured
+from jaxalign.eval.demo.runs import ModelArrays
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.demo.text_retrieval import choose_text_band, invert_captions, measure_texts
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.report import ModelArrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,7 @@ def evaluate(
         measured = measure_images(methods, np.asarray(inverted.embeddings), encoded.scenes, data, queries)
         texts, ovi = measure_texts(model, data.captions, encoded.captions, text_sweep.best, inverted_texts)
         inversions = {
-            "OTI": trace_queries(inverted, measured, encoded.scenes, data, queries),
+            "OTI": trace_queries(inverted, encoded.scenes, data, queries),
             "OVI": ovi,
         }
         histograms = {
@@ -77,9 +76,9 @@ def evaluate(
             "queries": len(queries),
             "inversions": {name: found.as_json() for name, found in inversions.items()},
         }
-    examples = _examples(methods, measured, encoded.scenes, data, queries, settings.examples)
+    shown = _first_results(methods, measured, encoded.scenes, data.scenes.labels["emoji"], queries)
     singular_values = np.asarray(fitted.spectrum.s)
-    return results, ModelArrays(singular_values, fitted.band, text_sweep, histograms, inversions, examples)
+    return results, ModelArrays(singular_values, fitted.band, text_sweep, histograms, inversions, shown)
 
 
 def _encode(encoder: Encoder, data: DemoData, stages: Stages) -> Encoded:
@@ -110,17 +109,20 @@ def _indicators(encoded: Encoded, data: DemoData, fitted: Fitted) -> dict[str, A
     }
 
 
-def _examples(
+def _first_results(
     methods: dict[str, Embed],
     measured: dict[str, Measured],
     features: Features,
-    data: DemoData,
+    labels: np.ndarray,
     queries: np.ndarray,
-    count: int,
-) -> list[Any]:
-    """Examples under image-image and under the IsoCLIP or PCA<- method of the highest mAP."""
+) -> dict[str, dict[str, np.ndarray]]:
+    """Under image-image and under the IsoCLIP or PCA<- method of the highest mAP."""
     candidates = [name for name in methods if name.startswith(("isoclip", "pca"))]
-    shown = ("image-image", max(candidates, key=lambda name: measured[name].entry["mAP"]))
-    embeddings = {name: np.asarray(methods[name](features)) for name in shown}
-    before, after = (measured[name].precision["emoji"] for name in shown)
-    return pick_examples(data.scenes, queries, embeddings, (before, after), count)
+    found = {}
+    for name in ("image-image", max(candidates, key=lambda name: measured[name].entry["mAP"])):
+        x = np.asarray(methods[name](features))
+        metrics = ja.retrieval_metrics(
+            x[queries], x, labels[queries], labels, exclude_self=queries, per_query=True
+        )
+        found[name] = {"shown_queries": queries, "first_results": metrics["per_query"]["first_results"]}
+    return found

@@ -11,11 +11,10 @@ import jaxalign as ja
 from jaxalign.eval.datasets import Examples
 from jaxalign.eval.demo.data import PROMPT, DemoData, choose_queries, emoji_names
 from jaxalign.eval.demo.encode import Encoder, Features
-from jaxalign.eval.demo.measure import Measured, measure_tasks, trace
+from jaxalign.eval.demo.measure import InversionTrace, Measured, measure_tasks, trace
 from jaxalign.eval.demo.settings import DemoSettings
+from jaxalign.eval.demo.tables import TASKS
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.report import InversionTrace
-from jaxalign.eval.report.tables import TASKS
 from jaxalign.eval.tasks.methods import Method
 
 Embed = Callable[[Features], jax.Array | np.ndarray]
@@ -103,7 +102,6 @@ def invert_queries(
 
 def trace_queries(
     inversion: ja.Inversion,
-    measured: dict[str, Measured],
     features: Features,
     data: DemoData,
     queries: np.ndarray,
@@ -112,7 +110,6 @@ def trace_queries(
     labels = data.scenes.labels["emoji"]
     return trace(
         inversion,
-        measured["image-image"].entry["mAP"],
         lambda z: ja.retrieval_metrics(z, features.embeddings, labels[queries], labels, exclude_self=queries),
     )
 

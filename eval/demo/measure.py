@@ -8,8 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.eval.report import InversionTrace
-from jaxalign.eval.report.tables import TASKS
+from jaxalign.eval.demo.tables import TASKS
 from jaxalign.eval.tasks.runs import paired_gain as paired_gain
 
 METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
@@ -21,6 +20,26 @@ class Measured:
 
     entry: dict[str, Any]
     precision: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class InversionTrace:
+    """What an inversion has reached after how many steps.
+
+    Attributes:
+      losses: `[steps]`, mean loss before each step.
+      kept: int `[k]`, the step counts at which the mAP was measured.
+      precision: `[k]`, that mAP in percent.
+    """
+
+    losses: np.ndarray
+    kept: np.ndarray
+    precision: np.ndarray
+
+    def as_json(self) -> dict[str, Any]:
+        """The mean loss at the end, and mAP by step."""
+        curve = zip(self.kept.tolist(), self.precision.tolist(), strict=True)
+        return {"loss": float(self.losses[-1]), "mAP_by_step": {str(step): value for step, value in curve}}
 
 
 def measure_task(
@@ -67,10 +86,8 @@ def measure_tasks(
     return Measured(scores[main] | {"tasks": {task: scores[task] for task in others}}, precision)
 
 
-def trace(
-    inversion: ja.Inversion, baseline: float, metrics: Callable[[ArrayLike], Mapping[str, float]]
-) -> InversionTrace:
-    """Mean loss at each step, and the mAP of the embeddings at the kept steps, beside a baseline's."""
+def trace(inversion: ja.Inversion, metrics: Callable[[ArrayLike], Mapping[str, float]]) -> InversionTrace:
+    """Mean loss at each step, and the mAP of the embeddings at the kept steps."""
     steps = np.array(sorted(inversion.kept))
     precision = np.array([metrics(inversion.kept[int(step)])["mAP"] for step in steps])
-    return InversionTrace(np.asarray(inversion.losses).mean(0), steps, precision, baseline)
+    return InversionTrace(np.asarray(inversion.losses).mean(0), steps, precision)

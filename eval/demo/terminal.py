@@ -9,16 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxalign.eval.report import findings
-from jaxalign.eval.report.tables import (
+from jaxalign.eval.demo.findings import findings
+from jaxalign.eval.demo.tables import (
     TASKS,
-    Cell,
-    Row,
     classification_table,
     image_table,
     inversion_note,
     text_table,
 )
+from jaxalign.eval.report import Cell, Row
 from jaxalign.eval.terminal import open_console, styled
 
 COLOURS = {"up": "green", "down": "red", "same": "dim"}

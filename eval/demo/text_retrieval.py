@@ -8,10 +8,9 @@ import numpy as np
 import jaxalign as ja
 from jaxalign.eval.demo.data import CaptionSet
 from jaxalign.eval.demo.encode import Encoder, Features
-from jaxalign.eval.demo.measure import measure_task, trace
+from jaxalign.eval.demo.measure import InversionTrace, measure_task, trace
 from jaxalign.eval.demo.settings import DemoSettings
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.report import InversionTrace
 
 
 def choose_text_band(encoder: Encoder, captions: CaptionSet, settings: DemoSettings) -> ja.BandSweep:
@@ -81,4 +80,4 @@ def measure_texts(
     entries["ovi"], _ = measure_task(inversion.embeddings, gallery, labels[chosen], labels, chosen, precision)
     entries["ovi"] |= {"queries": len(chosen), "steps": inversion.losses.shape[1], "baseline": before["mAP"]}
     metrics = lambda z: ja.retrieval_metrics(z, gallery, labels[chosen], labels, exclude_self=chosen)
-    return entries, trace(inversion, before["mAP"], metrics)
+    return entries, trace(inversion, metrics)

@@ -1,9 +1,7 @@
-"""The HTML report: one self-contained file with tables, charts and examples."""
+"""The HTML report: one self-contained file with tables, figures and examples."""
 
+from jaxalign.eval.report.build import ReproducedTable as ReproducedTable
 from jaxalign.eval.report.build import build_report as build_report
-from jaxalign.eval.report.content import Example as Example
-from jaxalign.eval.report.content import InversionTrace as InversionTrace
-from jaxalign.eval.report.content import ModelArrays as ModelArrays
-from jaxalign.eval.report.content import Shown as Shown
-from jaxalign.eval.report.findings import findings as findings
-from jaxalign.eval.report.run_report import build_run_report as build_run_report
+from jaxalign.eval.report.comparisons import Cell as Cell
+from jaxalign.eval.report.comparisons import Row as Row
+from jaxalign.eval.report.examples import prepared_splits as prepared_splits

@@ -6,8 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.eval.report.labels import dataset_label, full_label, method_label, method_name
-from jaxalign.eval.report.tables import Cell, Row
+from jaxalign.eval.labels import (
+    BASELINES,
+    dataset_label,
+    find_baseline,
+    full_label,
+    is_number,
+    method_label,
+    method_name,
+)
 from jaxalign.eval.tasks.runs import Run, paired_gain
 
 SCORES = {"mAP": "mAP", "accuracy": "Accuracy"}  # the metrics that runs are compared by
@@ -15,8 +22,44 @@ DETAILS = {
     ("precision_at_R", "recall_at_1"): "R-precision · recall@1",
     ("mAP_medium", "mAP_hard"): "mAP of the medium · of the hard setting",
 }
-BASELINES = ("image-image", "text-text", "text-image", "ncm", "ncm image-image")
 PER_QUERY = ("average_precision", "correct")  # arrays [q] whose differences have a standard error
+SMALLEST_GAIN = 0.05  # percentage points: what rounds to 0.0 is no difference, however sure
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The numbers of one method on one task, in percent; None where the task does not exist for the method.
+
+    Attributes:
+      score: mAP, or accuracy for a classifier.
+      details: R-precision and recall@1 for retrieval.
+      gain: difference to the baseline; None for the baseline itself and for references.
+      error: standard error of that difference, paired over the queries.
+    """
+
+    score: float
+    details: tuple[float, ...]
+    gain: float | None
+    error: float | None
+    best: bool
+
+    @property
+    def signed_gain(self) -> str:
+        """The gain with its sign and one decimal; empty for the baseline."""
+        return "" if self.gain is None else f"{round(self.gain, 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
+
+    @property
+    def verdict(self) -> str:
+        """`up` or `down` where the gain exceeds twice its error, `same` otherwise."""
+        if self.gain is None or abs(self.gain) < max(SMALLEST_GAIN, 2 * (self.error or 0.0)):
+            return "same"
+        return "up" if self.gain > 0 else "down"
+
+
+@dataclass(frozen=True)
+class Row:
+    method: str
+    cells: list[Cell | None]
 
 
 @dataclass(frozen=True)
@@ -54,18 +97,6 @@ def comparisons_of(runs: Sequence[Run]) -> list[Comparison]:
     label = full_label(runs)
     within = [_by_question(run, label(run)) for run in runs]
     return [comparison for comparison in within if comparison is not None]
-
-
-def find_baseline(run: Run, runs: Sequence[Run | None]) -> Run | None:
-    """Of `runs` of one data set the baseline whose settings are most like those of `run`."""
-    found = [other for other in runs if other is not None and method_name(other) in BASELINES]
-    alike = lambda other: sum(other.settings.get(key) == value for key, value in run.settings.items())
-    return max(found, key=alike, default=None)
-
-
-def is_number(value: Any) -> bool:
-    """A number, which True is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _by_data_set(runs: Sequence[Run], score: str) -> Comparison | None:

@@ -2,15 +2,18 @@
 
 import base64
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 from jaxalign.errors import printable
-from jaxalign.eval.report.labels import show
-from jaxalign.eval.report.pictures import data_uri
+from jaxalign.eval.figures import to_svg
+from jaxalign.eval.labels import show
 
 FOLDER = Path(__file__).parent
 
@@ -18,6 +21,13 @@ FOLDER = Path(__file__).parent
 def _as_text(value: Any) -> Any:
     """What is shown of `value`: names of files may hold what no page in UTF-8 can."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """`picture` uint8 `[h, w, 3]` as a lossy WebP of good quality: a scene of 48 pixels takes about 1 KiB."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "WEBP", quality=85, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def render(template: str, **values: Any) -> str:
@@ -33,7 +43,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"data_uri": data_uri, "show": show}
+    environment.filters |= {"data_uri": data_uri, "show": show, "to_svg": to_svg}
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'"

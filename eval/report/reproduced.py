@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.report.run_report import ReproducedTable
-from jaxalign.eval.report.run_tables import PlainTable
+from jaxalign.eval.report.build import ReproducedTable
+from jaxalign.eval.report.plain_tables import PlainTable
 from jaxalign.eval.reproduce.available import Missing
 from jaxalign.eval.reproduce.catalogue import Table
 from jaxalign.eval.reproduce.cells import Cell
+from jaxalign.eval.reproduce.figures import draw_comparison
 from jaxalign.eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
 from jaxalign.eval.reproduce.run import Outcome, Reproduction
 from jaxalign.eval.tasks.runs import LARGEST, RESULTS
@@ -82,4 +83,5 @@ def _shown(reproduction: Reproduction) -> ReproducedTable:
     lacking = [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
     failed = [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
     said = f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}."
-    return ReproducedTable(table.title, said, parts, lacking, failed, numbered_notes(reproduction))
+    figure = draw_comparison(reproduction)
+    return ReproducedTable(table.title, said, parts, lacking, failed, numbered_notes(reproduction), figure)

@@ -1,75 +1,59 @@
-"""The runs behind a reproduction as the figures that the commands draw of them."""
+"""The runs behind a reproduction as figures, and its numbers beside the printed ones."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jaxalign.eval import plots
-from jaxalign.eval.tasks.runs import Run, read_run
+from jaxalign.eval.figures import draw_measured, figures_of, save
+from jaxalign.eval.labels import in_order
+from jaxalign.eval.tasks.runs import read_run
 
-from .run import Reproduction
+from .run import Outcome, Reproduction
 
-_ORDER = ("image-image", "pre", "whitened", "isoclip", "isoclip-auto", "pca", "pca-mean")
+_TOLD_BY_TABLES = ("shots", "losses", "steps")
 
 
 def draw_figures(folder: Path, reproduction: Reproduction) -> list[Path]:
-    """Write a PNG for each figure that the runs of `reproduction` in `folder` are about; tables have none.
+    """Write a PNG of the table and one for each figure of its runs in `folder`.
 
     Raises:
       JaxalignError: a run that is damaged, or a folder that cannot be written.
     """
+    table = reproduction.table.name
+    compared = draw_comparison(reproduction)
+    files = [] if compared is None else [save(compared, folder / f"{table}.png")]
     digests = dict.fromkeys(digest for outcome in reproduction.outcomes for digest in outcome.runs)
-    files = []
-    for (protocol, *about), runs in _grouped(_find(folder, digests)).items():
-        for kind, draw in _DRAWN[protocol].items():
-            name = re.sub(r"[^\w.+-]+", "_", "-".join((reproduction.table.name, kind, *filter(None, about))))
-            files.append(plots.save(draw(runs), folder / f"{name}.png"))
+    paths = [path for digest in digests for path in sorted(folder.glob(f"*-{digest}.json"))]
+    for drawn in figures_of(in_order([read_run(path) for path in paths]), _TOLD_BY_TABLES):
+        name = re.sub(r"[^\w.+-]+", "_", "-".join((table, drawn.kind, *drawn.about)))
+        file = folder / f"{name}.png"
+        file = file if file not in files else folder / f"{name}-{len(files)}.png"
+        files.append(save(drawn.figure, file))
     return files
 
 
-def _find(folder: Path, digests: Iterable[str]) -> list[Run]:
-    return [read_run(path) for digest in digests for path in sorted(folder.glob(f"*-{digest}.json"))]
+def draw_comparison(reproduction: Reproduction) -> Figure | None:
+    """Measured beside printed; None where nothing was measured that is printed."""
+    compared = [o for o in reproduction.outcomes if o.cell.shown and o.difference is not None]
+    if not compared:
+        return None
+    pairs = {
+        name: [(o.cell.printed or 0.0, o.value or 0.0) for o in outcomes]
+        for name, outcomes in group(compared).items()
+    }
+    return draw_measured(pairs, reproduction.table.title, reproduction.table.unit)
 
 
-def _grouped(runs: Iterable[Run]) -> dict[tuple[str, ...], list[Run]]:
-    """The runs that share a figure: of all methods, data sets or views."""
-    found: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        if run.protocol in _DRAWN:
-            shared = _SHARED.get(run.protocol, ("model", "dataset", "query", "modality"))
-            own = tuple(str(run.settings.get(name, "")) for name in shared)
-            found.setdefault((run.protocol, *own), []).append(run)
-    return {key: sorted(group, key=_place) for key, group in found.items()}
-
-
-def _place(run: Run) -> int:
-    method = str(run.settings.get("method", ""))
-    return _ORDER.index(method) if method in _ORDER else len(_ORDER)
-
-
-def _sweeps(runs: list[Run]) -> Figure:
-    """Heat maps of all data sets, with the first one's best band."""
-    best = runs[0].metrics["best"]
-    by_name = {str(run.settings["dataset"]): run for run in runs}
-    return plots.draw_sweeps(by_name, (best["k_top"], best["k_bottom"]))
-
-
-_DRAWN: Mapping[str, Mapping[str, Callable[[list[Run]], Figure]]] = {
-    "spectrum": {"spectrum": lambda runs: plots.draw_spectra(runs[0])},
-    "spectral-parts": {
-        "parts": lambda runs: plots.draw_parts(runs[0]),
-        "growth": lambda runs: plots.draw_growth(runs[0]),
-    },
-    "class-indicator": {"classes": plots.draw_class_histograms},
-    "modality-indicator": {"modalities": plots.draw_modality_histograms},
-    "dogs-cats": {"dogs-cats": lambda runs: plots.draw_dogs_cats(runs[0])},
-    "band-sweep": {"bands": _sweeps},
-    "view": {"views": plots.draw_views},
-}
-_SHARED: Mapping[str, tuple[str, ...]] = {
-    "spectrum": ("model",),
-    "band-sweep": ("model", "modality"),
-    "view": ("model", "dataset", "query"),
-}
+def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """By what is no data set, no number of shots and, where there are several methods, no backbone."""
+    labels = outcomes[0].cell.labels
+    dropped = {"dataset", "shots", "number"}
+    if "method" in labels or "classifier" in labels:
+        dropped.add("backbone")
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        own = [text for name, text in outcome.cell.labels.items() if name not in dropped]
+        found.setdefault(", ".join(own) or outcome.cell.backbone, []).append(outcome)
+    return found

@@ -5,4 +5,3 @@ from .compare import Hit as Hit
 from .compare import compare as compare
 from .library import Library as Library
 from .library import find_library as find_library
-from .sheet import draw_sheet as draw_sheet

@@ -157,12 +157,12 @@ def _image_model() -> ja.DualEncoder:
 
 def read_runs(folder: Path) -> None:
     """All runs and tables, and the report of them; then the run of the same settings."""
-    from jaxalign.eval.report import build_run_report
+    from jaxalign.eval.report import build_report
     from jaxalign.eval.report.reproduced import read_tables
     from jaxalign.eval.tasks.runs import find_run, read_runs
 
     runs = read_runs(folder)
-    build_run_report(runs, read_tables(folder))
+    build_report(runs, read_tables(folder))
     for run in runs:
         find_run(folder, run.protocol, run.settings)
 

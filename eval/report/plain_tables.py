@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxalign.eval.report.labels import flatten, full_label, show, show_name
+from jaxalign.eval.labels import flatten, full_label, show, show_name
 from jaxalign.eval.tasks.runs import Run
 
 MOST_COLUMNS = 30

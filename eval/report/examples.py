@@ -1,24 +1,77 @@
 """Queries with their first results before and after, out of runs and the data set's pictures."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import find_dataset, load_split
 from jaxalign.eval.datasets.examples import common_labels
-from jaxalign.eval.report.comparisons import BASELINES
-from jaxalign.eval.report.content import Example, Shown
-from jaxalign.eval.report.labels import Label, dataset_label, method_label, method_name
+from jaxalign.eval.labels import BASELINES, Label, dataset_label, method_label, method_name
 from jaxalign.eval.tasks.runs import Run
 
 # The examples of a data set, version and split; None where this machine has no such prepared copy.
 FindSplit = Callable[[str, str, str], Any]
 
-COUNT, SIDE = 6, 96  # queries of a data set; pixels of the longer side of a picture
+SIDE = 96  # pixels of the longer side of a picture
+GROUP = "group"  # the labelling that is wider than the one that is asked for
 
 
-def grids_of(runs: Sequence[Run], find_split: FindSplit) -> tuple[dict[str, list[Example]], list[str]]:
+@dataclass(frozen=True)
+class Shown:
+    """One picture of an example: uint8 `[h, w, 3]`, its name, and what it shares with the query."""
+
+    name: str
+    picture: np.ndarray
+    shares: Literal["label", "group", "nothing"] = "nothing"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with its first results under two methods.
+
+    Attributes:
+      reason: why this query is shown, for example "gains the most".
+      results: by title of the method, best result first.
+    """
+
+    query: Shown
+    reason: str
+    results: Mapping[str, Sequence[Shown]]
+
+    @property
+    def has_group(self) -> bool:
+        """Whether one of the results is of the query's group alone."""
+        return any(shown.shares == "group" for results in self.results.values() for shown in results)
+
+
+def prepared_splits(data_dir: str | os.PathLike | None = None) -> FindSplit:
+    """Finds a split of a data set and version; None for what is not prepared in `data_dir`.
+
+    Making a report prepares and downloads nothing.
+    """
+
+    @cache
+    def find(dataset: str, version: str, split: str) -> Any:
+        try:
+            if not find_dataset(dataset).is_prepared(data_dir):
+                return None
+            examples = load_split(dataset, split, data_dir)
+        except JaxalignError:  # a data set of another release, a folder that has moved: said in the report
+            return None
+        return examples if examples.state == version and examples.images is not None else None
+
+    return find
+
+
+def grids_of(
+    runs: Sequence[Run], find_split: FindSplit, count: int
+) -> tuple[dict[str, list[Example]], list[str]]:
     """Of runs of one protocol and model the grids by data set, and what stands in the way of others.
 
     The best method is shown beside the baseline, where both have the first results of the same queries.
@@ -39,7 +92,7 @@ def grids_of(runs: Sequence[Run], find_split: FindSplit) -> tuple[dict[str, list
         if query is None or gallery is None or not _fits(pair, query, gallery):
             missing.append(f"{where[0]} {where[1]}")
             continue
-        grids[name] = _examples(pair, method, query, gallery, str(settings.get("task", "")))
+        grids[name] = _examples(pair, method, (query, gallery), str(settings.get("task", "")), count)
     return grids, list(dict.fromkeys(missing))
 
 
@@ -74,30 +127,36 @@ def _fits(pair: tuple[Run, Run], query: Any, gallery: Any) -> bool:
     return lowest >= 0 and pair[0].arrays["shown_queries"].max() < len(query) and len(gallery) > 0
 
 
-def _examples(pair: tuple[Run, Run], method: Label, query: Any, gallery: Any, task: str) -> list[Example]:
+def _examples(
+    pair: tuple[Run, Run], method: Label, splits: tuple[Any, Any], task: str, count: int
+) -> list[Example]:
+    query, gallery = splits
     shown = pair[0].arrays["shown_queries"]
     found = {method(run): run.arrays["first_results"] for run in pair}
-    relevant = [_relevant(int(row), query, gallery, task) for row in shown]
+    relevant, near = (
+        [_sharing(int(row), query, gallery, labelling) for row in shown] for labelling in (task, GROUP)
+    )
     hits = [
         np.array([np.isin(row, own).sum() for row, own in zip(results, relevant, strict=True)])
         for results in found.values()
     ]
     depth = next(iter(found.values())).shape[1]
     examples = []
-    for at, reason in _choose(hits[1] - hits[0]).items():
+    for at, reason in _choose(hits[1] - hits[0], count).items():
         row = int(shown[at])
         told = f"{reason}: {hits[0][at]} to {hits[1][at]} relevant among the first {depth}"
+        shares = lambda i, at=at: "label" if i in relevant[at] else "group" if i in near[at] else "nothing"
         results = {
-            name: [_shown(gallery, int(i), task, int(i) in relevant[at]) for i in results[at]]
+            name: [_shown(gallery, int(i), task, shares(int(i))) for i in results[at]]
             for name, results in found.items()
         }
-        examples.append(Example(_shown(query, row, task, False), told, results))
+        examples.append(Example(_shown(query, row, task, "nothing"), told, results))
     return examples
 
 
-def _relevant(row: int, query: Any, gallery: Any, task: str) -> np.ndarray:
-    """Positions in the gallery of what the query should find."""
-    if query.ground_truth:
+def _sharing(row: int, query: Any, gallery: Any, task: str) -> np.ndarray:
+    """Positions in the gallery of what the query should find, or of others of its group."""
+    if query.ground_truth and task != GROUP:
         truth = query.ground_truth[row]
         return np.array([*truth.get("easy", ()), *truth.get("hard", ())], int)
     if task not in query.labels or task not in gallery.labels or query.labels[task][row] < 0:
@@ -106,12 +165,12 @@ def _relevant(row: int, query: Any, gallery: Any, task: str) -> np.ndarray:
     return np.flatnonzero(labels == own[row])
 
 
-def _choose(gain: np.ndarray) -> dict[int, str]:
-    """A third of the queries evenly spaced, a third that gain the most, a third that lose the most."""
-    third = COUNT // 3
+def _choose(gain: np.ndarray, count: int) -> dict[int, str]:
+    """A third of the queries that gain the most, a third that lose the most, and others evenly spaced."""
+    third = count // 3
     order = np.argsort(-gain, kind="stable")
     groups = {
-        "evenly spaced": np.linspace(0, len(gain) - 1, min(third, len(gain))).round().astype(int),
+        "evenly spaced": np.linspace(0, len(gain) - 1, min(count - 2 * third, len(gain))).round().astype(int),
         "gains the most": order[:third],
         "loses the most": order[::-1][:third],
     }
@@ -122,12 +181,12 @@ def _choose(gain: np.ndarray) -> dict[int, str]:
     return chosen
 
 
-def _shown(examples: Any, row: int, task: str, relevant: bool) -> Shown:
+def _shown(examples: Any, row: int, task: str, shares: Any) -> Shown:
     if row >= len(examples):
         return Shown("a distractor", np.full((SIDE, SIDE, 3), 128, np.uint8))
     label = int(examples.labels[task][row]) if task in examples.labels else -1
     name = examples.label_names[task][label] if label >= 0 else examples.ids[row]
-    return Shown(name, _thumbnail(examples.images[row]), "label" if relevant else "nothing")
+    return Shown(name, _thumbnail(examples.images[row]), shares)
 
 
 def _thumbnail(picture: Any) -> np.ndarray:

@@ -1,25 +1,22 @@
 """One picture: the query, what it finds before, and what it finds after."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxalign.eval.drawing import drawable
-from jaxalign.eval.own_images import MARK
 from jaxalign.inputs.image_files import upright
+
+from .look import RESOLUTION, drawable, styled
 
 COLUMNS = 5  # results in a row: a picture that is as legible on a phone
 CELL, CAPTION, TITLE = 1.7, 0.44, 0.32  # inches
-DPI = 120
 LONGEST = 23  # characters of a file name that are shown
 INK, MUTED, NEW = "#1c1c1e", "#6b6b70", "#c2410c"
-
-
-SIDE = round(CELL * DPI)  # pixels that a picture may have on the sheet
+SIDE = round(CELL * RESOLUTION)  # pixels that a picture may have on the sheet
 
 
 @dataclass(frozen=True)
@@ -32,18 +29,16 @@ class Cell:
     is_new: bool
 
 
+@styled()
 def draw_sheet(
     query: Image.Image, query_name: str, before: tuple[str, Sequence[Cell]], after: tuple[str, Sequence[Cell]]
-) -> bytes:
-    """A PNG: the query on the left, beside it the titled results before and, below them, after."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+) -> Figure:
+    """The query on the left, beside it the titled results before and, below them, after."""
     blocks = (before, after)
     rows = [-(-len(cells) // COLUMNS) for _, cells in blocks]
     height = sum(rows) * (CELL + CAPTION) + len(blocks) * TITLE + 0.15
     width = (COLUMNS + 1) * CELL + 0.45
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(width, height))
     left, top = CELL + 0.3, 0.1
     place(figure, query, 0.1, top + TITLE, CELL)
     write(figure, 0.1, top, 11, INK, "query", weight="bold")
@@ -60,9 +55,7 @@ def draw_sheet(
             write(figure, x, y + CELL - 0.05, 8, INK, shorten(cell.name))
             write(figure, x, y + CELL + 0.1, 8, NEW if cell.is_new else MUTED, f"{cell.score:.3f}")
         top += count * (CELL + CAPTION)
-    content = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(content, metadata=MARK)
-    return content.getvalue()
+    return figure
 
 
 def place(
@@ -71,7 +64,7 @@ def place(
     """Draw a picture into a square whose upper left corner is `x`, `y` inches from the figure's."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
-    axes.imshow(thumbnail(picture, round(side * DPI)), interpolation="antialiased")
+    axes.imshow(thumbnail(picture, round(side * RESOLUTION)), interpolation="antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_anchor("NW")
@@ -91,7 +84,6 @@ def write(figure: Any, x: float, y: float, size: float, colour: str, *lines: str
         fontsize=size,
         color=colour,
         va="top",
-        parse_math=False,  # a file name may have dollar signs
         **style,
     )
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxalign.eval.report.tables import (
+from jaxalign.eval.demo.tables import (
     BASELINES,
     CONTEXT_TASKS,
     TASKS,
-    Cell,
     classification_table,
     image_table,
     text_table,
 )
+from jaxalign.eval.report import Cell
 
 
 def findings(results: Mapping[str, Any]) -> list[str]:

@@ -31,7 +31,14 @@ DATASET_DETAILS = (
 ADDED = ("distractors", "unreadable")  # details that make a difference by being there
 NESTING = 4  # levels of settings and metrics that are taken apart
 
+BASELINES = ("image-image", "text-text", "text-image", "ncm", "ncm image-image")
+
 Label = Callable[[Run], str]
+
+
+def is_number(value: Any) -> bool:
+    """A number, which True is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "", levels: int = NESTING) -> dict[str, Any]:
@@ -108,6 +115,13 @@ def full_label(runs: Sequence[Run]) -> Label:
     """Method and data set, as far as there are any."""
     parts = (method_label(runs), dataset_label(runs))
     return lambda run: ", ".join(text for part in parts if (text := part(run)))
+
+
+def find_baseline(run: Run, runs: Sequence[Run | None]) -> Run | None:
+    """Of `runs` of one data set the baseline whose settings are most like those of `run`."""
+    found = [other for other in runs if other is not None and method_name(other) in BASELINES]
+    alike = lambda other: sum(other.settings.get(key) == value for key, value in run.settings.items())
+    return max(found, key=alike, default=None)
 
 
 def in_order(runs: Sequence[Run]) -> list[Run]:

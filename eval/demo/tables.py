@@ -1,8 +1,9 @@
 """Tables out of `metrics.json`: what is best in a column, how far from the baseline, and how surely."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from jaxalign.eval.report import Cell, Row
 
 TASKS = {
     "emoji": "same emoji",
@@ -12,43 +13,6 @@ TASKS = {
 }
 CONTEXT_TASKS = ("background", "style")
 BASELINES = {"image_retrieval": "image-image", "text_retrieval": "text-text", "classification": "ncm"}
-SMALLEST_GAIN = 0.05  # percentage points: what rounds to 0.0 is no difference, however sure
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The numbers of one method on one task, in percent; None where the task does not exist for the method.
-
-    Attributes:
-      score: mAP, or accuracy for a classifier.
-      details: R-precision and recall@1 for retrieval.
-      gain: difference to the baseline; None for the baseline itself and for references.
-      error: standard error of that difference, paired over the queries.
-    """
-
-    score: float
-    details: tuple[float, ...]
-    gain: float | None
-    error: float | None
-    best: bool
-
-    @property
-    def signed_gain(self) -> str:
-        """The gain with its sign and one decimal; empty for the baseline."""
-        return "" if self.gain is None else f"{round(self.gain, 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
-
-    @property
-    def verdict(self) -> str:
-        """`up` or `down` where the gain exceeds twice its error, `same` otherwise."""
-        if self.gain is None or abs(self.gain) < max(SMALLEST_GAIN, 2 * (self.error or 0.0)):
-            return "same"
-        return "up" if self.gain > 0 else "down"
-
-
-@dataclass(frozen=True)
-class Row:
-    method: str
-    cells: list[Cell | None]
 
 
 def task_scores(entry: Mapping[str, Any], task: str) -> Mapping[str, Any] | None:

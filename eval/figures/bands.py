@@ -1,0 +1,129 @@
+"""Band searches as heat maps, and the middle of the spectrum grown to either end."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from jaxalign.eval.labels import Label
+from jaxalign.eval.tasks.runs import Run
+
+from .look import INK, ON_CELL, ONE, TWO, head, legend, name_axes, panels, styled, title
+from .read import band, number, shown, vector
+
+MOST_NUMBERS = 15  # columns up to which every cell has its number
+_CELL = (0.36, 0.25)  # inches
+
+
+def has_map(run: Run) -> bool:
+    """Whether it has `k_top` `[a]`, `k_bottom` `[b]` and `mAP` `[a, b]`."""
+    top, bottom, scores = vector(run, "k_top"), vector(run, "k_bottom"), run.arrays.get("mAP")
+    if top is None or bottom is None or scores is None or scores.dtype.kind not in "iuf":
+        return False
+    return scores.shape == (len(top), len(bottom)) and bool(shown(scores).any())
+
+
+def best_of(run: Run) -> tuple[int, int]:
+    """The band that the run says is the best, or else the first of the highest mAP."""
+    scores = np.where(shown(run.arrays["mAP"]), run.arrays["mAP"], -np.inf)
+    i, j = np.unravel_index(np.argmax(scores), scores.shape)
+    return band(run, "best") or (int(run.arrays["k_top"][i]), int(run.arrays["k_bottom"][j]))
+
+
+@styled()
+def draw_sweeps(
+    runs: Sequence[Run],
+    label: Label,
+    about: str,
+    beside: Sequence[Run] = (),
+    chosen: tuple[int, int] | None = None,
+) -> Figure:
+    """mAP over the grid on each data set (IsoCLIP, figures 5, S9 and S10), one run for each.
+
+    The data set's own best band has a solid frame, `chosen`, by default the first one's best, a dashed one.
+    """
+    chosen = chosen or best_of(runs[0])
+    rows, columns = np.max([run.arrays["mAP"].shape for run in runs], axis=0)
+    small = columns > MOST_NUMBERS
+    size = [
+        count * side * (0.5 if small else 1.0) for count, side in zip((columns, rows), _CELL, strict=True)
+    ]
+    figure, axes = panels(len(runs), 3, max(3.5, size[0] + 0.8), max(2.6, size[1] + 1.1))
+    for ax, run in zip(axes, runs, strict=True):
+        draw_map(ax, run)
+        top, bottom = best = best_of(run)
+        _frame(ax, run, best, TWO, "-")
+        if chosen != best:
+            _frame(ax, run, chosen, INK, (0, (3, 2)))
+        scores = run.arrays["mAP"][shown(run.arrays["mAP"])]
+        told = f"best ({top}, {bottom}) {scores.max():.1f}, lowest {scores.min():.1f}"
+        head(ax, f"{label(run)}: {told}" if label(run) else told)
+    several = f"; dashed: ({chosen[0]}, {chosen[1]})" if len(runs) > 1 else ""
+    title(figure, f"mAP by band, {about}{several}")
+    return figure
+
+
+def draw_map(ax: Axes, run: Run) -> None:
+    """The cells of a run's grid, the darker the higher; empty bands are left blank."""
+    k_top, k_bottom, scores = (run.arrays[name] for name in ("k_top", "k_bottom", "mAP"))
+    known = scores[shown(scores)]
+    low, spread = known.min(), max(known.max() - known.min(), 1e-9)
+    numbered = len(k_bottom) <= MOST_NUMBERS
+    for i, j in np.argwhere(shown(scores)):
+        strength = (scores[i, j] - low) / spread
+        cell = Rectangle(
+            (j - 0.47, i - 0.46), 0.94, 0.92, color=ONE, alpha=0.05 + 0.95 * strength, linewidth=0
+        )
+        cell.set_gid(f"k_top {k_top[i]}, k_bottom {k_bottom[j]}: {scores[i, j]:.2f}")
+        ax.add_patch(cell)
+        if numbered:
+            colour = ON_CELL if strength > 0.6 else INK
+            number = ax.text(j, i, f"{scores[i, j]:.1f}", ha="center", va="center", fontsize=8, color=colour)
+            number.set_in_layout(False)
+    ax.grid(False)
+    every = slice(None, None, 1 if numbered else 2)  # labels of narrow columns would touch
+    ax.set_xticks(range(len(k_bottom))[every], [str(k) for k in k_bottom[every]])
+    ax.set_yticks(range(len(k_top)), [str(k) for k in k_top])
+    ax.set(xlim=(-0.6, len(k_bottom) - 0.4), ylim=(len(k_top) - 0.4, -0.6))
+    name_axes(ax, "removed from the bottom (k_bottom)", "removed from the top (k_top)")
+
+
+def _frame(ax: Axes, run: Run, ends: tuple[int, int], colour: str, dashes: object) -> None:
+    rows, columns = (
+        np.flatnonzero(run.arrays[name] == k) for name, k in zip(("k_top", "k_bottom"), ends, strict=True)
+    )
+    if rows.size and columns.size:
+        corner = (columns[0] - 0.5, rows[0] - 0.5)
+        look = {"edgecolor": colour, "linewidth": 2, "linestyle": dashes, "clip_on": False}
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, **look))
+
+
+def has_growth(run: Run) -> bool:
+    return (
+        number(run, "grown", "top", 0, "mAP") is not None
+        and number(run, "grown", "bottom", 0, "mAP") is not None
+    )
+
+
+@styled()
+def draw_growth(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """mAP as the middle band takes in directions of the top, or of the bottom (IsoCLIP, figure S8)."""
+    run = runs[0]
+    figure, (ax,) = panels(1, width=4.6, height=3.2)
+    r, middle = number(run, "singular_values") or 0, number(run, "width") or 0
+    for side, colour in (("top", TWO), ("bottom", ONE)):
+        bands = [
+            [number(run, "grown", side, i, key) for key in ("k_top", "k_bottom", "mAP")]
+            for i in range(len(run.metrics["grown"][side]))
+        ]
+        k_top, k_bottom, scores = np.array(bands, float).T  # what is no number is NaN, and not drawn
+        ax.plot(r - k_top - k_bottom - middle, scores, color=colour, label=f"towards the {side}")
+    whole = number(run, "parts", "all", "mAP")
+    if whole is not None:
+        ax.axhline(whole, color=INK, linewidth=0.8, linestyle="--", label="whole spectrum")
+    name_axes(ax, f"directions added to the {middle} in the middle", "mAP in %")
+    legend(figure, ax)
+    title(figure, f"The middle grown to either end, {about}")
+    return figure

@@ -1,0 +1,128 @@
+"""Lines: accuracy against shots, inversions against their steps, precision among the first results."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxalign.eval.labels import Label, dataset_label, find_baseline
+from jaxalign.eval.tasks.runs import Run
+
+from .look import DASHES, INK, SERIES, legend, logarithmic, name_axes, panels, styled, title
+from .read import number, shown, vector
+
+_LINES = len(SERIES)  # in one panel; more of them would share colours
+_STEPS = ("steps", "mAP_at_step")
+
+
+def has_shots(run: Run) -> bool:
+    """Whether it has an accuracy for each of several `shots` `[k]`: `accuracy` `[k, ...]`."""
+    shots, accuracy = vector(run, "shots"), run.arrays.get("accuracy")
+    return shots is not None and accuracy is not None and len(shots) > 1 and len(accuracy) == len(shots)
+
+
+@styled()
+def draw_shots(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """Accuracy against shots, the mean over the seeds, a line for each method."""
+    lines = {
+        label(run): (
+            run.arrays["shots"],
+            run.arrays["accuracy"].reshape(len(run.arrays["shots"]), -1).mean(1),
+        )
+        for run in runs
+    }
+    figure = _curves(lines, f"Accuracy against shots, {about}", "shots", "accuracy in percent")
+    for ax in figure.axes:
+        ax.set_xticks(np.unique(np.concatenate([shots for shots, _ in lines.values()])))
+    return figure
+
+
+def has_losses(run: Run) -> bool:
+    return vector(run, "losses") is not None
+
+
+@styled()
+def draw_losses(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """Mean loss of the queries that were inverted at each step, once for all labellings of the same ones."""
+    lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for run in runs:
+        losses = run.arrays["losses"]
+        if not any(np.array_equal(losses, other) for _, other in lines.values()):
+            lines[label(run)] = (np.arange(len(losses)), losses)
+    return _curves(lines, f"Inversion of the queries: loss, {about}", "step", "1 - cosine with the query")
+
+
+def has_steps(run: Run) -> bool:
+    steps, values = (vector(run, name) for name in _STEPS)
+    return steps is not None and values is not None and steps.shape == values.shape
+
+
+@styled()
+def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """mAP of inverted queries against the steps, beside the queries as they are, where a run has those."""
+    dataset = dataset_label([*runs, *beside])
+    figure, axes = panels(len(runs))
+    for ax, run in zip(axes, runs, strict=True):
+        steps, values = (run.arrays[name] for name in _STEPS)
+        scored = [other for other in beside if other is not run and number(other, "mAP") is not None]
+        baseline = find_baseline(run, [other for other in scored if dataset(other) == dataset(run)])
+        level = number(run, "baseline") or (
+            baseline and number(baseline, "mAP")
+        )  # of its queries, where told
+        if level is not None:
+            ax.axhline(level, color=INK, linewidth=1.2, label="without inversion")
+        ax.plot(steps, values, color=SERIES[0], label=f"after {label(run)}")
+        ax.set_ylim(bottom=min(0.0, float(values.min())))
+        name_axes(ax, "steps", "mAP in percent")
+        ax.legend()
+    title(figure, f"Inversion of the queries: mAP against steps, {about}")
+    return figure
+
+
+def has_precision(run: Run) -> bool:
+    return bool(_precision(run))
+
+
+@styled()
+def draw_precision(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """Precision among the first k results of each method, on a logarithmic axis (IsoCLIP, figure 4)."""
+    figure = _curves(
+        _precision(runs[0]), f"Precision among the first k, {about}", "retrieved pictures k", "precision in %"
+    )
+    logarithmic(figure.axes[0], "x")
+    return figure
+
+
+def _precision(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    lines = {}
+    aligned = run.metrics.get("aligned")
+    for name, of in aligned.items() if isinstance(aligned, Mapping) else ():
+        found = of.get("precision_at") if isinstance(of, Mapping) else None
+        points = [
+            (int(k), value)
+            for k in (found if isinstance(found, Mapping) else ())
+            if str(k).isdecimal()
+            and len(k) < 10
+            and (value := number(run, "aligned", name, "precision_at", k)) is not None
+        ]
+        if points:
+            lines[name] = tuple(np.array(points, float).T)
+    return lines
+
+
+def _curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], about: str, x: str, y: str) -> Figure:
+    """Lines through points `(x [k], y [k])` by name, not too many of them in a panel."""
+    every = list(lines.items())
+    parts = [dict(every[start : start + _LINES]) for start in range(0, len(every), _LINES)]
+    figure, axes = panels(len(parts))
+    for ax, part in zip(axes, parts, strict=True):
+        for (name, (xs, ys)), colour, dashes in zip(part.items(), SERIES, DASHES, strict=False):
+            kept = shown(np.asarray(ys))
+            ax.plot(np.asarray(xs)[kept], np.asarray(ys)[kept], color=colour, linestyle=dashes, label=name)
+        name_axes(ax, x, y)
+        if len(parts) > 1:
+            ax.legend()
+    if len(parts) == 1:
+        legend(figure, axes[0])
+    title(figure, about)
+    return figure

@@ -1,0 +1,186 @@
+"""The look of all figures, on paper and on the page, and how one becomes a file."""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import LogLocator, NullLocator
+
+from jaxalign.errors import JaxalignError, printable
+from jaxalign.eval.own_images import MARK
+from jaxalign.replacing import replaced_file
+
+from .read import shown
+
+# By the names that the page's style sheet has for them, light there and on paper, others in the dark.
+COLOURS = {
+    "ink": "#1c2330",
+    "quiet": "#5c6675",
+    "line": "#dde1e7",
+    "on-cell": "#ffffff",
+    "one": "#2563c9",
+    "two": "#c2570c",
+    "three": "#0f766e",
+    "four": "#8a2fa8",
+    "five": "#8a6d00",
+    "six": "#55606e",
+}
+INK, QUIET, LINE, ON_CELL, *SERIES = COLOURS.values()
+ONE, TWO, THREE, FOUR, FIVE, SIX = SERIES
+DASHES = ("-", "-", (0, (4, 2)), (0, (1, 1.5)), (0, (1, 1.5)), (0, (4, 2)))  # those are alike to some eyes
+TITLE = "title"
+DPI = 96  # pixels of the page in an inch
+RESOLUTION = 150  # of files
+_LETTERS, _MOST_LINES = 14, 3  # in an inch; of a title or of a name in a legend
+_STYLE: Any = {
+    "figure.facecolor": "none",
+    "savefig.facecolor": "white",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # names may have dollar signs
+    "axes.titlesize": 9,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": QUIET,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.bottom": False,
+    "xtick.minor.bottom": False,
+    "xtick.color": QUIET,
+    "ytick.left": False,
+    "ytick.minor.left": False,
+    "ytick.color": QUIET,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+# Around every function that draws: matplotlib's settings are global, and others draw with it, too.
+def styled() -> Any:
+    """The look of all figures, for a function that draws: `@styled()`."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def drawable(text: str) -> str:
+    """`text` as one line, without characters that the font lacks, of which matplotlib would warn."""
+    font = _font()
+    return "".join(c if font.get_char_index(ord(c)) else "\N{WHITE SQUARE}" for c in printable(text))
+
+
+@cache
+def _font() -> Any:
+    return get_font(findfont(FontProperties()))
+
+
+def panels(
+    count: int, columns: int = 3, width: float = 3.5, height: float = 2.6
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes, inches each, so many in a row; no window and no global state."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
+def title(figure: Figure, text: str) -> None:
+    """What the figure is about: above all panels, and on the page its caption."""
+    figure.set_label(text)
+    figure.suptitle(wrapped(text, figure.get_figwidth(), 0.8), fontsize=10, gid=TITLE)
+
+
+def head(ax: Axes, text: str) -> None:
+    """The title of a panel."""
+    place, figure = ax.get_subplotspec(), cast(Figure, ax.get_figure(root=True))
+    columns = place.get_gridspec().ncols if place is not None else 1
+    ax.set_title(wrapped(text, figure.get_figwidth() / columns, 0.85))
+
+
+def logarithmic(ax: Axes, name: str) -> None:
+    """Powers of ten, or where they are fewer than three also 2 and 5 times those, as plain numbers."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = getattr(ax, f"{name}axis")
+    low, high = axis.get_data_interval()
+    several = low > 0 and high >= 1000 * low
+    axis.set_major_locator(LogLocator(subs=(1,) if several else (1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, place: f"{value:g}")
+
+
+def name_axes(ax: Axes, x: str, y: str) -> None:
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """The legend of one of the panels, which all share, below them."""
+    handles, labels = axes.get_legend_handles_labels()
+    texts = [wrapped(label, figure.get_figwidth(), 0.9) for label in labels]
+    widest = max(len(line) for text in texts for line in text.splitlines())
+    columns = int(figure.get_figwidth() * _LETTERS / (widest + 7))
+    ncols = min(max(columns, 1), len(texts))
+    figure.legend(handles, texts, loc="outside lower center", ncols=ncols)
+
+
+def wrapped(text: str, inches: float, share: float = 1.0) -> str:
+    """As many lines of `text` as can be shown, each so wide."""
+    width = max(int(inches * _LETTERS * share), 12)
+    return textwrap.fill(drawable(text), width, max_lines=_MOST_LINES, placeholder=" …")
+
+
+def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "") -> None:
+    """Points `[n, 2]`."""
+    look = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.55}
+    ax.plot(*points[shown(points).all(1)].T, "o", color=colour, label=label, **look)
+
+
+def save(figure: Figure, file: str | os.PathLike) -> Path:
+    """Write `figure` as PNG, whole or not at all; raises JaxalignError where it cannot be written."""
+    path = Path(file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(path) as partial:
+            partial.write_bytes(png(figure))
+    except OSError as error:
+        raise JaxalignError(
+            f"cannot write {path} ({error.strerror or error}); choose another folder"
+        ) from error
+    return path
+
+
+def png(figure: Figure) -> bytes:
+    """`figure` as PNG."""
+    drawn = BytesIO()
+    with styled():
+        figure.savefig(drawn, format="png", dpi=RESOLUTION, metadata=MARK)
+    return drawn.getvalue()
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Counts scaled to a sum of one; zeros stay."""
+    return np.asarray(counts, np.float64) / max(float(np.sum(counts)), 1.0)
+
+
+def occupied(counts: Sequence[np.ndarray]) -> slice:
+    """The bins that hold all but a thousandth of the pairs at each end, over all `counts`."""
+    low, high = [], []
+    for of in counts:
+        total = np.cumsum(shares(of))
+        low.append(int(np.searchsorted(total, 0.001)))
+        high.append(int(np.searchsorted(total, 0.999)) + 1)
+    return slice(min(low), min(max(high), len(counts[0])))
