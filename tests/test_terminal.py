@@ -16,8 +16,7 @@ from PIL import Image
 import jaxalign as ja
 import jaxalign.eval
 from jaxalign.eval import cli
-from jaxalign.eval.cli.measuring import print_table
-from jaxalign.eval.cli.tables import Row, print_facts, print_list
+from jaxalign.eval.cli.printing import Row, print_facts, print_list, print_table
 from jaxalign.eval.drawing import drawable
 from jaxalign.eval.json_text import json_text
 from jaxalign.eval.plots import save

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import JsonFile, OwnName, SettingsOf
+from .options import JsonFile, OwnName, SettingsOf
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Convert:
         from jaxalign.eval.stages import Stages
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json
+        from .printing import check_file, write_json
 
         check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):

@@ -7,30 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .arguments import DataDir, JsonFile
-
-SourceDir = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder of unpacked downloads, laid out as by CoOp.",
-        help_behavior_hint="(default: $JAXALIGN_SOURCE_DIR or downloads/manual in the data folder)",
-    ),
-]
-Names = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="NAME [NAME ...]",
-        help="Data sets to describe at length, folder:PATH among them.",
-        help_behavior_hint="(default: a table of all)",
-    ),
-]
-ToPrepare = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="NAME [NAME ...]", help="Data sets to prepare first.", help_behavior_hint="(default: none)"
-    ),
-]
+from .options import DataDir, JsonFile
 
 
 @dataclass(frozen=True)
@@ -44,17 +21,38 @@ class Datasets:
       jaxalign datasets --json datasets.json
     """
 
-    names: Names = ()
-    prepare: ToPrepare = ()
+    names: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="NAME [NAME ...]",
+            help="Data sets to describe at length, folder:PATH among them.",
+            help_behavior_hint="(default: a table of all)",
+        ),
+    ] = ()
+    prepare: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="NAME [NAME ...]",
+            help="Data sets to prepare first.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = ()
     data_dir: DataDir = None
-    source_dir: SourceDir = None
+    source_dir: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="DIR",
+            help="Folder of unpacked downloads, laid out as by CoOp.",
+            help_behavior_hint="(default: $JAXALIGN_SOURCE_DIR or downloads/manual in the data folder)",
+        ),
+    ] = None
     json: JsonFile = None
 
     def run(self) -> None:
         from jaxalign.eval.datasets import DATASETS, find_dataset, prepare
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json
+        from .printing import check_file, write_json
 
         check_file(self.json)
         records = [find_dataset(name) for name in self.names] or list(DATASETS.values())
@@ -114,7 +112,7 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
 
 def print_overview(rows: list[dict[str, Any]]) -> None:
     """A line for each, and how to get on."""
-    from .tables import Row, print_list
+    from .printing import Row, print_list
 
     print_list(
         [

@@ -1,12 +1,15 @@
 """`jaxalign report`: earlier runs as one HTML page."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile
+from jaxalign.errors import JaxalignError
+
+from .options import DataDir, JsonFile
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,6 @@ class Report:
     json: JsonFile = None
 
     def run(self) -> None:
-        from collections import Counter
-
-        from jaxalign.errors import JaxalignError
         from jaxalign.eval.report import build_run_report
         from jaxalign.eval.report.prepared import prepared_splits
         from jaxalign.eval.report.reproduced import read_tables
@@ -50,10 +50,9 @@ class Report:
         from jaxalign.eval.stages import Stages
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json, write_text
+        from .printing import check_file, write_json, write_text
 
-        stages = Stages()
-        with stages.stage("report", f"Reading the runs in {self.folder}"):
+        with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)
             runs = [run for run in found if run.is_current]
             if not runs and not tables:
@@ -67,16 +66,13 @@ class Report:
             check_file(self.json)
             page = build_run_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
         write_text(out, page)
-        protocols = dict(sorted(Counter(run.protocol for run in runs).items()))
-        write_json(
-            self.json,
-            {
-                "report": str(out),
-                "runs": len(runs),
-                "protocols": protocols,
-                "tables": [t.title for t in tables],
-            },
-        )
+        facts = {
+            "report": str(out),
+            "runs": len(runs),
+            "protocols": dict(sorted(Counter(run.protocol for run in runs).items())),
+            "tables": [table.title for table in tables],
+        }
+        write_json(self.json, facts)
         earlier = len(found) - len(runs)
         if earlier:
             say(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")

@@ -1,22 +1,24 @@
 """`jaxalign sweep`: the search for IsoCLIP's band."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, SettingsOf, UnreadablePictures
-from .measuring import (
+from .options import (
     DatasetName,
-    LayoutOption,
+    Distributed,
     MaxQueries,
-    ModelName,
-    RunFolder,
+    Measuring,
+    ModalityOption,
+    Processes,
     SplitName,
-    StoreFolder,
     TaskName,
 )
+
+if TYPE_CHECKING:
+    from jaxalign.eval.measurements import Workspace
+    from jaxalign.eval.measurements.sweep import Sweeping
 
 Grid = Annotated[
     tuple[int, ...],
@@ -26,14 +28,10 @@ Grid = Annotated[
         help_behavior_hint="(default: in steps of 50, or of parts of a small spectrum)",
     ),
 ]
-Others = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(metavar="NAME [NAME ...]", help="Data sets on which the band is tried, too."),
-]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Measuring):
     """Search IsoCLIP's band by labelled retrieval, and draw the heat map.
 
     The paper chooses on Caltech101 (pictures) or COCO (captions) and applies the band everywhere: --apply-to
@@ -46,70 +44,72 @@ class Sweep:
       jaxalign sweep --model openai/clip-vit-base-patch16 --dataset caltech101 --apply-to pets dtd
     """
 
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
-    modality: Annotated[Literal["image", "text"], tyro.conf.arg(help="Pictures, or captions.")] = "image"
-    apply_to: Others = ()
+    modality: ModalityOption = "image"
+    apply_to: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="NAME [NAME ...]", help="Data sets on which the band is tried, too."),
+    ] = ()
     k_top: Grid = ()
     k_bottom: Grid = ()
     task: TaskName = ""
     query: SplitName = ""
     gallery: SplitName = ""
     max_queries: MaxQueries = None
-    layout: LayoutOption = "paper"
-    out: RunFolder = Path("jaxalign-runs")
-    store: StoreFolder = None
-    data_dir: DataDir = None
-    unreadable: UnreadablePictures = "fail"
-    json: JsonFile = None
-    distributed: Distributed = ALONE
+    distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
         from jaxalign.eval.distributed import is_first
-        from jaxalign.eval.measurements.sweep import Sweeping, chosen_band, measure_sweep
-        from jaxalign.eval.plots import draw_sweeps, save
-        from jaxalign.eval.protocols import Result
-        from jaxalign.eval.protocols.band_selection import apply_everywhere
+        from jaxalign.eval.measurements.sweep import chosen_band, measure_sweep
+        from jaxalign.eval.plots import draw_sweeps
 
-        from .measuring import open_workspace, percent, print_table, report_runs
-        from .output import chart_file
+        from .printing import chart_name
 
-        workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
-        record, known = workspace.find_dataset(self.dataset), set()
-        others = []  # each once, however it is spelled
+        workspace, model = self.open()
+        sweeps = self._sweeps(workspace)
+        runs = {name: measure_sweep(workspace, model, name, self.modality, of) for name, of in sweeps.items()}
+        if not is_first():
+            return
+        band = chosen_band(list(runs.values()))
+        print_bands(f"{model.title}, {self.modality}", runs, band)
+        name = chart_name(model, self.dataset, self.modality)
+        self.report(list(runs.values()), [self.save_chart("sweep", draw_sweeps(runs, band), name)])
+
+    def _sweeps(self, workspace: "Workspace") -> "dict[str, Sweeping]":
+        """What is asked for, and the same on the other data sets, each once however it is spelled."""
+        from jaxalign.eval.measurements.sweep import Sweeping
+
+        record = workspace.find_dataset(self.dataset)
+        others: dict[str, str] = {}
         for name in self.apply_to:
-            other = workspace.find_dataset(name).name
-            if other not in known | {record.name}:
-                known.add(other)
-                others.append(name)
+            others.setdefault(workspace.find_dataset(name).name, name)
+        others.pop(record.name, None)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
         split = self.query or (record.train if record.is_embedded and not record.in_place else "")
         sweeping = Sweeping(
             self.k_top, self.k_bottom, self.task, split, self.gallery or split, self.max_queries
         )
         elsewhere = replace(sweeping, query="", gallery="", task="")
-        runs = {self.dataset: measure_sweep(workspace, model, self.dataset, self.modality, sweeping)}
-        for name in others:
-            runs[name] = measure_sweep(workspace, model, name, self.modality, elsewhere)
-        if not is_first():
-            return
-        band = chosen_band(list(runs.values()))
-        results = {name: Result(run.metrics, run.arrays) for name, run in runs.items()}
-        rows = [
-            [
-                name,
-                percent(found["none"]),
-                percent(found["chosen"]),
-                percent(found["best"]["mAP"]),
-                f"({found['best']['k_top']}, {found['best']['k_bottom']})",
-            ]
-            for name, found in apply_everywhere(band, results).items()
+        return {self.dataset: sweeping} | dict.fromkeys(others.values(), elsewhere)
+
+
+def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None:
+    """What `band` costs on each data set, against its own best one."""
+    from jaxalign.eval.protocols import Result
+    from jaxalign.eval.protocols.band_selection import apply_everywhere
+
+    from .printing import percent, print_table
+
+    results = {name: Result(run.metrics, run.arrays) for name, run in runs.items()}
+    rows = [
+        [
+            name,
+            percent(found["none"]),
+            percent(found["chosen"]),
+            percent(found["best"]["mAP"]),
+            f"({found['best']['k_top']}, {found['best']['k_bottom']})",
         ]
-        title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
-        print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)
-        name = chart_file(model, self.dataset, self.modality)
-        file = save(draw_sweeps(runs, band), self.out / f"sweep-{name}.png")
-        report_runs(self, list(runs.values()), [file])
+        for name, found in apply_everywhere(band, results).items()
+    ]
+    columns = ["data set", "all directions", "this band", "own best", "own best band"]
+    print_table(f"{about}: mAP in % of the band ({band[0]}, {band[1]})", columns, rows)

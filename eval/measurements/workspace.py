@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
@@ -18,7 +19,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
 from jaxalign.eval.distributed import agree, as_first, is_first
 from jaxalign.eval.features import key as feature_key
-from jaxalign.eval.features.embed import BATCH, Unreadable
+from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.features.obtain import image_features, text_features
 from jaxalign.eval.features.store import Features
 from jaxalign.eval.protocols import Result
@@ -39,6 +40,7 @@ class Workspace:
         CPU.
       unreadable: whether a picture that cannot be read ends a measurement, or is left out and named in its
         run.
+      threads: that read and decode pictures ahead of the tower.
       stages: shows progress.
       mesh: devices that galleries and test features are divided over; by default all of all processes.
       said: what has been told about folders of images, each once.
@@ -47,8 +49,9 @@ class Workspace:
     out: Path | None = None
     store: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
-    batch_size: int | None = None
+    batch_size: int = BATCH
     unreadable: Unreadable = "fail"
+    threads: int = THREADS
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
     said: set[str] = dataclasses.field(default_factory=set)
@@ -60,10 +63,11 @@ class Workspace:
         *,
         spec: str | None = None,
         name: str | None = None,
+        dtype: DTypeLike = "float32",
     ) -> DualEncoder:
-        """The model, with the projectors of `layout`; `spec` and `name` as for `jaxalign.load`."""
+        """The model, with the projectors of `layout`; the others as for `jaxalign.load`."""
         with self.stages.timed("load"):
-            model = ja.load(name_or_path, spec=spec, name=name)
+            model = ja.load(name_or_path, spec=spec, name=name, dtype=dtype)
         return model if layout == "paper" else model.with_layout(layout)
 
     def find_dataset(self, name: str) -> DatasetRecord:
@@ -94,7 +98,8 @@ class Workspace:
                 store=self.store,
                 unreadable=self.unreadable,
                 progress=advance,
-                batch_size=self.batch_size or BATCH,
+                batch_size=self.batch_size,
+                threads=self.threads,
             )
 
     def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -108,7 +113,7 @@ class Workspace:
                 texts,
                 store=self.store,
                 progress=advance,
-                batch_size=self.batch_size or BATCH,
+                batch_size=self.batch_size,
             )
         return found.values
 

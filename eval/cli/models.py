@@ -1,4 +1,4 @@
-"""`jaxalign models`: what is known, and what is there; and how `jaxalign datasets` prints its table."""
+"""`jaxalign models`: what is known, and what is there."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .arguments import JsonFile
-from .datasets import Datasets as Datasets
+from .options import JsonFile
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class Models:
     def run(self) -> None:
         from jaxalign.specs import MODELS, find_spec
 
-        from .output import check_file, write_json
-        from .tables import Row, print_facts, print_list
+        from .printing import Row, check_file, print_facts, print_list, write_json
 
         check_file(self.json)
         specs = [find_spec(name) for name in self.names] or MODELS.values()
@@ -136,27 +134,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)
-
-
-def describe_dataset(record: Any, data_dir: Any = None) -> dict[str, Any]:
-    """The facts of an `jaxalign.eval.datasets.DatasetRecord` that the list shows, and some more."""
-    from jaxalign.eval.availability import find_dataset_copy
-
-    found = find_dataset_copy(record, data_dir)
-    return {
-        "name": record.name,
-        "version": record.version,
-        "splits": dict(record.splits),
-        "tasks": list(record.tasks),
-        "captions": record.captions,
-        "source": record.source,
-        "licence": record.licence,
-        "description": record.description,
-        "prepared": found.is_local,
-        "available": found.state,
-        "folder": str(found.folder),
-        "advice": found.advice,
-    }
 
 
 @cache
