@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
 import tyro
+from command_options import options
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
@@ -50,15 +50,6 @@ def test_help_has_examples_and_every_field(command, capsys):
         assert is_positional or f"--{name.replace('_', '-')}" in said, name
 
 
-def options(kind: type) -> dict[str, typing.Any]:
-    """The annotations of a command's options, those of its groups among them."""
-    found = {}
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        group = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
-        found |= options(group) if dataclasses.is_dataclass(group) else {name: hint}
-    return found
-
-
 def test_help_lists_the_commands(capsys):
     assert cli.main(["--help"]) == 0
     said = capsys.readouterr().out
@@ -71,7 +62,8 @@ def test_commands_are_frozen_dataclasses_that_the_options_mirror(command):
     arguments, fields = REQUIRED.get(command, ([], {}))
     with pytest.raises(dataclasses.FrozenInstanceError):
         kind(**fields).json = Path("x")
-    assert cli.parse([command, *arguments]) == (given := kind(**fields))
+    given = kind(**fields)
+    assert cli.parse([command, *arguments]) == given
     if hasattr(given, "results"):
         results = dataclasses.replace(given.results, json=Path("x.json"))
         given = dataclasses.replace(given, results=results)

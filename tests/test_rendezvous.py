@@ -10,7 +10,7 @@ import pytest
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli, rendezvous
-from jaxalign.eval.cli.options import ProjectionOptions, RunOptions
+from jaxalign.eval.cli.groups import ProjectionOptions, RunOptions
 from jaxalign.eval.cli.retrieve import Retrieve
 from jaxalign.eval.rendezvous import difference, meet, parse_address
 

@@ -24,9 +24,10 @@ from .datasets import Datasets
 from .demo import Demo
 from .embed import Embed
 from .export import Export
+from .groups import Processes
 from .indicators import Indicators
 from .models import Models
-from .options import Processes, UsageError
+from .options import UsageError
 from .report import Report
 from .reproduce import Reproduce
 from .retrieve import Retrieve

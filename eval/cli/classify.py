@@ -4,20 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
-from .options import (
-    DatasetName,
-    Distributed,
-    Measuring,
-    Processes,
-    Projection,
-    ProjectionOptions,
-    SeedNumber,
-    SplitName,
-    TaskName,
-    UsageError,
-)
+from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
+from .options import DatasetName, SeedNumber, SplitName, TaskName, UsageError, option
 
 if TYPE_CHECKING:
     from jaxalign.eval.measurements.classify import Classifying
@@ -44,64 +32,57 @@ class Classify(Measuring):
     dataset: DatasetName = "emoji"
     classifiers: Annotated[
         tuple[Literal["zero-shot", "ncm", "prototype", "lda", "tip-adapter", "tip-x", "ape", "coder"], ...],
-        tyro.conf.arg(help="Which to measure; all but the first two are few-shot."),
+        option("Which to measure; all but the first two are few-shot."),
     ] = ("zero-shot", "ncm")
     methods: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="METHOD [METHOD ...]",
-            help="How all but zero-shot embed pictures: image-image, pre, whitened, isoclip, isoclip-auto,"
-            " pca.",
+        option(
+            "How all but zero-shot embed pictures: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
+            "METHOD [METHOD ...]",
         ),
     ] = ("image-image",)
     task: TaskName = ""
     train: SplitName = ""
     test: SplitName = ""
-    shots: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help="Pictures of each class.")] = (
+    shots: Annotated[tuple[int, ...], option("Pictures of each class.", "N [N ...]")] = (
         1,
         2,
         4,
         8,
         16,
     )
-    seeds: Annotated[
-        tuple[SeedNumber, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")
-    ] = (1, 2, 3)
+    seeds: Annotated[tuple[SeedNumber, ...], option("One for each draw.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[
         Literal["ours", "published"],
-        tyro.conf.arg(help="Which pictures a seed draws: nested draws, or those of the published code."),
+        option("Which pictures a seed draws: nested draws, or those of the published code."),
     ] = "ours"
-    with_text: Annotated[bool, tyro.conf.arg(help="Let class names take part in few-shot classifiers.")] = (
-        False
-    )
+    with_text: Annotated[bool, option("Let class names take part in few-shot classifiers.")] = False
     alpha: Annotated[
         float | None,
-        tyro.conf.arg(
-            metavar="X", help="Weight of pictures beside class names.", help_behavior_hint="(default: 0.5)"
-        ),
+        option("Weight of pictures beside class names.", "X", "0.5"),
     ] = None
-    tune: Annotated[
-        bool, tyro.conf.arg(help="Search the few-shot classifiers' hyper-parameters on the split val.")
-    ] = False
+    tune: Annotated[bool, option("Search the few-shot classifiers' hyper-parameters on the split val.")] = (
+        False
+    )
     grid: Annotated[
         str | None,
-        tyro.conf.arg(
-            metavar="default|published[:NAME]",
-            help="Values that are searched: ours, or those of the published codes (of tip-adapter and ape for"
+        option(
+            "Values that are searched: ours, or those of the published codes (of tip-adapter and ape for"
             " this data set, or for NAME). Implies --tune.",
-            help_behavior_hint="(default: default)",
+            "default|published[:NAME]",
+            "default",
         ),
     ] = None
     augment: Annotated[
-        bool, tyro.conf.arg(help="Crop and flip the drawn pictures at random, as the published code does.")
+        bool, option("Crop and flip the drawn pictures at random, as the published code does.")
     ] = False
     templates: Annotated[
-        str, tyro.conf.arg(metavar="NAME", help="Prompts of class names: single (CoOp's), ensemble (CLIP's).")
+        str, option("Prompts of class names: single (CoOp's), ensemble (CLIP's).", "NAME")
     ] = "single"
     protocol: Annotated[
         Literal["paper", "reference"],
-        tyro.conf.arg(
-            help="reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
+        option(
+            "reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
             " then tuned on the pictures that are classified."
         ),
     ] = "paper"

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
-from .options import DataDir, JsonFile
+from .options import DataDir, JsonFile, option
 
 
 @dataclass(frozen=True)
@@ -23,27 +21,21 @@ class Datasets:
 
     names: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="NAME [NAME ...]",
-            help="Data sets to describe at length, folder:PATH among them.",
-            help_behavior_hint="(default: a table of all)",
+        option(
+            "Data sets to describe at length, folder:PATH among them.", "NAME [NAME ...]", "a table of all"
         ),
     ] = ()
     prepare: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="NAME [NAME ...]",
-            help="Data sets to prepare first.",
-            help_behavior_hint="(default: none)",
-        ),
+        option("Data sets to prepare first.", "NAME [NAME ...]", "none"),
     ] = ()
     data_dir: DataDir = None
     source_dir: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="DIR",
-            help="Folder of unpacked downloads, laid out as by CoOp.",
-            help_behavior_hint="(default: $JAXALIGN_SOURCE_DIR or downloads/manual in the data folder)",
+        option(
+            "Folder of unpacked downloads, laid out as by CoOp.",
+            "DIR",
+            "$JAXALIGN_SOURCE_DIR or downloads/manual in the data folder",
         ),
     ] = None
     json: JsonFile = None

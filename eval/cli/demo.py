@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from .options import DataDir, JsonFile, Seed
+from .options import DataDir, JsonFile, Seed, option
 
 
 @dataclass(frozen=True)
@@ -20,12 +18,10 @@ class Demo:
       jaxalign demo --out results --models emoji-clip --seed 1
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="Folder for metrics.json and report.html.")] = (
-        Path("jaxalign-demo")
-    )
+    out: Annotated[Path, option("Folder for metrics.json and report.html.", "DIR")] = Path("jaxalign-demo")
     models: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(metavar="NAME [NAME ...]", help="Models to compare: of `jaxalign models`, or folders."),
+        option("Models to compare: of `jaxalign models`, or folders.", "NAME [NAME ...]"),
     ] = ("emoji-clip", "emoji-siglip")
     seed: Seed = 0
     data_dir: DataDir = None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from .options import DatasetName, Distributed, Embedding, Processes, SplitName
+from .groups import Distributed, Embedding, Processes
+from .options import DatasetName, SplitName, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -43,11 +44,7 @@ class Embed(Embedding):
     dataset: Annotated[DatasetName, _EITHER] = "emoji-scenes"
     folder: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="DIR",
-            help="Images of one's own: short for --dataset folder:DIR.",
-            help_behavior_hint="(default: none)",
-        ),
+        option("Images of one's own: short for --dataset folder:DIR.", "DIR", "none"),
         _EITHER,
     ] = None
     split: Annotated[SplitName, tyro.conf.arg(help_behavior_hint="(default: the one it is tested on)")] = ""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .options import DatasetName, Embedding, ModalityOption, Projection, ProjectionOptions, SplitName
+from .groups import Embedding, Projection, ProjectionOptions
+from .options import DatasetName, ModalityOption, SplitName, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -36,40 +37,34 @@ class Export(Embedding):
 
     npy: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="DIR",
-            help="Folder for embeddings.npy, ids.jsonl and export.json.",
-            help_behavior_hint="(default: none)",
-        ),
+        option("Folder for embeddings.npy, ids.jsonl and export.json.", "DIR", "none"),
         _EITHER,
     ] = None
     faiss: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="FILE",
-            help="FAISS index; FILE.ids.jsonl and FILE.json come beside it. Needs the extra `index`.",
-            help_behavior_hint="(default: none)",
+        option(
+            "FAISS index; FILE.ids.jsonl and FILE.json come beside it. Needs the extra `index`.",
+            "FILE",
+            "none",
         ),
         _EITHER,
     ] = None
     faiss_index: Annotated[
         str,
-        tyro.conf.arg(
-            metavar="FACTORY", help="Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32."
-        ),
+        option("Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32.", "FACTORY"),
     ] = "Flat"
-    npy_dtype: Annotated[
-        Literal["float32", "float16"], tyro.conf.arg(help="Of embeddings.npy; float16 halves it.")
-    ] = "float32"
+    npy_dtype: Annotated[Literal["float32", "float16"], option("Of embeddings.npy; float16 halves it.")] = (
+        "float32"
+    )
     dataset: DatasetName = "emoji-scenes"
     split: SplitName = ""
     modality: ModalityOption = "image"
     method: Annotated[
         str,
-        tyro.conf.arg(
-            metavar="METHOD",
-            help="How features become embeddings; see `jaxalign retrieve --help`.",
-            help_behavior_hint="(default: image-image or text-text, the model's own)",
+        option(
+            "How features become embeddings; see `jaxalign retrieve --help`.",
+            "METHOD",
+            "image-image or text-text, the model's own",
         ),
     ] = ""
     projection: Projection = field(default_factory=ProjectionOptions)

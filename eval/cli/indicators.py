@@ -4,18 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
-from .options import (
-    DatasetName,
-    Measuring,
-    MethodNames,
-    Projection,
-    ProjectionOptions,
-    Seed,
-    SplitName,
-    TaskName,
-)
+from .groups import Measuring, Projection, ProjectionOptions
+from .options import DatasetName, MethodNames, Seed, SplitName, TaskName, option
 
 if TYPE_CHECKING:
     from jaxalign.eval.runs import Run
@@ -42,19 +32,17 @@ class Indicators(Measuring):
     methods: MethodNames = ()
     task: TaskName = ""
     split: SplitName = ""
-    max_pictures: Annotated[
-        int, tyro.conf.arg(metavar="N", help="At most so many pictures, evenly spaced.")
-    ] = 5000
+    max_pictures: Annotated[int, option("At most so many pictures, evenly spaced.", "N")] = 5000
     views: Annotated[
         tuple[Literal["pca", "tsne", "umap"], ...],
-        tyro.conf.arg(help="Views in two dimensions; t-SNE and UMAP need the extra `plots`."),
+        option("Views in two dimensions; t-SNE and UMAP need the extra `plots`."),
     ] = ()
     dogs_cats: Annotated[
-        bool, tyro.conf.arg(help="The experiment of dogs and cats on another data set of two classes.")
+        bool, option("The experiment of dogs and cats on another data set of two classes.")
     ] = False
-    tasks: Annotated[bool, tyro.conf.arg(help="mAP on every labelling of the same pictures.")] = False
+    tasks: Annotated[bool, option("mAP on every labelling of the same pictures.")] = False
     freedom: Annotated[
-        bool, tyro.conf.arg(help="Recover image-image similarities from image-text ones (appendix A).")
+        bool, option("Recover image-image similarities from image-text ones (appendix A).")
     ] = False
     seed: Seed = 0
     projection: Projection = field(default_factory=ProjectionOptions)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .options import JsonFile
+from .options import JsonFile, option
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,7 @@ class Models:
     names: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(
-            metavar="[NAME ...]",
-            help="Models whose every fact is printed.",
-            help_behavior_hint="(default: a list of all)",
-        ),
+        option("Models whose every fact is printed.", "[NAME ...]", "a list of all"),
     ] = ()
     json: JsonFile = None
 

@@ -1,26 +1,17 @@
-"""The options of the commands: each is defined once here if several commands have it.
+"""The options of the commands, each defined once if several commands have it."""
 
-Those that belong together are groups: a command takes a group whole, and the help shows it under a heading.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from jaxalign.errors import JaxalignError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-    from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.measurements import Workspace
-    from jaxalign.eval.protocols.methods import Inverting, MethodOptions
-    from jaxalign.eval.runs import Run
-
-_NAMES_LIMIT = 16 << 20  # bytes of a file of class names
+def option(about: str, metavar: str | None = None, default: str | None = None) -> Any:
+    """What `--help` says of an option; `default` says in words what one stands for that is not given."""
+    hint = None if default is None else f"(default: {default})"
+    return tyro.conf.arg(metavar=metavar, help=about, help_behavior_hint=hint)
 
 
 class UsageError(JaxalignError):
@@ -51,71 +42,51 @@ SeedNumber = Annotated[
         str_from_instance=lambda value: [str(value)],
     ),
 ]
-Seed = Annotated[SeedNumber, tyro.conf.arg(help="Seed of everything that is drawn at random.")]
+Seed = Annotated[SeedNumber, option("Seed of everything that is drawn at random.")]
 Steps = Annotated[
     int | None,
-    tyro.conf.arg(
-        metavar="N",
-        help="Steps of the inversion.",
-        help_behavior_hint="(default: 150 of OTI, 1000 of OVI, as in the papers)",
-    ),
+    option("Steps of the inversion.", "N", "150 of OTI, 1000 of OVI, as in the papers"),
 ]
 SettingsOf = Annotated[
     str | None,
-    tyro.conf.arg(
-        metavar="NAME",
-        help="The known model, of `jaxalign models`, whose settings the model's files have where they do not"
-        " say: activation, preprocessing, tokens.",
-        help_behavior_hint="(default: asked for where it matters)",
+    option(
+        "The known model, of `jaxalign models`, whose settings the model's files have where they do"
+        " not say: activation, preprocessing, tokens.",
+        "NAME",
+        "asked for where it matters",
     ),
 ]
 OwnName = Annotated[
     str | None,
-    tyro.conf.arg(
-        metavar="TEXT",
-        help="What to call a model that is no known one.",
-        help_behavior_hint="(default: its file or folder)",
-    ),
+    option("What to call a model that is no known one.", "TEXT", "its file or folder"),
 ]
 DatasetName = Annotated[
     str,
-    tyro.conf.arg(
-        metavar="NAME",
-        help="A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the"
-        " classes, or, where all have names of splits (train, val, test and the like, in any case), splits"
-        " with the classes below them; classes:PATH and splits:PATH say which.",
+    option(
+        "A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the"
+        " classes, or, where all have names of splits (train, val, test and the like, in any case),"
+        " splits with the classes below them; classes:PATH and splits:PATH say which.",
+        "NAME",
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder of prepared data sets.",
-        help_behavior_hint="(default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
-    ),
+    option("Folder of prepared data sets.", "DIR", "$TFDS_DATA_DIR or ~/tensorflow_datasets"),
 ]
 SplitName = Annotated[
     str,
-    tyro.conf.arg(
-        metavar="SPLIT",
-        help="Split to take; A+B is both, one after the other.",
-        help_behavior_hint="(default: of the protocol)",
-    ),
+    option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol"),
 ]
 TaskName = Annotated[
     str,
-    tyro.conf.arg(
-        metavar="NAME",
-        help="Labelling of the pictures.",
-        help_behavior_hint="(default: the data set's first)",
-    ),
+    option("Labelling of the pictures.", "NAME", "the data set's first"),
 ]
 ModalityOption = Annotated[
-    Literal["image", "text"], tyro.conf.arg(help="Images, or captions where the data set has them.")
+    Literal["image", "text"], option("Images, or captions where the data set has them.")
 ]
 MaxQueries = Annotated[
     int | None,
-    tyro.conf.arg(metavar="N", help="At most so many queries, evenly spaced; None for all."),
+    option("At most so many queries, evenly spaced; None for all.", "N"),
 ]
 WithDistractors = Annotated[
     bool | None,
@@ -129,293 +100,25 @@ WithDistractors = Annotated[
 ]
 MethodNames = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(
-        metavar="METHOD [METHOD ...]",
-        help="Methods to compare.",
-        help_behavior_hint="(default: all without optimisation; isoclip where it has a band)",
+    option(
+        "Methods to compare.", "METHOD [METHOD ...]", "all without optimisation; isoclip where it has a band"
     ),
 ]
 BandOption = Annotated[
     tuple[int, int] | None,
-    tyro.conf.arg(
-        metavar="K_TOP K_BOTTOM",
-        help="IsoCLIP's band: how many directions to leave out at either end.",
-        help_behavior_hint="(default: what the paper prints for the model)",
+    option(
+        "IsoCLIP's band: how many directions to leave out at either end.",
+        "K_TOP K_BOTTOM",
+        "what the paper prints for the model",
     ),
 ]
 ProtocolOption = Annotated[
     Literal["paper", "reference"],
-    tyro.conf.arg(
-        help="Splits, galleries and metrics as in the paper, or as in its published code"
-        " (docs/published_code.md)."
+    option(
+        "Splits, galleries and metrics as in the paper, or as in its published code (docs/published_code.md)."
     ),
 ]
 JsonFile = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="FILE", help="File for the results as JSON.", help_behavior_hint="(default: none)"),
+    option("File for the results as JSON.", "FILE", "none"),
 ]
-
-
-def about(group: type) -> Any:
-    """The docstring of a group as what its heading says; tyro would read the source of the class for it."""
-    return tyro.conf.arg(help=group.__doc__)
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The model, and how it computes."""
-
-    model: Annotated[
-        str, tyro.conf.arg(metavar="MODEL", help="A name of `jaxalign models`, a folder or a file.")
-    ] = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
-        tyro.conf.arg(help="What the towers compute in; features are stored as float32, for each apart."),
-    ] = "float32"
-    layout: Annotated[
-        Literal["paper", "reference"],
-        tyro.conf.arg(help="Heads of SigLIP and EVA-02 as in the paper, or as in its published code."),
-    ] = "paper"
-
-    def load(self, workspace: "Workspace") -> "DualEncoder":
-        """The model that these options are about."""
-        return workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name, dtype=self.dtype)
-
-
-@dataclass(frozen=True)
-class ReadingOptions:
-    """How images are read, and pass through the model."""
-
-    unreadable: Annotated[
-        Literal["fail", "leave-out"],
-        tyro.conf.arg(
-            help="What a picture that cannot be read does: end the command, or be left out and named."
-        ),
-    ] = "fail"
-    batch_size: Annotated[
-        int,
-        tyro.conf.arg(
-            metavar="N", help="Images that pass through the tower together on each device; 256 suits a GPU."
-        ),
-    ] = 32
-    threads: Annotated[
-        int,
-        tyro.conf.arg(metavar="N", help="Threads that read, decode and resize images ahead of the tower."),
-    ] = 8
-
-    def reading(self) -> dict[str, Any]:
-        """What `jaxalign.eval.features.image_features` calls these options."""
-        unreadable = "leave out" if self.unreadable == "leave-out" else "fail"
-        return {"unreadable": unreadable, "batch_size": self.batch_size, "threads": self.threads}
-
-
-@dataclass(frozen=True)
-class DataOptions(ReadingOptions):
-    """Where data sets are, how their images are read, and pass through the model."""
-
-    data_dir: DataDir = None
-
-
-@dataclass(frozen=True)
-class ProjectionOptions:
-    """What IsoCLIP and PCA<- leave out and keep."""
-
-    band: BandOption = None
-    rank: Annotated[
-        int | None,
-        tyro.conf.arg(
-            metavar="R",
-            help="Directions that PCA<- keeps.",
-            help_behavior_hint="(default: half of the width)",
-        ),
-    ] = None
-    subspace: Annotated[
-        Literal["paper", "code", "readme"],
-        tyro.conf.arg(
-            help="PCA<-: prompts with CLIP's class names, centred (paper); the bare names of the published"
-            " code, those of pytorch/hub (code); these normalised and not centred, as in its README (readme)."
-        ),
-    ] = "paper"
-    class_names: Annotated[
-        Path | None,
-        tyro.conf.arg(
-            metavar="FILE",
-            help="Class names for PCA<-, one on a line.",
-            help_behavior_hint="(default: the 1,000 of ImageNet that the variant of PCA<- has)",
-        ),
-    ] = None
-
-    def method_options(self, inverting: "Inverting | None" = None) -> "MethodOptions":
-        """The options of methods, `inverting` among them; reads the class names."""
-        from jaxalign.eval.protocols.methods import MethodOptions
-
-        further = {} if inverting is None else {"inverting": inverting}
-        names = None if self.class_names is None else read_names(self.class_names)
-        return MethodOptions(self.band, self.rank, self.subspace, names, **further)
-
-
-@dataclass(frozen=True)
-class StoreOptions:
-    """Where features are kept, and where results go."""
-
-    store: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="DIR",
-            help="Folder, or gs:// or s3:// URL, of the features.",
-            help_behavior_hint="(default: $JAXALIGN_STORE or ~/.cache/jaxalign/features)",
-        ),
-    ] = None
-    json: JsonFile = None
-
-    @property
-    def runs(self) -> Path | None:
-        """Folder of the runs, of a command that keeps some."""
-        return None
-
-    def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
-        """The workspace of a command; what will be written is checked first."""
-        from jaxalign.eval.distributed import is_first
-        from jaxalign.eval.measurements import Workspace
-
-        from .printing import check_file, check_folder
-
-        check_file(self.json)
-        if self.runs is not None:
-            check_folder(self.runs)
-        workspace = Workspace(self.runs, self.store, data_dir, **reading.reading())
-        workspace.stages.console.quiet = not is_first()
-        return workspace
-
-
-@dataclass(frozen=True)
-class RunOptions(StoreOptions):
-    """Where features and runs are kept, and where results go."""
-
-    out: Annotated[
-        Path, tyro.conf.arg(metavar="DIR", help="Folder of the runs: what is there is not measured again.")
-    ] = Path("jaxalign-runs")
-
-    @property
-    def runs(self) -> Path:
-        return self.out
-
-
-Model = Annotated[ModelOptions, about(ModelOptions)]
-Reading = Annotated[ReadingOptions, about(ReadingOptions)]
-Data = Annotated[DataOptions, about(DataOptions)]
-Projection = Annotated[ProjectionOptions, about(ProjectionOptions)]
-Store = Annotated[StoreOptions, about(StoreOptions)]
-Runs = Annotated[RunOptions, about(RunOptions)]
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What all commands take that need a model's features of data."""
-
-    model: Model = ModelOptions()
-    data: Data = DataOptions()
-    results: Store = StoreOptions()
-
-    def open(self) -> "tuple[Workspace, DualEncoder]":
-        """The workspace and the model."""
-        workspace = self.results.open_workspace(self.data, self.data.data_dir)
-        return workspace, self.model.load(workspace)
-
-
-@dataclass(frozen=True)
-class Measuring(Embedding):
-    """What all commands take that measure, and keep the runs."""
-
-    results: Runs = RunOptions()
-
-    def save_chart(self, kind: str, figure: "Figure", name: str) -> Path:
-        """Draw `figure` as a file beside the runs; `printing.chart_name` gives the name."""
-        from jaxalign.eval.plots import save
-
-        return save(figure, self.results.out / f"{kind}-{name}.png")
-
-    def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
-        """Write the runs as JSON where that was asked for, and say where everything is."""
-        from .printing import report_runs
-
-        report_runs(runs, files, self.results.out, self.results.json)
-
-
-@dataclass(frozen=True)
-class Processes:
-    """How this process takes part in a run of several, each on its own devices."""
-
-    distributed: Annotated[
-        bool,
-        tyro.conf.arg(
-            help="Share the work with the other processes of a TPU pod, SLURM step or Open MPI job, or with"
-            " those that the next three options name; --store and --out are folders that all of them see."
-        ),
-    ] = False
-    coordinator: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="HOST:PORT",
-            help="Where process 0 is, with a free port.",
-            help_behavior_hint="(default: found out)",
-        ),
-    ] = None
-    num_processes: Annotated[
-        int | None,
-        tyro.conf.arg(
-            metavar="N", help="Number of all processes.", help_behavior_hint="(default: found out)"
-        ),
-    ] = None
-    process_id: Annotated[
-        int | None,
-        tyro.conf.arg(metavar="I", help="From 0 to N - 1.", help_behavior_hint="(default: found out)"),
-    ] = None
-    lost_after: Annotated[
-        int,
-        tyro.conf.arg(
-            metavar="SECONDS",
-            help="To wait for the others to begin, and without a sign of life after which a process is lost,"
-            " and all end.",
-        ),
-    ] = 100
-
-    def check(self) -> None:
-        """Raise UsageError for numbers and addresses that no network could make right."""
-        from jaxalign.eval.rendezvous import parse_address
-
-        if self.lost_after < 1:
-            raise UsageError(f"--lost-after is {self.lost_after}; expected 1 or more seconds")
-        if self.num_processes is not None and self.num_processes < 1:
-            raise UsageError(f"--num-processes is {self.num_processes}; expected 1 or more")
-        if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1 << 31):
-            most = (
-                "" if self.num_processes is None else f" to {self.num_processes - 1}, one less than there are"
-            )
-            raise UsageError(f"--process-id is {self.process_id}; expected 0{most or ' or more'}")
-        if self.coordinator is not None:
-            try:
-                parse_address(self.coordinator)
-            except JaxalignError as error:
-                raise UsageError(str(error)) from error
-
-
-Distributed = Annotated[Processes, about(Processes)]
-
-
-def read_names(file: Path) -> tuple[str, ...]:
-    """The lines of a file, without empty ones; raises JaxalignError for a file with less than two."""
-    from jaxalign.local_files import read_limited
-
-    try:
-        text = read_limited(file, _NAMES_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
-    except UnicodeDecodeError as error:
-        raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
-    except JaxalignError as error:
-        raise JaxalignError(f"class names: {error}; expected a text file, a name on a line") from error
-    names = tuple(line for line in map(str.strip, text.splitlines()) if line)
-    if len(names) < 2:
-        raise JaxalignError(f"{file} has {len(names)} class names; expected two or more, one on a line")
-    return names

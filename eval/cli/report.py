@@ -9,7 +9,7 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .options import DataDir, JsonFile
+from .options import DataDir, JsonFile, option
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,13 @@ class Report:
     folder: Annotated[
         Path,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="FOLDER", help="Where the runs are: what other commands got as --out."),
+        option("Where the runs are: what other commands got as --out.", "FOLDER"),
     ] = Path("jaxalign-runs")
     out: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="FILE",
-            help="File for the page.",
-            help_behavior_hint="(default: report.html in the folder of the runs)",
-        ),
+        option("File for the page.", "FILE", "report.html in the folder of the runs"),
     ] = None
-    title: Annotated[str, tyro.conf.arg(metavar="TEXT", help="Heading of the page.")] = "jaxalign report"
+    title: Annotated[str, option("Heading of the page.", "TEXT")] = "jaxalign report"
     data_dir: DataDir = None
     json: JsonFile = None
 

@@ -8,14 +8,13 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .options import Data, DataOptions, RunOptions, Runs, UsageError, WithDistractors
+from .groups import Data, DataOptions, RunOptions, Runs
+from .options import UsageError, WithDistractors, option
 
 if TYPE_CHECKING:
     from jaxalign.eval.reproduce import Places, Reproduction, Table
 
-Some = tyro.conf.arg(
-    metavar="NAME [NAME ...]", help="Only these, as printed or ours.", help_behavior_hint="(default: all)"
-)
+Some = option("Only these, as printed or ours.", "NAME [NAME ...]", "all")
 
 
 @dataclass(frozen=True)
@@ -44,48 +43,42 @@ class Reproduce:
             metavar="TABLE", help="A name of --list, or a CSV file.", help_behavior_hint="(required)"
         ),
     ] = None
-    list: Annotated[
-        bool, tyro.conf.arg(help="List the tables, and how much of each can be measured here.")
-    ] = False
+    list: Annotated[bool, option("List the tables, and how much of each can be measured here.")] = False
     backbones: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="NAME [NAME ...]", help="Only these, as printed.", help_behavior_hint="(default: all)"
-        ),
+        option("Only these, as printed.", "NAME [NAME ...]", "all"),
     ] = ()
     datasets: Annotated[tuple[str, ...], Some] = ()
     methods: Annotated[tuple[str, ...], Some] = ()
     protocol: Annotated[
         Literal["reference", "paper"],
-        tyro.conf.arg(
-            help="What to do where a paper and its published code differ: as the code, or the paper"
+        option(
+            "What to do where a paper and its published code differ: as the code, or the paper"
             " (docs/published_code.md)."
         ),
     ] = "reference"
     distractors: Annotated[
         WithDistractors,
-        tyro.conf.arg(
-            help="Add R1M to the galleries of ROxford and RParis.",
-            help_behavior_hint="(default: of the protocol: for IsoCLIP's tables as its paper says, or where"
-            " it is there as the published code does)",
+        option(
+            "Add R1M to the galleries of ROxford and RParis.",
+            default="of the protocol: for IsoCLIP's tables as its paper says, or where it is there as the"
+            " published code does",
         ),
     ] = None
     layout: Annotated[
         Literal["protocol", "paper", "reference"],
-        tyro.conf.arg(
-            help="Heads of SigLIP, EVA-02 and Perception Encoder: of the protocol, of the paper, or of its"
+        option(
+            "Heads of SigLIP, EVA-02 and Perception Encoder: of the protocol, of the paper, or of its"
             " published code, which gave the printed numbers."
         ),
     ] = "protocol"
     weights: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="BACKBONE=PATH [...]",
-            help="Where the weights of a backbone are, a file or folder.",
-            help_behavior_hint="(default: the hub's cache)",
+        option(
+            "Where the weights of a backbone are, a file or folder.", "BACKBONE=PATH [...]", "the hub's cache"
         ),
     ] = ()
-    download: Annotated[bool, tyro.conf.arg(help="Fetch models that are not here from the hub.")] = False
+    download: Annotated[bool, option("Fetch models that are not here from the hub.")] = False
     data: Data = field(default_factory=DataOptions)
     results: Runs = field(default_factory=RunOptions)
 

@@ -4,22 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from .options import (
-    DatasetName,
-    Distributed,
-    Measuring,
-    MethodNames,
-    Processes,
-    Projection,
-    ProjectionOptions,
-    ProtocolOption,
-    Seed,
-    SplitName,
-    Steps,
-    WithDistractors,
-)
+from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
+from .options import DatasetName, MethodNames, ProtocolOption, Seed, SplitName, Steps, WithDistractors, option
 
 if TYPE_CHECKING:
     from jaxalign.eval.measurements.pairs import ImagePair
@@ -47,26 +33,20 @@ class Retrieve(Measuring):
     methods: MethodNames = ()
     tasks: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(
-            metavar="NAME [NAME ...]",
-            help="Labellings, each a task.",
-            help_behavior_hint="(default: the first)",
-        ),
+        option("Labellings, each a task.", "NAME [NAME ...]", "the first"),
     ] = ()
     query: SplitName = ""
     gallery: SplitName = ""
     distractors: Annotated[
         WithDistractors,
-        tyro.conf.arg(
-            help="Add the data set's distractors (R1M).",
-            help_behavior_hint="(default: no; with --protocol reference, where they are there)",
+        option(
+            "Add the data set's distractors (R1M).",
+            default="no; with --protocol reference, where they are there",
         ),
     ] = None
     text_image: Annotated[
         bool,
-        tyro.conf.arg(
-            help="Also let class names, or captions, find their pictures, before and after IsoCLIP."
-        ),
+        option("Also let class names, or captions, find their pictures, before and after IsoCLIP."),
     ] = False
     protocol: ProtocolOption = "paper"
     steps: Steps = None

@@ -8,7 +8,7 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .options import (
+from .groups import (
     Model,
     ModelOptions,
     Projection,
@@ -17,8 +17,8 @@ from .options import (
     ReadingOptions,
     Store,
     StoreOptions,
-    UsageError,
 )
+from .options import UsageError, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,19 +55,15 @@ class Search:
     folder: Annotated[
         Path,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="FOLDER", help="Pictures to search, subfolders included."),
+        option("Pictures to search, subfolders included.", "FOLDER"),
     ]
-    query: Annotated[Path, tyro.conf.arg(metavar="IMAGE", help="The picture to search with.")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png", help="Where the picture of both goes.")] = Path(
-        "search.png"
-    )
+    query: Annotated[Path, option("The picture to search with.", "IMAGE")]
+    out: Annotated[Path, option("Where the picture of both goes.", "FILE.png")] = Path("search.png")
     method: Annotated[
         Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
-        tyro.conf.arg(
-            help="What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."
-        ),
+        option("What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."),
     ] = "auto"
-    first: Annotated[int, tyro.conf.arg(metavar="N", help="Results of each ranking.")] = 10
+    first: Annotated[int, option("Results of each ranking.", "N")] = 10
     model: Model = field(default_factory=ModelOptions)
     reading: Reading = field(default_factory=ReadingOptions)
     projection: Projection = field(default_factory=ProjectionOptions)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import tyro
-
-from .options import BandOption, MaxQueries, Measuring, SplitName, TaskName
+from .groups import Measuring
+from .options import BandOption, MaxQueries, SplitName, TaskName, option
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,16 @@ class Spectrum(Measuring):
       jaxalign spectrum --model emoji-siglip --dataset emoji --width 20
     """
 
-    dataset: Annotated[
-        str, tyro.conf.arg(metavar="NAME", help="Data set on which the parts are measured; `none` for none.")
-    ] = "emoji-scenes"
+    dataset: Annotated[str, option("Data set on which the parts are measured; `none` for none.", "NAME")] = (
+        "emoji-scenes"
+    )
     band: BandOption = None
     width: Annotated[
         int | None,
-        tyro.conf.arg(
-            metavar="N",
-            help="Directions in the top, middle and bottom part.",
-            help_behavior_hint="(default: 50, or a tenth of the spectrum where that is less)",
+        option(
+            "Directions in the top, middle and bottom part.",
+            "N",
+            "50, or a tenth of the spectrum where that is less",
         ),
     ] = None
     task: TaskName = ""

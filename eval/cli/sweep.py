@@ -3,18 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
-from .options import (
-    DatasetName,
-    Distributed,
-    MaxQueries,
-    Measuring,
-    ModalityOption,
-    Processes,
-    SplitName,
-    TaskName,
-)
+from .groups import Distributed, Measuring, Processes
+from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskName, option
 
 if TYPE_CHECKING:
     from jaxalign.eval.measurements import Workspace
@@ -22,10 +12,10 @@ if TYPE_CHECKING:
 
 Grid = Annotated[
     tuple[int, ...],
-    tyro.conf.arg(
-        metavar="K [K ...]",
-        help="Numbers of directions to try at this end.",
-        help_behavior_hint="(default: in steps of 50, or of parts of a small spectrum)",
+    option(
+        "Numbers of directions to try at this end.",
+        "K [K ...]",
+        "in steps of 50, or of parts of a small spectrum",
     ),
 ]
 
@@ -48,7 +38,7 @@ class Sweep(Measuring):
     modality: ModalityOption = "image"
     apply_to: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(metavar="NAME [NAME ...]", help="Data sets on which the band is tried, too."),
+        option("Data sets on which the band is tried, too.", "NAME [NAME ...]"),
     ] = ()
     k_top: Grid = ()
     k_bottom: Grid = ()

@@ -3,20 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import tyro
-
-from .options import (
-    BandOption,
-    DatasetName,
-    Distributed,
-    Measuring,
-    MethodNames,
-    Processes,
-    ProtocolOption,
-    Seed,
-    SplitName,
-    Steps,
-)
+from .groups import Distributed, Measuring, Processes
+from .options import BandOption, DatasetName, MethodNames, ProtocolOption, Seed, SplitName, Steps, option
 
 
 @dataclass(frozen=True)
@@ -41,11 +29,7 @@ class TextRetrieve(Measuring):
     steps: Steps = None
     patches: Annotated[
         int | None,
-        tyro.conf.arg(
-            metavar="P",
-            help="Pseudo-patches of OVI.",
-            help_behavior_hint="(default: the backbone's, table S5)",
-        ),
+        option("Pseudo-patches of OVI.", "P", "the backbone's, table S5"),
     ] = None
     seed: Seed = 0
     distributed: Distributed = field(default_factory=Processes)
