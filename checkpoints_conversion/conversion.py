@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 from jaxalign.replacing import replaced_file
 from jaxalign.specs import ModelSpec, spec_to_json
 from jaxalign.weights.checkpoint import VERIFICATION, WEIGHTS, load, save
@@ -87,11 +88,9 @@ def verify(folder: Path) -> None:
     """
     weights = folder / WEIGHTS
     try:
-        expected = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))["tensors"]
+        expected = read_json(folder / VERIFICATION)["tensors"]
         checksums = {name: facts["sha256"] for name, facts in expected.items()}
-    except OSError as error:
-        raise JaxalignError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
     found = read_safetensors(weights)
     present = dict(zip(found, on_all_cores(checksum, found.values()), strict=True))

@@ -17,6 +17,7 @@ from .configs.json_facts import read_json
 from .configs.open_clip import read_open_clip
 from .configs.timm import read_timm
 from .npz_files import read_npz
+from .rules import wrapper_prefix
 from .torch_files import read_torch
 
 READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
@@ -110,6 +111,7 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
     prefix = ""
     while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), ""):
         prefix += more
+    prefix += wrapper_prefix(name.removeprefix(prefix) for name in names)
     objects = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if tensor.is_object}
     return objects | {name.removeprefix(prefix): tensors[name] for name in names}
 

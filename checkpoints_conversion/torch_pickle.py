@@ -5,7 +5,7 @@ understood that a state dict needs; every other object stays what it is, a name,
 needs it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,23 @@ def find_weights(content: Any) -> dict[str, TensorRecord | str]:
         if len({id(value) for value in full.values()}) > 1:
             raise JaxalignError(f"it has weights under {' and '.join(full)}; expected one state dict alone")
         content = next(iter(full.values()))
+        _check_alone(held, content, walk)
     return walk.find(content)
+
+
+def _check_alone(held: Mapping[str, Any], weights: Any, walk: "_Walk") -> None:
+    """Raise JaxalignError where others than `weights` have all their names: averages, mostly."""
+    own, each = _keys(weights), {id(value): name for name, value in held.items()}
+    others = [n for n in each.values() if held[n] is not weights and own <= _keys(held[n])]
+    if alike := [name for name in others if walk.has_tensors(held[name])]:
+        raise JaxalignError(
+            f"it has weights under {' and '.join([each[id(weights)], *alike])}; expected one state dict,"
+            " the one that is meant"
+        )
+
+
+def _keys(value: Any) -> set[str]:
+    return {key for key in (as_pairs(value) or Pairs())[::2] if type(key) is str}
 
 
 class _Walk:

@@ -64,6 +64,22 @@ def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
         raise JaxalignError(f"{path} is not JSON: {error}") from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder.
+
+    Raises:
+      JaxalignError: where the system does not say: a folder that may not be looked into, or a name that is
+        too long for one.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the latter for a name with a NUL
+        return False
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    return True
+
+
 def cannot_read(path: Path, error: Exception) -> JaxalignError:
     """The error for what the system says of `path`."""
     return JaxalignError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}")

@@ -49,6 +49,19 @@ def test_half_precision_on_disk_is_float32_in_memory(clip, tmp_path, dtype):
         np.testing.assert_allclose(x, flatten(clip.params)[name], rtol=1e-2, atol=1e-6)
 
 
+def test_a_copy_whose_facts_were_edited_is_a_model_of_its_own(tmp_path):
+    folder, known = tmp_path / "edited", ja.load("emoji-clip")
+    ja.save(known, folder)
+    assert ja.load(folder).spec == known.spec
+    config = json.loads((folder / "config.json").read_text())
+    edits = {"mean": [0.25, 0.5, 0.5], "interpolation": "bilinear", "band": [1, 2], "licence": "another"}
+    for field, value in edits.items():
+        (folder / "config.json").write_text(json.dumps(config | {field: value}))
+        spec = ja.load(folder).spec
+        assert (spec.name, spec.source) == ("edited", str(folder))
+        assert (spec.band, spec.licence) == (None, "unknown")
+
+
 def test_compute_dtype(saved):
     assert ja.load(saved, dtype=jnp.bfloat16).dtype == jnp.bfloat16
     with pytest.raises(JaxalignError, match="dtype is int8"):

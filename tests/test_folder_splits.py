@@ -41,6 +41,8 @@ def splits_of(root, reading="folder:"):
         ("loose.png", "; 1 image outside of them left out"),
         (".hidden/x/y.png", ""),
         ("__MACOSX/train/cat/a.png", ""),
+        ("@eaDir/x/a.png", ""),
+        ("train/cat/@eaDir/a.png", ""),
         ("docs/notes.txt", ""),
     ],
 )
@@ -140,6 +142,8 @@ def test_what_cannot_be_told_is_one_line(fill, tmp_path):
         ("cat", "Cat"),
         ("1", "01"),
         (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")),
+        ("cat", "cat "),
+        ("golden_retriever", "golden retriever"),
     ],
 )
 def test_classes_of_two_splits_that_differ_in_spelling_alone(one, other, fill):
@@ -148,6 +152,45 @@ def test_classes_of_two_splits_that_differ_in_spelling_alone(one, other, fill):
         find_dataset(f"folder:{root}")
     fill(f"train/{other}/c.png")  # both are in one split: two classes
     assert len(load_split(f"folder:{root}", "train").label_names["label"]) == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train2017", "val2017"),
+        ("train-set", "Test-Set"),
+        ("query", "gallery"),
+        ("1_train", "2_test"),
+        ("bounding_box_train", "bounding_box_test", "query"),
+    ],
+)
+def test_folders_that_sound_like_splits_are_no_classes_unless_said(names, fill):
+    root = fill(*(f"{name}/{c}/a.png" for name in names for c in ("cat", "dog")))
+    with pytest.raises(JaxalignError, match=r"sound like names of splits.*expected one of train, .*classes:"):
+        find_dataset(f"folder:{root}")
+    assert splits_of(root, "classes:") == {"all": 2 * len(names)}
+
+
+def test_one_word_of_a_split_among_classes_is_a_class(fill):
+    root = fill("test tube/a.png", "beaker/b.png")
+    assert splits_of(root) == {"all": 2}
+    assert splits_of(fill("photos of tests/a.png", "x/b.png")) == {"all": 4}
+
+
+def test_a_split_is_in_a_sum_once_however_it_is_spelled(fill):
+    root = fill("train/cat/a.png", "Valid/cat/b.png", "Valid/dog/c.png")
+    for split in ("valid+val", "val+Validation", "train+val+dev"):
+        with pytest.raises(JaxalignError, match="has val twice; expected each once"):
+            load_split(f"folder:{root}", split)
+    assert len(load_split(f"folder:{root}", "Train+VAL")) == 3
+
+
+def test_one_class_alone_is_not_measured(fill, tmp_path, capsys):
+    """As where the folders of splits are one level further down."""
+    root = fill("images/train/cat/a.png", "images/test/dog/b.png")
+    command = ["retrieve", "--dataset", f"folder:{root}", "--store", str(tmp_path / "s"), "--methods"]
+    assert cli.main([*command, "image-image"]) == 1
+    assert "has one class alone, 'images', in which every picture is right" in capsys.readouterr().err
 
 
 def test_orders_are_total():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import jaxalign as ja
 from jaxalign.errors import JaxalignError, printable
-from jaxalign.local_files import open_regular, read_json, read_limited
+from jaxalign.local_files import is_there, open_regular, read_json, read_limited
 
 
 def test_a_file_and_a_link_to_it_are_read(tmp_path):
@@ -34,6 +35,22 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path):
         read_limited(tmp_path / "long", 999)
     with pytest.raises(JaxalignError, match="is no ordinary file"):  # it says that it is empty
         read_limited(Path("/proc/self/status"), 1_000_000)
+
+
+def test_what_the_system_does_not_say_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert [is_there(tmp_path / name) for name in (".", "file", "no", "file/in", "n\0l")] == [True] * 2 + [
+        False
+    ] * 3
+    for name in ("x" * 300, "loop"):
+        with pytest.raises(JaxalignError, match=r"cannot read .*: (File name too long|Too many levels)"):
+            is_there(tmp_path / name)
+    for name in ("x" * 300, f"{tmp_path}/loop"):
+        with pytest.raises(JaxalignError, match="cannot read"):
+            ja.load(name)
+    with pytest.raises(JaxalignError, match="name_or_path is empty"):
+        ja.load("")
 
 
 def test_json_with_a_mark_is_read(tmp_path):

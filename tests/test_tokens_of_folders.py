@@ -184,6 +184,53 @@ def test_a_vocabulary_that_nothing_explains(siglip, pieces):
         ja.load(siglip)
 
 
+GEMMA = {
+    "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+    "pre_tokenizer": {
+        "type": "Split",
+        "pattern": {"String": " "},
+        "behavior": "MergedWithPrevious",
+        "invert": False,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_gemmas"),
+    [
+        ({}, True),
+        ({"pre_tokenizer": None}, True),  # no space is left
+        (
+            {"normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, GEMMA["normalizer"]]}},
+            True,
+        ),
+        ({"normalizer": None}, False),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, False),
+        ({"byte_fallback": False}, False),
+    ],
+)
+def test_gemma_makes_words_in_one_way(siglip, changes, is_gemmas):
+    """transformers 5 makes all but the words of a GemmaTokenizer anew, whatever its file says."""
+    words = ["<pad>", "</s>", "<unk>", "\u2581", "c", "a", "t", "ca"]
+    model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "merges": [["c", "a"]]}
+    model |= {
+        "byte_fallback": changes.get("byte_fallback", True),
+        "vocab": {w: i for i, w in enumerate(words)},
+    }
+    end = {"id": "</s>", "ids": [1], "tokens": ["</s>"]}
+    frame = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]
+    post = {"type": "TemplateProcessing", "single": frame, "pair": frame, "special_tokens": {"</s>": end}}
+    parts = GEMMA | {name: part for name, part in changes.items() if name in GEMMA}
+    write(siglip, "tokenizer.json", {**parts, "post_processor": post, "model": model})
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    write(siglip, "tokenizer_config.json", {"tokenizer_class": "GemmaTokenizer", **names})
+    if is_gemmas:
+        assert ja.load(siglip).tokenizer(["cat cat"])[0].tolist()[:7] == [7, 6, 3, 7, 6, 1, 0]
+        return
+    with pytest.raises(ja.JaxalignError, match="in another way than Gemma's"):
+        ja.load(siglip)
+
+
 def test_open_clip_has_clip_s_tokens_unless_it_names_others(tmp_path):
     from jaxalign.conversion.configs.open_clip import read_open_clip
 

@@ -132,6 +132,22 @@ def test_prefixes_are_taken_off_until_none_fits(tmp_path, prefix):
     assert {key for key, x in read_tensors(path).items() if not x.is_object} == set(tensors)
 
 
+@pytest.mark.parametrize("prefix", ["model.", "clip.", "module.net.model.", "_orig_mod.state_dict_ema."])
+def test_attributes_that_held_the_model_are_no_part_of_its_names(clip, tmp_path, prefix):
+    _, tensors = clip
+    path = write_torch_zip(tmp_path / "m.pt", {prefix + key: x for key, x in tensors.items()})
+    assert set(read_tensors(path)) == set(tensors)
+
+
+def test_averages_of_the_weights_beside_them_are_a_choice(tmp_path):
+    state = mapping(w=VECTOR)
+    content = program(mapping(state_dict=state, epoch=number(3), state_dict_ema=state))
+    with pytest.raises(JaxalignError, match="weights under state_dict and state_dict_ema; expected one"):
+        read_torch(torch_zip(tmp_path / "m.pt", content))
+    beside = program(mapping(state_dict=state, learning_rates=mapping(w=number(3))))
+    assert list(read_torch(torch_zip(tmp_path / "m.pt", beside))) == ["w"]
+
+
 def test_many_objects_are_left_out(tmp_path, monkeypatch):
     content = program(mapping(w=VECTOR, **{"x" * 1001: call("a.B")}, y=call("a.B")))
     assert list(read_torch(torch_zip(tmp_path / "m.pt", content))) == ["w", "y"]

@@ -92,11 +92,8 @@ def read_tokens(folder: Path, size: int, kind: str | None) -> Tokens | None:
         path, vocabulary = _older_clip(folder, size)
     if path is None or vocabulary is None:
         return None
-    if kind == _CLIP and isinstance(vocabulary, JsonVocabulary) and not vocabulary.is_clips:
-        raise JaxalignError(
-            f"{path} makes words of texts in another way than CLIP's, which version 4 of transformers follows"
-            f" for a {_CLIP}, and version 5 does not; expected CLIP's, or another tokenizer_class"
-        )
+    if isinstance(vocabulary, JsonVocabulary):
+        _check_way(kind, vocabulary, str(path))
     if kind is None and path.name == SENTENCEPIECE_NAMES[0]:
         kind = _SIGLIP
     names = {**_DEFAULTS.get(kind or "", {}), **_named(config)}
@@ -108,6 +105,17 @@ def read_tokens(folder: Path, size: int, kind: str | None) -> Tokens | None:
     elif end is None and isinstance(vocabulary, SentencePieces):
         end = vocabulary.end_token
     return Tokens(vocabulary, kind, str(path), start, end, ids.get("pad_token"))
+
+
+def _check_way(kind: str | None, vocabulary: JsonVocabulary, where: str) -> None:
+    """That texts become words in the way of the class, if it has one, whatever a file says."""
+    ways = {_CLIP: ("CLIP", vocabulary.is_clips), _GEMMA: ("Gemma", vocabulary.is_gemmas)}
+    name, is_its = ways.get(kind or "", ("", True))
+    if not is_its:
+        raise JaxalignError(
+            f"{where} makes words of texts in another way than {name}'s, which version 4 of transformers"
+            f" follows for a {kind}, and version 5 does not; expected {name}'s, or another tokenizer_class"
+        )
 
 
 def _tokenizer_config(folder: Path) -> JsonFacts:

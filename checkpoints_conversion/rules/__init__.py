@@ -54,3 +54,18 @@ def find_table(names: Iterable[str], where: str) -> Table:
         f"{where} holds {len(names)} tensors ({some}, ...) of {'several' if found else 'no known'} formats;"
         f" expected all of one: {formats}"
     )
+
+
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """What all `names` begin with, where behind it they are those of a format; empty where they never are.
+
+    Scripts keep a model in an attribute of their own (`model.`, `clip.`), which adds its name to every other.
+    """
+    prefix, names = "", set(names)
+    while not any(table.recognises(names) for table in TABLES):
+        attribute, dot, _ = next(iter(names), "").partition(".")
+        start = attribute + dot
+        if not dot or not all(name.startswith(start) for name in names):
+            return ""
+        prefix, names = prefix + start, {name.removeprefix(start) for name in names}
+    return prefix

@@ -1,5 +1,6 @@
 """What commands give out: tables and lines on the terminal, results as JSON, and where both go."""
 
+import os
 import re
 import tempfile
 from collections import Counter
@@ -208,7 +209,7 @@ def chart_name(model: "DualEncoder", *parts: str) -> str:
 def check_folder(folder: Path) -> None:
     """Raise JaxalignError unless files can be written in `folder`, which need not exist yet."""
     existing = folder.absolute()
-    while not existing.exists():
+    while not os.path.exists(existing):  # which says no of a name that is too long
         existing = existing.parent
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -223,11 +224,11 @@ def check_file(file: Path | None) -> None:
     """Raise JaxalignError unless `file` can be written; None, for a result that nobody asked for, can."""
     if file is None:
         return
-    if file.is_dir():
+    if os.path.isdir(file):
         raise JaxalignError(f"cannot write the file {file}: it is a folder; add a file name")
-    if not file.absolute().parent.is_dir():
+    if not os.path.isdir(file.absolute().parent):
         raise JaxalignError(f"cannot write the file {file}: there is no folder {file.parent}; make it first")
-    if not file.exists() or file.is_file():
+    if not os.path.exists(file) or os.path.isfile(file):
         check_folder(file.absolute().parent)
 
 

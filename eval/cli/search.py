@@ -172,8 +172,9 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
 
     from jaxalign.eval.search.sheet import SIDE, thumbnail
     from jaxalign.inputs.image_files import opened_image, upright
+    from jaxalign.local_files import is_there
 
-    if not file.exists():
+    if not is_there(file):
         raise JaxalignError(f"the query {file} is not there; expected a picture file")
     with opened_image(file, f"the query {file}") as stored:
         turned = upright(stored)

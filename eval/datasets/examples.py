@@ -117,14 +117,19 @@ def load_split(
     """
     record = find_dataset(name)
     parts = split.split("+")
-    twice = [part for i, part in enumerate(parts) if part in parts[:i]]
-    if twice:
-        raise JaxalignError(f"the split {split} has {twice[0]} twice; expected each once")
+    _check_each_once(split, parts)
     if record.in_place:
         loaded = [load_in_place(record.name, part, data_dir, source_dir) for part in parts]
+        _check_each_once(split, [part.split for part in loaded])  # a folder's have several names
     else:
         loaded = load_prepared(record, parts, data_dir, source_dir, on_demand)
     return loaded[0] if len(loaded) == 1 else concatenate(loaded)
+
+
+def _check_each_once(split: str, parts: Sequence[str]) -> None:
+    twice = [part for i, part in enumerate(parts) if part in parts[:i]]
+    if twice:
+        raise JaxalignError(f"the split {split} has {twice[0]} twice; expected each once")
 
 
 def load_prepared(

@@ -1,5 +1,6 @@
 """What the subfolders of a folder of images are, its splits or its classes: their names decide."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+# Words of other names of splits: what `train2017`, `test-set` or `gallery` is people have to say.
+_SPLIT_WORDS = {
+    *_SPLIT_OF,
+    *("trains", "tests", "trainval", "eval", "evaluation", "holdout", "query", "queries", "gallery"),
+}
 _NAMED = 5  # folders or classes that a message names
 
 
@@ -53,7 +59,7 @@ def interpret(root: Path, paths: Sequence[Path], reading: str = FOLDER) -> Readi
 
     Raises:
       JaxalignError: names of splits beside others, two folders for one split, or classes of different splits
-        that differ in spelling alone.
+        that differ in spelling alone; or names that only sound like those of splits.
     """
     files = [(path, path.relative_to(root).parts) for path in paths]
     folders = dict.fromkeys(parts[0] for _, parts in files if len(parts) > 1)
@@ -92,13 +98,14 @@ def describe(root: Path, found: Reading) -> str:
 
 def _are_splits(root: Path, folders: Sequence[str], split_of: Mapping[str, str], reading: str) -> bool:
     """Whether the folders of `split_of` are splits; raises where that cannot be told, or two are one."""
-    if reading == CLASSES or (reading == FOLDER and not split_of):
+    if reading == CLASSES or (reading == FOLDER and not split_of and not _sound_like_splits(folders)):
         return False
     if not split_of:
         names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
+        others = f" ({_some(folders)} sound like names of splits)" if reading == FOLDER else ""
         raise JaxalignError(
-            f"no folder in {root} has the name of a split and holds images; expected one of {names}, or"
-            f" {CLASSES}{root} for the images of all folders"
+            f"no folder in {root} has the name of a split and holds images{others}; expected one of {names},"
+            f" or {CLASSES}{root} for the images of all folders"
         )
     others = [name for name in folders if name not in split_of]
     if others and reading == FOLDER:
@@ -117,6 +124,12 @@ def _are_splits(root: Path, folders: Sequence[str], split_of: Mapping[str, str],
     return True
 
 
+def _sound_like_splits(folders: Sequence[str]) -> bool:
+    """Whether each of the names has a word that splits are called by; one alone may be a class."""
+    words = [set(re.split(r"[^a-z]+", name.casefold())) for name in folders]
+    return len(words) > 1 and all(own & _SPLIT_WORDS for own in words)
+
+
 def _check_spelling(root: Path, classes: Mapping[str, Iterable[str | None]]) -> None:
     """Raise where the class folders of two splits differ in spelling alone: one class, or two?"""
     names = {split: {name for name in own if name is not None} for split, own in classes.items()}
@@ -127,14 +140,15 @@ def _check_spelling(root: Path, classes: Mapping[str, Iterable[str | None]]) -> 
                 if split != other and _folded(name) in alike:
                     raise JaxalignError(
                         f"{root} has the class folder {name!r} in {split} and {alike[_folded(name)]!r} in"
-                        f" {other}: they differ only in case, Unicode form or leading zeros; give one class"
-                        " one name"
+                        f" {other}: they differ only in case, Unicode form or leading zeros, or in what"
+                        " parts their words; give one class one name"
                     )
 
 
 def _folded(name: str) -> tuple[tuple[int, str], ...]:
     """Equal for names that people may take for one."""
-    return tuple(natural(unicodedata.normalize("NFC", name).casefold())[0])
+    words = re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    return tuple(natural(words)[0])
 
 
 def _classes(names: Iterable[str | None]) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from jaxalign.eval.own_images import is_own_image
 from jaxalign.eval.terminal import say
 from jaxalign.inputs.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
 
-_ARCHIVER = "__MACOSX"  # what a Mac adds to an archive: no images of anybody's
+# What a Mac adds to an archive, and network drives and Windows to folders: thumbnails, and what was deleted.
+_SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
 OWN, REPEATED = "written by jaxalign", "linked folder that is there already"
 
 
@@ -31,7 +32,8 @@ class ImageTree:
 
 
 def find_images(root: Path) -> ImageTree:
-    """All images below `root`, hidden files and folders and `__MACOSX` left out.
+    """All images below `root`, hidden files and folders and those of systems (`__MACOSX`, `@eaDir`) left
+    out.
 
     Links to folders are followed, each folder once, under the name that it has without them where there is
     one. PNGs that this program has drawn are no images of the folder.
@@ -54,7 +56,7 @@ def find_images(root: Path) -> ImageTree:
             continue
         seen.add((here.st_dev, here.st_ino))
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == _ARCHIVER:
+            if entry.name.startswith(".") or entry.name in _SYSTEM:
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(Path(entry.path))

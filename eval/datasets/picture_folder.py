@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.local_files import is_there
 
 from .catalogue import FOLDER
 from .content import UNLABELLED
@@ -25,8 +26,9 @@ def load_folder(folder: str | os.PathLike, split: str = ALL, reading: str = FOLD
 
     Where all subfolders that hold images have the names of splits (`SPLIT_NAMES`, in any case), they are the
     splits `train`, `val` and `test`, and the classes lie below them; otherwise they are the classes of the
-    one split `all`. Plain files, hidden ones and `__MACOSX` do not count. An image that lies in no class
-    folder has label -1. The classes are those of all splits, so that a label means the same in each.
+    one split `all`. Plain files, hidden ones and those of systems (`__MACOSX`, `@eaDir`) do not count. An
+    image that lies in no class folder has label -1. The classes are those of all splits, so that a label
+    means the same in each.
 
     Args:
       split: `all`, or one of the splits, by the name here or the folder's.
@@ -95,7 +97,7 @@ def read_folder(root: Path, reading: str) -> Reading:
 
 def check_folder(root: Path) -> None:
     """Raise unless there is such a folder."""
-    if not root.is_dir():
+    if not is_there(root) or not root.is_dir():
         what = "is not a folder" if root.exists() else "is not there"
         raise JaxalignError(f"the folder {root} {what}; expected a folder of pictures")
 

@@ -49,12 +49,13 @@ class JsonVocabulary:
 
     Attributes:
       frame: ids that the file's template puts before and after a text; None for none.
-      is_clips: whether texts become words in the way that transformers gives CLIP.
+      is_clips, is_gemmas: whether texts become words in the way that transformers gives CLIP, or Gemma.
     """
 
     backend: Any = field(repr=False)
     frame: tuple[int | None, int | None] = (None, None)
     is_clips: bool = False
+    is_gemmas: bool = False
 
     def __len__(self) -> int:
         return self.backend.get_vocab_size()
@@ -123,7 +124,19 @@ def make_json_vocabulary(values: Mapping[str, Any], where: str) -> JsonVocabular
     _check_sides(values, where)
     backend.no_padding()
     backend.no_truncation()
-    return JsonVocabulary(backend, _frame(values, where), is_usual(values))
+    return JsonVocabulary(backend, _frame(values, where), is_usual(values), _is_gemmas(values))
+
+
+def _is_gemmas(values: Mapping[str, Any]) -> bool:
+    """Whether the parts around the words are those that transformers gives Gemma, or SigLIP 2."""
+    space = {"String": " "}
+    steps = [(p.get("type"), p.get("pattern"), p.get("content")) for p in chain(values, "normalizer")]
+    split = [(part.get("type"), part.get("pattern")) for part in chain(values, "pre_tokenizer")]
+    return (
+        all(values["model"].get(name) is True for name in ("byte_fallback", "fuse_unk"))
+        and [step for step in steps if step[0] != "Lowercase"] == [("Replace", space, "\u2581")]
+        and split in ([], [("Split", space)])  # of spaces, which none is left of
+    )
 
 
 @contextmanager

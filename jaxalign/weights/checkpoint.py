@@ -16,13 +16,14 @@ from jaxalign.arguments import check_kind, read_dtype
 from jaxalign.dual_encoder import COMPUTE_DTYPES, DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.inputs.tokenization import TOKENIZER_FILES, load_tokenizer
-from jaxalign.local_files import read_json
+from jaxalign.local_files import is_there, read_json
 from jaxalign.replacing import replaced_folder
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
 from jaxalign.weights.hub import CONFIG, fetch_checkpoint
 from jaxalign.weights.identity import (
     Origin,
     claimed,
+    facts_digest,
     own,
     published_as,
     renamed,
@@ -39,7 +40,8 @@ FORMAT = "jaxalign"
 READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 _FILES = (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin")
-_OF_FILES = ("format", "version", "weights", "stacked")  # in config.json beside the facts of the model
+# In config.json beside the facts of the model.
+_OF_FILES = ("format", "version", "weights", "facts", "stacked")
 _EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
@@ -89,6 +91,8 @@ def load(
 
 
 def _find(name: str, spec: str | ModelSpec | None) -> DualEncoder:
+    if not name:
+        raise JaxalignError("name_or_path is empty; expected the name of a model, or a path")
     if name in MODELS and (_EMBEDDED / name).is_dir():
         _check_no_spec(name, spec)
         return read_folder(_EMBEDDED / name)
@@ -97,7 +101,7 @@ def _find(name: str, spec: str | ModelSpec | None) -> DualEncoder:
         path = path.expanduser()
     except RuntimeError as error:  # ~user, who has no home
         raise nothing_there(name) from error
-    return _read_local(path, spec) if path.exists() else _read_hub(name, spec)
+    return _read_local(path, spec) if is_there(path) else _read_hub(name, spec)
 
 
 def _read_local(path: Path, spec: str | ModelSpec | None) -> DualEncoder:
@@ -214,6 +218,7 @@ def _write_folder(
     if facts != model.spec and model.origin and model.origin.vouches_for(model.spec, model.params):
         facts = model.spec
         config["weights"] = weights_digest(read_safetensors(folder / WEIGHTS))
+        config["facts"] = facts_digest(facts)
     if model.stacked:
         config["stacked"] = list(model.stacked)
     config |= spec_to_json(facts)
@@ -225,8 +230,8 @@ def _write_folder(
 def read_folder(folder: Path) -> DualEncoder:
     """The model that `save` wrote into `folder`; raises JaxalignError where a part is missing or damaged.
 
-    It is the known model that its `config.json` names if its weights are still those that were saved, by the
-    digest there, or are the published file's. Otherwise they are somebody's own.
+    It is the known model that its `config.json` names if weights and facts are still those that were saved,
+    by the digests there, or are the published file's and the record's. Otherwise they are somebody's own.
     """
     config, spec = _read_config(folder)
     tensors = read_safetensors(folder / WEIGHTS)
@@ -243,9 +248,9 @@ def read_folder(folder: Path) -> DualEncoder:
 def _is_as_saved(
     folder: Path, config: Mapping[str, Any], spec: ModelSpec, tensors: Mapping[str, StoredTensor]
 ) -> bool:
-    """Whether the weights in `folder` are those of the known model that `spec` describes."""
+    """Whether weights and facts in `folder` are those of the known model that `spec` describes."""
     if "weights" in config:
-        return config["weights"] == weights_digest(tensors)
+        return config.get("facts") == facts_digest(spec) and config["weights"] == weights_digest(tensors)
     records = [record for record in MODELS.values() if record == spec]
     return published_as(folder / WEIGHTS, records) is not None
 
@@ -298,11 +303,11 @@ def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    if not path.exists() and path.suffix in _FILES:
+    if not is_there(path) and path.suffix in _FILES:
         raise JaxalignError(
             f"{path} looks like a file; expected the name of a folder (formats for files: .npz)"
         )
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not is_there(path) or (path.is_dir() and not any(path.iterdir())):
         return
     if not is_model_folder(path):
         raise JaxalignError(f"{path} exists and is not a model that jaxalign saved; choose another path")

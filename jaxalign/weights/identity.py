@@ -7,6 +7,7 @@ and that has not changed since. Everything else is named after its path and clai
 """
 
 import hashlib
+import json
 import os
 import weakref
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, printable
 from jaxalign.local_files import cannot_read, open_regular
-from jaxalign.specs import MODELS, ModelSpec
+from jaxalign.specs import MODELS, ModelSpec, spec_to_json
 from jaxalign.specs.published import PUBLISHED
 from jaxalign.weights.stored import PART, StoredTensor, on_all_cores
 
@@ -123,6 +124,11 @@ def published_as(path: Path, records: Iterable[ModelSpec]) -> ModelSpec | None:
         return None
     with open_regular(path) as file:
         return digests.get(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def facts_digest(spec: ModelSpec) -> str:
+    """SHA-256 over all facts, as hexadecimal digits."""
+    return hashlib.sha256(json.dumps(spec_to_json(spec), sort_keys=True).encode()).hexdigest()
 
 
 def weights_digest(tensors: Mapping[str, StoredTensor]) -> str:
