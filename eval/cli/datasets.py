@@ -44,7 +44,7 @@ class Datasets:
         from jaxalign.eval.datasets import DATASETS, find_dataset, prepare
         from jaxalign.eval.terminal import say
 
-        from .printing import check_file, write_json
+        from .printing import check_file, print_list, write_json
 
         check_file(self.json)
         records = [find_dataset(name) for name in self.names] or list(DATASETS.values())
@@ -57,7 +57,7 @@ class Datasets:
                 for line in [*[""] * (i > 0), *page(row)]:
                     say(line)
         else:
-            print_overview(rows)
+            print_list(rows, COLUMNS, NOTES)
 
 
 def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
@@ -102,28 +102,10 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
     }
 
 
-def print_overview(rows: list[dict[str, Any]]) -> None:
-    """A line for each, and how to get on."""
-    from .printing import Row, print_list
-
-    print_list(
-        [
-            Row(
-                row["name"],
-                row["available"],
-                (
-                    ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),
-                    ", ".join(row["tasks"]) or ("captions" if row["captions"] else ""),
-                ),
-                f"{row['source']} ({row['licence']})",
-            )
-            for row in rows
-        ],
-        ("examples", "tasks"),
-        [note for state, note in NOTES.items() if state in {row["available"] for row in rows}],
-    )
-
-
+COLUMNS = {
+    "examples": lambda row: ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),
+    "tasks": lambda row: ", ".join(row["tasks"]) or ("captions" if row["captions"] else ""),
+}
 NOTES = {
     "ready": "ready: prepared when it is first used, or now by jaxalign datasets --prepare NAME",
     "missing": "missing: jaxalign datasets --names NAME says what to put where, and where it comes from",

@@ -33,7 +33,7 @@ class Models:
     def run(self) -> None:
         from jaxalign.specs import MODELS, find_spec
 
-        from .printing import Row, check_file, print_facts, print_list, write_json
+        from .printing import check_file, print_facts, print_list, write_json
 
         check_file(self.json)
         specs = [find_spec(name) for name in self.names] or MODELS.values()
@@ -43,27 +43,17 @@ class Models:
             for model in models:
                 print_facts(model["name"], model["available"], model_facts(model) | published(model["name"]))
             return
-        rows = [
-            Row(
-                model["name"],
-                model["available"],
-                (
-                    f"{model['parameters'] / 1e6:.1f} M",
-                    f"{model['image_size']} px",
-                    f"{model['context']} tokens" if model["context"] else "",
-                    format_band(model["band"]),
-                    format_band(model["text_band"]),
-                ),
-                f"{model['source']} ({model['licence']})",
-            )
-            for model in models
-        ]
-        states = {model["available"] for model in models}
-        columns = ("parameters", "pictures", "texts", "band", "text band")
-        print_list(rows, columns, [note for state, note in MODEL_NOTES.items() if state in states])
+        print_list(models, COLUMNS, NOTES)
 
 
-MODEL_NOTES = {
+COLUMNS = {
+    "parameters": lambda model: f"{model['parameters'] / 1e6:.1f} M",
+    "pictures": lambda model: f"{model['image_size']} px",
+    "texts": lambda model: f"{model['context']} tokens" if model["context"] else "",
+    "band": lambda model: format_band(model["band"]),
+    "text band": lambda model: format_band(model["text_band"]),
+}
+NOTES = {
     "cached": 'cached: in the hub\'s cache; jaxalign.load("NAME") needs no network',
     "hub": 'hub: jaxalign.load("NAME") downloads it; without network, put the files of the source into a'
     " folder and load that",

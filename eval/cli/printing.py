@@ -4,8 +4,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,23 +26,6 @@ _LONGEST = 200  # characters of a file's name, of 255 that file systems take
 _NAMED = 10  # pictures left out that the terminal names
 
 
-@dataclass(frozen=True)
-class Row:
-    """One thing of a list.
-
-    Attributes:
-      name: what commands call it.
-      state: whether it is there, in a word.
-      facts: short ones, one for each column that `print_list` gets; empty where there is none.
-      source: where it comes from, and its licence.
-    """
-
-    name: str
-    state: str
-    facts: tuple[str, ...]
-    source: str
-
-
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
     """A table on standard output; no line is cut where it is no terminal.
 
@@ -62,29 +44,40 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console.print(table)
 
 
-def print_list(rows: Sequence[Row], columns: Sequence[str], notes: Sequence[str] = ()) -> None:
-    """Print `rows` on standard output, nothing cut off, then the `notes`.
+def print_list(
+    things: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Callable[[Any], str]],
+    notes: Mapping[str, str],
+) -> None:
+    """Print `things` on standard output, nothing cut off, then the `notes` on states that some are in.
 
-    A table where the terminal is wide enough, else a few lines for each row. Where standard output is no
-    terminal each row is a line, for grep.
+    A table where the terminal is wide enough, else a few lines for each. Where standard output is no terminal
+    each is a line, for grep.
+
+    Args:
+      things: each with its `name`, `available` (its state), `source` and `licence`.
+      columns: by title a short fact of a thing; empty where there is none.
     """
     console = open_table_console()
     if console.width >= WIDE:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, column in enumerate(("name", "local", *columns, "source, licence")):
             table.add_column(column, no_wrap=i <= len(columns), overflow="fold")
-        for row in rows:
-            table.add_row(row.name, row.state, *(fact or "-" for fact in row.facts), row.source)
+        for thing in things:
+            facts = [fact(thing) or "-" for fact in columns.values()]
+            origin = f"{thing['source']} ({thing['licence']})"
+            table.add_row(thing["name"], thing["available"], *facts, origin)
         console.print(table)
     else:
-        for row in rows:
-            facts = (f"{column} {fact}" for column, fact in zip(columns, row.facts, strict=True) if fact)
-            console.print(Text.assemble(styled(row.name, "bold"), styled(f" ({row.state})")))
+        for thing in things:
+            facts = [f"{column} {said}" for column, fact in columns.items() if (said := fact(thing))]
+            console.print(Text.assemble(styled(thing["name"], "bold"), styled(f" ({thing['available']})")))
             console.print("; ".join(facts), overflow="fold")
-            console.print(row.source, overflow="fold")
+            console.print(f"{thing['source']} ({thing['licence']})", overflow="fold")
             console.print()
-    for note in notes:
-        console.print(note)
+    for state, note in notes.items():
+        if any(thing["available"] == state for thing in things):
+            console.print(note)
 
 
 def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
