@@ -44,23 +44,14 @@ class Classify(Measuring):
     task: TaskName = ""
     train: SplitName = ""
     test: SplitName = ""
-    shots: Annotated[tuple[int, ...], option("Pictures of each class.", "N [N ...]")] = (
-        1,
-        2,
-        4,
-        8,
-        16,
-    )
+    shots: Annotated[tuple[int, ...], option("Pictures of each class.", "N [N ...]")] = (1, 2, 4, 8, 16)
     seeds: Annotated[tuple[SeedNumber, ...], option("One for each draw.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[
         Literal["ours", "published"],
         option("Which pictures a seed draws: nested draws, or those of the published code."),
     ] = "ours"
     with_text: Annotated[bool, option("Let class names take part in few-shot classifiers.")] = False
-    alpha: Annotated[
-        float | None,
-        option("Weight of pictures beside class names.", "X", "0.5"),
-    ] = None
+    alpha: Annotated[float | None, option("Weight of pictures beside class names.", "X", "0.5")] = None
     tune: Annotated[bool, option("Search the few-shot classifiers' hyper-parameters on the split val.")] = (
         False
     )

@@ -46,12 +46,7 @@ class Convert:
         check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(
-                self.src,
-                self.dst,
-                spec=self.spec,
-                name=self.name,
-                dtype=self.dtype,
-                to=self.to,
+                self.src, self.dst, spec=self.spec, name=self.name, dtype=self.dtype, to=self.to
             )
         write_json(self.json, report)
         say(

@@ -25,10 +25,7 @@ class Datasets:
             "Data sets to describe at length, folder:PATH among them.", "NAME [NAME ...]", "a table of all"
         ),
     ] = ()
-    prepare: Annotated[
-        tuple[str, ...],
-        option("Data sets to prepare first.", "NAME [NAME ...]", "none"),
-    ] = ()
+    prepare: Annotated[tuple[str, ...], option("Data sets to prepare first.", "NAME [NAME ...]", "none")] = ()
     data_dir: DataDir = None
     source_dir: Annotated[
         Path | None,

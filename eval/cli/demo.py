@@ -20,8 +20,7 @@ class Demo:
 
     out: Annotated[Path, option("Folder for metrics.json and report.html.", "DIR")] = Path("jaxalign-demo")
     models: Annotated[
-        tuple[str, ...],
-        option("Models to compare: of `jaxalign models`, or folders.", "NAME [NAME ...]"),
+        tuple[str, ...], option("Models to compare: of `jaxalign models`, or folders.", "NAME [NAME ...]")
     ] = ("emoji-clip", "emoji-siglip")
     seed: Seed = 0
     data_dir: DataDir = None

@@ -43,9 +43,7 @@ class Embed(Embedding):
 
     dataset: Annotated[DatasetName, _EITHER] = "emoji-scenes"
     folder: Annotated[
-        Path | None,
-        option("Images of one's own: short for --dataset folder:DIR.", "DIR", "none"),
-        _EITHER,
+        Path | None, option("Images of one's own: short for --dataset folder:DIR.", "DIR", "none"), _EITHER
     ] = None
     split: Annotated[SplitName, tyro.conf.arg(help_behavior_hint="(default: the one it is tested on)")] = ""
     distributed: Distributed = field(default_factory=Processes)
@@ -64,11 +62,7 @@ class Embed(Embedding):
         watch = Watch()
         with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
             features = image_features(
-                model,
-                examples,
-                store=self.results.store,
-                progress=watch.advance,
-                **self.data.reading(),
+                model, examples, store=self.results.store, progress=watch.advance, **self.data.reading()
             )
         if not is_first():
             return

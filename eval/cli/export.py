@@ -36,9 +36,7 @@ class Export(Embedding):
     """
 
     npy: Annotated[
-        Path | None,
-        option("Folder for embeddings.npy, ids.jsonl and export.json.", "DIR", "none"),
-        _EITHER,
+        Path | None, option("Folder for embeddings.npy, ids.jsonl and export.json.", "DIR", "none"), _EITHER
     ] = None
     faiss: Annotated[
         Path | None,
@@ -50,8 +48,7 @@ class Export(Embedding):
         _EITHER,
     ] = None
     faiss_index: Annotated[
-        str,
-        option("Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32.", "FACTORY"),
+        str, option("Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32.", "FACTORY")
     ] = "Flat"
     npy_dtype: Annotated[Literal["float32", "float16"], option("Of embeddings.npy; float16 halves it.")] = (
         "float32"

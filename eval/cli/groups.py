@@ -57,12 +57,10 @@ class ReadingOptions:
         option("What a picture that cannot be read does: end the command, or be left out and named."),
     ] = "fail"
     batch_size: Annotated[
-        int,
-        option("Images that pass through the tower together on each device; 256 suits a GPU.", "N"),
+        int, option("Images that pass through the tower together on each device; 256 suits a GPU.", "N")
     ] = 32
     threads: Annotated[
-        int,
-        option("Threads that read, decode and resize images ahead of the tower.", "N"),
+        int, option("Threads that read, decode and resize images ahead of the tower.", "N")
     ] = 8
 
     def reading(self) -> dict[str, Any]:
@@ -83,10 +81,7 @@ class ProjectionOptions:
     """What IsoCLIP and PCA<- leave out and keep."""
 
     band: BandOption = None
-    rank: Annotated[
-        int | None,
-        option("Directions that PCA<- keeps.", "R", "half of the width"),
-    ] = None
+    rank: Annotated[int | None, option("Directions that PCA<- keeps.", "R", "half of the width")] = None
     subspace: Annotated[
         Literal["paper", "code", "readme"],
         option(
@@ -213,17 +208,10 @@ class Processes:
         ),
     ] = False
     coordinator: Annotated[
-        str | None,
-        option("Where process 0 is, with a free port.", "HOST:PORT", "found out"),
+        str | None, option("Where process 0 is, with a free port.", "HOST:PORT", "found out")
     ] = None
-    num_processes: Annotated[
-        int | None,
-        option("Number of all processes.", "N", "found out"),
-    ] = None
-    process_id: Annotated[
-        int | None,
-        option("From 0 to N - 1.", "I", "found out"),
-    ] = None
+    num_processes: Annotated[int | None, option("Number of all processes.", "N", "found out")] = None
+    process_id: Annotated[int | None, option("From 0 to N - 1.", "I", "found out")] = None
     lost_after: Annotated[
         int,
         option(

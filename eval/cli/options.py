@@ -44,8 +44,7 @@ SeedNumber = Annotated[
 ]
 Seed = Annotated[SeedNumber, option("Seed of everything that is drawn at random.")]
 Steps = Annotated[
-    int | None,
-    option("Steps of the inversion.", "N", "150 of OTI, 1000 of OVI, as in the papers"),
+    int | None, option("Steps of the inversion.", "N", "150 of OTI, 1000 of OVI, as in the papers")
 ]
 SettingsOf = Annotated[
     str | None,
@@ -57,8 +56,7 @@ SettingsOf = Annotated[
     ),
 ]
 OwnName = Annotated[
-    str | None,
-    option("What to call a model that is no known one.", "TEXT", "its file or folder"),
+    str | None, option("What to call a model that is no known one.", "TEXT", "its file or folder")
 ]
 DatasetName = Annotated[
     str,
@@ -70,24 +68,16 @@ DatasetName = Annotated[
     ),
 ]
 DataDir = Annotated[
-    Path | None,
-    option("Folder of prepared data sets.", "DIR", "$TFDS_DATA_DIR or ~/tensorflow_datasets"),
+    Path | None, option("Folder of prepared data sets.", "DIR", "$TFDS_DATA_DIR or ~/tensorflow_datasets")
 ]
 SplitName = Annotated[
-    str,
-    option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol"),
+    str, option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol")
 ]
-TaskName = Annotated[
-    str,
-    option("Labelling of the pictures.", "NAME", "the data set's first"),
-]
+TaskName = Annotated[str, option("Labelling of the pictures.", "NAME", "the data set's first")]
 ModalityOption = Annotated[
     Literal["image", "text"], option("Images, or captions where the data set has them.")
 ]
-MaxQueries = Annotated[
-    int | None,
-    option("At most so many queries, evenly spaced; None for all.", "N"),
-]
+MaxQueries = Annotated[int | None, option("At most so many queries, evenly spaced; None for all.", "N")]
 WithDistractors = Annotated[
     bool | None,
     tyro.constructors.PrimitiveConstructorSpec(
@@ -118,7 +108,4 @@ ProtocolOption = Annotated[
         "Splits, galleries and metrics as in the paper, or as in its published code (docs/published_code.md)."
     ),
 ]
-JsonFile = Annotated[
-    Path | None,
-    option("File for the results as JSON.", "FILE", "none"),
-]
+JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]

@@ -45,9 +45,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_list(
-    things: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, Callable[[Any], str]],
-    notes: Mapping[str, str],
+    things: Sequence[Mapping[str, Any]], columns: Mapping[str, Callable[[Any], str]], notes: Mapping[str, str]
 ) -> None:
     """Print `things` on standard output, nothing cut off, then the `notes` on states that some are in.
 

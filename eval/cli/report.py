@@ -26,13 +26,10 @@ class Report:
     """
 
     folder: Annotated[
-        Path,
-        tyro.conf.Positional,
-        option("Where the runs are: what other commands got as --out.", "FOLDER"),
+        Path, tyro.conf.Positional, option("Where the runs are: what other commands got as --out.", "FOLDER")
     ] = Path("jaxalign-runs")
     out: Annotated[
-        Path | None,
-        option("File for the page.", "FILE", "report.html in the folder of the runs"),
+        Path | None, option("File for the page.", "FILE", "report.html in the folder of the runs")
     ] = None
     title: Annotated[str, option("Heading of the page.", "TEXT")] = "jaxalign report"
     data_dir: DataDir = None

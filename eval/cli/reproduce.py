@@ -44,10 +44,7 @@ class Reproduce:
         ),
     ] = None
     list: Annotated[bool, option("List the tables, and how much of each can be measured here.")] = False
-    backbones: Annotated[
-        tuple[str, ...],
-        option("Only these, as printed.", "NAME [NAME ...]", "all"),
-    ] = ()
+    backbones: Annotated[tuple[str, ...], option("Only these, as printed.", "NAME [NAME ...]", "all")] = ()
     datasets: Annotated[tuple[str, ...], Some] = ()
     methods: Annotated[tuple[str, ...], Some] = ()
     protocol: Annotated[

@@ -31,10 +31,7 @@ class Retrieve(Measuring):
 
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
-    tasks: Annotated[
-        tuple[str, ...],
-        option("Labellings, each a task.", "NAME [NAME ...]", "the first"),
-    ] = ()
+    tasks: Annotated[tuple[str, ...], option("Labellings, each a task.", "NAME [NAME ...]", "the first")] = ()
     query: SplitName = ""
     gallery: SplitName = ""
     distractors: Annotated[
@@ -45,8 +42,7 @@ class Retrieve(Measuring):
         ),
     ] = None
     text_image: Annotated[
-        bool,
-        option("Also let class names, or captions, find their pictures, before and after IsoCLIP."),
+        bool, option("Also let class names, or captions, find their pictures, before and after IsoCLIP.")
     ] = False
     protocol: ProtocolOption = "paper"
     steps: Steps = None

@@ -53,9 +53,7 @@ class Search:
     """
 
     folder: Annotated[
-        Path,
-        tyro.conf.Positional,
-        option("Pictures to search, subfolders included.", "FOLDER"),
+        Path, tyro.conf.Positional, option("Pictures to search, subfolders included.", "FOLDER")
     ]
     query: Annotated[Path, option("The picture to search with.", "IMAGE")]
     out: Annotated[Path, option("Where the picture of both goes.", "FILE.png")] = Path("search.png")

@@ -37,8 +37,7 @@ class Sweep(Measuring):
     dataset: DatasetName = "emoji-scenes"
     modality: ModalityOption = "image"
     apply_to: Annotated[
-        tuple[str, ...],
-        option("Data sets on which the band is tried, too.", "NAME [NAME ...]"),
+        tuple[str, ...], option("Data sets on which the band is tried, too.", "NAME [NAME ...]")
     ] = ()
     k_top: Grid = ()
     k_bottom: Grid = ()

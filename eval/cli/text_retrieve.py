@@ -27,10 +27,7 @@ class TextRetrieve(Measuring):
     split: SplitName = ""
     protocol: ProtocolOption = "paper"
     steps: Steps = None
-    patches: Annotated[
-        int | None,
-        option("Pseudo-patches of OVI.", "P", "the backbone's, table S5"),
-    ] = None
+    patches: Annotated[int | None, option("Pseudo-patches of OVI.", "P", "the backbone's, table S5")] = None
     seed: Seed = 0
     distributed: Distributed = field(default_factory=Processes)
 
