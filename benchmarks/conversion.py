@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 from jaxalign.conversion.conversion import convert_checkpoint
 from jaxalign.conversion.engine import matches
+from jaxalign.conversion.formats.huggingface import HF_CLIP
 from jaxalign.conversion.reading import read
-from jaxalign.conversion.rules.huggingface import HF_CLIP
 from jaxalign.models import TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
 from jaxalign.weights.safetensors_files import write_safetensors

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.ranking.ranking import Relevance, rank_statistics
-from jaxalign.ranking.relevance import check_table
+from jaxalign.ranking.cosine_ranking import rank_statistics
+from jaxalign.ranking.relevance import Relevance, check_table
 from jaxalign.ranking.retrieval import retrieval_metrics
 
 from .measure import Claim, interleaved, memory_peak, pair, seconds

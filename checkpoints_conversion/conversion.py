@@ -12,18 +12,16 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.local_files import read_json
 from jaxalign.replacing import replaced_file
 from jaxalign.specs import ModelSpec, spec_to_json
 from jaxalign.weights.checkpoint import VERIFICATION, WEIGHTS, load, save
-from jaxalign.weights.identity import checksum
 from jaxalign.weights.safetensors_files import read_safetensors
 from jaxalign.weights.stored import PART, cast_parts, on_all_cores
 from jaxalign.weights.tensors import flatten
 
-from .big_vision import as_stored, lacking
+from .formats.big_vision import PREFIX
 from .npz_files import read_npz
-from .rules.big_vision import PREFIX
+from .writing import as_stored, lacking
 
 
 def convert_checkpoint(
@@ -78,23 +76,6 @@ def convert_checkpoint(
 
         save(model, dst, dtype=dtype, check=finish)
     return report
-
-
-def verify(folder: Path) -> None:
-    """Compare a converted model's weights with the `verify.json` beside them.
-
-    Raises:
-      JaxalignError: a file that is missing or damaged, or tensors that are not those of the report.
-    """
-    weights = folder / WEIGHTS
-    try:
-        expected = read_json(folder / VERIFICATION)["tensors"]
-        checksums = {name: facts["sha256"] for name, facts in expected.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise JaxalignError(f"{folder / VERIFICATION} is no report of `jaxalign convert`") from error
-    found = read_safetensors(weights)
-    present = dict(zip(found, on_all_cores(checksum, found.values()), strict=True))
-    _raise_for(weights, {k for k in found.keys() | checksums.keys() if present.get(k) != checksums.get(k)})
 
 
 def _compare(path: Path, tensors: Mapping[str, Any], dtype: str) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One engine for every format: a rule table read against the tensors that are there and those needed.
+"""One engine for every format: a rule format read against the tensors that are there and those needed.
 
 It is strict. A source tensor that no rule uses and no name in `ignored` covers, a target that stays unfilled
 or is filled twice, a source that is used twice, a shape or dtype that differs: all of them are in one
@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.specs import MODELS, ModelSpec
 from jaxalign.weights.stored import (
     Shape,
     StoredTensor,
@@ -32,7 +33,7 @@ _MENTIONED = 10  # tensors of each kind that one message names
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a table.
+    """One line of a format.
 
     Attributes:
       source: name in the file; `{i}` stands for a number, `|` separates the names of several generations.
@@ -49,13 +50,13 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The rules of one format.
+class Format:
+    """How tensors are called in the files of one library, and which of our parameters they fill.
 
     Attributes:
+      name: what records of `jaxalign.specs` whose weights come in it have among their `formats`.
       telling: names that every file of this format has, and `never`, names that none has; how it is
         recognised.
-      models: the records of `jaxalign.specs` whose weights come in this format.
       settings: records of other towers whose settings such files may have as well.
       one_preprocessing: whether all files are of models that take images prepared in one way, which is the
         records'; otherwise a configuration, or the user, has to say how.
@@ -65,11 +66,15 @@ class Table:
     name: str
     rules: tuple[Rule, ...]
     telling: tuple[str, ...]
-    models: tuple[str, ...]
     never: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     one_preprocessing: bool = False
     ignored: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> list[ModelSpec]:
+        """The known models whose weights come in this format."""
+        return [spec for spec in MODELS.values() if self.name in spec.formats]
 
     def recognises(self, names: Iterable[str]) -> bool:
         names = set(names)
@@ -87,7 +92,7 @@ class Step:
 
 
 def convert(
-    table: Table, found: Mapping[str, StoredTensor], wanted: Mapping[str, Shape], where: str
+    format: Format, found: Mapping[str, StoredTensor], wanted: Mapping[str, Shape], where: str
 ) -> dict[str, jax.Array]:
     """Our parameters, float32, by path.
 
@@ -99,7 +104,7 @@ def convert(
     Raises:
       JaxalignError: everything that does not fit, in one message; or a damaged tensor.
     """
-    steps = plan(table, found, wanted, where)
+    steps = plan(format, found, wanted, where)
     out = {path: aligned_zeros(shape) for path, shape in wanted.items()}
 
     def read(step: Step) -> None:
@@ -121,7 +126,7 @@ def convert(
 
 
 def plan(
-    table: Table, found: Mapping[str, StoredTensor], wanted: Mapping[str, Shape], where: str
+    format: Format, found: Mapping[str, StoredTensor], wanted: Mapping[str, Shape], where: str
 ) -> list[Step]:
     """What is read from where; raises one JaxalignError with all that does not fit. Reads nothing."""
     problems: dict[str, list[str]] = {
@@ -136,7 +141,7 @@ def plan(
     sources: set[str] = set()
     filled: set[str] = set()
     left = set(found)
-    for rule in table.rules:
+    for rule in format.rules:
         for numbers in _bindings(rule, found.keys() - sources, wanted):
             step = _step(rule, numbers, found, problems)
             if not rule.added:
@@ -147,25 +152,25 @@ def plan(
                 sources.add(step.source)
                 _check(step, found[step.source], wanted, problems)
             steps.append(step)
-    ignored = re.compile("|".join(f"(?:{name})" for name in table.ignored) or r"(?!)")
+    ignored = re.compile("|".join(f"(?:{name})" for name in format.ignored) or r"(?!)")
     left = {name for name in left - sources if not found[name].is_object}
     left = sorted(name for name in left if not ignored.fullmatch(name))
     unfilled = [f"nothing for {path}" for path in sorted(wanted.keys() - filled)]
     problems["missing"] += unfilled
     near = {name: get_close_matches(name, problems["missing"], 1, 0.8) for name in left[:_MENTIONED]}
     problems["left over"] += [n + (f" (meant {near[n][0]}?)" if near.get(n) else "") for n in left]
-    _raise(problems, table, where)
+    _raise(problems, format, where)
     return [step for step in steps if step.source in found or step.transform is zeros]
 
 
-def _raise(problems: Mapping[str, list[str]], table: Table, where: str) -> None:
+def _raise(problems: Mapping[str, list[str]], format: Format, where: str) -> None:
     said = [
         f"{len(names)} {kind}: {', '.join(names[:_MENTIONED])}{', ...' if len(names) > _MENTIONED else ''}"
         for kind, names in problems.items()
         if names
     ]
     if said:
-        raise JaxalignError(f"the tensors of {where}, read as {table.name}, do not fit: {'; '.join(said)}")
+        raise JaxalignError(f"the tensors of {where}, read as {format.name}, do not fit: {'; '.join(said)}")
 
 
 def _bindings(rule: Rule, unused: Iterable[str], wanted: Mapping[str, Shape]) -> list[dict[str, str]]:

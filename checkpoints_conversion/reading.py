@@ -20,13 +20,14 @@ from jaxalign.weights.identity import claimed, name_after, published_as, unprove
 from jaxalign.weights.stored import StoredTensor
 from jaxalign.weights.tensors import expected_shapes, unflatten
 
-from .engine import Table, convert
-from .facts import choose_spec
-from .layouts import Layout, find_layout, is_checkpoint, read_tensors
-from .rules import find_table
-from .rules.big_vision import BIG_VISION, for_file, plain_names, stacked_towers
-from .rules.timm_trunks import PE_TIMM
+from .checkpoint_files import ENDINGS as ENDINGS
+from .checkpoint_files import CheckpointFiles, find_files, is_checkpoint, read_tensors
+from .engine import Format, convert
+from .formats import find_format
+from .formats.big_vision import BIG_VISION, for_file, plain_names, stacked_towers
+from .formats.timm_trunks import PE_TIMM
 from .sizes import Shapes, fit_towers
+from .spec_choice import choose_spec
 
 POSITIONS = "img/pos_embedding"
 PE_HEAD_BIAS = "visual.trunk.head.bias"
@@ -52,46 +53,44 @@ def read(path: Path, spec: str | ModelSpec | None = None) -> DualEncoder:
       JaxalignError: a damaged or malicious file, an unknown or ambiguous format, or tensors that are missing,
         left over or misshapen (all of them named in one message).
     """
-    layout = find_layout(path, with_facts=not isinstance(spec, ModelSpec))
-    found = read_tensors(layout.weights)
+    files = find_files(path, with_facts=not isinstance(spec, ModelSpec))
+    found = read_tensors(files.weights)
     if any(name.startswith(("params/", "img/")) for name in found):
         found = plain_names(found)
-    table = find_table(found, str(layout.weights))
+    format = find_format(found, str(files.weights))
     tensors = {name: tensor for name, tensor in found.items() if not tensor.is_object}
-    stacked = stacked_towers(tensors) if table is BIG_VISION else ()
-    table = for_file(table, tensors) if table is BIG_VISION else table
+    stacked = stacked_towers(tensors) if format is BIG_VISION else ()
+    format = for_file(format, tensors) if format is BIG_VISION else format
     if isinstance(spec, ModelSpec):
-        facts = unproven(spec, path)
+        own = unproven(spec, path)
     else:
-        facts = _find_facts(path, layout, table, tensors, spec)
-    facts = _with_head_bias(facts, table, tensors)
-    params = _convert(table, found, facts, str(layout.weights))
-    tokenizer = _tokenizer(facts, layout)
-    return DualEncoder(facts, unflatten(params), tokenizer, stacked=stacked)
+        own = _find_spec(path, files, format, tensors, spec)
+    own = _with_head_bias(own, format, tensors)
+    params = _convert(format, found, own, str(files.weights))
+    return DualEncoder(own, unflatten(params), _tokenizer(own, files), stacked=stacked)
 
 
-def _tokenizer(spec: ModelSpec, layout: Layout) -> Tokenizer | None:
+def _tokenizer(spec: ModelSpec, files: CheckpointFiles) -> Tokenizer | None:
     """As the configuration and its files have it, or what the folder holds beside a file without any."""
-    tokens = layout.facts.tokens
+    tokens = files.facts.tokens
     if tokens is None or spec.towers.text is None:
-        return load_tokenizer(spec, layout.folder)
+        return load_tokenizer(spec, files.folder)
     return make_tokenizer(spec, tokens.vocabulary, tokens.where)
 
 
-def _find_facts(
-    path: Path, layout: Layout, table: Table, found: Mapping[str, StoredTensor], stated: str | None
+def _find_spec(
+    path: Path, files: CheckpointFiles, format: Format, found: Mapping[str, StoredTensor], stated: str | None
 ) -> ModelSpec:
     """The record of a published file, else the facts of a model of its own."""
     record = None
-    if not layout.weights.name.endswith(INDEX):
-        known = [find_spec(name) for name in table.models]
-        alike = [spec for spec in known if fit_towers(spec, table, found) == spec.towers]
-        record = published_as(layout.weights, alike)
+    if not files.weights.name.endswith(INDEX):
+        alike = [spec for spec in format.models if fit_towers(spec, format, found) == spec.towers]
+        record = published_as(files.weights, alike)
     try:
-        facts = choose_spec(
-            table,
+        chosen = choose_spec(
+            format,
             found,
-            layout.facts,
+            files.facts,
             name_after(path),
             source=os.path.abspath(path),
             stated=find_spec(stated) if stated else None,
@@ -101,8 +100,8 @@ def _find_facts(
     except JaxalignError as error:
         raise JaxalignError(f"{path}: {error}") from error
     if record is None:
-        return facts
-    as_record = claimed(facts, record)
+        return chosen
+    as_record = claimed(chosen, record)
     # A configuration may say other settings, and whose code resizes images.
     is_as_published = replace(as_record, pipeline=record.pipeline) == record
     if stated and not is_as_published:
@@ -110,11 +109,11 @@ def _find_facts(
             f"{path} is the published file of {record.name}, whose settings are not those of spec {stated!r};"
             " leave out spec"
         )
-    return as_record if is_as_published else facts
+    return as_record if is_as_published else chosen
 
 
 def _convert(
-    table: Table, found: Mapping[str, StoredTensor], spec: ModelSpec, where: str
+    format: Format, found: Mapping[str, StoredTensor], spec: ModelSpec, where: str
 ) -> dict[str, jax.Array]:
     """Parameters by path, positions brought to the size that `spec` asks for."""
     try:
@@ -122,11 +121,11 @@ def _convert(
     except JaxalignError as error:
         raise JaxalignError(f"{where}: {error}") from error
     image = spec.towers.image
-    rows = _position_rows(table, found)
+    rows = _position_rows(format, found)
     if spec.position_resampling is None or POSITIONS not in wanted or rows in (None, wanted[POSITIONS][1]):
-        return convert(table, found, wanted, where)
+        return convert(format, found, wanted, where)
     assert isinstance(image, ImageTowerConfig)  # no other tower has such positions
-    params = convert(table, found, wanted | {POSITIONS: (1, rows, image.width)}, where)
+    params = convert(format, found, wanted | {POSITIONS: (1, rows, image.width)}, where)
     positions = resample_positions(
         np.asarray(params[POSITIONS]),
         image.grid,
@@ -136,16 +135,16 @@ def _convert(
     return params | {POSITIONS: jnp.asarray(positions)}
 
 
-def _position_rows(table: Table, found: Mapping[str, StoredTensor]) -> int | None:
+def _position_rows(format: Format, found: Mapping[str, StoredTensor]) -> int | None:
     """How many positions the file has; None where it says nothing."""
-    shape = Shapes(table, found).get(POSITIONS, 2)
+    shape = Shapes(format, found).get(POSITIONS, 2)
     return None if shape is None else shape[0]
 
 
-def _with_head_bias(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor]) -> ModelSpec:
+def _with_head_bias(spec: ModelSpec, format: Format, found: Mapping[str, StoredTensor]) -> ModelSpec:
     """PE's head has no bias, but timm's has; one that was trained since is kept."""
     image = spec.towers.image
-    if table is not PE_TIMM or PE_HEAD_BIAS not in found or not isinstance(image, ImageTowerConfig):
+    if format is not PE_TIMM or PE_HEAD_BIAS not in found or not isinstance(image, ImageTowerConfig):
         return spec
     if image.projection_bias or not found[PE_HEAD_BIAS].read().any():
         return spec

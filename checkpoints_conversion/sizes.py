@@ -10,7 +10,7 @@ from jaxalign.models import ImageTowerConfig, ResNetConfig, TextTowerConfig, Two
 from jaxalign.specs import ModelSpec
 from jaxalign.weights.stored import Shape, StoredTensor
 
-from .engine import Table, matches
+from .engine import Format, matches
 from .transforms import conv, linear, patch_positions, stacked
 
 _IMAGE_BLOCKS, _TEXT_BLOCKS = "img/Transformer/encoderblock_{i}", "txt/Encoder_0/encoderblock_{i}"
@@ -21,12 +21,12 @@ _QUERY = "/MultiHeadDotProductAttention_0/query/kernel"
 class Shapes:
     """The shapes that our parameters would have, by path, from the tensors of a file."""
 
-    def __init__(self, table: Table, found: Mapping[str, StoredTensor]):
-        self.table, self.found = table, found
+    def __init__(self, format: Format, found: Mapping[str, StoredTensor]):
+        self.format, self.found = format, found
 
     def get(self, path: str, axes: int) -> Shape | None:
         """The last `axes` of it, None where there is no such tensor or it has fewer axes."""
-        for rule in self.table.rules:
+        for rule in self.format.rules:
             for target in rule.targets:
                 pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[0-9]+)", re.escape(target))
                 if match := re.fullmatch(pattern, path):
@@ -39,7 +39,7 @@ class Shapes:
     def depth(self, blocks: str) -> int:
         """One more than the largest number of a block of `blocks` (a path that ends in `{i}`) in the file."""
         depth = 0
-        for rule in self.table.rules:
+        for rule in self.format.rules:
             if rule.transform is stacked and rule.targets and rule.targets[0].startswith(blocks.format(i=0)):
                 depth = max(depth, len(rule.targets))
             elif rule.source and rule.targets and rule.targets[0].startswith(blocks):
@@ -57,13 +57,13 @@ def _as_ours(shape: Shape, transform: Any) -> Shape:
     return shape
 
 
-def fit_towers(spec: ModelSpec, table: Table, found: Mapping[str, StoredTensor]) -> TwoTowersConfig:
+def fit_towers(spec: ModelSpec, format: Format, found: Mapping[str, StoredTensor]) -> TwoTowersConfig:
     """`spec`'s towers in the sizes of the file; what a missing tensor would say stays as it is.
 
     Where positions are to be resampled, they say nothing of the image size if all else is as `spec` has it;
     a model of other sizes is taken as it was trained.
     """
-    shapes = Shapes(table, found)
+    shapes = Shapes(format, found)
     if spec.position_resampling is not None:
         towers = _fit(spec, shapes, resampled=True)
         if towers == spec.towers:
@@ -122,9 +122,9 @@ def _fit_end(image: ImageTowerConfig, shapes: Shapes) -> ImageTowerConfig:
     return image
 
 
-def tell_heads(table: Table, found: Mapping[str, StoredTensor]) -> bool:
+def tell_heads(format: Format, found: Mapping[str, StoredTensor]) -> bool:
     """Whether the tensors' shapes say how many heads there are: big_vision's do."""
-    return Shapes(table, found).get(_IMAGE_BLOCKS.format(i=0) + _QUERY, 3) is not None
+    return Shapes(format, found).get(_IMAGE_BLOCKS.format(i=0) + _QUERY, 3) is not None
 
 
 def _heads(shapes: Shapes, blocks: str, width: int, head_width: int) -> int:

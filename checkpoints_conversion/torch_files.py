@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import cannot_read, open_regular
 from jaxalign.weights.inert_pickle import LIMIT, Unpickled, unpickle
-from jaxalign.weights.stored import Span, StoredTensor, array_parts, named_object, plausible
+from jaxalign.weights.stored import Span, StoredTensor, array_parts, most_unpacked, named_object, plausible
 
 from .torch_pickle import Storage, TensorRecord, as_pairs, as_storage, find_weights, strange_names
 from .zip_members import open_archive
@@ -55,7 +55,7 @@ def _read_zip(path: Path) -> dict[str, StoredTensor]:
             name = f"{root}data/{storage.key}"
             return archive.place(name) if name in archive.members else None
 
-        return _tensors(pickled, place)
+        return _tensors(pickled, place, path)
 
 
 def _read_legacy(path: Path) -> dict[str, StoredTensor]:
@@ -95,10 +95,12 @@ def _read_pickles(file: BinaryIO, path: Path, size: int) -> dict[str, StoredTens
         if places[key].offset + length > size:
             raise JaxalignError("it ends before its last storage does")
         file.seek(length, io.SEEK_CUR)
-    return _tensors(pickled, lambda storage: places.get(storage.key))
+    return _tensors(pickled, lambda storage: places.get(storage.key), path)
 
 
-def _tensors(pickled: Unpickled, place: Callable[[Storage], Span | None]) -> dict[str, StoredTensor]:
+def _tensors(
+    pickled: Unpickled, place: Callable[[Storage], Span | None], path: Path
+) -> dict[str, StoredTensor]:
     """What the state dict in a pickle holds; `place` says where in the file a storage is."""
     found = find_weights(pickled.value)
     uses = Counter(record.storage for record in found.values() if isinstance(record, TensorRecord))
@@ -121,10 +123,27 @@ def _tensors(pickled: Unpickled, place: Callable[[Storage], Span | None]) -> dic
             return lies.tensor(shape, storage.dtype, record.offset * size)
         return _view(record, lies, lambda: verify(lies))
 
-    return {
+    tensors = {
         name: stored(record) if isinstance(record, TensorRecord) else named_object(record)
         for name, record in found.items()
     }
+    _check_views((record for record in found.values() if isinstance(record, TensorRecord)), path)
+    return tensors
+
+
+def _check_views(records: Iterable[TensorRecord], path: Path) -> None:
+    """Of a view all is read that lies between its first and its last element: so much for each of many views
+    takes hours."""
+    spread = sum(
+        (record.last - record.offset + 1) * jnp.dtype(record.storage.dtype).itemsize
+        for record in records
+        if 0 not in record.shape and not record.lies_in_order
+    )
+    limit = most_unpacked(path.stat().st_size)
+    if spread > limit:
+        raise JaxalignError(
+            f"its views reach over {spread:,} bytes; expected at most {limit:,}: save it without views"
+        )
 
 
 def _view(record: TensorRecord, place: Span, verify: Callable[[], None]) -> StoredTensor:

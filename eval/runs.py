@@ -29,8 +29,8 @@ from jaxalign.replacing import replaced_file
 FORMAT, VERSION = "jaxalign-run", 1
 # Raised whenever a change of the program changes a result: runs of another number are not found again.
 RESULTS = 2
-LARGEST = 256 << 20  # bytes of a run's file: millions of images may be left out, and named
-LARGEST_ARRAYS = 4 << 30  # bytes: a number for each of a million queries takes 4 MiB
+LARGEST = 64 << 20  # bytes of a run's file: a million images may be left out, and named
+LARGEST_ARRAYS = 1 << 30  # bytes: a number for each of a million queries takes 4 MiB
 _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "pillow", "tokenizers", "tensorflow-datasets")
 _version_of = functools.cache(importlib.metadata.version)
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxalign.ranking.ranking import Relevance
+from jaxalign.ranking.relevance import Relevance
 from jaxalign.ranking.scores import TILE
 from jaxalign.sharding import AXIS, copy_to_all, divide_rows, fetch
 
@@ -155,8 +155,8 @@ def _sweep_block(
 def _whole_band(x: Coordinates, start: Any, stop: Any) -> _Band:
     place = jnp.arange(x.directions.shape[0])
     inside = (place >= start) & (place < stop)
-    query = x.offset + _product(x.query * inside, x.directions)
-    gallery = x.offset + _product(x.gallery * inside, x.directions)
+    query = x.offset + _product(x.query * inside.astype(x.query.dtype), x.directions)
+    gallery = x.offset + _product(x.gallery * inside.astype(x.gallery.dtype), x.directions)
     return _Band(query, gallery, _product(gallery, query.T))
 
 
@@ -164,7 +164,7 @@ def _widen(band: _Band, x: Coordinates, low: Any, high: Any, rank: int) -> _Band
     """The band with the directions `[low, high)` added to it, at most `rank` of them."""
     at = jnp.clip(high - rank, 0, x.directions.shape[0] - rank)
     place = at + jnp.arange(rank)
-    new = (place >= low) & (place < high)
+    new = ((place >= low) & (place < high)).astype(x.query.dtype)
     cut = lambda a: jax.lax.dynamic_slice_in_dim(a, at, rank, axis=1) * new
     query, gallery, directions = cut(x.query), cut(x.gallery), cut(x.directions.T)  # [., rank]
     wider = band.query + _product(query, directions.T)

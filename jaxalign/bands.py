@@ -13,10 +13,10 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.features import is_count
+from jaxalign.features import is_count, normalize
 from jaxalign.indicators import SimilarityHistograms
 from jaxalign.projectors import MODALITIES, Projectors, decompose, isoclip
-from jaxalign.ranking.ranking import cosine_rows, normalize, rank_statistics
+from jaxalign.ranking.cosine_ranking import cosine_rows, rank_statistics
 from jaxalign.ranking.relevance import relevance_from_labels
 from jaxalign.ranking.retrieval import check_pair, mean_percent
 

@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 
 from jaxalign.classifiers import check_class_labels, zero_shot_classifier
 from jaxalign.errors import JaxalignError
-from jaxalign.features import is_count
+from jaxalign.features import as_features, is_count, normalize
 from jaxalign.indicators import SimilarityHistograms, histogram_overlap, similarity_histograms
-from jaxalign.ranking.ranking import as_features, cosine_rows, normalize
+from jaxalign.ranking.cosine_ranking import cosine_rows
 from jaxalign.ranking.retrieval import retrieval_metrics
 
 _ROWS = 256
@@ -177,7 +177,7 @@ def _count_few_shot(
         i, key = at
         own = (classes == y[i]).astype(counts.dtype)
         draw = jax.random.randint(key, (shots, len(counts)), 0, counts - own, counts.dtype)
-        draw = draw + own * (draw >= position[i])
+        draw = draw + own * (draw >= position[i]).astype(own.dtype)
         support = unit[order[starts + draw]]  # [shots, c, d]
         return jnp.argmax(normalize(support.mean(0)) @ unit[i]) == y[i]
 

@@ -214,16 +214,6 @@ class DualEncoder:
             raise no_text_tower(self.name)
         return self.config.text
 
-    def require_patches(self) -> ImageTowerConfig:
-        """Sizes and options of the vision transformer; raises JaxalignError for a ResNet, which has no patch
-        tokens."""
-        if not isinstance(self.config.image, ImageTowerConfig):
-            raise JaxalignError(
-                f"the image tower of {self.name!r} is a ResNet, which has no patch tokens to optimise; load a"
-                " vision transformer"
-            )
-        return self.config.image
-
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer; raises JaxalignError where the checkpoint came without one, or has no text tower."""
         self.require_text()

@@ -141,7 +141,8 @@ def _within_float32(x: Any, xp: Any) -> Any:
     if not jnp.issubdtype(x.dtype, jnp.floating) or jnp.finfo(x.dtype).bits < 64:
         return x
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True, initial=0)
-    far = (largest > 0) & xp.isfinite(largest) & ((largest < _LEAST) | (largest > _MOST))
+    least, most = float(_LEAST), float(_MOST)
+    far = (largest > 0) & xp.isfinite(largest) & ((largest < least) | (largest > most))
     return xp.ldexp(x, xp.where(far, -xp.frexp(largest)[1], 0))
 
 

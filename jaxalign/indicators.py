@@ -12,8 +12,9 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.features import as_rows, is_count
-from jaxalign.ranking.ranking import Relevance, as_features, cosine_rows, normalize
+from jaxalign.features import as_features, as_rows, is_count, normalize
+from jaxalign.ranking.cosine_ranking import cosine_rows
+from jaxalign.ranking.relevance import Relevance
 from jaxalign.ranking.retrieval import check_pair, relevance_from_labels
 
 _KINDS = ("overlap", "iou")

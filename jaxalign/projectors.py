@@ -93,7 +93,7 @@ def decompose(projectors: Projectors) -> Spectrum:
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(image @ text.T, full_matrices=False)
     r = min(len(s), image.shape[1])
-    dtype = canonicalize_dtype(jnp.promote_types(projectors.image.kernel.dtype, jnp.float32))
+    dtype = _at_least_float32(projectors.image.kernel.dtype)
     return Spectrum(*(jnp.asarray(factor, dtype) for factor in (u[:, :r], s[:r], vt[:r])))
 
 
@@ -175,7 +175,7 @@ def whiten(projector: Projector) -> Projector:
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(head, full_matrices=False)
         kept = s > s[0] * max(head.shape) * jnp.finfo(jnp.float32).eps
-        whitened = (u * kept) @ vt
+        whitened = (u * kept.astype(u.dtype)) @ vt
     return _from_homogeneous(jnp.asarray(whitened, dtype), projector)
 
 
@@ -191,7 +191,12 @@ def homogeneous_kernel(projector: Projector) -> jax.Array:
             f"a projector's bias has shape {jnp.shape(bias)}; expected {shape[1:]}, its width"
         )
     rows = kernel if bias is None else jnp.concatenate([kernel, bias[None]])
-    return jnp.asarray(rows, canonicalize_dtype(jnp.promote_types(rows.dtype, jnp.float32)))
+    return jnp.asarray(rows, _at_least_float32(rows.dtype))
+
+
+def _at_least_float32(dtype: Any) -> Any:
+    is_wide = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 32
+    return canonicalize_dtype(dtype if is_wide else jnp.float32)
 
 
 def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:
@@ -232,8 +237,8 @@ def _restrict(
     r = spectrum.s.shape[0]
     band = (jnp.arange(r) >= k_top) & (jnp.arange(r) < r - k_bottom)
     with jax.default_matmul_precision("highest"):
-        image = (spectrum.u * band) @ (spectrum.u.T @ image)
-        text = (spectrum.vt.T * band) @ (spectrum.vt @ text)
+        image = (spectrum.u * band.astype(spectrum.u.dtype)) @ (spectrum.u.T @ image)
+        text = (spectrum.vt.T * band.astype(spectrum.vt.dtype)) @ (spectrum.vt @ text)
     return image, text
 
 

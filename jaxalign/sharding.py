@@ -31,11 +31,6 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh | None:
     return None if len(devices) < 2 else Mesh(np.asarray(devices), (AXIS,))
 
 
-def local_mesh(mesh: Mesh | None) -> Mesh | None:
-    """The part of `mesh` that belongs to this process, for work that no other process takes part in."""
-    return mesh if mesh is None else data_mesh(mesh.local_devices)
-
-
 def check_mesh(mesh: Mesh) -> Mesh:
     """The mesh, with axes that the compiler divides by itself; raises JaxalignError without one called
     `data`."""

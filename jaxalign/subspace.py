@@ -112,7 +112,8 @@ def principal_subspace(
     if isinstance(count, int):
         basis = basis[:, :count]
     else:
-        basis = basis * (jnp.arange(len(eigenvalues)) < jnp.minimum(count, spanned))
+        kept = jnp.arange(len(eigenvalues)) < jnp.minimum(count, spanned)
+        basis = jnp.where(kept, basis, 0)
     return Subspace(*(jnp.asarray(a, jnp.float32) for a in (basis, eigenvalues, mean)))
 
 

@@ -15,8 +15,8 @@ from jaxalign.band_precision import Coordinates, band_average_precision, list_po
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_floats, is_count
 from jaxalign.projectors import MODALITIES, Projector, Projectors, decompose, directions
-from jaxalign.ranking.ranking import Relevance, rank_statistics
-from jaxalign.ranking.relevance import Positions
+from jaxalign.ranking.cosine_ranking import rank_statistics
+from jaxalign.ranking.relevance import Positions, Relevance
 from jaxalign.ranking.retrieval import check_pair, relevance_from_labels
 from jaxalign.sharding import check_mesh
 from jaxalign.subspace import spanned_subspace

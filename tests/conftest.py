@@ -116,6 +116,28 @@ def emoji_data_dir(tmp_path_factory) -> Path:
     return folder
 
 
+# Dtypes are never promoted implicitly here; elsewhere NumPy's arrays meet JAX's as users have them.
+STRICT = {
+    "test_bands",
+    "test_dual_encoder",
+    "test_linearize",
+    "test_models",
+    "test_projectors",
+    "test_recovery",
+    "test_retrieval",
+    "test_revisited",
+    "test_select_band",
+    "test_spectra",
+    "test_subspace",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def promotion_of_dtypes(request):
+    with jax.numpy_dtype_promotion("strict" if request.path.stem in STRICT else "standard"):
+        yield
+
+
 @pytest.fixture(scope="session", params=["emoji-clip", "emoji-siglip"])
 def model(request) -> DualEncoder:
     """Both shapes, one after the other."""

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.conversion import big_vision
 from jaxalign.conversion.conversion import convert_checkpoint
-from jaxalign.conversion.verify import compare
+from jaxalign.conversion.reading import read
 from jaxalign.errors import JaxalignError
 from jaxalign.weights.tensors import flatten
 
@@ -38,15 +37,17 @@ def write(path, tensors):
     return path
 
 
+def assert_same_parameters(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
 def test_round_trip(siglip, tmp_path):
     ja.save(siglip, tmp_path / "siglip.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["siglip.npz"]
     back = ja.load(tmp_path / "siglip.npz")
     sizes = dataclasses.replace(siglip.config.text, end_token=1)  # no file says which token ends a text
     assert back.config == dataclasses.replace(siglip.config, text=sizes)
-    difference = compare(siglip, dataclasses.replace(back, spec=siglip.spec))
-    assert difference.parameter[0] == difference.image == difference.text == 0
-    assert str(difference).startswith(f"{len(flatten(siglip.params))} tensors, largest difference 0 (")
+    assert_same_parameters(siglip, back)
 
 
 def test_stacked_blocks_prefixes_and_optimiser_state(siglip, tensors, tmp_path):
@@ -60,8 +61,8 @@ def test_stacked_blocks_prefixes_and_optimiser_state(siglip, tensors, tmp_path):
         "opt/0/count": np.zeros(()),
         "extra/step": np.ones(()),
     }
-    back = big_vision.read(write(tmp_path / "scan.npz", source))
-    assert compare(siglip, back).parameter[0] == 0
+    back = read(write(tmp_path / "scan.npz", source))
+    assert_same_parameters(siglip, back)
 
 
 @pytest.fixture(params=KINDS, ids=[kind for _, kind in KINDS])
@@ -137,8 +138,9 @@ def test_an_older_class_token_has_a_position(tmp_path):
 def test_half_precision_and_a_second_table_of_positions(siglip, tensors, tmp_path):
     second = np.full_like(tensors["txt/pos_embedding"], 0.25)
     half = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()} | {"txt/Encoder_0/pos_embedding": second}
-    back = big_vision.read(write(tmp_path / "half.npz", half))
+    back = read(write(tmp_path / "half.npz", half))
     expected = tensors["txt/pos_embedding"] + 0.25
+    # bfloat16 has eight bits
     np.testing.assert_allclose(back.params["txt"]["pos_embedding"], expected, rtol=1e-2, atol=1e-2)
     assert {x.dtype.name for x in flatten(back.params).values()} == {"float32"}
 
@@ -154,11 +156,11 @@ def test_what_is_no_two_towers_model(tensors, tmp_path):
     """Without the patch embedding nothing tells it; without another tensor, that one is missing."""
     kernel = tensors.pop("img/embedding/kernel")
     with pytest.raises(JaxalignError, match=r"no known formats; .*; big_vision two_towers"):
-        big_vision.read(write(tmp_path / "other.npz", tensors))
+        read(write(tmp_path / "other.npz", tensors))
     tensors["img/embedding/kernel"] = kernel
     del tensors["txt/head/kernel"]
     with pytest.raises(JaxalignError, match=r"do not fit: 1 missing: txt/head/kernel$"):
-        big_vision.read(write(tmp_path / "other.npz", tensors))
+        read(write(tmp_path / "other.npz", tensors))
 
 
 def test_damaged_and_pickled_files(tensors, tmp_path):
@@ -167,10 +169,10 @@ def test_damaged_and_pickled_files(tensors, tmp_path):
     for content in (whole[: len(whole) // 2], b"", b"PK nothing", b"\x80\x04N."):
         path.write_bytes(content)
         with pytest.raises(JaxalignError, match=r"m\.npz is cut off, damaged or no \.npz"):
-            big_vision.read(path)
+            read(path)
     np.savez(path, x=np.array([{}], object))
     with pytest.raises(JaxalignError, match="allow_pickle=False"):
-        big_vision.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_a_header_with_an_absurd_size(tensors, tmp_path, rows, message):
         for name, content in (members | {"txt/Embed_0/embedding.npy": header.getvalue()}).items():
             archive.writestr(name, content)
     with pytest.raises(JaxalignError, match=rf"m\.npz.*txt/Embed_0/embedding\.npy.*{message}"):
-        big_vision.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize(

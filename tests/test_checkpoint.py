@@ -46,6 +46,7 @@ def test_half_precision_on_disk_is_float32_in_memory(clip, tmp_path, dtype):
     back = ja.load(str(tmp_path / "m"))
     for name, x in flatten(back.params).items():
         assert x.dtype == jnp.float32
+        # bfloat16 has eight bits
         np.testing.assert_allclose(x, flatten(clip.params)[name], rtol=1e-2, atol=1e-6)
 
 

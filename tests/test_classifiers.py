@@ -66,7 +66,7 @@ def test_lda_is_the_formula(normalize):
     prepare = oracles.normalized if normalize else (lambda x: x)
     got = lda_classifier(FEATURES, LABELS, normalize=normalize)(X)
     expected = oracles.lda_logits(prepare(X), prepare(FEATURES), LABELS, 3)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)  # a float32 inverse of a covariance
 
 
 @pytest.mark.parametrize("width", [4, 9, 10, 11, 60])
@@ -75,6 +75,7 @@ def test_lda_is_the_formula_with_few_and_with_many_examples(width):
     x = np.random.default_rng(9).normal(size=(5, width))
     got = lda_classifier(features, LABELS, normalize=False)(x)
     expected = oracles_classifiers.lda(x, features, LABELS, 3)
+    # a float32 inverse of a covariance
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
@@ -99,6 +100,7 @@ def test_lda_is_scikit_learns_with_the_shrinkage_it_amounts_to():
     reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[1 / 3] * 3)
     expected = reference.fit(features, labels).decision_function(X) - np.log(1 / 3)
     got = np.asarray(lda_classifier(features, labels, normalize=False)(X)) - np.log(1 / 3)
+    # a float32 inverse of a covariance
     np.testing.assert_allclose(got, d * (1 - shrinkage) / n * expected, rtol=1e-4, atol=1e-4)
 
 
@@ -142,8 +144,10 @@ def test_a_classifier_is_a_pytree_that_fits_and_predicts_under_jit_and_vmap(fit)
     np.testing.assert_allclose(jax.vmap(classifier)(X), logits, atol=1e-5)
     np.testing.assert_array_equal(classifier.predict(X), np.argmax(logits, axis=1))
     fitted = jax.jit(lambda f, y: fit(f, y, num_classes=3))(FEATURES, LABELS)
+    # LDA's inverse, summed by XLA in another order
     np.testing.assert_allclose(fitted(X), logits, rtol=1e-4, atol=1e-4)
     several = jax.vmap(lambda f: fit(f, LABELS)(X))(np.stack([FEATURES, FEATURES]))
+    # LDA's inverse, summed by XLA in another order
     np.testing.assert_allclose(several[1], logits, rtol=1e-4, atol=1e-4)
 
 
@@ -213,6 +217,7 @@ def test_one_trace_for_each_shape_under_strict_promotion(fit):
     with jax.numpy_dtype_promotion("strict"):
         for alpha in (0.2, 0.7):
             expected = fit(FEATURES, LABELS, text_weights=TEXT, alpha=alpha)(X)
+            # LDA's inverse, summed by XLA in another order
             np.testing.assert_allclose(
                 fitted(FEATURES, LABELS, TEXT, alpha, X), expected, rtol=1e-4, atol=1e-4
             )

@@ -62,4 +62,5 @@ def test_features_of_the_drawn_pictures_alone(photos, tmp_path):
     assert np.abs(augmented.values - plain.values).max() > 0.01
     assert np.abs(augmented.values - other.values).max() > 0.01
     crops = [Augmented(photos.select(rows), 48, 1)[i] for i in range(2)]
+    # batches of another size, as above
     np.testing.assert_allclose(augmented.values, model.encode_image(crops, projected=False), atol=1e-4)

@@ -49,7 +49,7 @@ def test_models_prints_every_fact_of_the_models_it_is_given(capsys, tmp_path):
     assert {"image.activation": "quick_gelu", "text.norm_epsilon": "1e-05"}.items() <= facts.items()
     assert {"band": "200, 50", "interpolation": "bicubic", "context": "77"}.items() <= facts.items()
     for field in dataclasses.fields(spec):
-        assert field.name in ("name", "towers") or field.name in facts
+        assert field.name in ("name", "towers", "formats") or field.name in facts
     assert not any(key.startswith("text.") for key in dict(dino[1:-1]))
     assert [row["spec"] for row in json.loads(target.read_text())] == json.loads(
         json.dumps([spec_to_json(MODELS[name]) for name in ("clip-vit-base-patch16", "dinov2-base")])

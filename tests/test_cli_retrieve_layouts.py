@@ -108,6 +108,7 @@ def test_dogs_and_cats(place, tmp_path, monkeypatch):
     x = embeddings(place, "dogs-vs-cats", "train")
     labels = np.array([0, 0, 0, 1, 1])
     expected = ja.retrieval_metrics(x, x, labels, labels, exclude_self=True)["mAP"]
+    # percent, of which float32 has seven digits
     assert run.metrics["image_image_mAP"] == pytest.approx(expected, abs=1e-4)
     assert set(run.metrics["aligned"]) == {"image-image", "pre"}
 

@@ -17,10 +17,10 @@ with warnings.catch_warnings():
 from config_battery import Outputs, judge, variants
 from PIL import Image
 
-from jaxalign.conversion.config_facts import Facts
 from jaxalign.conversion.configs import huggingface_fields
 from jaxalign.conversion.configs.huggingface_images import read_preprocessing
 from jaxalign.conversion.configs.huggingface_tokens import with_tokens
+from jaxalign.conversion.facts import Facts
 from jaxalign.inputs.image_processing import ImageProcessor
 from jaxalign.inputs.text_cleaning import CLEANERS
 from jaxalign.inputs.tokenization import Tokenizer

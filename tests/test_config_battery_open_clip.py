@@ -26,11 +26,11 @@ from config_battery import TOLERANCE, Outputs, difference, judge, variants
 from PIL import Image
 
 import jaxalign as ja
-from jaxalign.conversion.config_facts import Facts
 from jaxalign.conversion.configs import open_clip_fields
 from jaxalign.conversion.configs import timm as timm_fields
 from jaxalign.conversion.configs.open_clip import read_open_clip
 from jaxalign.conversion.configs.timm import read_timm
+from jaxalign.conversion.facts import Facts
 from jaxalign.inputs.image_processing import ImageProcessor
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]

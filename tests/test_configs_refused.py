@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 import jaxalign as ja
 from jaxalign.conversion.configs import huggingface_fields
 from jaxalign.conversion.configs.fields import Only, Used, WithoutEffect, check_fields
-from jaxalign.conversion.configs.json_facts import JsonFacts
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.configs.json_object import JsonObject
+from jaxalign.conversion.formats import FORMATS
 
 DEEP = '{"model_type":' + "[" * 100_000 + "]" * 100_000 + "}"
 PREPROCESSOR = {"size": {"shortest_edge": 48}, "crop_size": 48, "image_mean": [0.1, 0.2, 0.3]}
@@ -83,7 +83,7 @@ def clip_folder(tmp_path_factory) -> Path:
     """A small CLIP of transformers."""
     folder = tmp_path_factory.mktemp("clip")
     spec = tiny("clip-vit-base-patch16")
-    table = next(t for t in TABLES if t.name == "transformers CLIPModel")
+    table = next(t for t in FORMATS if t.name == "transformers CLIPModel")
     tensors = source_tensors(table, random_parameters(spec.towers))
     save_file({k: np.array(v, order="C") for k, v in tensors.items()}, folder / "model.safetensors")
     return folder
@@ -235,7 +235,7 @@ def test_every_table_says_why():
     assert len(tables) > 10
     for table in tables:
         assert all(isinstance(field, Used | Only) or field.reason for field in table.values())
-    facts = JsonFacts({str(i): i for i in range(100_000)}, "it")
+    facts = JsonObject({str(i): i for i in range(100_000)}, "it")
     with pytest.raises(ja.JaxalignError, match="unknown field '4'") as caught:
         check_fields(facts, {"x": WithoutEffect("of nothing")})
     assert "'5'" not in str(caught.value)  # a message has its limits

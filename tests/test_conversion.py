@@ -11,21 +11,21 @@ from safetensors.numpy import save_file
 
 import jaxalign as ja
 from jaxalign.conversion import engine
-from jaxalign.conversion.config_facts import Facts
-from jaxalign.conversion.engine import Rule, Table, convert, plan
-from jaxalign.conversion.facts import choose_spec
+from jaxalign.conversion.engine import Format, Rule, convert, plan
+from jaxalign.conversion.facts import Facts
+from jaxalign.conversion.formats import FORMATS, find_format
+from jaxalign.conversion.formats.timm_trunks import PE_TIMM
 from jaxalign.conversion.reading import read
-from jaxalign.conversion.rules import TABLES, find_table
-from jaxalign.conversion.rules.timm_trunks import PE_TIMM
+from jaxalign.conversion.spec_choice import choose_spec
 from jaxalign.conversion.transforms import linear, must_be_zero, value, zeros
 from jaxalign.errors import JaxalignError
-from jaxalign.specs import find_spec
+from jaxalign.specs import MODELS, find_spec
 from jaxalign.weights import stored as stored_tensors
 from jaxalign.weights.identity import claimed
 from jaxalign.weights.stored import StoredTensor, array_parts
 from jaxalign.weights.tensors import expected_shapes, flatten
 
-CASES = [(table, name) for table in TABLES for name in table.models]
+CASES = [(table, spec.name) for table in FORMATS for spec in table.models]
 IDS = [f"{table.name}-{name}" for table, name in CASES]
 
 
@@ -47,7 +47,7 @@ def test_every_table_and_model(table, name, tmp_path, monkeypatch):
     params = random_parameters(spec.towers)
     tensors = source_tensors(table, params)
     tensors |= {name: np.zeros(1, np.float32) for name in table.telling if name not in tensors}
-    assert find_table(tensors, "it") is table
+    assert find_format(tensors, "it") is table
     save(tensors, tmp_path / "weights.safetensors")
     model = read(tmp_path / "weights.safetensors", spec)
     found = flatten(model.params)
@@ -107,7 +107,7 @@ def test_known_models_are_recognised_by_their_shapes(table, name):
 
 
 def test_an_image_size_that_no_shape_shows_is_asked_for():
-    table = next(t for t in TABLES if t.name == "transformers SiglipModel")
+    table = next(t for t in FORMATS if t.name == "transformers SiglipModel")
     found = full_size(table, "siglip-so400m-patch14-384")
     with pytest.raises(JaxalignError, match="differ in what they compute: image size 378 or 384; say whose"):
         choose_spec(table, found, Facts(), "file")
@@ -115,7 +115,7 @@ def test_an_image_size_that_no_shape_shows_is_asked_for():
 
 def test_what_the_models_of_a_format_disagree_about_is_left_open(tmp_path):
     """SigLIP and SigLIP 2: another interpolation, other padding; no size of a vocabulary tells."""
-    table = next(t for t in TABLES if t.name == "transformers SiglipModel")
+    table = next(t for t in FORMATS if t.name == "transformers SiglipModel")
     found = full_size(table, "siglip2-base-patch16-224")
     chosen = choose_spec(table, found, Facts(), "file")
     assert (chosen.mean, chosen.std, chosen.vocabulary) == (None, None, None)
@@ -152,7 +152,7 @@ def test_every_rule_is_in_force_for_some_model():
     optional = {"b", "txt/Encoder_0/pos_embedding"}
     idle = {
         (table.name, rule.source)
-        for table in TABLES
+        for table in FORMATS
         for rule in table.rules
         if (table.name, rule) not in used and rule.targets and rule.targets[0] not in optional
     }
@@ -173,7 +173,7 @@ def test_every_rule_is_in_force_for_some_model():
 
 
 WANTED = {"a/kernel": (3, 2), "a/bias": (2,), "blocks_0/w": (4,), "blocks_1/w": (4,)}
-TABLE = Table(
+FORMAT = Format(
     "toy",
     (
         Rule("a.weight", ("a/kernel",), linear),
@@ -181,7 +181,6 @@ TABLE = Table(
         Rule("blocks.{i}.w|layer.{i}.w", ("blocks_{i}/w",), value),
     ),
     telling=("a.weight",),
-    models=(),
     ignored=(r"steps",),
 )
 SOURCE = {
@@ -194,12 +193,12 @@ SOURCE = {
 
 
 def test_by_hand():
-    params = convert(TABLE, stored(SOURCE), WANTED, "it")
+    params = convert(FORMAT, stored(SOURCE), WANTED, "it")
     np.testing.assert_array_equal(params["a/kernel"], [[0, 3], [1, 4], [2, 5]])
     assert {k: v.shape for k, v in params.items()} == WANTED
 
 
-def problems(change, table=TABLE, wanted=WANTED) -> str:
+def problems(change, table=FORMAT, wanted=WANTED) -> str:
     tensors = {k: v for k, v in (SOURCE | change).items() if v is not None}
     with pytest.raises(JaxalignError) as caught:
         plan(table, stored(tensors), wanted, "it.bin")
@@ -230,7 +229,7 @@ def test_everything_that_does_not_fit_is_in_one_message():
 
 def test_faults_of_a_table_are_errors_too():
     def with_rules(*rules):
-        return replace(TABLE, rules=TABLE.rules + rules)
+        return replace(FORMAT, rules=FORMAT.rules + rules)
 
     assert "1 missing: nothing for c" in problems({}, wanted=WANTED | {"c": (1,)})
     assert "1 filled twice: a/bias" in problems({}, with_rules(Rule("steps", ("a/bias",), value)))
@@ -239,7 +238,7 @@ def test_faults_of_a_table_are_errors_too():
 
 
 def test_zeros_and_what_must_be_zero():
-    table = replace(TABLE, rules=(*TABLE.rules, Rule("", ("z",), zeros), Rule("a.extra", (), must_be_zero)))
+    table = replace(FORMAT, rules=(*FORMAT.rules, Rule("", ("z",), zeros), Rule("a.extra", (), must_be_zero)))
     wanted = WANTED | {"z": (3,)}
     assert not convert(table, stored(SOURCE), wanted, "it")["z"].any()
     convert(table, stored(SOURCE | {"a.extra": np.zeros(5, np.float32)}), wanted, "it")
@@ -263,7 +262,7 @@ def test_pe_head_bias_of_timm(tmp_path):
 def test_half_precision_becomes_float32(dtype, tmp_path):
     spec = tiny("clip-vit-base-patch16")
     params = random_parameters(spec.towers)
-    tensors = {k: v.astype(dtype) for k, v in source_tensors(TABLES[0], params).items()}
+    tensors = {k: v.astype(dtype) for k, v in source_tensors(FORMATS[0], params).items()}
     save(tensors, tmp_path / "half.safetensors")
     model = read(tmp_path / "half.safetensors", spec)
     for path, x in flatten(model.params).items():
@@ -274,7 +273,7 @@ def test_half_precision_becomes_float32(dtype, tmp_path):
 def test_positions_are_resampled_where_the_spec_asks_for_it(tmp_path):
     spec = tiny("dinov2-base-meta")
     params = random_parameters(spec.towers)
-    table = next(t for t in TABLES if t.name == "DINOv2 original")
+    table = next(t for t in FORMATS if t.name == "DINOv2 original")
     tensors = source_tensors(table, params) | {"mask_token": np.zeros((1, 128), np.float32)}
     save(tensors, tmp_path / "dino.safetensors")
     image = replace(spec.towers.image, image_size=4 * 14)
@@ -291,7 +290,7 @@ def test_torch_files_need_no_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)  # an import of it would fail
     spec = tiny("clip-vit-base-patch16")
     params = random_parameters(spec.towers)
-    tensors = {f"module.{k}": v for k, v in source_tensors(TABLES[0], params).items()}
+    tensors = {f"module.{k}": v for k, v in source_tensors(FORMATS[0], params).items()}
     path = write_torch_zip(tmp_path / "clip.pt", tensors)
     found = flatten(ja.load(path, spec=spec).params)
     for name, x in params.items():
@@ -304,6 +303,10 @@ def test_a_file_that_is_no_model(tmp_path):
         ja.load(tmp_path / "m.safetensors")
 
 
-def test_known_models_only_in_tables():
-    for table in TABLES:
-        assert all(find_spec(name).name == name for name in table.models)
+def test_formats_and_records_name_each_other():
+    """Each format is some record's, and only the embedded models have none."""
+    named = {name for spec in MODELS.values() for name in spec.formats}
+    assert named == {table.name for table in FORMATS}
+    assert [spec.name for spec in MODELS.values() if not spec.formats] == ["emoji-clip", "emoji-siglip"]
+    for table in FORMATS:
+        assert all(find_spec(name).name == name for name in table.settings)

@@ -12,9 +12,9 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_np
 from safetensors.numpy import load_file, save_file
 
 import jaxalign as ja
-from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.checkpoint_files import read_tensors
+from jaxalign.conversion.formats import FORMATS
 from jaxalign.conversion.npz_files import read_npz
-from jaxalign.conversion.rules import TABLES
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import find_spec
@@ -122,7 +122,7 @@ def clip_tensors():
     """OpenAI's B/16 in small, without saying whose it is."""
     spec = tiny("clip-vit-base-patch16")
     params = random_parameters(spec.towers)
-    return spec, params, source_tensors(TABLES[0], params)
+    return spec, params, source_tensors(FORMATS[0], params)
 
 
 def test_which_of_two_models_it_is_must_be_said(tmp_path, clip_tensors):
@@ -232,7 +232,7 @@ def test_heads_that_nothing_tells(tmp_path, width, heads):
     spec = tiny("slip-vit-base-patch16")
     image = replace(spec.towers.image, width=width, heads=heads)
     spec = replace(spec, towers=replace(spec.towers, image=image))
-    table = next(t for t in TABLES if t.name == "SLIP original")
+    table = next(t for t in FORMATS if t.name == "SLIP original")
     path = write_torch_zip(tmp_path / "slip.pt", source_tensors(table, random_parameters(spec.towers)))
     with pytest.raises(JaxalignError, match=f"how many heads a tower of width {width} has"):
         ja.load(path)
@@ -248,7 +248,7 @@ def test_heads_that_the_tensors_tell(tmp_path):
         image=replace(spec.towers.image, **wide),
         text=replace(spec.towers.text, projection=1152, **wide),
     )
-    table = next(t for t in TABLES if t.name == "big_vision two_towers")
+    table = next(t for t in FORMATS if t.name == "big_vision two_towers")
     path = write_npz(tmp_path / "siglip.npz", source_tensors(table, random_parameters(towers)))
     config = ja.load(path).config
     assert (config.image.heads, config.text.heads) == (16, 16)

@@ -17,13 +17,13 @@ from oracles_conversion import (
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.formats import FORMATS
 from jaxalign.errors import JaxalignError
 from jaxalign.weights.tensors import flatten
 
 BYTES = 50  # mutations of bytes for each format
 TENSORS = 12  # mutations of tensors of each kind for each format
-FORMATS = ("safetensors", "npz", "pt", "folder")
+KINDS = ("safetensors", "npz", "pt", "folder")
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +31,12 @@ def checkpoints(tmp_path_factory):
     """A writer, the facts to load with and the right answer, for each format."""
     folder = tmp_path_factory.mktemp("fuzz")
     clip, siglip = tiny("clip-vit-base-patch16"), tiny("siglip2-base-patch16-224-big-vision")
-    tables = {table.name: table for table in TABLES}
+    tables = {table.name: table for table in FORMATS}
     made = {}
-    for kind in FORMATS:
+    for kind in KINDS:
         spec = siglip if kind == "npz" else clip
         table = tables[
-            {"npz": "big_vision two_towers", "folder": "transformers CLIPModel"}.get(kind, TABLES[0].name)
+            {"npz": "big_vision two_towers", "folder": "transformers CLIPModel"}.get(kind, FORMATS[0].name)
         ]
         params = random_parameters(spec.towers)
         made[kind] = (source_tensors(table, params), None if kind == "folder" else spec, params)
@@ -72,7 +72,7 @@ def outcome(path: Path, spec, params, flipped: int = 0) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_truncated_and_flipped(kind, checkpoints, tmp_path):
     """Numbers in a safetensors file have no checksum: a flipped bit there changes one of them."""
     _, made = checkpoints
@@ -110,7 +110,7 @@ def mutated(rng, tensors, which: int) -> dict[str, np.ndarray]:
     return out
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_tensors_renamed_missing_extra_misshapen_and_of_another_dtype(kind, checkpoints, tmp_path):
     _, made = checkpoints
     tensors, spec, params = made[kind]

@@ -13,7 +13,7 @@ from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tenso
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.formats import FORMATS
 from jaxalign.errors import JaxalignError
 from jaxalign.specs import find_spec
 from jaxalign.weights import checkpoint
@@ -67,7 +67,7 @@ class Hub:
 def hub(tmp_path, monkeypatch):
     """A hub with a small CLIP of transformers, whose known sizes are replaced by small ones."""
     spec = tiny("clip-vit-base-patch16")
-    table = next(t for t in TABLES if t.name == "transformers CLIPModel")
+    table = next(t for t in FORMATS if t.name == "transformers CLIPModel")
     tensors = source_tensors(table, random_parameters(spec.towers))
     save_file({k: np.array(v, order="C") for k, v in tensors.items()}, tmp_path / "model.safetensors")
     hub = Hub(

@@ -11,9 +11,9 @@ import pytest
 from oracles_conversion import write_npz, write_torch_zip
 
 from jaxalign.conversion.engine import matches
-from jaxalign.conversion.rules.big_vision import BIG_VISION
-from jaxalign.conversion.rules.huggingface import HF_SIGLIP
-from jaxalign.conversion.rules.open_clip import CLIP_VIT
+from jaxalign.conversion.formats.big_vision import BIG_VISION
+from jaxalign.conversion.formats.huggingface import HF_SIGLIP
+from jaxalign.conversion.formats.open_clip import CLIP_VIT
 from jaxalign.specs import ModelSpec, find_spec, spec_to_json
 from jaxalign.weights.safetensors_files import write_safetensors
 from jaxalign.weights.tensors import expected_shapes
@@ -62,7 +62,7 @@ CLIP = shallow("clip-vit-base-patch16")
 SIGLIP = shallow("siglip-base-patch16-224-big-vision")
 # SigLIP 2's vocabulary is half of all its weights; here it is three quarters
 LARGE_VOCABULARY = shallow("siglip2-base-patch16-224-big-vision", 1, vocabulary=70_000)
-TABLES = {CLIP: CLIP_VIT, SIGLIP: HF_SIGLIP, LARGE_VOCABULARY: BIG_VISION}
+FORMATS = {CLIP: CLIP_VIT, SIGLIP: HF_SIGLIP, LARGE_VOCABULARY: BIG_VISION}
 WRITERS = {
     "safetensors": lambda path, tensors: write_safetensors(tensors, path),
     "pt": write_torch_zip,
@@ -73,7 +73,7 @@ WRITERS = {
 def write_source(path: Path, spec: ModelSpec, dtype: str) -> int:
     """The bytes of a checkpoint of ones."""
     wanted, tensors = expected_shapes(spec.towers), {}
-    for rule in TABLES[spec].rules:
+    for rule in FORMATS[spec].rules:
         for numbers in [] if rule.added else matches(rule.targets[0], wanted):
             shapes = [wanted[target.format(**numbers)] for target in rule.targets]
             tensors[rule.source.format(**numbers)] = np.ones(rule.transform.source_shape(shapes), dtype)

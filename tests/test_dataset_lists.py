@@ -252,6 +252,7 @@ REFUSED = {
         "hold each other",
     ),
     "array often": (pickle.dumps(np.zeros(20_000), 2)[2:-1] + remember(0) + SHARED, "hold each other"),
+    "number that cannot be printed": (b"\x8b\x88\x13\0\0" + b"\x7f" * 5000, "a number of 39,999 bits"),
     "memory": (b"]r\x00\xca\x9a\x3b", "cut off, damaged"),
 }
 

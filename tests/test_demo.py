@@ -154,6 +154,7 @@ def check_entry(entry):
     baseline = entry["image_retrieval"]["image-image"]["mAP"]
     for name, scores in entry["image_retrieval"].items():
         if name != "image-image":
+            # percent, of which float32 has seven digits
             assert scores["gain"] == pytest.approx(scores["mAP"] - baseline, abs=1e-4)
 
 
@@ -243,6 +244,7 @@ def test_measured_tasks_agree_with_the_metrics():
         x[queries], x, labels["group"][queries], labels["group"], exclude_self=queries
     )
     assert measured.entry["tasks"]["group"]["mAP"] == expected["mAP"]
+    # percent, of which float32 has seven digits
     assert np.nanmean(measured.precision["group"]) == pytest.approx(expected["mAP"], abs=1e-4)
 
 

@@ -69,6 +69,7 @@ def test_mlp_head_is_linearised_about_its_input(siglip):
     }
     model = dataclasses.replace(siglip, params=params)
     pre, z = model.encode_image(PICTURES, projected=False), model.encode_image(PICTURES)
+    # the linearisation itself: the MLP is small, not zero
     np.testing.assert_allclose(model.projectors.image(pre), z, atol=0.05)
     np.testing.assert_allclose(pre, siglip.encode_image(PICTURES, projected=False), atol=1e-6)
 
@@ -206,12 +207,6 @@ def test_an_image_only_model_says_that_it_has_no_text_tower(clip):
             JaxalignError, match="'dinov2-base' is an image tower alone: it has no text tower"
         ):
             ask()
-
-
-def test_a_resnet_has_no_patches_to_optimise(clip):
-    with pytest.raises(JaxalignError, match="'clip-rn50' is a ResNet, which has no patch tokens"):
-        other_model("resnet", clip, "RN50").require_patches()
-    assert clip.require_patches() is clip.config.image
 
 
 def test_published_layout_of_siglip_transposes_both_heads(siglip):

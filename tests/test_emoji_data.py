@@ -104,7 +104,7 @@ def test_captions_of_scenes_tell_the_truth(emoji_data_dir):
         "texture": 0.105,
         "place": 0.15,
     }
-    assert share == pytest.approx(expected, abs=0.03)
+    assert share == pytest.approx(expected, abs=0.03)  # drawn: a share varies by a percent or two
 
 
 def test_pictures_on_demand_are_the_same_ones(emoji_data_dir):

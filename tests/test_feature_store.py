@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -253,4 +254,35 @@ def test_a_header_that_says_something_else_is_one_line(name, content, message, t
     else:
         file.write_text(json.dumps(content))
     with pytest.raises(JaxalignError, match=message):
+        FeatureStore.find(tmp_path, KEY)
+
+
+def nest(path):
+    path.write_text("[" * 200_000 + "]" * 200_000)
+
+
+def grow(path):
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("name", ["store.json", "examples.json", "features/zarr.json", "features/c/1/0"])
+@pytest.mark.parametrize("make", [os.mkfifo, grow, nest])
+def test_files_that_tensorstore_would_not_survive_are_one_line(tmp_path, name, make):
+    """It waits for a pipe, ends the process for want of memory, and crashes at a deep nesting."""
+    fill(open_store(tmp_path))
+    (path,) = tmp_path.rglob(name)
+    path.unlink()
+    make(path)
+    with pytest.raises(JaxalignError, match=r"damaged|lacks 1 of"):
+        FeatureStore.find(tmp_path, KEY).read()
+
+
+def test_labels_beyond_32_bits_are_one_line(tmp_path):
+    open_store(tmp_path)
+    (path,) = tmp_path.rglob("examples.json")
+    content = json.loads(path.read_text())
+    next(iter(content["labels"].values()))[0] = 1 << 31
+    path.write_text(json.dumps(content))
+    with pytest.raises(JaxalignError, match=r"examples.json is damaged"):
         FeatureStore.find(tmp_path, KEY)

@@ -65,9 +65,11 @@ def test_in_blocks(name, monkeypatch):
 def test_under_jit():
     x = FAR["float32-subnormal"]
     precision = jax.jit(ja.average_precision)(x, x, SAME & ~OWN, ignore=OWN)
+    # percent, of which float32 has seven digits
     assert 100 * np.mean(precision) == pytest.approx(RIGHT["mAP"], abs=1e-4)
     with jax.enable_x64(True):
         precision = jax.jit(ja.average_precision)(FAR["float64-tiny"], WHOLE * 1e300, SAME & ~OWN, ignore=OWN)
+    # percent, of which float32 has seven digits
     assert 100 * np.mean(precision) == pytest.approx(RIGHT["mAP"], abs=1e-4)
 
 

@@ -1,6 +1,7 @@
 """Which files are images, how they are read, and how much memory and time that may take."""
 
 import importlib.util
+import io
 import os
 import shutil
 import socket
@@ -277,3 +278,20 @@ def test_damaged_exif_turns_nothing(tmp_path):
         PICTURE.save(tmp_path / "a.png", exif=damage)
         with opened_image(tmp_path / "a.png", "it") as image:
             assert upright(image).size == PICTURE.size
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
+    """Each goes over the whole image: a thousand take minutes."""
+    written = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(written, "JPEG", progressive=True, icc_profile=b"\xff\xda" * 200)
+    whole = written.getvalue()
+    scans = whole[whole.index(b"\xff\xda", whole.index(b"\xff\xc2")) : -2]
+    (tmp_path / "usual.jpg").write_bytes(whole)
+    (tmp_path / "many.jpg").write_bytes(whole[:-2] + scans * 20 + whole[-2:])
+    with opened_image(tmp_path / "usual.jpg", "it") as image:
+        assert image.size == (64, 64)
+    with (
+        pytest.raises(JaxalignError, match=r"it has \d+ scans; expected at most 100"),
+        opened_image(tmp_path / "many.jpg", "it"),
+    ):
+        pass

@@ -36,6 +36,6 @@ def test_import_is_light():
 
 def test_layers_import_downwards():
     """`jaxalign.conversion` does not import `jaxalign.eval`; the library imports neither, as seen above."""
-    program = "import sys, jaxalign.conversion.big_vision; print('jaxalign.eval' in sys.modules)"
+    program = "import sys, jaxalign.conversion.reading; print('jaxalign.eval' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.checkpoint_files import read_tensors
 from jaxalign.conversion.npz_files import read_npz, write_npz
 from jaxalign.errors import JaxalignError
 from jaxalign.weights import stored

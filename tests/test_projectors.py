@@ -64,7 +64,7 @@ def test_operator_gives_the_image_text_scores(projectors):
     psi = inter_modal_operator(projectors)
     one = lambda x, head: x if head.bias is None else np.hstack([x, np.ones((len(x), 1))])
     through = one(image, projectors.image) @ psi @ one(text, projectors.text).T
-    np.testing.assert_allclose(through, scores, atol=1e-4)
+    np.testing.assert_allclose(through, scores, atol=1e-4)  # sums of a few hundred float32 products
 
 
 def test_decompose_is_the_svd_cut_to_the_rank(projectors):
@@ -144,6 +144,7 @@ def test_under_jit_and_vmap_everything_runs_in_float32(shape):
     np.testing.assert_allclose(psi, inter_modal_operator(projectors), atol=1e-6)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), projectors)
     both = jax.vmap(lambda p: isoclip(p, 3, 2))(stacked)
+    # a float32 decomposition, as above
     np.testing.assert_allclose(both.image.kernel[1], outside[0].image.kernel, atol=1e-4)
 
 
@@ -236,6 +237,7 @@ def test_directions_give_the_band_embedding(projectors, modality):
     homogeneous = x if head.bias is None else np.hstack([x, np.ones((5, 1), np.float32)])
     expected = getattr(isoclip(projectors, 2, 1), modality)(x)
     r = len(spectrum.s)
+    # a float32 decomposition, as above
     np.testing.assert_allclose((homogeneous @ basis)[:, 2 : r - 1] @ embedded[2 : r - 1], expected, atol=1e-4)
     with pytest.raises(JaxalignError, match="unknown modality 'txt'; did you mean 'text'"):
         directions(projectors, spectrum, "txt")
@@ -251,4 +253,5 @@ def test_float64_heads_of_numpy_are_taken_as_the_float32_that_jax_has():
     for build in (decompose, lambda p: isoclip(p, 1, 1), lambda p: whiten(p.text)):
         for ours, expected in zip(jax.tree.leaves(build(wide)), jax.tree.leaves(build(narrow)), strict=True):
             assert ours.dtype == jnp.float32
+            # a float32 decomposition, as above
             np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)

@@ -62,6 +62,7 @@ def test_the_perception_encoders_reference_feature_still_gives_its_embedding(sig
     for layout in ("paper", "reference"):
         of_layout = model.with_layout(layout)
         pre, expected = features(of_layout)
+        # a float32 tower by way of its linear head, summed in another order
         np.testing.assert_allclose(image_embeddings(of_layout, pre), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -112,6 +113,7 @@ def test_variants_of_the_text_subspace(clip):
     for name, options in (("code", {}), ("readme", {"center": False, "normalize": True})):
         found = embedded("pca", clip, pre, replace(OPTIONS, subspace=name))
         expected = oracles.pca_projection(plain, bare, 3, **options)
+        # eigenvectors in float32, relative to the largest value
         np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
     prompts = find_method("pca", clip, options=OPTIONS).texts
     assert prompts[0] == "a photo of cat"

@@ -16,10 +16,10 @@ from oracles_ranking import problem, statistics, table
 from jaxalign import features
 from jaxalign.errors import JaxalignError
 from jaxalign.features import normalize
-from jaxalign.ranking import ranking, scores
+from jaxalign.ranking import cosine_ranking, scores
+from jaxalign.ranking.cosine_ranking import rank_statistics, rank_statistics_of_each
 from jaxalign.ranking.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
-from jaxalign.ranking.ranking import Relevance, rank_statistics, rank_statistics_of_each
-from jaxalign.ranking.relevance import check_table, relevance_from_labels
+from jaxalign.ranking.relevance import Relevance, check_table, relevance_from_labels
 
 QUICK = settings(max_examples=50, deadline=None)
 QUERIES, ITEMS = 3, 8  # one shape for every hypothesis example, so that XLA compiles once
@@ -117,14 +117,14 @@ def test_rows_sorted_in_several_tasks(monkeypatch):
     query, gallery, relevance = features_and_relevance()
     whole = rank_statistics(query, gallery, relevance)
     for keys in (1, 120):
-        monkeypatch.setattr(ranking, "_KEYS_PER_TASK", keys)
+        monkeypatch.setattr(cosine_ranking, "_KEYS_PER_TASK", keys)
         assert_same_ranking(rank_statistics(query, gallery, relevance, block_size=10), whole, 0)
 
 
 def test_large_blocks_are_not_computed_ahead(monkeypatch):
     query, gallery, relevance = features_and_relevance()
     whole = rank_statistics(query, gallery, relevance)
-    monkeypatch.setattr(ranking, "_KEYS_PER_BLOCK", 1)
+    monkeypatch.setattr(cosine_ranking, "_KEYS_PER_BLOCK", 1)
     assert_same_ranking(rank_statistics(query, gallery, relevance, block_size=10), whole, 0)
 
 
@@ -183,7 +183,7 @@ DEVICES = """
 import json
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxalign.ranking.ranking import rank_statistics
+from jaxalign.ranking.cosine_ranking import rank_statistics
 from jaxalign.ranking.relevance import relevance_from_labels
 
 rng = np.random.default_rng(0)
@@ -274,10 +274,10 @@ def test_jit_vmap_strict_promotion_and_one_trace():
 
 def test_concrete_blocks_are_traced_once():
     query, gallery, relevance = features_and_relevance()
-    ranking._block_keys_on_host.clear_cache()
+    cosine_ranking._block_keys_on_host.clear_cache()
     for _ in range(2):
         rank_statistics(query, gallery, relevance, block_size=10)
-    assert ranking._block_keys_on_host._cache_size() == 1
+    assert cosine_ranking._block_keys_on_host._cache_size() == 1
 
 
 def test_features_that_are_not_finite_give_nan_under_jit():

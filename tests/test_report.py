@@ -165,6 +165,7 @@ def test_histogram_shows_shares_over_the_used_range():
     heights = (
         (chart.bottom - points["same emoji"][:, 1]) / span * (0.75 * 1.05)
     )  # the highest share is 3 of 4
+    # points of a chart are written with a few digits
     np.testing.assert_allclose(heights, [0, 0, 0, 0.75, 0.75, 0.25, 0.25, 0], atol=1e-3)
     assert points["same emoji"][0, 0] == chart.left
     assert points["same emoji"][-1, 0] == chart.right

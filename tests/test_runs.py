@@ -240,6 +240,14 @@ def test_arrays_without_bound_are_one_line(tmp_path, monkeypatch):
         read_runs(tmp_path)
 
 
+def test_a_header_of_gigabytes_is_one_line(tmp_path):
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(1)})).with_suffix(".npz")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\2\0" + (3_500_000_000).to_bytes(4, "little"))
+    with pytest.raises(JaxalignError, match=r"npz is damaged .* a header of 3,500,000,000 bytes"):
+        read_runs(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("array", "problem"),
     [

@@ -66,8 +66,10 @@ def test_traced_rank_compiles_once_and_agrees():
 def test_works_under_jit_and_vmap():
     inside = jax.jit(lambda t, x: principal_subspace(t, 5).project(x))
     expected = principal_subspace(TEXTS, 5).project(IMAGES)
+    # eigenvectors in float32, outside in float64
     np.testing.assert_allclose(inside(TEXTS, IMAGES), expected, atol=1e-4)
     stacked = jax.vmap(lambda t: principal_subspace(t, 5))(jnp.stack([TEXTS, 2 * TEXTS]))
+    # eigenvectors in float32, outside in float64
     np.testing.assert_allclose(
         jax.vmap(lambda s: s.project(IMAGES))(stacked), jnp.stack([expected, expected]), atol=1e-4
     )

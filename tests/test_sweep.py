@@ -37,6 +37,7 @@ def test_every_cell_is_the_metric_of_that_band(modality, features):
                 continue
             x = getattr(isoclip(HEADS, k_top, k_bottom), modality)(features)
             expected = retrieval_metrics(x, x, LABELS, LABELS, exclude_self=True)["mAP"]
+            # percent, of which float32 has seven digits
             assert swept.mAP[i, j] == pytest.approx(expected, abs=1e-4)
     i, j = np.unravel_index(np.nanargmax(swept.mAP), (3, 2))
     assert swept.best == (grid["k_top"][i], grid["k_bottom"][j])
@@ -46,7 +47,7 @@ def test_query_and_gallery_may_differ():
     swept = sweep_bands(HEADS, IMAGES[:12], IMAGES[12:], LABELS[:12], LABELS[12:], k_top=[1], k_bottom=[2])
     embedded = isoclip(HEADS, 1, 2).image(IMAGES)
     expected = retrieval_metrics(embedded[:12], embedded[12:], LABELS[:12], LABELS[12:])["mAP"]
-    assert swept.mAP[0, 0] == pytest.approx(expected, abs=1e-4)
+    assert swept.mAP[0, 0] == pytest.approx(expected, abs=1e-4)  # percent, of which float32 has seven digits
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["counted", "sorted"])
@@ -107,7 +108,7 @@ def test_equal_scores_and_zero_vectors_never_flatter(monkeypatch, counted):
     # Order of query 0: the irrelevant one of the two equal ones, then 0, 2, 3: 1/2, 2/3, 3/4.
     # Query 1 scores 0 everywhere: the three irrelevant ones come first, 1/4 and 2/5.
     expected = 100 * np.mean([(1 / 2 + 2 / 3 + 3 / 4) / 3, (1 / 4 + 2 / 5) / 2])
-    assert swept.mAP[0, 0] == pytest.approx(expected, abs=1e-4)
+    assert swept.mAP[0, 0] == pytest.approx(expected, abs=1e-4)  # percent, of which float32 has seven digits
 
 
 @settings(max_examples=15, deadline=None)
@@ -122,6 +123,7 @@ def test_counting_agrees_with_sorting(seed, distinct, exclude_self, empty_class)
     counted = sweep_bands(HEADS, features, features, query_labels, labels, **options)
     x = isoclip(HEADS, 3, 2).image(features)
     expected = retrieval_metrics(x, x, query_labels, labels, exclude_self=exclude_self)["mAP"]
+    # percent, of which float32 has seven digits
     assert counted.mAP[1, 1] == pytest.approx(expected, abs=1e-4)
 
 
@@ -132,6 +134,7 @@ def test_the_scale_of_features_and_heads_does_not_matter():
     tiny = Projectors(Projector(plain.image.kernel * 1e-12), plain.text)
     for scale in (1e20, 1e-20):
         x = (IMAGES * scale).astype(np.float32)
+        # percent, of which float32 has seven digits
         np.testing.assert_allclose(sweep_bands(tiny, x, x, LABELS, LABELS, **grid).mAP, expected, atol=1e-4)
 
 
@@ -190,7 +193,7 @@ def test_ranks_are_the_metric_of_that_subspace():
     for rank, got in zip(swept.ranks[:3], swept.mAP[:3], strict=True):
         x = principal_subspace(TEXTS[:6], rank, normalize=True).project(TEXTS)
         expected = retrieval_metrics(x, x, LABELS, LABELS, exclude_self=True)["mAP"]
-        assert got == pytest.approx(expected, abs=1e-4)
+        assert got == pytest.approx(expected, abs=1e-4)  # percent, of which float32 has seven digits
     assert np.isnan(swept.mAP[3])  # six centred texts span five directions
     assert swept.best == swept.ranks[np.nanargmax(swept.mAP)]
     with pytest.raises(JaxalignError, match="ranks go from 6 to 9, but the texts span 5 directions"):
@@ -205,7 +208,7 @@ def test_ranks_with_mean_adjustment():
     for rank, got in zip(swept.ranks, swept.mAP, strict=True):
         x = principal_subspace(TEXTS, rank, center=False).project(TEXTS, mean)
         expected = retrieval_metrics(x[:12], x[12:], LABELS[:12], LABELS[12:])["mAP"]
-        assert got == pytest.approx(expected, abs=1e-4)
+        assert got == pytest.approx(expected, abs=1e-4)  # percent, of which float32 has seven digits
     with pytest.raises(JaxalignError, match=r"mean has shape \(8,\); expected \(9,\)"):
         sweep_ranks(TEXTS, TEXTS, TEXTS, LABELS, LABELS, ranks=[2], mean=mean[:8])
 

@@ -9,7 +9,7 @@ import pytest
 from goldens.make_tokens import TARGET, draw_texts
 
 from jaxalign.errors import JaxalignError
-from jaxalign.inputs.clip_bpe import MERGES, ClipBpe, clip_vocabulary
+from jaxalign.inputs.clip_bpe import MERGES, ClipBpe, _vocabulary_and_merges
 from jaxalign.inputs.text_cleaning import clean_canonicalize, clean_clip
 from jaxalign.inputs.tokenization import Tokenizer, load_tokenizer, read_json_vocabulary
 from jaxalign.specs import find_spec
@@ -32,8 +32,9 @@ def test_the_ids_that_everyone_knows(tokenizer):
     assert ids[0, :7].tolist() == [49406, 320, 1125, 539, 1950, 49407, 0]
     assert ids[1, :3].tolist() == [49406, 49407, 0]
     assert ids[2, :8].tolist() == [49406, 320, 1125, 539, 320, 2368, 256, 49407]
-    assert len(tokenizer.vocabulary) == len(clip_vocabulary()) == 49408
-    assert (clip_vocabulary()["<start_of_text>"], clip_vocabulary()["<end_of_text>"]) == (49406, 49407)
+    words, _ = _vocabulary_and_merges()
+    assert len(tokenizer.vocabulary) == len(words) == 49408
+    assert (words["<start_of_text>"], words["<end_of_text>"]) == (49406, 49407)
 
 
 @pytest.mark.parametrize("spec", [CLIP, PE], ids=lambda spec: spec.name)
@@ -87,7 +88,7 @@ def test_words_of_their_own_are_split_as_their_file_says(tmp_path, clip):
 @pytest.mark.reference
 def test_many_texts_against_open_clip():
     original = pytest.importorskip("open_clip", reason="needs the extra `reference`").SimpleTokenizer()
-    assert original.encoder == clip_vocabulary()
+    assert original.encoder == _vocabulary_and_merges()[0]
     texts = draw_texts(3000, seed=1)
     found = ClipBpe().encode([clean_clip(text) for text in texts])
     wrong = [text for text, ids in zip(texts, found, strict=True) if ids != original.encode(text)]
@@ -99,7 +100,7 @@ def transformers_folder(tmp_path):
     """What a hub repository of a CLIP has: `tokenizer.json` with OpenAI's names of the special tokens."""
     transformers = pytest.importorskip("transformers", reason="needs the extra `reference`")
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocabulary = {names.get(token, token): i for token, i in clip_vocabulary().items()}
+    vocabulary = {names.get(token, token): i for token, i in _vocabulary_and_merges()[0].items()}
     original = transformers.CLIPTokenizer(vocab=vocabulary, merges=_merges())
     original.save_pretrained(tmp_path)
     return tmp_path, original

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxalign as ja
-from jaxalign.inputs.clip_bpe import _vocabulary_and_merges, clip_vocabulary, huggingface_values, is_clip
+from jaxalign.inputs.clip_bpe import _vocabulary_and_merges, huggingface_values, is_clip
 from jaxalign.inputs.json_vocabulary import JsonVocabulary, _one_line, check_tokenizer, make_json_vocabulary
 from jaxalign.inputs.precompiled_maps import check_precompiled
 from jaxalign.inputs.tokenization import load_tokenizer
@@ -44,6 +44,7 @@ def split(pattern) -> dict:
 NESTED = sequence(sequence(sequence({"type": "Lowercase"})))
 DOUBLE = replaced({"String": "a"}, "aa")
 WORDS = {"a": 0, "b": 1, "ab": 2}
+CUT = {"a": 0, "日": 1, "a日": 2}
 MAP = base64.b64encode(struct.pack("<I", 8) + struct.pack("<2I", 0xFFFFFC00, 7) + b"x\0").decode()
 BAD = {
     "doublings": ({"normalizer": sequence(*[DOUBLE] * 7)}, r"up to 128 times longer; expected at most 64"),
@@ -58,6 +59,12 @@ BAD = {
     "no object": ({"normalizer": [1]}, r"normalizer is \[1\]; expected an object"),
     "backtracking": ({"pre_tokenizer": split({"Regex": "(a+)+$|(.*a){30}x"})}, "has the regular expression"),
     "polynomial": ({"pre_tokenizer": split({"Regex": "a*a*a*b"})}, "has the regular expression 'a"),
+    "optional, in all ways": (
+        {"pre_tokenizer": split({"Regex": "a?" * 22 + "(?!a)"})},
+        r"may take 96,468,992 steps at each character; expected at most 128",
+    ),
+    "counted, in all ways": ({"normalizer": replaced({"Regex": "x|a{0,20}[a]{9,0}b{3}"}, "")}, "6,721 steps"),
+    "counted": ({"pre_tokenizer": split({"Regex": r"\p{L}{99}[^|{]{99}"})}, "may take 198 steps"),
     "reference": ({"pre_tokenizer": split({"Regex": r"a\1"})}, "has the regular expression"),
     "long regex": ({"pre_tokenizer": split({"Regex": "(?:" * 5000})}, "expected 1 to 500 characters"),
     "bytes twice": (
@@ -73,6 +80,23 @@ BAD = {
         {"model": {"type": "BPE", "vocab": WORDS, "merges": ["a b", "x y"]}},
         "merges has 'x y', but the vocabulary lacks 'x'",
     ),
+    "merge in bytes": (  # of which the library cuts a letter in two
+        {"model": {"type": "BPE", "continuing_subword_prefix": "#", "vocab": CUT, "merges": [["a", "日"]]}},
+        r"merges has \['a', '日'\]; expected pairs of words",
+    ),
+    "prefix in bytes": (
+        {"model": {"type": "BPE", "continuing_subword_prefix": "é", "vocab": CUT, "merges": []}},
+        "continuing_subword_prefix is 'é'; expected ASCII",
+    ),
+    "long pieces": (
+        {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["ab" * 6000, -1.0]] * 700}},
+        "model: vocab has 8,400,000 characters; expected at most 8,388,608 of all together",
+    ),
+    "long tokens": (
+        {"added_tokens": [{"id": 0, "content": "[PAD]" * 220_000}]},
+        "added_tokens has 1,100,000 characters; expected at most 1,048,576",
+    ),
+    "one id": ({"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}, "one id to two words"),
     "dropout": ({"model": {"type": "BPE", "dropout": 0.1, "vocab": WORDS, "merges": []}}, "dropout is 0.1"),
     "unknown word": (
         {"model": {"type": "WordLevel", "vocab": WORDS, "unk_token": "?"}},
@@ -193,7 +217,7 @@ def test_the_frame_is_the_template_s(values, clip, tmp_path):
 def test_words_of_clip_in_a_file(tmp_path):
     """CLIP's own, whoever wrote the file; one more token, merge or step, and the file counts."""
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    words = {names.get(token, token): i for token, i in clip_vocabulary().items()}
+    words = {names.get(token, token): i for token, i in _vocabulary_and_merges()[0].items()}
     merges = [list(pair) for pair in _vocabulary_and_merges()[1]]
     own = huggingface_values(words, merges, {"<|startoftext|>": 49406, "<|endoftext|>": 49407})
     assert is_clip(own, 49408)

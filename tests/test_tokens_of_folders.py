@@ -12,7 +12,7 @@ from oracles_conversion import TINY_CLIP_CONFIG, random_parameters, source_tenso
 from safetensors.numpy import save_file
 
 import jaxalign as ja
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.formats import FORMATS
 
 WORDS = ["cat</w>", "dog</w>", *"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefgh")]
 START, END = len(WORDS), len(WORDS) + 1
@@ -23,7 +23,7 @@ def write(folder: Path, name: str, values) -> None:
 
 
 def save_weights(table: str, spec, folder: Path) -> None:
-    found = next(t for t in TABLES if t.name == table)
+    found = next(t for t in FORMATS if t.name == table)
     tensors = source_tensors(found, random_parameters(spec.towers))
     save_file({k: np.array(v, order="C") for k, v in tensors.items()}, folder / "model.safetensors")
 

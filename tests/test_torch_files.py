@@ -29,7 +29,7 @@ from pickle_programs import (
 )
 
 from jaxalign.conversion import torch_pickle
-from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.checkpoint_files import read_tensors
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
 
@@ -122,6 +122,15 @@ def test_a_small_storage_is_not_spread_over_all_memory(tmp_path):
     many = tensor(numbers(2**22), numbers(0)) + remember(0)
     content = many + b"}" + b"".join(text(str(i)) + recall(0) + b"s" for i in range(9))
     one_line(torch_zip(tmp_path / "m.pt", program(content)), "expected at most 16 times as many")
+
+
+def test_views_that_lie_far_apart_are_not_read(tmp_path):
+    """Two elements each, and all that lies between them would be read for every one."""
+    count = 1 << 20
+    made = tensor(numbers(2), numbers(count - 1), held=storage(count)) + remember(0)
+    content = made + b"}" + b"".join(text(str(i)) + recall(0) + b"s" for i in range(40))
+    path = torch_zip(tmp_path / "m.pt", program(content), **{"0": np.zeros(count, np.float32)})
+    one_line(path, "its views reach over 167,772,160 bytes; expected at most")
 
 
 # Mappings that hold each other.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxalign.conversion.layouts import read_tensors
+from jaxalign.conversion.checkpoint_files import read_tensors
 
 pytestmark = pytest.mark.reference
 

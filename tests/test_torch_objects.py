@@ -11,8 +11,8 @@ from oracles_conversion import random_parameters, source_tensors, tiny, write_to
 from pickle_programs import VECTOR, call, legacy, mapping, number, pickled, program, text, torch_zip
 
 import jaxalign as ja
-from jaxalign.conversion.layouts import read_tensors
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.checkpoint_files import read_tensors
+from jaxalign.conversion.formats import FORMATS
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
 from jaxalign.weights import stored
@@ -79,7 +79,7 @@ def with_objects(path: Path, tensors: dict[str, np.ndarray], **objects) -> Path:
 @pytest.fixture(scope="module")
 def clip():
     spec = tiny("clip-vit-base-patch16")
-    return spec, source_tensors(TABLES[0], random_parameters(spec.towers))
+    return spec, source_tensors(FORMATS[0], random_parameters(spec.towers))
 
 
 def test_what_the_weights_need_is_named(clip, tmp_path):

@@ -133,6 +133,7 @@ def assert_close(found, expected):
         for one, other in zip(found, expected, strict=True):
             assert_close(one, other)
     else:
+        # sums in another order, carried through rankings and spectra
         assert found == (
             pytest.approx(expected, rel=1e-3, abs=1e-3) if isinstance(expected, float) else expected
         )
@@ -230,6 +231,7 @@ def test_landmarks_among_distractors_in_shards(landmarks, model, tmp_path):
     ]
     scores = oracles.cosine(encode("query", "roxford5k", [0]), np.concatenate(gallery))
     expected = oracles_ranking.revisited(scores, [{"easy": [0], "hard": [1], "junk": []}])
+    # percent, of which float32 has seven digits
     assert outcome.value == pytest.approx(expected["mAP_easy"], abs=1e-4)
     lost = {"roxford5k/query": ["radcliffe_2.jpg"], "roxford5k/gallery": ["worcester_1.jpg"]}
     assert to_json(found)["left_out"] == lost | {"revisitop1m/distractors": ["0/002.jpg"]}

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxalign.errors import JaxalignError
 
-from .json_facts import JsonFacts
+from .json_object import JsonObject
 
 _NAMED = 5  # problems in one message
 
@@ -62,7 +62,7 @@ def only(*values: Any, fields: tuple[str, ...]) -> Table:
     return dict.fromkeys(fields, Only(values))
 
 
-def check_fields(config: JsonFacts, table: Table) -> None:
+def check_fields(config: JsonObject, table: Table) -> None:
     """Raise JaxalignError, naming fields, for those that `table` does not know or whose values it refuses."""
     problems = []
     for name, value in config.values.items():

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxalign.conversion.config_facts import Facts
+from jaxalign.conversion.facts import Facts
 from jaxalign.errors import JaxalignError, unknown_name
 
 from . import huggingface_fields as tables
 from .fields import Table, check_fields
 from .huggingface_images import read_preprocessing
 from .huggingface_tokens import with_tokens
-from .json_facts import JsonFacts, read_json
+from .json_object import JsonObject, read_json
 
 ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
@@ -45,7 +45,7 @@ def read_huggingface(folder: Path) -> Facts:
         supported.
     """
     config = read_json(folder / "config.json")
-    kinds: dict[str, Callable[[JsonFacts], Facts]] = {
+    kinds: dict[str, Callable[[JsonObject], Facts]] = {
         "clip": _clip,
         "siglip": _siglip,
         "dinov2": _dinov2,
@@ -72,7 +72,7 @@ def read_huggingface(folder: Path) -> Facts:
     return replace(facts, spec={**facts.spec, **found.spec})
 
 
-def _transformer(config: JsonFacts, defaults: tuple) -> dict[str, Any]:
+def _transformer(config: JsonObject, defaults: tuple) -> dict[str, Any]:
     width, hidden, depth, heads, activation, epsilon = defaults
     width = config.integer("hidden_size", width)
     if hidden is None:
@@ -89,7 +89,7 @@ def _transformer(config: JsonFacts, defaults: tuple) -> dict[str, Any]:
     }
 
 
-def _part(config: JsonFacts, name: str, table: Table) -> JsonFacts:
+def _part(config: JsonObject, name: str, table: Table) -> JsonObject:
     """`text_config` or `vision_config`; where there is an older `..._dict` as well, it takes the whole place,
     as in transformers."""
     part, older = config.object(name), config.object(f"{name}_dict")
@@ -98,7 +98,7 @@ def _part(config: JsonFacts, name: str, table: Table) -> JsonFacts:
     return part if config.values.get(f"{name}_dict") is None else older
 
 
-def _clip(config: JsonFacts) -> Facts:
+def _clip(config: JsonObject) -> Facts:
     check_fields(config, tables.CLIP)
     text = _part(config, "text_config", tables.CLIP_TEXT)
     vision = _part(config, "vision_config", tables.CLIP_VISION)
@@ -122,7 +122,7 @@ def _clip(config: JsonFacts) -> Facts:
     return Facts(image_facts, text_facts, {} if end == LEGACY_END else {"start_token": start})
 
 
-def _siglip(config: JsonFacts) -> Facts:
+def _siglip(config: JsonObject) -> Facts:
     check_fields(config, tables.SIGLIP)
     text = _part(config, "text_config", tables.SIGLIP_TEXT)
     vision = _part(config, "vision_config", tables.SIGLIP_VISION)
@@ -139,7 +139,7 @@ def _siglip(config: JsonFacts) -> Facts:
     return Facts(image_facts, text_facts)
 
 
-def _dinov2(config: JsonFacts, table: Table = tables.DINOV2) -> Facts:
+def _dinov2(config: JsonObject, table: Table = tables.DINOV2) -> Facts:
     check_fields(config, table)
     facts = _transformer(config, DINOV2) | {
         "image_size": config.side("image_size", 224),
@@ -149,7 +149,7 @@ def _dinov2(config: JsonFacts, table: Table = tables.DINOV2) -> Facts:
     return Facts(facts)
 
 
-def _dinov2_with_registers(config: JsonFacts) -> Facts:
+def _dinov2_with_registers(config: JsonObject) -> Facts:
     facts = dict(_dinov2(config, tables.DINOV2_WITH_REGISTERS).image)
     return Facts(
         facts
@@ -160,7 +160,7 @@ def _dinov2_with_registers(config: JsonFacts) -> Facts:
     )
 
 
-def _dinov3(config: JsonFacts) -> Facts:
+def _dinov3(config: JsonObject) -> Facts:
     check_fields(config, tables.DINOV3)
     facts = _transformer(config, DINOV3) | {
         "image_size": config.side("image_size", 224),

@@ -11,7 +11,7 @@ from jaxalign.weights.hub import PREPROCESSOR, PROCESSOR
 
 from . import huggingface_fields as tables
 from .fields import check_fields
-from .json_facts import JsonFacts, read_json
+from .json_object import JsonObject, read_json
 
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
 _SQUARE = {"height": 224, "width": 224}
@@ -81,7 +81,7 @@ def read_preprocessing(folder: Path, kind: str) -> Preprocessing | None:
     if name not in DEFAULTS:
         raise unknown_name("image_processor_type", name, DEFAULTS, hint=f"(in {config.where})")
     where = config.where + (f": as image_processor_type is {name}" if stated else "")
-    config = JsonFacts({**DEFAULTS[name], **config.values}, where)
+    config = JsonObject({**DEFAULTS[name], **config.values}, where)
     layout, side = _layout(config)
     floats = name == "DINOv3ViTImageProcessor"
     if floats and layout["resize"] != "squash":
@@ -95,7 +95,7 @@ def read_preprocessing(folder: Path, kind: str) -> Preprocessing | None:
     return Preprocessing(spec, side, config.where)
 
 
-def _find(folder: Path) -> JsonFacts | None:
+def _find(folder: Path) -> JsonObject | None:
     if (folder / PROCESSOR).exists():
         processor = read_json(folder / PROCESSOR)
         if processor.values.get("image_processor") is not None:
@@ -104,7 +104,7 @@ def _find(folder: Path) -> JsonFacts | None:
     return read_json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).exists() else None
 
 
-def _layout(config: JsonFacts) -> tuple[dict[str, Any], int]:
+def _layout(config: JsonObject) -> tuple[dict[str, Any], int]:
     """`resize` and `resize_size`, and the side of the result."""
     size = _size(config, "size", config.flag("default_to_square", False))
     if config.flag("do_center_crop", False):
@@ -131,7 +131,7 @@ def _layout(config: JsonFacts) -> tuple[dict[str, Any], int]:
     return {"resize": "squash", "resize_size": None}, _square(config, "size", size)
 
 
-def _size(config: JsonFacts, name: str, to_square: bool) -> Mapping[str, int]:
+def _size(config: JsonObject, name: str, to_square: bool) -> Mapping[str, int]:
     """A size as an object, which older files have as a number, or as a list of height and width."""
     value = config.values.get(name)
     if type(value) is int:
@@ -141,7 +141,7 @@ def _size(config: JsonFacts, name: str, to_square: bool) -> Mapping[str, int]:
     if isinstance(value, dict):
         value = {key: x for key, x in value.items() if x is not None}
         if set(value) in ({"shortest_edge"}, {"height", "width"}):
-            facts = JsonFacts(value, f"{config.where}: {name}")
+            facts = JsonObject(value, f"{config.where}: {name}")
             return {key: facts.integer(key) for key in value}
     raise JaxalignError(
         f"{config.where}: {name} is {config.values.get(name)!r:.60}; expected shortest_edge alone, or height"
@@ -149,7 +149,7 @@ def _size(config: JsonFacts, name: str, to_square: bool) -> Mapping[str, int]:
     )
 
 
-def _square(config: JsonFacts, name: str, size: Mapping[str, int]) -> int:
+def _square(config: JsonObject, name: str, size: Mapping[str, int]) -> int:
     sides = set(size.values())
     if len(sides) != 1 or "shortest_edge" in size:
         raise JaxalignError(
@@ -158,7 +158,7 @@ def _square(config: JsonFacts, name: str, size: Mapping[str, int]) -> int:
     return sides.pop()
 
 
-def _scale(config: JsonFacts) -> dict[str, Any]:
+def _scale(config: JsonObject) -> dict[str, Any]:
     """`mean` and `std` of pixels that were divided by 255, whatever the file multiplies them with."""
     factor = config.number("rescale_factor", least=1e-9) if config.flag("do_rescale", False) else 1.0
     unit = 1.0 if abs(255 * factor - 1) < 1e-9 else 255 * factor

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxalign.conversion.config_facts import Facts, Tokens
+from jaxalign.conversion.facts import Facts, Tokens
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.inputs.clip_bpe import END, OPENAI_NAMES, START, ClipBpe, huggingface_values, is_clip
 from jaxalign.inputs.json_vocabulary import JsonVocabulary, check_tokenizer, make_json_vocabulary
@@ -15,7 +15,7 @@ from jaxalign.weights.hub import ADDED_TOKENS, CLIP_MERGES, CLIP_WORDS, SPECIAL_
 
 from .fields import check_fields
 from .huggingface_fields import TOKENIZER_CONFIG as FIELDS
-from .json_facts import JsonFacts, read_json
+from .json_object import JsonObject, read_json
 
 _CLIP, _SIGLIP, _GEMMA = "CLIPTokenizer", "SiglipTokenizer", "GemmaTokenizer"
 _GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
@@ -118,10 +118,10 @@ def _check_way(kind: str | None, vocabulary: JsonVocabulary, where: str) -> None
         )
 
 
-def _tokenizer_config(folder: Path) -> JsonFacts:
+def _tokenizer_config(folder: Path) -> JsonObject:
     """`tokenizer_config.json`; older files beside it name the special tokens, and then count."""
     path = folder / TOKENIZER_CONFIG
-    config = read_json(path) if path.exists() else JsonFacts({}, str(path))
+    config = read_json(path) if path.exists() else JsonObject({}, str(path))
     check_fields(config, FIELDS)
     if config.values.get("do_lower_case") is False:
         raise JaxalignError(f"{config.where}: do_lower_case is false; expected true, or no such field")
@@ -130,13 +130,13 @@ def _tokenizer_config(folder: Path) -> JsonFacts:
         return config
     special = read_json(older)
     check_fields(special, {name: FIELDS[name] for name in (*_NAMES, *_EXTRA)})
-    return JsonFacts({**config.values, **special.values}, config.where)
+    return JsonObject({**config.values, **special.values}, config.where)
 
 
 _EXTRA = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
 
 
-def _named(config: JsonFacts) -> dict[str, str]:
+def _named(config: JsonObject) -> dict[str, str]:
     """The special tokens that the files name."""
     return {
         name: _content(config.values[name], f"{config.where}: {name}")
@@ -163,7 +163,7 @@ def _id(vocabulary: Vocabulary, token: str, name: str, where: str) -> int:
     return found
 
 
-def _check_added(config: JsonFacts, vocabulary: Vocabulary, kind: str | None, where: str) -> None:
+def _check_added(config: JsonObject, vocabulary: Vocabulary, kind: str | None, where: str) -> None:
     """That tokens which were added later are in the vocabulary, under the ids that the configuration says."""
     decoder = config.object("added_tokens_decoder").values
     field = f"{config.where}: added_tokens_decoder"
@@ -196,6 +196,6 @@ def _older_clip(folder: Path, size: int) -> tuple[Path | None, Vocabulary | None
     lines = read_limited(folder / CLIP_MERGES, JSON_LIMIT).decode("utf-8", "replace").splitlines()
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     words = dict(read_json(path).values)
-    later = read_json(folder / ADDED_TOKENS) if (folder / ADDED_TOKENS).exists() else JsonFacts({}, "")
+    later = read_json(folder / ADDED_TOKENS) if (folder / ADDED_TOKENS).exists() else JsonObject({}, "")
     values = check_tokenizer(huggingface_values(words, merges, later.values), str(path))
     return path, ClipBpe() if is_clip(values, size) else make_json_vocabulary(values, str(path))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxalign.conversion.config_facts import Facts
+from jaxalign.conversion.facts import Facts
 from jaxalign.errors import JaxalignError
 from jaxalign.inputs.clip_bpe import ClipBpe
 from jaxalign.specs.clip import CLIP_MEAN, CLIP_STD
@@ -13,7 +13,7 @@ from jaxalign.weights.hub import OPEN_CLIP_CONFIG
 from . import open_clip_fields as tables
 from .fields import check_fields
 from .huggingface_tokens import clip_tokens, read_tokens
-from .json_facts import JsonFacts, read_json
+from .json_object import JsonObject, read_json
 
 _HEAD_WIDTH = 64  # open_clip's default
 # What the name of a timm trunk fixes and neither a shape nor the configuration shows, where that is not as in
@@ -54,7 +54,7 @@ def read_open_clip(folder: Path) -> Facts:
     return _with_tokens(Facts(image_facts, text_facts, _preprocessing(preprocessing)), text, folder)
 
 
-def _timm(vision: JsonFacts) -> dict[str, Any]:
+def _timm(vision: JsonObject) -> dict[str, Any]:
     """What the name of a timm model fixes, where it is not as in the known model, and the image size."""
     name, facts = vision.text("timm_model_name"), {}
     pool = vision.text("timm_pool", "avg")
@@ -68,7 +68,7 @@ def _timm(vision: JsonFacts) -> dict[str, Any]:
     return facts
 
 
-def _vision(vision: JsonFacts, quick: bool, projection: int) -> dict[str, Any]:
+def _vision(vision: JsonObject, quick: bool, projection: int) -> dict[str, Any]:
     width, head_width = vision.integer("width", 768), max(vision.integer("head_width", _HEAD_WIDTH), 1)
     facts = {"image_size": vision.side("image_size", 224), "projection": projection}
     if isinstance(vision.values.get("layers"), list):  # a ResNet, whose other sizes are in its shapes
@@ -89,7 +89,7 @@ def _vision(vision: JsonFacts, quick: bool, projection: int) -> dict[str, Any]:
     }
 
 
-def _text(text: JsonFacts, quick: bool) -> dict[str, Any]:
+def _text(text: JsonObject, quick: bool) -> dict[str, Any]:
     width = text.integer("width", 512)
     poolings = {"argmax": "argmax", "eos": "end", "first": "first", "last": "last"}
     facts = {
@@ -109,20 +109,20 @@ def _text(text: JsonFacts, quick: bool) -> dict[str, Any]:
     return facts
 
 
-def _activation(tower: JsonFacts, quick: bool) -> str:
+def _activation(tower: JsonObject, quick: bool) -> str:
     options = tower.object("act_kwargs")
     check_fields(options, {} if quick else tables.ACTIVATION)
     kind = options.choice("approximate", {"none": "gelu", "tanh": "gelu_tanh"}, "gelu")
     return "quick_gelu" if quick else kind
 
 
-def _epsilon(tower: JsonFacts) -> float:
+def _epsilon(tower: JsonObject) -> float:
     options = tower.object("norm_kwargs")
     check_fields(options, tables.NORM)
     return options.number("eps", 1e-5, most=1)
 
 
-def _with_tokens(facts: Facts, text: JsonFacts, folder: Path) -> Facts:
+def _with_tokens(facts: Facts, text: JsonObject, folder: Path) -> Facts:
     """CLIP's own tokens, unless the configuration names a tokenizer of transformers.
 
     A tower that is too small for CLIP's vocabulary has another one, which the folder may hold.
@@ -142,7 +142,7 @@ def _with_tokens(facts: Facts, text: JsonFacts, folder: Path) -> Facts:
     return facts.without_tokens()
 
 
-def _preprocessing(config: JsonFacts) -> dict[str, Any]:
+def _preprocessing(config: JsonObject) -> dict[str, Any]:
     """Fields of `ModelSpec`; what the file does not say is as open_clip has it."""
     kinds = {"bicubic": "bicubic", "random": "bicubic", "bilinear": "bilinear"}
     return {

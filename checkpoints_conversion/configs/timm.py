@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxalign.conversion.config_facts import Facts
+from jaxalign.conversion.facts import Facts
 from jaxalign.errors import JaxalignError
 from jaxalign.specs.clip import IMAGENET_MEAN, IMAGENET_STD
 
 from .fields import Table, check_fields, only, used, used_or_null, without_effect
-from .json_facts import JsonFacts, read_json
+from .json_object import JsonObject, read_json
 
 ARCHITECTURES = r"vit_\w+_patch14(_reg4)?_dinov2|vit_\w+_patch16_dinov3(_qkvb)?"
 _OF_CLASSES = without_effect(
@@ -92,7 +92,7 @@ def read_timm(folder: Path) -> Facts:
         check_fields(config, FILE)
     else:  # as older files have it: all in one object
         kept = ("architecture", "num_features")
-        pretrained = JsonFacts({k: v for k, v in config.values.items() if k not in kept}, config.where)
+        pretrained = JsonObject({k: v for k, v in config.values.items() if k not in kept}, config.where)
     arguments = config.object("model_args")
     check_fields(pretrained, PRETRAINED)
     check_fields(arguments, ARGUMENTS)
@@ -108,7 +108,7 @@ def read_timm(folder: Path) -> Facts:
     return Facts(image, spec=_preprocessing(pretrained, size))
 
 
-def _preprocessing(config: JsonFacts, size: int) -> dict[str, Any]:
+def _preprocessing(config: JsonObject, size: int) -> dict[str, Any]:
     """Fields of `ModelSpec`; what the file does not say is as timm has it."""
     kinds = {"bicubic": "bicubic", "bilinear": "bilinear"}
     spec = {
@@ -128,7 +128,7 @@ def _preprocessing(config: JsonFacts, size: int) -> dict[str, Any]:
     return spec | {"resize": "squash", "resize_size": None}
 
 
-def _side(config: JsonFacts, name: str, axes: int, default: int) -> int:
+def _side(config: JsonObject, name: str, axes: int, default: int) -> int:
     """The side of a square size: a number, or a list of `axes` that ends in height and width."""
     size = config.values.get(name)
     if size is None:

@@ -104,13 +104,13 @@ def model_facts(model: dict[str, Any]) -> dict[str, str]:
 def published(name: str) -> dict[str, str]:
     """The files by whose digest a model is known to be this one; where none is known here, what is."""
     from jaxalign.specs import MODELS
-    from jaxalign.specs.published import PUBLISHED, layout_digest
+    from jaxalign.specs.published import PUBLISHED, shapes_digest
 
     if name in PUBLISHED:
         return {f"SHA-256 of {file.name}": file.sha256 for file in PUBLISHED[name]}
     return {
         "SHA-256 of its file": "not known here: known by its repository alone",
-        "SHA-256 of names and shapes": f"{layout_digest(MODELS[name].towers)}, which others have as well",
+        "SHA-256 of names and shapes": f"{shapes_digest(MODELS[name].towers)}, which others have as well",
     }
 
 

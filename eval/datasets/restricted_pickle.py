@@ -15,6 +15,7 @@ from jaxalign.weights.pickle_records import Called, Named, Pairs
 from jaxalign.weights.pickled_arrays import as_array, as_bytes
 
 _DEEPEST = 20  # lists in lists
+_LONGEST = 4096  # bits of a number: Python prints none of 4,300 digits
 _MOST = 10_000_000  # values; what holds another thing often has more of them than bytes
 
 
@@ -49,6 +50,8 @@ class _Plain:
             return {key: self.read(inner, depth + 1) for key, inner in value.by_name().items()}
         if type(value) in (list, tuple):
             return [self.read(inner, depth + 1) for inner in value]
+        if type(value) is int and value.bit_length() > _LONGEST:
+            raise JaxalignError(f"it has a number of {value.bit_length():,} bits")
         if value is None or type(value) in (bool, int, float, str, bytes):
             return value
         if (content := as_bytes(value)) is not None:

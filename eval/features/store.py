@@ -20,12 +20,16 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.distributed import after_first, agree, is_first
+from jaxalign.local_files import JSON_LIMIT, read_json
 
 from .key import FeatureKey
 
 FORMAT, VERSION = "jaxalign-features", 1
 CHUNK = 256  # rows: what a killed run loses at most; at width 768 in float32 a chunk is 0.75 MiB
 _DTYPES = ("float32", "float16")
+ARRAY = "features/zarr.json"
+_LIMITS = {"store.json": JSON_LIMIT, "examples.json": 512 << 20, ARRAY: JSON_LIMIT}  # bytes
+_CHECKSUM = 4  # bytes at the end of a chunk
 _CHUNK_FILE = re.compile(rb"c/\d+/0")  # not the temporary file of a process that was killed
 _REDO = "run the same command again, which computes it anew"
 
@@ -58,6 +62,7 @@ class FeatureStore:
         self.dtype = np.dtype(content["dtype"])
         self.ids: tuple[str, ...] = tuple(examples["ids"])
         self.labels = {name: np.asarray(v, np.int32) for name, v in examples["labels"].items()}
+        _read_json(_key_value_store(url), url, ARRAY)  # by C++ later, which has no limit of size or depth
         self._array = _open_array(url, self.rows, self.width, self.chunk, self.dtype)
 
     @classmethod
@@ -150,7 +155,16 @@ class FeatureStore:
         except ValueError as error:
             raise JaxalignError(f"cannot read {self.url}: {_reason(error)}") from error
         present = {int(name.decode().split("/")[1]) for name in names if _CHUNK_FILE.fullmatch(name)}
-        return [i for i in range(self.chunks) if i not in present]
+        return [i for i in range(self.chunks) if i not in present or not self._is_readable(i)]
+
+    def _is_readable(self, chunk: int) -> bool:
+        """Whether a chunk on a local disk is a file of at most its size: tensorstore waits for a pipe, and
+        ends the process where it finds no memory for a file."""
+        if not self.url.startswith("file://"):
+            return True
+        path = _local_path(self.url) / f"features/c/{chunk}/0"
+        most = self.chunk * self.width * self.dtype.itemsize + _CHECKSUM
+        return not path.exists() or (path.is_file() and path.stat().st_size <= most)
 
     def _is_whole(self, chunk: int, without_gaps: bool) -> bool:
         try:
@@ -204,6 +218,9 @@ class FeatureStore:
         return self._read(self.rows_of(chunk))
 
     def _read(self, rows: range) -> np.ndarray:
+        for chunk in range(rows.start // self.chunk, -(-rows.stop // self.chunk)):
+            if not self._is_readable(chunk):
+                raise JaxalignError(f"{self.url} is damaged (chunk {chunk} is no file of its size); {_REDO}")
         try:
             return np.asarray(self._array[rows.start : rows.stop].read().result())
         except ValueError as error:
@@ -290,7 +307,8 @@ def _read_examples(files: Any, url: str, rows: int) -> dict[str, Any]:
     found = _read_json(files, url, "examples.json")
     ids, labels = (found.get("ids"), found.get("labels")) if isinstance(found, dict) else (None, None)
     lists = labels.values() if isinstance(labels, dict) else [None]
-    if not _is_list(ids, str, rows) or not all(_is_list(values, int, rows) for values in lists):
+    is_labels = lambda values: _is_list(values, int, rows) and all(abs(x) < 1 << 31 for x in values)
+    if not _is_list(ids, str, rows) or not all(map(is_labels, lists)):
         raise _damaged(url, "examples.json", f"expected ids and labels of {rows} examples")
     return found
 
@@ -336,6 +354,9 @@ def _open_array(url: str, rows: int, width: int, chunk: int, dtype: np.dtype) ->
 
 def _read_json(files: Any, url: str, name: str) -> Any:
     try:
+        if url.startswith("file://"):
+            path = _local_path(url) / name
+            return read_json(path, _LIMITS[name]) if os.path.lexists(path) else None
         found = files.read(name).result()
         return json.loads(found.value) if found.state == "value" else None
     except (ValueError, RecursionError) as error:

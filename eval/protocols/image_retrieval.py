@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking.ranking import rank_statistics
+from jaxalign.ranking.cosine_ranking import rank_statistics
 from jaxalign.ranking.relevance import relevance_from_labels
 from jaxalign.ranking.retrieval import check_pair, extra_depth, mean_percent
 

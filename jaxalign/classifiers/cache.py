@@ -17,7 +17,7 @@ from jaxalign.classifiers.base import (
     product,
 )
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 
 class Related(NamedTuple):

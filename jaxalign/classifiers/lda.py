@@ -14,7 +14,7 @@ from jaxalign.classifiers.base import (
     check_text,
     class_means,
 )
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 
 def lda_classifier(

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxalign.classifiers.base import check_scalar, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 _EPSILON = 1e-6  # of the published code
 

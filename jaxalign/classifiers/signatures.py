@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxalign.classifiers.base import check_scalar, check_width, class_sums, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.ranking.ranking import normalize as unit_rows
+from jaxalign.features import normalize as unit_rows
 
 _PROTOCOLS = ("paper", "reference")
 

@@ -69,11 +69,6 @@ class ClipBpe:
         return {}
 
 
-def clip_vocabulary() -> dict[str, int]:
-    """Ids of the tokens: bytes, bytes at the end of a word, merges, start and end."""
-    return dict(_vocabulary_and_merges()[0])
-
-
 def is_clip(values: Mapping[str, Any], size: int) -> bool:
     """Whether a `tokenizer.json` that says `values`, which `check_tokenizer` took, is transformers' own for
     CLIP's words and no others.

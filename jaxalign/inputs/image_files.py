@@ -8,6 +8,7 @@ accept and refuse the same ones.
 import functools
 import io
 import os
+import re
 import struct
 import threading
 import warnings
@@ -25,6 +26,8 @@ from jaxalign.local_files import open_regular
 MAX_SIDE = 1 << 20  # pixels: what Pillow makes of longer sides takes minutes, whatever is left of it
 FILE_LIMIT = 640 << 20  # bytes of a file, and of all files that threads read at a time
 SLOW_FILE_LIMIT = 64 << 20  # bytes, of formats that Pillow decodes in Python
+MOST_SCANS = 100  # of a JPEG; progressive ones have ten to twenty
+SCAN_LIMIT = 1 << 32  # pixels of all scans of a JPEG, each of which goes over the whole image
 READ_LIMIT = 1 << 21  # times that a file is read from: more than images need, and seconds of Python
 MEMORY_LIMIT = 5 << 29  # bytes that an image takes until it is resized, and all images that threads decode
 
@@ -35,6 +38,8 @@ _PILLOW_BLOCK = 64 << 20  # bytes: beyond 32 MiB, malloc of glibc hands them to 
 _BYTES, _BYTES_OF = 15, {"WEBP": 24, "JPEG2000": 26, "AVIF": 20, "HEIF": 24}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that no pixel depends on
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # of a JPEG
+_START, _END, _SCAN, _ALONE = 0xD8, 0xD9, 0xDA, 0x01
 _TURNS = {  # by the orientation of EXIF
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -243,6 +248,8 @@ def _decode(file: BinaryIO, where: str, held: ExitStack) -> Any:
     check_depth(image, where)
     check_size(image, where)
     _check_speed(image, file, where)
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(image, file, where)
     with ExitStack() as attempt:
         attempt.enter_context(_MEMORY.take(_memory(image)))
         image.load()
@@ -273,6 +280,27 @@ def _check_speed(image: Any, file: BinaryIO, where: str) -> None:
             f"{where} has {length:,} bytes of a kind of {image.format} that is slow to decode; expected at"
             f" most {SLOW_FILE_LIMIT:,}: save it as PNG"
         )
+
+
+def _check_scans(image: Any, file: BinaryIO, where: str) -> None:
+    """Raise for a JPEG that is painted over far more often than any program writes it."""
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    most = min(MOST_SCANS, SCAN_LIMIT // (image.width * image.height))
+    if content.count(bytes((0xFF, _SCAN))) > most and (scans := _count_scans(content)) > most:
+        raise JaxalignError(f"{where} has {scans:,} scans; expected at most {most} in a JPEG of its size")
+
+
+def _count_scans(content: bytes) -> int:
+    """Of the first image in a JPEG file."""
+    scans, at = 0, 0
+    while (found := _MARKER.search(content, at)) and (kind := content[found.start() + 1]) != _END:
+        scans, at = scans + (kind == _SCAN), found.end()
+        if kind not in (_START, _ALONE):  # which have no content
+            at += max(int.from_bytes(content[at : at + 2], "big"), 2)
+    return scans
 
 
 def _memory(image: Any) -> int:

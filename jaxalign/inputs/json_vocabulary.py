@@ -1,7 +1,7 @@
 """The vocabulary of a `tokenizer.json`, split by the library `tokenizers` after a look through the file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,8 @@ from jaxalign.local_files import read_json
 
 TOKENIZER_JSON = "tokenizer.json"
 LIMIT = 48 << 20  # bytes; that of Gemma's 256,000 words has 34 million
+MOST_CHARACTERS = 1 << 23  # of all pieces of a Unigram model, each of which takes a node of a tree
+MOST_ADDED = 1 << 20  # characters of all added tokens, which take two automata
 _FIELDS = (
     "version",
     "truncation",
@@ -103,7 +105,14 @@ def check_tokenizer(values: Any, where: str) -> Mapping[str, Any]:
     added = values.get("added_tokens") or []
     if not isinstance(added, list) or not all(map(_is_added, added)):
         raise JaxalignError(f"{where}: added_tokens is {added!r:.60}; expected a list of contents and ids")
+    _check_length((token["content"] for token in added), MOST_ADDED, f"{where}: added_tokens")
     return values
+
+
+def _check_length(words: Iterable[str], most: int, where: str) -> None:
+    length = sum(map(len, words))
+    if length > most:
+        raise JaxalignError(f"{where} has {length:,} characters; expected at most {most:,} of all together")
 
 
 def largest_id(values: Mapping[str, Any]) -> int:
@@ -170,6 +179,8 @@ def _check_model(model: Mapping[str, Any], where: str) -> None:
     words = model.get("vocab")
     if not isinstance(words, Mapping) or not all(type(i) is int and 0 <= i < 2**31 for i in words.values()):
         raise JaxalignError(f"{where}: vocab is {words!r:.60}; expected an object of words and their ids")
+    if len(set(words.values())) != len(words):
+        raise JaxalignError(f"{where}: vocab gives one id to two words; the file is damaged")
     unknown = model.get("unk_token")
     if kind == "BPE":  # which may have a word for every byte, and nothing is unknown
         _check_bpe(model, words, where)
@@ -183,6 +194,7 @@ def _check_unigram(model: Mapping[str, Any], where: str) -> None:
         raise JaxalignError(f"{where}: vocab is {pieces!r:.60}; expected a list of pieces and their scores")
     if type(unknown) is not int or not 0 <= unknown < len(pieces):
         raise JaxalignError(f"{where}: unk_id is {unknown!r:.60}; expected the position of a piece")
+    _check_length((piece for piece, _ in pieces), MOST_CHARACTERS, f"{where}: vocab")
 
 
 def _is_piece(piece: Any) -> bool:
@@ -198,9 +210,12 @@ def _check_bpe(model: Mapping[str, Any], words: Mapping[str, int], where: str) -
     prefix, merges = model.get("continuing_subword_prefix") or "", model.get("merges")
     if not isinstance(merges, list) or not isinstance(prefix, str):
         raise JaxalignError(f"{where}: merges is {merges!r:.60}; expected a list of pairs of words")
+    if not prefix.isascii():  # the library takes its characters for bytes
+        raise JaxalignError(f"{where}: continuing_subword_prefix is {prefix!r:.60}; expected ASCII")
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(x, str) for x in pair):
+        is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair)
+        if not is_pair or not pair[1].startswith(prefix):  # which is cut off, whatever is there
             raise JaxalignError(f"{where}: merges has {merge!r:.60}; expected pairs of words")
         missing = [x for x in (*pair, pair[0] + pair[1][len(prefix) :]) if x not in words]
         if missing:

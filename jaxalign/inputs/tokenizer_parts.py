@@ -52,6 +52,9 @@ DECODERS = (
 )
 LONGEST_CHAIN = 16  # parts one after the other
 LONGEST_PATTERN = 500  # characters
+MOST_WORK = (
+    128  # steps of a pattern at one character of a text, in all alternatives, but for one + or * in each
+)
 LARGEST_GROWTH = 64  # how many times longer all normalizers together may make a text
 
 _CLASS = r"\\[pP]\{\^?\w{1,30}\}|\\[^0-9kgGKXRpP]"  # \p{L}, \s, \.; nothing that refers to a group
@@ -60,9 +63,9 @@ _BOUNDED = r"(?:\?|\{\d{1,2}(?:,\d{1,2})?\})?"
 _UNBOUNDED = r"(?:[+*]|\{\d{1,2},\})"
 _BRANCH = rf"(?:{_ATOM}{_BOUNDED})*(?:{_ATOM}{_UNBOUNDED}(?:{_ATOM}{_BOUNDED})*)?(?:\(\?[!=]{_ATOM}\))?"
 _BRANCHES = rf"{_BRANCH}(?:\|{_BRANCH})*"
-# Alternatives with at most one repetition without an end in each: matching takes time linear in the text.
+# Alternatives with at most one repetition without an end in each: none is tried within another one.
 _LINEAR = re.compile(rf"(?:\(\?i:{_BRANCHES}\)\|)?{_BRANCHES}")
-
+_PIECE = re.compile(rf"\||\(\?[i!=]:?|\)|{_ATOM}(?:(\?)|\{{(\d+)(?:,(\d*))?\}})?")  # of such a pattern
 
 _CHAINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "normalizer": ("normalizers", NORMALIZERS),
@@ -126,6 +129,30 @@ def _check_pattern(pattern: Any, where: str) -> None:
             f"{where} has the regular expression {text!r:.80}; expected alternatives of characters and"
             " classes with at most one + or * in each, as CLIP's and GPT's have, whose time a text bounds"
         )
+    if isinstance(pattern, Mapping) and "Regex" in pattern and (work := _work(text)) > MOST_WORK:
+        raise JaxalignError(
+            f"{where} has the regular expression {text!r:.80}, which may take {work:,} steps at each"
+            f" character; expected at most {MOST_WORK}"
+        )
+
+
+def _work(pattern: str) -> int:
+    """Steps that a pattern of `_LINEAR` may take where a match begins: what is there or not, or so many
+    times, is tried in all ways, one after the other."""
+    work, ways, length = 0, 1, 0
+    for piece in _PIECE.finditer(f"{pattern}|"):
+        maybe, least, most = piece.groups()
+        if piece[0] == "|":
+            work, ways, length = work + ways * length, 1, 0
+        elif piece[0][0] == "(" or piece[0] == ")":
+            continue
+        elif maybe:
+            ways, length = 2 * ways, length + 1
+        else:
+            first = int(least or 1)
+            last = int(most or first)
+            ways, length = ways * (1 + abs(last - first)), length + max(first, last)
+    return work
 
 
 def _check_growth(values: Mapping[str, Any], where: str) -> None:

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, host_features
-from jaxalign.ranking.ranking import RankStatistics, rank_statistics
+from jaxalign.ranking.cosine_ranking import rank_statistics
+from jaxalign.ranking.rank_order import RankStatistics
 from jaxalign.ranking.relevance import Relevance, relevance_from_table
 from jaxalign.ranking.relevance import relevance_from_labels as relevance_from_labels
 

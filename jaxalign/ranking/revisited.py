@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
-from jaxalign.ranking.ranking import RankStatistics, rank_statistics_of_each
+from jaxalign.ranking.cosine_ranking import rank_statistics_of_each
+from jaxalign.ranking.rank_order import RankStatistics
 from jaxalign.ranking.relevance import relevance_from_table
 from jaxalign.ranking.retrieval import check_pair
 

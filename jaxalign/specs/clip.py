@@ -66,6 +66,7 @@ _OPENAI_B16 = ModelSpec(
     cleaning="clip",
     hub_ids=("openai/clip-vit-base-patch16", "timm/vit_base_patch16_clip_224.openai"),
     aliases=("ViT-B/16", "ViT-B-16", "ViT-B-16.pt"),
+    formats=("OpenAI / open_clip CLIP", "transformers CLIPModel"),
 )
 
 _OPENAI = (
@@ -116,6 +117,7 @@ _OPENAI = (
         text_band=None,
         hub_ids=("timm/resnet50_clip.openai",),
         aliases=("RN50", "RN50.pt"),
+        formats=("OpenAI / open_clip CLIP with a ResNet",),
     ),
 )
 
@@ -172,6 +174,7 @@ _PE_CORE = replace(
     text_band=None,
     hub_ids=("timm/PE-Core-B-16", "facebook/PE-Core-B16-224"),
     aliases=("PE-Core-B-16", "PE-Core-B16-224", "PE-Core-B16-224.pt"),
+    formats=("open_clip PE (timm)", "PE original"),
 )
 
 _EVA02 = replace(
@@ -200,6 +203,7 @@ _EVA02 = replace(
     text_band=None,
     hub_ids=("timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k",),
     aliases=("EVA02-B-16", "EVA02-CLIP-B-16", "EVA02_CLIP_B_psz16_s8B.pt"),
+    formats=("open_clip EVA02 (timm)", "EVA02-CLIP original"),
 )
 
 _SLIP = replace(
@@ -218,6 +222,7 @@ _SLIP = replace(
     text_band=None,
     hub_ids=(),
     aliases=("SLIP_VITB16", "slip_base_100ep.pt", "slip_base_50ep.pt", "slip_base_25ep.pt"),
+    formats=("SLIP original",),
 )
 
 SPECS = (*_OPENAI, *_OPEN_CLIP, _PE_CORE, _EVA02, _SLIP)

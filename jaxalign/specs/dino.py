@@ -64,6 +64,7 @@ _DINOV2 = ModelSpec(
     vocabulary=None,
     hub_ids=("facebook/dinov2-base",),
     position_resampling="bicubic",
+    formats=("transformers Dinov2Model",),
 )
 _REGISTERS = {"paper": "Vision Transformers Need Registers, arXiv:2309.16588"}
 _FULL = {"resize_size": None, "pipeline": "timm", "position_resampling": None}
@@ -77,6 +78,7 @@ _SECOND = (
         revision="4685c99dabffe5affac90bd99dbffd25801ae58d",
         towers=TwoTowersConfig(_V2, text=None),
         hub_ids=("timm/vit_base_patch14_dinov2.lvd142m",),
+        formats=("DINOv2 timm",),
         **_FULL,
     ),
     replace(
@@ -88,6 +90,7 @@ _SECOND = (
         hub_ids=(),
         aliases=("dinov2_vitb14", "dinov2_vitb14_pretrain.pth"),
         position_resampling="bicubic_offset",
+        formats=("DINOv2 original",),
     ),
     replace(
         _DINOV2,
@@ -106,6 +109,7 @@ _SECOND = (
         revision=None,
         towers=TwoTowersConfig(_V2_REGISTERS, text=None),
         hub_ids=("timm/vit_base_patch14_reg4_dinov2.lvd142m",),
+        formats=("DINOv2 with registers, timm",),
         **(_FULL | _REGISTERS),
     ),
     replace(
@@ -117,6 +121,7 @@ _SECOND = (
         pipeline="timm",
         hub_ids=(),
         aliases=("dinov2_vitb14_reg", "dinov2_vitb14_reg4_pretrain.pth"),
+        formats=("DINOv2 original",),
         position_resampling="bicubic_antialias",
         **_REGISTERS,
     ),
@@ -136,6 +141,7 @@ _DINOV3 = replace(
     pipeline="transformers_float",
     hub_ids=("facebook/dinov3-vitl16-pretrain-lvd1689m",),
     aliases=("dinov3_vitl16", "dinov3_vitl16_pretrain_lvd1689m-8aa4cbdd.pth"),
+    formats=("DINOv3 original", "transformers DINOv3ViTModel"),
     position_resampling=None,
 )
 _THIRD = (
@@ -150,6 +156,7 @@ _THIRD = (
         interpolation="bicubic",
         pipeline="timm",
         hub_ids=("timm/vit_large_patch16_dinov3.lvd1689m", "timm/vit_large_patch16_dinov3_qkvb.lvd1689m"),
+        formats=("DINOv3 timm", "DINOv3 timm with q and v biases"),
         aliases=(),
     ),
 )

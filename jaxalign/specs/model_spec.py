@@ -11,6 +11,7 @@ from jaxalign.models import ImageTowerConfig, TwoTowersConfig
 Resampling = Literal["bicubic", "bicubic_antialias", "bicubic_offset"]
 
 Layout = Literal["paper", "reference"]
+NOT_STORED = {"stored": False}  # of a field that `spec_to_json` leaves out
 _LARGEST_MEAN = 1e6  # of pixels in [0, 1]; beyond it, float32 loses the pixels
 
 
@@ -86,6 +87,8 @@ class ModelSpec:
       aliases: other names that `find_spec` takes: those of the original code and of its files.
       position_resampling: how learned positions of another grid are brought to this image size, see
         `jaxalign.positions`; None where another grid is an error.
+      formats: what the weights of a known model come in: names of `jaxalign.conversion.formats.FORMATS`. That
+        says where a model is from and nothing of what it is: it is not compared, and not written to disk.
       layout: `reference` makes projectors, and the pre-projection feature of a Perception Encoder, as the
         published code of IsoCLIP does where it departs from the paper; needed for its printed numbers. See
         `with_layout`.
@@ -115,6 +118,7 @@ class ModelSpec:
     aliases: tuple[str, ...] = ()
     position_resampling: Resampling | None = None
     layout: Layout = "paper"
+    formats: tuple[str, ...] = dataclasses.field(default=(), compare=False, metadata=NOT_STORED)
 
     def __post_init__(self):
         for name in ("band", "text_band"):

@@ -5,8 +5,8 @@ Face hub states the SHA-256 as the id of their storage, and public repositories 
 the record pins: several of them alike, one alone for timm's ResNet-50 and open_clip's SigLIP 2. Meta's DINOv3
 has the first digits in its name. The embedded models are our own.
 
-No public text prints the digests of `UNKNOWN`: of these the repository alone tells that a model is the
-record's. All that is known of their tensors is `layout_digest`, which fine-tuned weights have as well.
+No public text prints the digests of the other known models: of these the repository alone tells that a model
+is the record's. All that is known of their tensors is `shapes_digest`, which fine-tuned weights have as well.
 """
 
 import hashlib
@@ -188,22 +188,9 @@ PUBLISHED: Mapping[str, tuple[PublishedFile, ...]] = {
         ),
     ),
 }
-UNKNOWN = (
-    "clip-vit-base-patch16-datacomp",
-    "pe-core-base-patch16",
-    "eva02-clip-base-patch16",
-    "slip-vit-base-patch16",
-    "siglip-large-patch16-256",
-    "siglip-base-patch16-224-open-clip",
-    "siglip-base-patch16-224-big-vision",
-    "siglip2-large-patch16-256",
-    "siglip2-base-patch16-224-big-vision",
-    "dinov2-with-registers-base-518",
-    "dinov2-with-registers-base-meta",
-)
 
 
-def layout_digest(towers: TwoTowersConfig) -> str:
+def shapes_digest(towers: TwoTowersConfig) -> str:
     """SHA-256 over names and shapes of our parameters, as hexadecimal digits.
 
     It tells architectures apart and never proves which model it is.

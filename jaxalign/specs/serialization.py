@@ -16,7 +16,13 @@ _NAMED = 5  # of unknown keys; a file may have any number
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     """Plain dictionaries, lists, strings and numbers."""
-    return dataclasses.asdict(spec) | {"band": spec.band or None, "text_band": spec.text_band or None}
+    values = dataclasses.asdict(spec) | {"band": spec.band or None, "text_band": spec.text_band or None}
+    return {field.name: values[field.name] for field in _stored_fields(spec)}
+
+
+def _stored_fields(record: Any) -> list[dataclasses.Field]:
+    """Of a dataclass or an instance."""
+    return [field for field in dataclasses.fields(record) if field.metadata.get("stored", True)]
 
 
 def spec_from_json(values: Any) -> ModelSpec:
@@ -78,12 +84,14 @@ def _build_dataclass(kind: Any, value: Any, where: str, problems: list[str]) -> 
         problems.append(f"{where or 'the content'} is {value!r:.60}; expected an object")
         return None
     path = lambda name: f"{where}.{name}" if where else name
+    stored = _stored_fields(kind)
     hints = get_type_hints(kind)
+    hints = {field.name: hints[field.name] for field in stored}
     before = len(problems)
     unknown = [path(key)[:60] for key in value if key not in hints]
     problems += [str(unknown_name("key", key, map(path, hints))) for key in unknown[:_NAMED]]
     arguments = {}
-    for field in dataclasses.fields(kind):
+    for field in stored:
         if field.name in value:
             arguments[field.name] = _build(hints[field.name], value[field.name], path(field.name), problems)
         elif field.default is dataclasses.MISSING:

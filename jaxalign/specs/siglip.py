@@ -77,6 +77,7 @@ _SIGLIP = ModelSpec(
     vocabulary="sentencepiece",
     cleaning="siglip",
     hub_ids=("google/siglip-base-patch16-224",),
+    formats=("transformers SiglipModel",),
 )
 _SIGLIP_2 = replace(
     _SIGLIP,
@@ -91,13 +92,19 @@ _SIGLIP_2 = replace(
     cleaning="lower",
     hub_ids=("google/siglip2-base-patch16-224",),
 )
-_OPEN_CLIP = {"interpolation": "bicubic", "pipeline": "open_clip", "cleaning": "canonicalize"}
+_OPEN_CLIP = {
+    "interpolation": "bicubic",
+    "pipeline": "open_clip",
+    "cleaning": "canonicalize",
+    "formats": ("open_clip SigLIP (timm)",),
+}
 _BIG_VISION = {
     "revision": None,
     "interpolation": "bilinear",
     "pipeline": "big_vision",
     "cleaning": "lower_ascii",
     "hub_ids": (),
+    "formats": ("big_vision two_towers",),
 }
 _WEIGHTS = "https://storage.googleapis.com/big_vision"
 

@@ -39,7 +39,6 @@ WEIGHTS, VERIFICATION = "model.safetensors", "verify.json"
 FORMAT = "jaxalign"
 READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
-_FILES = (".safetensors", ".json", ".npz", ".pt", ".pth", ".bin")
 # In config.json beside the facts of the model.
 _OF_FILES = ("format", "version", "weights", "facts", "stacked")
 _EMBEDDED = Path(__file__).parents[1] / "embedded"
@@ -57,8 +56,8 @@ def load(
     Looked for in this order: an embedded model of this name; a local folder or file, of `save`'s format or of
     one that a reader knows (transformers, open_clip, timm, big_vision, the originals' own files); a known
     model, by name, alias or hub id; any other repository of the hub. Readers are modules under the
-    entry-point group `jaxalign.checkpoint_readers` with two functions: `recognises(path) -> bool` and
-    `read(path, spec) -> DualEncoder`.
+    entry-point group `jaxalign.checkpoint_readers` with `ENDINGS`, of the files that they read, and two
+    functions: `recognises(path) -> bool` and `read(path, spec) -> DualEncoder`.
 
     What the record of a known model claims (name, source, commit, licence, paper, bands) is given to what was
     loaded from its repository, to files whose digest is known (`jaxalign.specs.published`), and to unchanged
@@ -108,14 +107,24 @@ def _read_local(path: Path, spec: str | ModelSpec | None) -> DualEncoder:
     if is_model_folder(path):
         _check_no_spec(str(path), spec)
         return read_folder(path)
-    for entry in entry_points(group=READERS):
-        reader = entry.load()
+    for reader in _readers():
         if reader.recognises(path):
             return reader.read(path, spec)
+    *endings, last = _endings()
     raise JaxalignError(
         f"{path} is in no format that can be read; expected a folder with {CONFIG} and {WEIGHTS} (jaxalign's,"
-        " transformers' or timm's), one of open_clip, or a file .safetensors, .npz, .pt, .pth or .bin"
+        f" transformers' or timm's), one of open_clip, or a file {', '.join(endings)} or {last}"
     )
+
+
+def _readers() -> list[Any]:
+    """The modules that read other formats than `save`'s."""
+    return [entry.load() for entry in entry_points(group=READERS)]
+
+
+def _endings() -> list[str]:
+    """How files with weights end that some reader knows."""
+    return list(dict.fromkeys(ending for reader in _readers() for ending in reader.ENDINGS))
 
 
 def _check_no_spec(where: str, spec: str | ModelSpec | None) -> None:
@@ -151,7 +160,7 @@ def _read_hub(name: str, spec: str | ModelSpec | None) -> DualEncoder:
 
 def _find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
     """The known model, the repository and the commit that `name` stands for; None for what is not known."""
-    if Path(name).suffix in _FILES:
+    if Path(name).suffix in (".json", *_endings()):
         raise no_such_file(name)
     try:
         known = find_spec(name)
@@ -264,11 +273,6 @@ def is_model_folder(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == FORMAT
 
 
-def read_spec(folder: Path) -> ModelSpec:
-    """The facts in `config.json`; raises JaxalignError for what is missing, unknown or mistyped."""
-    return _read_config(folder)[1]
-
-
 def _read_config(folder: Path) -> tuple[dict[str, Any], ModelSpec]:
     """What `config.json` says of the files, and the facts of the model."""
     path = folder / CONFIG
@@ -303,7 +307,7 @@ def _check_range(tensors: Mapping[str, Any], dtype: Any) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    if not is_there(path) and path.suffix in _FILES:
+    if not is_there(path) and path.suffix in (".json", *_endings()):
         raise JaxalignError(
             f"{path} looks like a file; expected the name of a folder (formats for files: .npz)"
         )

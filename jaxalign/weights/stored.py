@@ -143,7 +143,7 @@ def plausible(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredT
         )
     unpacked = sum(math.prod(tensor.shape) * jnp.dtype(tensor.dtype).itemsize for tensor in found.values())
     size = path.stat().st_size
-    if unpacked > _MOST_UNPACKED * size + _SMALL:
+    if unpacked > most_unpacked(size):
         raise JaxalignError(
             f"the tensors of {path} have {unpacked:,} bytes, and the file {size:,}; expected at most"
             f" {_MOST_UNPACKED} times as many: a damaged file? If not, save it uncompressed and without views"
@@ -153,6 +153,11 @@ def plausible(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredT
         if len(tensors) <= MOST_TENSORS
         else found
     )
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes that a file of `size` bytes may be meant to hold."""
+    return _MOST_UNPACKED * size + _SMALL
 
 
 def count_elements(shape: Any) -> int:

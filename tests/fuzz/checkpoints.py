@@ -21,7 +21,7 @@ from oracles_conversion import (
 from safetensors.numpy import save
 
 import jaxalign as ja
-from jaxalign.conversion.rules import TABLES
+from jaxalign.conversion.formats import FORMATS
 
 from . import pickle_opcodes as opcodes
 
@@ -89,7 +89,7 @@ _TIMM_CONFIG = {
 
 def tensors_of(model: str, table: str) -> dict[str, np.ndarray]:
     """The tensors of a tiny `model`, as the format `table` names them."""
-    tables = {t.name: t for t in TABLES}
+    tables = {t.name: t for t in FORMATS}
     tensors = source_tensors(tables[table], random_parameters(tiny(model).towers))
     return {name: np.array(x, order="C") for name, x in tensors.items()}
 

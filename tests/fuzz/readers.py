@@ -32,7 +32,7 @@ class WrongResultError(Exception):
 
 def read_tensors(folder: Path) -> None:
     """Every tensor of the one file, as a whole."""
-    from jaxalign.conversion.layouts import read_tensors
+    from jaxalign.conversion.checkpoint_files import read_tensors
 
     (file,) = folder.iterdir()
     content = file.read_bytes()

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import jaxalign.conversion.configs
-import jaxalign.conversion.facts
+import jaxalign.conversion.spec_choice
 import jaxalign.eval.runs
 import jaxalign.specs.model_spec
 import jaxalign.weights.hub
@@ -93,7 +93,9 @@ def _sources(module: ModuleType) -> list[str]:
 NPZ = zip_mutator(mutate_npy, ".npy", b"\x93NUMPY\x02\0\xff\xff\xff\xef| ")
 TORCH = zip_mutator(mutate_pickle, "data.pkl", b"\x80\x02|N0")
 TENSORS = safetensors_mutator(words_of(jaxalign.weights.safetensors_files))
-CONFIGS = json_mutator(words_of(jaxalign.conversion.configs, jaxalign.conversion.facts, jaxalign.weights.hub))
+CONFIGS = json_mutator(
+    words_of(jaxalign.conversion.configs, jaxalign.conversion.spec_choice, jaxalign.weights.hub)
+)
 OURS = json_mutator(words_of(jaxalign.specs.model_spec))
 RUNS = json_mutator(words_of(jaxalign.eval.runs))
 LISTS = json_mutator(("train", "val", "test", "images", "split", "id", "label"))

@@ -1,6 +1,6 @@
 """transformers' CLIPModel, SiglipModel, Dinov2Model (also with registers) and DINOv3ViTModel."""
 
-from jaxalign.conversion.engine import Table
+from jaxalign.conversion.engine import Format
 
 from .layers import (
     CONV,
@@ -15,13 +15,7 @@ from .layers import (
     rules,
     under,
 )
-from .open_clip import ATTENTION, DATACOMP, LOSS, OPENAI
-
-SIGLIPS = tuple(
-    f"{generation}-{size}"
-    for generation in ("siglip", "siglip2")
-    for size in ("base-patch16-224", "large-patch16-256", "so400m-patch14-384")
-)
+from .open_clip import ATTENTION, LOSS
 
 LAYER = (
     ("layer_norm1", "LayerNorm_0", NORM),
@@ -49,7 +43,7 @@ VISION = (
 )
 IGNORED = (r"(text|vision)_model\.embeddings\.position_ids",)  # 0, 1, 2, ...: in older files
 
-HF_CLIP = Table(
+HF_CLIP = Format(
     "transformers CLIPModel",
     rules(
         (
@@ -61,7 +55,6 @@ HF_CLIP = Table(
         )
     ),
     telling=("vision_model.pre_layrnorm.weight", "visual_projection.weight", "text_projection.weight"),
-    models=OPENAI + DATACOMP,
     ignored=IGNORED,
 )
 
@@ -74,7 +67,7 @@ MAP_HEAD = (
     ("mlp.fc2", "MlpBlock_0/Dense_1", LINEAR),
 )
 
-HF_SIGLIP = Table(
+HF_SIGLIP = Format(
     "transformers SiglipModel",
     rules(
         (
@@ -86,7 +79,6 @@ HF_SIGLIP = Table(
         )
     ),
     telling=("vision_model.head.probe", "text_model.head.weight"),
-    models=SIGLIPS,
     ignored=IGNORED,
 )
 
@@ -103,7 +95,7 @@ DINOV2_LAYER = (
     ("layer_scale2.lambda1", "LayerScale_1/gamma", VALUE),
 )
 
-HF_DINOV2 = Table(
+HF_DINOV2 = Format(
     "transformers Dinov2Model",
     rules(
         (
@@ -116,7 +108,6 @@ HF_DINOV2 = Table(
         )
     ),
     telling=("embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight"),
-    models=("dinov2-base", "dinov2-with-registers-base"),
     ignored=(r"embeddings\.mask_token",),
 )
 
@@ -134,7 +125,7 @@ DINOV3_LAYER = (
     ("layer_scale2.lambda1", "LayerScale_1/gamma", VALUE),
 )
 
-HF_DINOV3 = Table(
+HF_DINOV3 = Format(
     "transformers DINOv3ViTModel",
     rules(
         (
@@ -146,6 +137,5 @@ HF_DINOV3 = Table(
         )
     ),
     telling=("embeddings.cls_token", "embeddings.patch_embeddings.weight"),
-    models=("dinov3-large-patch16",),
     ignored=(r"embeddings\.mask_token",),
 )

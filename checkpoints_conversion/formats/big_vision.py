@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jaxalign.conversion.engine import Rule, Table
+from jaxalign.conversion.engine import Format, Rule
 from jaxalign.conversion.transforms import patch_positions, stacked, value
 from jaxalign.weights.stored import StoredTensor
 from jaxalign.weights.tensors import DEEPEST
@@ -56,7 +56,7 @@ NAMES = (
     "b",
 )
 
-BIG_VISION = Table(
+BIG_VISION = Format(
     "big_vision two_towers",
     (
         *(Rule(name, (name,), value) for name in NAMES),
@@ -64,7 +64,6 @@ BIG_VISION = Table(
         Rule("txt/Encoder_0/pos_embedding", ("txt/pos_embedding",), value, added=True),
     ),
     telling=("img/embedding/kernel", "txt/Embed_0/embedding"),
-    models=("siglip-base-patch16-224-big-vision", "siglip2-base-patch16-224-big-vision"),
     one_preprocessing=True,
 )
 
@@ -81,8 +80,8 @@ def stacked_towers(found: Mapping[str, StoredTensor]) -> tuple[str, ...]:
     return tuple(tower for tower, blocks in BLOCKS.items() if any(n.startswith(f"{blocks}/") for n in found))
 
 
-def for_file(table: Table, found: Mapping[str, StoredTensor]) -> Table:
-    """`table` for a file with the blocks of a tower stacked, one source for the same layer of all; and for
+def for_file(format: Format, found: Mapping[str, StoredTensor]) -> Format:
+    """`format` for a file with the blocks of a tower stacked, one source for the same layer of all; and for
     one whose class token has no position: big_vision puts it before the patches once these have theirs."""
     rows = found[POSITIONS].shape[-2:-1] if POSITIONS in found else ()
     is_grid = bool(rows) and math.isqrt(rows[0]) ** 2 == rows[0]  # older files have one more, the token's
@@ -96,4 +95,4 @@ def for_file(table: Table, found: Mapping[str, StoredTensor]) -> Table:
             return rule
         return Rule(source, tuple(rule.targets[0].format(i=i) for i in range(depth[0])), stacked)
 
-    return replace(table, rules=tuple(map(adapt, table.rules)))
+    return replace(format, rules=tuple(map(adapt, format.rules)))

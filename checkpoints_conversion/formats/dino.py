@@ -1,6 +1,6 @@
 """DINOv2 and DINOv3, as Meta published them and as timm writes them."""
 
-from jaxalign.conversion.engine import Table
+from jaxalign.conversion.engine import Format
 
 from .layers import (
     CONV,
@@ -50,25 +50,22 @@ def dinov2(registers: str, positions: tuple) -> tuple:
     )
 
 
-DINOV2_META = Table(
+DINOV2_META = Format(
     "DINOv2 original",
     dinov2("register_tokens", VALUE),
     telling=("cls_token", "pos_embed", "mask_token", "blocks.0.ls1.gamma"),
-    models=("dinov2-base-meta", "dinov2-with-registers-base-meta"),
     ignored=(r"mask_token",),
 )
-DINOV2_TIMM = Table(
+DINOV2_TIMM = Format(
     "DINOv2 timm",
     dinov2("reg_token", VALUE),
     telling=("cls_token", "pos_embed", "blocks.0.ls1.gamma"),
-    models=("dinov2-base-518",),
     never=("mask_token", "reg_token"),
 )
-DINOV2_TIMM_REGISTERS = Table(
+DINOV2_TIMM_REGISTERS = Format(
     "DINOv2 with registers, timm",
     dinov2("reg_token", PATCH_POSITIONS),  # the class token's position is already added to it
     telling=("cls_token", "pos_embed", "blocks.0.ls1.gamma", "reg_token"),
-    models=("dinov2-with-registers-base-518",),
 )
 
 DINOV3_TIMM_LAYER_SCALES = (
@@ -108,24 +105,21 @@ def dinov3(attention: tuple, registers: str) -> tuple:
     )
 
 
-DINOV3_TIMM = Table(
+DINOV3_TIMM = Format(
     "DINOv3 timm",
     dinov3(DINOV3_NO_BIASES, "reg_token"),
     telling=("cls_token", "reg_token", "blocks.0.gamma_1"),
-    models=("dinov3-large-patch16-256",),
     never=("blocks.0.attn.q_bias",),
 )
-DINOV3_TIMM_BIASES = Table(
+DINOV3_TIMM_BIASES = Format(
     "DINOv3 timm with q and v biases",
     dinov3(DINOV3_BIASES, "reg_token"),
     telling=("cls_token", "reg_token", "blocks.0.gamma_1", "blocks.0.attn.q_bias"),
-    models=("dinov3-large-patch16-256",),
 )
-DINOV3_META = Table(
+DINOV3_META = Format(
     "DINOv3 original",
     dinov3(DINOV3_MASKED_BIAS, "storage_tokens"),
     telling=("cls_token", "storage_tokens"),
-    models=("dinov3-large-patch16",),
     # The frequencies of its rotary positions are computed here, in float32 rather than the file's bfloat16.
     ignored=(r"mask_token", r"rope_embed\.periods", r".*\.bias_mask", r"local_cls_norm\..*"),
 )

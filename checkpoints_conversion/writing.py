@@ -1,4 +1,4 @@
-"""big_vision's `two_towers` checkpoints (SigLIP, SigLIP 2, LiT) as `.npz`: its names and shapes are ours."""
+"""Models written as `.npz` of big_vision's `two_towers` (SigLIP, SigLIP 2, LiT): its names are ours."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,10 +14,8 @@ from jaxalign.models import ImageTowerConfig, ResNetConfig
 from jaxalign.replacing import replaced_file
 from jaxalign.weights.tensors import flatten
 
+from .formats.big_vision import BLOCKS, POSITIONS, PREFIX
 from .npz_files import write_npz
-from .reading import read as read
-from .reading import recognises as recognises
-from .rules.big_vision import BLOCKS, POSITIONS, PREFIX
 
 ACTIVATION = "gelu_tanh"
 EPSILON = 1e-6

@@ -3,7 +3,7 @@
 Older files have the text tower without the prefix `text.`.
 """
 
-from jaxalign.conversion.engine import Rule, Table
+from jaxalign.conversion.engine import Format, Rule
 from jaxalign.conversion.transforms import must_be_zero
 
 from .layers import (
@@ -52,7 +52,7 @@ POOLED_VIT = (
     *under("attn_pool.", "MAPHead_0/", POOL),
 )
 
-SIGLIP_TIMM = Table(
+SIGLIP_TIMM = Format(
     "open_clip SigLIP (timm)",
     rules(
         (
@@ -63,11 +63,10 @@ SIGLIP_TIMM = Table(
     ),
     telling=("visual.trunk.attn_pool.latent",),
     never=("visual.trunk.cls_token",),
-    models=("siglip-base-patch16-224-open-clip", "siglip2-base-patch16-224-open-clip"),
     ignored=IGNORED,
 )
 
-PE_TIMM = Table(
+PE_TIMM = Format(
     "open_clip PE (timm)",
     (
         *rules(
@@ -82,7 +81,6 @@ PE_TIMM = Table(
         Rule("visual.trunk.head.bias", (), must_be_zero),
     ),
     telling=("visual.trunk.attn_pool.latent", "visual.trunk.cls_token"),
-    models=("pe-core-base-patch16",),
     ignored=IGNORED,
 )
 
@@ -101,7 +99,7 @@ EVA_BLOCK = (
     ("mlp.fc2", "MlpBlock_0/Dense_1", LINEAR),
 )
 
-EVA_TIMM = Table(
+EVA_TIMM = Format(
     "open_clip EVA02 (timm)",
     rules(
         (
@@ -114,6 +112,5 @@ EVA_TIMM = Table(
         )
     ),
     telling=("visual.trunk.blocks.0.mlp.fc1_g.weight",),
-    models=("eva02-clip-base-patch16",),
     ignored=(*IGNORED, r"visual\.trunk\..*rope.*"),
 )

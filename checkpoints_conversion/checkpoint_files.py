@@ -11,13 +11,13 @@ from jaxalign.weights.hub import WEIGHTS as WEIGHTS
 from jaxalign.weights.safetensors_files import read_safetensors
 from jaxalign.weights.stored import StoredTensor
 
-from .config_facts import Facts
 from .configs.huggingface import read_huggingface
-from .configs.json_facts import read_json
+from .configs.json_object import read_json
 from .configs.open_clip import read_open_clip
 from .configs.timm import read_timm
+from .facts import Facts
+from .formats import wrapper_prefix
 from .npz_files import read_npz
-from .rules import wrapper_prefix
 from .torch_files import read_torch
 
 READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
@@ -27,11 +27,12 @@ READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
     ".pth": read_torch,
     ".bin": read_torch,
 }
+ENDINGS = tuple(READERS)
 _PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's, in any order
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointFiles:
     """A checkpoint on disk.
 
     Attributes:
@@ -52,8 +53,8 @@ def is_checkpoint(path: Path) -> bool:
     return path.suffix in READERS or path.name.endswith(INDEX)
 
 
-def find_layout(path: Path, with_facts: bool = True) -> Layout:
-    """The layout at `path`, a folder or a weights file (whose folder's configuration then counts).
+def find_files(path: Path, with_facts: bool = True) -> CheckpointFiles:
+    """The files at `path`, a folder or a weights file (whose folder's configuration then counts).
 
     Args:
       with_facts: False where all facts are known, and no configuration is looked at.
@@ -64,7 +65,7 @@ def find_layout(path: Path, with_facts: bool = True) -> Layout:
     if not path.is_dir():
         is_usual = path.name in OPEN_CLIP_WEIGHTS + WEIGHTS
         facts = _read_facts(path.parent, path.name) if is_usual and with_facts else Facts()
-        return Layout(path, facts, path.parent)
+        return CheckpointFiles(path, facts, path.parent)
     names = {p.name for p in path.iterdir() if not p.is_dir()}
     usual = OPEN_CLIP_WEIGHTS + WEIGHTS if OPEN_CLIP_CONFIG in names else WEIGHTS + OPEN_CLIP_WEIGHTS
     found = [name for name in usual if name in names]
@@ -75,7 +76,7 @@ def find_layout(path: Path, with_facts: bool = True) -> Layout:
             " a single file with weights"
         )
     weights = found[0] if found else others[0]
-    return Layout(path / weights, _read_facts(path, weights) if with_facts else Facts(), path)
+    return CheckpointFiles(path / weights, _read_facts(path, weights) if with_facts else Facts(), path)
 
 
 def _read_facts(folder: Path, weights: str) -> Facts:

@@ -1,6 +1,6 @@
 """The files that the authors of PE (Meta), EVA-CLIP (BAAI) and SLIP (Meta) published."""
 
-from jaxalign.conversion.engine import Table
+from jaxalign.conversion.engine import Format
 
 from .layers import (
     FROM_HEADS,
@@ -26,7 +26,7 @@ PE_POOL = (
     ("mlp.c_proj", "MlpBlock_0/Dense_1", LINEAR),
 )
 
-PE_ORIGINAL = Table(
+PE_ORIGINAL = Format(
     "PE original",
     rules(
         (
@@ -38,7 +38,6 @@ PE_ORIGINAL = Table(
         )
     ),
     telling=("visual.conv1.weight", "visual.attn_pool.probe", "token_embedding.weight"),
-    models=("pe-core-base-patch16",),
     ignored=(*IGNORED, r".*rope.*"),
 )
 
@@ -59,7 +58,7 @@ EVA_BLOCK = (
     ("mlp.w3", "MlpBlock_0/Dense_1", LINEAR),
 )
 
-EVA_ORIGINAL = Table(
+EVA_ORIGINAL = Format(
     "EVA02-CLIP original",
     rules(
         (
@@ -72,11 +71,10 @@ EVA_ORIGINAL = Table(
         )
     ),
     telling=("visual.blocks.0.attn.inner_attn_ln.weight", "visual.head.weight"),
-    models=("eva02-clip-base-patch16",),
     ignored=(*IGNORED, r"visual\..*rope.*"),
 )
 
-SLIP = Table(
+SLIP = Format(
     "SLIP original",
     rules(
         (
@@ -89,6 +87,5 @@ SLIP = Table(
         )
     ),
     telling=("image_projection", "visual.pos_embed", "token_embedding.weight"),
-    models=("slip-vit-base-patch16",),
     ignored=(*IGNORED, r"image_mlp\..*"),  # the head of its self-supervised loss
 )

@@ -1,8 +1,8 @@
-"""The rule tables, one for each format, and how a file's format is recognised."""
+"""The formats, one record each: how their tensors are called, and by which names a file is recognised."""
 
 from collections.abc import Iterable
 
-from jaxalign.conversion.engine import Table
+from jaxalign.conversion.engine import Format
 from jaxalign.errors import JaxalignError
 
 from .big_vision import BIG_VISION
@@ -19,7 +19,7 @@ from .open_clip import CLIP_RESNET, CLIP_VIT
 from .originals import EVA_ORIGINAL, PE_ORIGINAL, SLIP
 from .timm_trunks import EVA_TIMM, PE_TIMM, SIGLIP_TIMM
 
-TABLES = (
+FORMATS = (
     CLIP_VIT,
     CLIP_RESNET,
     HF_CLIP,
@@ -42,14 +42,14 @@ TABLES = (
 )
 
 
-def find_table(names: Iterable[str], where: str) -> Table:
-    """The table of a file with these tensor names; raises JaxalignError where there is none."""
+def find_format(names: Iterable[str], where: str) -> Format:
+    """The format of a file with these tensor names; raises JaxalignError where there is none."""
     names = set(names)
-    found = [table for table in TABLES if table.recognises(names)]
+    found = [format for format in FORMATS if format.recognises(names)]
     if len(found) == 1:
         return found[0]
     some = ", ".join(sorted(names)[:3])
-    formats = "; ".join(table.name for table in found or TABLES)
+    formats = "; ".join(format.name for format in found or FORMATS)
     raise JaxalignError(
         f"{where} holds {len(names)} tensors ({some}, ...) of {'several' if found else 'no known'} formats;"
         f" expected all of one: {formats}"
@@ -62,7 +62,7 @@ def wrapper_prefix(names: Iterable[str]) -> str:
     Scripts keep a model in an attribute of their own (`model.`, `clip.`), which adds its name to every other.
     """
     prefix, names = "", set(names)
-    while not any(table.recognises(names) for table in TABLES):
+    while not any(format.recognises(names) for format in FORMATS):
         attribute, dot, _ = next(iter(names), "").partition(".")
         start = attribute + dot
         if not dot or not all(name.startswith(start) for name in names):

@@ -23,13 +23,10 @@ from jax.typing import ArrayLike
 
 from jaxalign.arguments import read_dtype
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.features import as_features as as_features
-from jaxalign.features import check_finite, is_count, is_streamed
-from jaxalign.features import normalize as normalize
+from jaxalign.features import check_finite, is_count, is_streamed, normalize
 from jaxalign.ranking.rank_counts import statistics_over_mesh
-from jaxalign.ranking.rank_order import RankStatistics as RankStatistics
-from jaxalign.ranking.rank_order import order_keys, statistics_by_numpy, statistics_by_xla
-from jaxalign.ranking.relevance import Relevance as Relevance
+from jaxalign.ranking.rank_order import RankStatistics, order_keys, statistics_by_numpy, statistics_by_xla
+from jaxalign.ranking.relevance import Relevance
 from jaxalign.ranking.scores import one_ahead, product, streamed_product, whole_tiles
 from jaxalign.sharding import check_mesh
 

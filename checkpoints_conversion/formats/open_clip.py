@@ -1,18 +1,10 @@
 """OpenAI's CLIP, as published (`.pt`) and as open_clip writes it: `CLIP` with a ViT or a ResNet."""
 
-from jaxalign.conversion.engine import Table
+from jaxalign.conversion.engine import Format
 
 from .layers import BATCH_NORM, CONV, FROM_HEADS, IN_PROJ, LINEAR, NORM, VALUE, rules, under
 
 ATTENTION = "MultiHeadDotProductAttention_0"
-
-OPENAI = (
-    "clip-vit-base-patch32",
-    "clip-vit-base-patch16",
-    "clip-vit-large-patch14",
-    "clip-vit-large-patch14-336",
-)
-DATACOMP = ("clip-vit-base-patch32-datacomp", "clip-vit-base-patch16-datacomp")
 
 RESBLOCK = (
     ("ln_1", "LayerNorm_0", NORM),
@@ -44,7 +36,7 @@ VIT = (
     ("ln_post", "Transformer/encoder_norm", NORM),
 )
 
-CLIP_VIT = Table(
+CLIP_VIT = Format(
     "OpenAI / open_clip CLIP",
     rules(
         (
@@ -55,7 +47,6 @@ CLIP_VIT = Table(
         )
     ),
     telling=("visual.class_embedding", "visual.proj", "token_embedding.weight"),
-    models=OPENAI + DATACOMP,
     never=("visual.attn_pool.probe",),
     ignored=IGNORED,
 )
@@ -71,7 +62,7 @@ BOTTLENECK = (
     ("downsample.1", "downsample_bn", BATCH_NORM),
 )
 
-CLIP_RESNET = Table(
+CLIP_RESNET = Format(
     "OpenAI / open_clip CLIP with a ResNet",
     rules(
         (
@@ -92,7 +83,7 @@ CLIP_RESNET = Table(
         )
     ),
     telling=("visual.attnpool.positional_embedding", "token_embedding.weight"),
-    models=("clip-rn50",),
-    settings=DATACOMP,  # open_clip's own text towers have the exact gelu by default
+    # open_clip's own text towers have the exact gelu by default
+    settings=("clip-vit-base-patch32-datacomp", "clip-vit-base-patch16-datacomp"),
     ignored=(*IGNORED, r".*\.num_batches_tracked"),
 )

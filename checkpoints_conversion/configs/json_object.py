@@ -13,7 +13,7 @@ _LARGEST = 2**24  # no size of a tower is larger, and XLA counts bytes in 64 bit
 
 
 @dataclass(frozen=True)
-class JsonFacts:
+class JsonObject:
     """The object `values`, found at `where`, a file and the keys down to it.
 
     Every question takes a default for what is absent or null; without one, absence is an error. A value of
@@ -23,10 +23,10 @@ class JsonFacts:
     values: Mapping[str, Any]
     where: str
 
-    def object(self, name: str) -> "JsonFacts":
+    def object(self, name: str) -> "JsonObject":
         """The object `name`, empty where there is none."""
         value = self._get(name, {}, (dict,), "an object")
-        return JsonFacts(value, f"{self.where}: {name}")
+        return JsonObject(value, f"{self.where}: {name}")
 
     def integer(self, name: str, default: Any = _MISSING) -> int:
         value = self._get(name, default, (int,), "an integer")
@@ -38,7 +38,7 @@ class JsonFacts:
         """Of a square: one number, or a list of two equal ones."""
         value = self.values.get(name)
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-            return JsonFacts({name: value[0]}, self.where).integer(name)
+            return JsonObject({name: value[0]}, self.where).integer(name)
         return self.integer(name, default)
 
     def number(
@@ -90,9 +90,9 @@ class JsonFacts:
         return value
 
 
-def read_json(path: Path) -> JsonFacts:
+def read_json(path: Path) -> JsonObject:
     """The object in the file `path`; raises JaxalignError where there is none."""
     values = local_files.read_json(path)
     if not isinstance(values, dict):
         raise JaxalignError(f"{path} is {values!r:.40}; expected an object")
-    return JsonFacts(values, str(path))
+    return JsonObject(values, str(path))
