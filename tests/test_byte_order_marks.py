@@ -5,7 +5,7 @@ import codecs
 import dataset_layouts as layouts
 import pytest
 
-from jaxalign.eval.cli.measuring import read_names
+from jaxalign.eval.cli.groups import read_names
 from jaxalign.eval.datasets.items import read_content
 from jaxalign.eval.reproduce.catalogue import find_table
 

@@ -87,6 +87,23 @@ def test_the_command_names_what_it_did(tmp_path, photos, capsys):
         assert f"{option[2:].replace('-', '_')} is 0; expected 1 or more" in capsys.readouterr().err
 
 
+def test_what_measures_finds_the_features_whatever_they_were_computed_in(tmp_path, photos, capsys):
+    for i in range(4):
+        (tmp_path / "kinds" / f"{i % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{i}.png", tmp_path / "kinds" / f"{i % 2}")
+    given = ["--dataset", f"folder:{tmp_path / 'kinds'}", "--store", str(tmp_path / "store")]
+    assert cli.main(["embed", *given, "--dtype", "bfloat16"]) == 0
+    chunks = list((tmp_path / "store").rglob("features/c/*/0"))
+    assert len(chunks) == 1
+    measured = ["--methods", "image-image", "--out", str(tmp_path / "runs")]
+    assert cli.main(["retrieve", *given, *measured, "--dtype", "bfloat16"]) == 0
+    assert list((tmp_path / "store").rglob("features/c/*/0")) == chunks
+    capsys.readouterr()
+    for option in ("--batch-size", "--threads"):
+        assert cli.main(["retrieve", *given, *measured, option, "0"]) == 1
+        assert f"{option[2:].replace('-', '_')} is 0; expected 1 or more" in capsys.readouterr().err
+
+
 def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
     options = ["embed", "--folder", str(photos), "--store", str(tmp_path)]
     examples = load_split(f"folder:{photos}", "all")

@@ -11,7 +11,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.eval.cli.output import chart_file
+from jaxalign.eval.cli.printing import chart_name
 from jaxalign.eval.demo import run as demo
 from jaxalign.eval.reproduce.cells import Cell
 from jaxalign.eval.reproduce.session import _with_printed_bands
@@ -69,8 +69,8 @@ def test_two_models_of_one_name_are_told_apart(two, images, tmp_path, capsys):
     report = (tmp_path / "report.html").read_text()
     for path in two:
         assert f"cats ({path})" in report
-    assert len({chart_file(ja.load(path, name="cats"), "spectrum") for path in two}) == 2
-    assert chart_file(ja.load("emoji-clip"), "spectrum") == "emoji-clip-spectrum"
+    assert len({chart_name(ja.load(path, name="cats"), "spectrum") for path in two}) == 2
+    assert chart_name(ja.load("emoji-clip"), "spectrum") == "emoji-clip-spectrum"
 
 
 def test_settings_and_names_that_do_not_fit(two, images, tmp_path, capsys):

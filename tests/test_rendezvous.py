@@ -10,6 +10,7 @@ import pytest
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli, rendezvous
+from jaxalign.eval.cli.groups import ProjectionOptions, RunOptions
 from jaxalign.eval.cli.retrieve import Retrieve
 from jaxalign.eval.rendezvous import difference, meet, parse_address
 
@@ -168,6 +169,7 @@ def test_what_no_network_could_make_right_is_bad_usage(given, message, capsys):
 
 
 def test_what_processes_are_asked_for():
-    told = cli.asked(Retrieve(band=(1, 2), store="/here"), "retrieve")
+    command = Retrieve(projection=ProjectionOptions(band=(1, 2)), results=RunOptions(store="/here"))
+    told = cli.asked(command, "retrieve")
     assert (told["the command"], told["--band"], "--store" in told) == ("retrieve", (1, 2), False)
     assert json.loads(json.dumps(told))["the version of jaxalign"]

@@ -16,8 +16,7 @@ from PIL import Image
 import jaxalign as ja
 import jaxalign.eval
 from jaxalign.eval import cli
-from jaxalign.eval.cli.measuring import print_table
-from jaxalign.eval.cli.tables import Row, print_facts, print_list
+from jaxalign.eval.cli.printing import print_facts, print_list, print_table
 from jaxalign.eval.figures import drawable, save, to_svg
 from jaxalign.eval.figures.look import panels, styled, title
 from jaxalign.eval.files import json_text
@@ -39,10 +38,11 @@ def test_lines_and_tables(capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     say(BAD)
     print_table(BAD, [BAD, BAD], [[BAD, BAD]])
-    print_list([Row(BAD, BAD, (BAD,), BAD)], [BAD], [BAD])
+    thing = {"name": BAD, "available": BAD, "source": BAD, "licence": ""}
+    print_list([thing], {BAD: lambda thing: BAD}, {BAD: BAD})
     print_facts(BAD, BAD, {"key": BAD})
     monkeypatch.setenv("COLUMNS", "119")  # where rows are no lines
-    print_list([Row("name", BAD, ("fact",), "source")], ["column"])
+    print_list([thing | {"name": "name", "source": "source"}], {"column": lambda thing: "fact"}, {})
     Stages().announce(BAD)
     said, error = capsys.readouterr()
     assert_harmless(said)

@@ -14,17 +14,20 @@ from typing import Any, Protocol
 
 import tyro
 
+from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval import interrupts
 from jaxalign.eval.terminal import say
 
-from .arguments import Processes
-from .catalogue import Datasets, Models
 from .classify import Classify
 from .convert import Convert
+from .datasets import Datasets
 from .demo import Demo
 from .embed import Embed
 from .export import Export
+from .groups import Processes
 from .indicators import Indicators
+from .models import Models
+from .options import UsageError
 from .report import Report
 from .reproduce import Reproduce
 from .retrieve import Retrieve
@@ -111,13 +114,8 @@ def explain(error: BaseException) -> int:
         drop_output()
         where = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror or error}{where}", FAILED)
-    if isinstance(error, ValueError):
-        from jaxalign.errors import JaxalignError  # here: importing it for `--help` would import jax
-
-        from .usage import UsageError
-
-        if isinstance(error, JaxalignError):
-            return fail(str(error), BAD_USAGE if isinstance(error, UsageError) else FAILED)
+    if isinstance(error, JaxalignError):
+        return fail(str(error), BAD_USAGE if isinstance(error, UsageError) else FAILED)
     raise error
 
 
@@ -156,11 +154,21 @@ OF_ONE_PROCESS = ("distributed", "store", "out", "data_dir", "json", "threads", 
 
 def asked(command: Any, name: str) -> dict[str, Any]:
     """What the processes of one run have to be asked for alike, by option."""
-    fields = [field.name for field in dataclasses.fields(command) if field.name not in OF_ONE_PROCESS]
-    options = {f"--{field.replace('_', '-')}": getattr(command, field) for field in fields}
+    options = {f"--{field.replace('_', '-')}": value for field, value in options_of(command).items()}
     shown = {option: str(value) if isinstance(value, Path) else value for option, value in options.items()}
     versions = {f"the version of {package}": version(package) for package in ("jaxalign", "jax")}
     return {"the command": name, "--num-processes": command.distributed.num_processes} | shown | versions
+
+
+def options_of(group: Any) -> dict[str, Any]:
+    """The options of a command, those of its groups among them, without those `OF_ONE_PROCESS`."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        if field.name in OF_ONE_PROCESS:
+            continue
+        found |= options_of(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return found
 
 
 def drop_output() -> None:
@@ -181,8 +189,6 @@ def fail(message: str, status: int) -> int:
 def parse(arguments: Sequence[str]) -> Command:
     """The command that `arguments` spell; exits with status 2 and one line where they spell none."""
     if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
-        from jaxalign.errors import unknown_name
-
         error = unknown_name("command", arguments[0], COMMANDS, "see `jaxalign --help`")
         sys.exit(fail(str(error), BAD_USAGE))
     said = io.StringIO()
@@ -198,9 +204,10 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def parse_with_tyro(arguments: Sequence[str]) -> Any:
     if arguments and arguments[0] in COMMANDS:
-        command = COMMANDS[arguments[0]]
+        command, groups = COMMANDS[arguments[0]], (tyro.conf.OmitArgPrefixes,)
         about = inspect.getdoc(command)  # tyro would drop the examples
-        return tyro.cli(command, prog=f"jaxalign {arguments[0]}", description=about, args=arguments[1:])
+        name = f"jaxalign {arguments[0]}"
+        return tyro.cli(command, prog=name, description=about, args=arguments[1:], config=groups)
     return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="jaxalign", description=ABOUT, args=arguments)
 
 

@@ -1,57 +1,20 @@
 """`jaxalign classify`: zero-shot, nearest class mean and few-shot accuracy of a model on a data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
+from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
+from .options import DatasetName, SeedNumber, SplitName, TaskName, UsageError, option
 
-from .arguments import (
-    ALONE,
-    DataDir,
-    Distributed,
-    JsonFile,
-    OwnName,
-    SeedNumber,
-    SettingsOf,
-    UnreadablePictures,
-)
-from .measuring import (
-    BandOption,
-    DatasetName,
-    LayoutOption,
-    ModelName,
-    RankOption,
-    RunFolder,
-    SplitName,
-    StoreFolder,
-    TaskName,
-)
-
-ClassifierNames = Annotated[
-    tuple[Literal["zero-shot", "ncm", "prototype", "lda", "tip-adapter", "tip-x", "ape", "coder"], ...],
-    tyro.conf.arg(help="Which to measure; all but the first two are few-shot."),
-]
-EmbeddingMethods = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="METHOD [METHOD ...]",
-        help="How all but zero-shot embed pictures: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
-    ),
-]
-Counts = tyro.conf.arg(metavar="N [N ...]", help="Pictures of each class.")
-Seeds = Annotated[tuple[SeedNumber, ...], tyro.conf.arg(metavar="N [N ...]", help="One for each draw.")]
-Alpha = Annotated[
-    float | None,
-    tyro.conf.arg(
-        metavar="X", help="Weight of pictures beside class names.", help_behavior_hint="(default: 0.5)"
-    ),
-]
+if TYPE_CHECKING:
+    from jaxalign.classifiers.method import FewShotMethod
+    from jaxalign.eval.tasks.classifying import Classifying
+    from jaxalign.eval.tasks.runs import Run
 
 
 @dataclass(frozen=True)
-class Classify:
+class Classify(Measuring):
     """Classify pictures by class names (zero-shot), class means (ncm) or a few pictures of each class.
 
     Class means are those of the whole training split. Few-shot accuracies are means over several draws; the
@@ -67,107 +30,81 @@ class Classify:
       jaxalign classify --dataset folder:photos --classifiers ncm prototype --shots 1 2
     """
 
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
     dataset: DatasetName = "emoji"
-    classifiers: ClassifierNames = ("zero-shot", "ncm")
-    methods: EmbeddingMethods = ("image-image",)
-    band: BandOption = None
-    rank: RankOption = None
+    classifiers: Annotated[
+        tuple[Literal["zero-shot", "ncm", "prototype", "lda", "tip-adapter", "tip-x", "ape", "coder"], ...],
+        option("Which to measure; all but the first two are few-shot."),
+    ] = ("zero-shot", "ncm")
+    methods: Annotated[
+        tuple[str, ...],
+        option(
+            "How all but zero-shot embed pictures: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
+            "METHOD [METHOD ...]",
+        ),
+    ] = ("image-image",)
     task: TaskName = ""
     train: SplitName = ""
     test: SplitName = ""
-    shots: Annotated[tuple[int, ...], Counts] = (1, 2, 4, 8, 16)
-    seeds: Seeds = (1, 2, 3)
+    shots: Annotated[tuple[int, ...], option("Pictures of each class.", "N [N ...]")] = (1, 2, 4, 8, 16)
+    seeds: Annotated[tuple[SeedNumber, ...], option("One for each draw.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[
         Literal["ours", "published"],
-        tyro.conf.arg(help="Which pictures a seed draws: nested draws, or those of the published code."),
+        option("Which pictures a seed draws: nested draws, or those of the published code."),
     ] = "ours"
-    with_text: Annotated[bool, tyro.conf.arg(help="Let class names take part in few-shot classifiers.")] = (
+    with_text: Annotated[bool, option("Let class names take part in few-shot classifiers.")] = False
+    alpha: Annotated[float | None, option("Weight of pictures beside class names.", "X", "0.5")] = None
+    tune: Annotated[bool, option("Search the few-shot classifiers' hyper-parameters on the split val.")] = (
         False
     )
-    alpha: Alpha = None
-    tune: Annotated[
-        bool, tyro.conf.arg(help="Search the few-shot classifiers' hyper-parameters on the split val.")
-    ] = False
     grid: Annotated[
         str | None,
-        tyro.conf.arg(
-            metavar="default|published[:NAME]",
-            help="Values that are searched: ours, or those of the published codes (of tip-adapter and ape for"
+        option(
+            "Values that are searched: ours, or those of the published codes (of tip-adapter and ape for"
             " this data set, or for NAME). Implies --tune.",
-            help_behavior_hint="(default: default)",
+            "default|published[:NAME]",
+            "default",
         ),
     ] = None
     augment: Annotated[
-        bool, tyro.conf.arg(help="Crop and flip the drawn pictures at random, as the published code does.")
+        bool, option("Crop and flip the drawn pictures at random, as the published code does.")
     ] = False
     templates: Annotated[
-        str, tyro.conf.arg(metavar="NAME", help="Prompts of class names: single (CoOp's), ensemble (CLIP's).")
+        str, option("Prompts of class names: single (CoOp's), ensemble (CLIP's).", "NAME")
     ] = "single"
     protocol: Annotated[
         Literal["paper", "reference"],
-        tyro.conf.arg(
-            help="reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
+        option(
+            "reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
             " then tuned on the pictures that are classified."
         ),
     ] = "paper"
-    layout: LayoutOption = "paper"
-    out: RunFolder = Path("jaxalign-runs")
-    store: StoreFolder = None
-    data_dir: DataDir = None
-    unreadable: UnreadablePictures = "fail"
-    json: JsonFile = None
-    distributed: Distributed = ALONE
+    projection: Projection = field(default_factory=ProjectionOptions)
+    distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.classification import measure_classification
         from jaxalign.eval.tasks.labelled import LabelledPair
 
-        from .measuring import open_workspace, report_runs
-
         classifying = self.settings()
-        workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
+        workspace, model = self.open()
         pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
         runs = measure_classification(workspace, model, pair, classifying)
         if not is_first():
             return
         print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
-        report_runs(self, runs)
+        self.report(runs)
 
-    def settings(self) -> Any:
-        """The options as `jaxalign.eval.tasks.classifying.Classifying`."""
-        from jaxalign.classifiers import FEW_SHOT
+    @property
+    def tuned(self) -> bool:
+        """Whether hyper-parameters are searched."""
+        return self.tune or self.grid is not None
+
+    def settings(self) -> "Classifying":
+        """The options as what measures takes them; raises UsageError where they contradict each other."""
         from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
 
-        from .measuring import method_options
-        from .usage import UsageError
-
-        asking = [name for name in self.classifiers if name in FEW_SHOT and FEW_SHOT[name].needs_text]
-        if not (self.classifiers and self.methods):
-            raise UsageError("--classifiers and --methods need one name at least")
-        if asking and not self.with_text:
-            raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
-        drawn = {name for name in FEW_SHOT if name in self.classifiers}
-        tune = self.tune or self.grid is not None
-        if tune and not drawn:
-            raise UsageError(
-                f"--{'tune' if self.tune else 'grid'} is about few-shot classifiers; there is none among"
-                " --classifiers"
-            )
-        if self.draws != "ours" and not drawn:
-            raise UsageError("--draws is about few-shot classifiers; there is none among --classifiers")
-        if tune and not self.with_text:
-            raise UsageError("tuning weighs pictures against class names; add --with-text")
-        if self.protocol == "reference" and not self._has_reference(drawn):
-            raise UsageError(
-                f"--protocol reference is about PCA<- and Tip-X in few-shot classification; of"
-                f" {', '.join(self.classifiers)} with {', '.join(self.methods)} the published code does what"
-                " the papers say"
-            )
+        self._check()
         few_shot = FewShotSettings(
             with_text=self.with_text,
             shots=self.shots,
@@ -178,29 +115,54 @@ class Classify:
         return Classifying(
             classifiers=self.classifiers,
             methods=self.methods,
-            options=method_options(self),
+            options=self.projection.method_options(),
             templates=self.templates,
             few_shot=few_shot,
             augmentation=1 if self.augment else None,
-            tune=tune,
+            tune=self.tuned,
             grid=self.grid or "default",
             protocol=self.protocol,
         )
 
-    def _has_reference(self, drawn: set[str]) -> bool:
-        """Whether the published code departs from the papers in what is asked for; `drawn` is few-shot."""
+    def _check(self) -> None:
         from jaxalign.classifiers import FEW_SHOT
 
+        drawn = [FEW_SHOT[name] for name in self.classifiers if name in FEW_SHOT]
+        asking = [method.name for method in drawn if method.needs_text]
+        if not (self.classifiers and self.methods):
+            raise UsageError("--classifiers and --methods need one name at least")
+        if asking and not self.with_text:
+            raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
+        if self.tuned and not drawn:
+            raise UsageError(
+                f"--{'tune' if self.tune else 'grid'} is about few-shot classifiers; there is none among"
+                " --classifiers"
+            )
+        if self.draws != "ours" and not drawn:
+            raise UsageError("--draws is about few-shot classifiers; there is none among --classifiers")
+        if self.tuned and not self.with_text:
+            raise UsageError("tuning weighs pictures against class names; add --with-text")
+        if self.protocol == "reference" and not self._has_reference(drawn):
+            raise UsageError(
+                f"--protocol reference is about PCA<- and Tip-X in few-shot classification; of"
+                f" {', '.join(self.classifiers)} with {', '.join(self.methods)} the published code does what"
+                " the papers say"
+            )
+        if self.protocol == "reference" and self.projection.subspace != "paper":
+            raise UsageError("--protocol reference has a variant of PCA<- of its own; leave out --subspace")
+
+    def _has_reference(self, drawn: "Sequence[FewShotMethod]") -> bool:
+        """Whether the published code departs from the papers in what is asked for."""
         projected = any(name in ("pca", "pca-mean") for name in self.methods)
-        tuned_on_test = self.dataset == "imagenet" and (self.tune or self.grid is not None)
-        return bool(drawn) and (projected or tuned_on_test or any(FEW_SHOT[name].reference for name in drawn))
+        tuned_on_test = self.dataset == "imagenet" and self.tuned
+        return bool(drawn) and (projected or tuned_on_test or any(method.reference for method in drawn))
 
 
-def print_runs(title: str, runs: Sequence[Any]) -> None:
+def print_runs(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
-    from .measuring import print_table
+    from .printing import print_table
 
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
@@ -217,13 +179,13 @@ def print_runs(title: str, runs: Sequence[Any]) -> None:
         print_table(what + (f", tuned on the grid {', '.join(grids)}" if grids else ""), columns, rows)
 
 
-def describe(run: Any) -> str:
+def describe(run: "Run") -> str:
     """The classifier, and the method that embeds for it."""
-    from .measuring import describe_method
+    from .printing import describe_method
 
     settings = run.settings
     return f"{settings['classifier']}, {describe_method(settings)}" if "method" in settings else "zero-shot"
 
 
-def _accuracy(run: Any, shots: str) -> str:
+def _accuracy(run: "Run", shots: str) -> str:
     return f"{run.metrics['accuracy'][shots]:.1f} ± {run.metrics['deviation'][shots]:.1f}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .arguments import JsonFile, OwnName, SettingsOf
+from .options import JsonFile, OwnName, SettingsOf, option
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,14 @@ class Convert:
       jaxalign convert google/siglip2-base-patch16-224 siglip2.npz --to big_vision
     """
 
-    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC", help="What to convert.")]
-    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST", help="Where to put it.")]
+    src: Annotated[str, tyro.conf.Positional, option("What to convert.", "SRC")]
+    dst: Annotated[Path, tyro.conf.Positional, option("Where to put it.", "DST")]
     spec: SettingsOf = None
     name: OwnName = None
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], tyro.conf.arg(help="Of the weights in DST.")
-    ] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], option("Of the weights in DST.")] = "float32"
     to: Annotated[
         Literal["jaxalign", "big_vision"],
-        tyro.conf.arg(help="jaxalign: a folder; big_vision: one .npz, for SigLIP's kind of models."),
+        option("jaxalign: a folder; big_vision: one .npz, for SigLIP's kind of models."),
     ] = "jaxalign"
     json: JsonFile = None
 
@@ -43,17 +41,12 @@ class Convert:
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json
+        from .printing import check_file, write_json
 
         check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(
-                self.src,
-                self.dst,
-                spec=self.spec,
-                name=self.name,
-                dtype=self.dtype,
-                to=self.to,
+                self.src, self.dst, spec=self.spec, name=self.name, dtype=self.dtype, to=self.to
             )
         write_json(self.json, report)
         say(

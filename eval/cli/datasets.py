@@ -5,32 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
-from .arguments import DataDir, JsonFile
-
-SourceDir = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder of unpacked downloads, laid out as by CoOp.",
-        help_behavior_hint="(default: $JAXALIGN_SOURCE_DIR or downloads/manual in the data folder)",
-    ),
-]
-Names = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="NAME [NAME ...]",
-        help="Data sets to describe at length, folder:PATH among them.",
-        help_behavior_hint="(default: a table of all)",
-    ),
-]
-ToPrepare = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="NAME [NAME ...]", help="Data sets to prepare first.", help_behavior_hint="(default: none)"
-    ),
-]
+from .options import DataDir, JsonFile, option
 
 
 @dataclass(frozen=True)
@@ -44,17 +19,29 @@ class Datasets:
       jaxalign datasets --json datasets.json
     """
 
-    names: Names = ()
-    prepare: ToPrepare = ()
+    names: Annotated[
+        tuple[str, ...],
+        option(
+            "Data sets to describe at length, folder:PATH among them.", "NAME [NAME ...]", "a table of all"
+        ),
+    ] = ()
+    prepare: Annotated[tuple[str, ...], option("Data sets to prepare first.", "NAME [NAME ...]", "none")] = ()
     data_dir: DataDir = None
-    source_dir: SourceDir = None
+    source_dir: Annotated[
+        Path | None,
+        option(
+            "Folder of unpacked downloads, laid out as by CoOp.",
+            "DIR",
+            "$JAXALIGN_SOURCE_DIR or downloads/manual in the data folder",
+        ),
+    ] = None
     json: JsonFile = None
 
     def run(self) -> None:
         from jaxalign.eval.datasets import DATASETS, find_dataset, prepare
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json
+        from .printing import check_file, print_list, write_json
 
         check_file(self.json)
         records = [find_dataset(name) for name in self.names] or list(DATASETS.values())
@@ -67,7 +54,7 @@ class Datasets:
                 for line in [*[""] * (i > 0), *page(row)]:
                     say(line)
         else:
-            print_overview(rows)
+            print_list(rows, COLUMNS, NOTES)
 
 
 def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
@@ -112,28 +99,10 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
     }
 
 
-def print_overview(rows: list[dict[str, Any]]) -> None:
-    """A line for each, and how to get on."""
-    from .tables import Row, print_list
-
-    print_list(
-        [
-            Row(
-                row["name"],
-                row["available"],
-                (
-                    ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),
-                    ", ".join(row["tasks"]) or ("captions" if row["captions"] else ""),
-                ),
-                f"{row['source']} ({row['licence']})",
-            )
-            for row in rows
-        ],
-        ("examples", "tasks"),
-        [note for state, note in NOTES.items() if state in {row["available"] for row in rows}],
-    )
-
-
+COLUMNS = {
+    "examples": lambda row: ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),
+    "tasks": lambda row: ", ".join(row["tasks"]) or ("captions" if row["captions"] else ""),
+}
 NOTES = {
     "ready": "ready: prepared when it is first used, or now by jaxalign datasets --prepare NAME",
     "missing": "missing: jaxalign datasets --names NAME says what to put where, and where it comes from",

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from .arguments import DataDir, JsonFile, ModelNames, OutFolder, Seed
+from .options import DataDir, JsonFile, Seed, option
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,18 @@ class Demo:
       jaxalign demo --out results --models emoji-clip --seed 1
     """
 
-    out: OutFolder = Path("jaxalign-demo")
-    models: ModelNames = ("emoji-clip", "emoji-siglip")
+    out: Annotated[Path, option("Folder for metrics.json and report.html.", "DIR")] = Path("jaxalign-demo")
+    models: Annotated[
+        tuple[str, ...], option("Models to compare: of `jaxalign models`, or folders.", "NAME [NAME ...]")
+    ] = ("emoji-clip", "emoji-siglip")
     seed: Seed = 0
     data_dir: DataDir = None
     json: JsonFile = None
 
     def run(self) -> None:
-        from .output import check_file, write_json
+        from .printing import check_file, write_json
 
         check_file(self.json)
-        from jaxalign.eval.demo import (
-            run,  # the folder `out` and the models are checked there, before any work
-        )
+        from jaxalign.eval.demo import run  # it checks the folder `out` and the models before any work
 
         write_json(self.json, run(self.out, models=self.models, data_dir=self.data_dir, seed=self.seed))

@@ -1,22 +1,13 @@
 """`jaxalign embed`: features of a split or of a folder of pictures into the feature store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from .arguments import (
-    ALONE,
-    ComputeDtype,
-    DataDir,
-    Distributed,
-    JsonFile,
-    OwnName,
-    SettingsOf,
-    UnreadablePictures,
-)
-from .measuring import NAMED, ModelName, StoreFolder
+from .groups import Distributed, Embedding, Processes
+from .options import DatasetName, SplitName, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -24,39 +15,10 @@ if TYPE_CHECKING:
     from jaxalign.eval.features import Features
 
 _EITHER = tyro.conf.create_mutex_group(required=False)
-DatasetName = Annotated[
-    str | None,
-    tyro.conf.arg(
-        metavar="NAME", help="Of `jaxalign datasets`.", help_behavior_hint="(default: emoji-scenes)"
-    ),
-    _EITHER,
-]
-PictureFolder = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Pictures of one's own, subfolders included, in place of a data set.",
-        help_behavior_hint="(default: none)",
-    ),
-    _EITHER,
-]
-SplitName = Annotated[
-    str,
-    tyro.conf.arg(
-        metavar="NAME",
-        help="Of the data set; A+B is both, one after the other.",
-        help_behavior_hint="(default: the one it is tested on)",
-    ),
-]
-BatchSize = Annotated[
-    int,
-    tyro.conf.arg(help="Pictures that pass through the tower together on each device; 256 suits a GPU."),
-]
-Threads = Annotated[int, tyro.conf.arg(help="That read, decode and resize pictures ahead of the tower.")]
 
 
 @dataclass(frozen=True)
-class Embed:
+class Embed(Embedding):
     """Compute the pre-projection features of a split, or of a folder of pictures, into the feature store.
 
     Whatever is killed goes on where it stopped: run the same command again, and finished chunks of 256
@@ -76,58 +38,35 @@ class Embed:
       jaxalign embed --model clip-vit-large-patch14 --dataset caltech101 --dtype bfloat16 --batch-size 256
     """
 
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
-    dataset: DatasetName = None
-    folder: PictureFolder = None
-    split: SplitName = ""
-    store: StoreFolder = None
-    dtype: ComputeDtype = "float32"
-    batch_size: BatchSize = 32
-    threads: Threads = 8
-    unreadable: UnreadablePictures = "fail"
-    data_dir: DataDir = None
-    json: JsonFile = None
-    distributed: Distributed = ALONE
+    dataset: Annotated[DatasetName, _EITHER] = "emoji-scenes"
+    folder: Annotated[
+        Path | None, option("Images of one's own: short for --dataset folder:DIR.", "DIR", "none"), _EITHER
+    ] = None
+    split: Annotated[SplitName, tyro.conf.arg(help_behavior_hint="(default: the one it is tested on)")] = ""
+    distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
-        from .output import check_file, write_json
-
-        check_file(self.json)
-        import jaxalign as ja
-        from jaxalign.eval.datasets import find_dataset, load_split
+        from jaxalign.eval.datasets import load_split
         from jaxalign.eval.features import image_features
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.progress import Stages, Watch
+        from jaxalign.eval.progress import Watch
 
-        name = self.dataset or "emoji-scenes"
-        record = find_dataset(name if self.folder is None else f"folder:{self.folder}")
-        if record.reading and is_first():
-            Stages().note(record.reading)
-        model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
-        examples = load_split(record, self.split or record.test or record.gallery, self.data_dir)
+        from .printing import write_json
+
+        workspace, model = self.open()
+        record = workspace.find_dataset(self.dataset if self.folder is None else f"folder:{self.folder}")
+        split = self.split or record.test or record.gallery
+        examples = load_split(record, split, self.data.data_dir)
         watch = Watch()
         with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
             features = image_features(
-                model,
-                examples,
-                store=self.store,
-                unreadable=library_name(self.unreadable),
-                batch_size=self.batch_size,
-                threads=self.threads,
-                progress=watch.advance,
+                model, examples, store=self.results.store, progress=watch.advance, **self.data.reading()
             )
         if not is_first():
             return
-        facts = describe(model, examples, features, self.store) | watch.facts()
-        write_json(self.json, facts)
+        facts = describe(model, examples, features, self.results.store) | watch.facts()
+        write_json(self.results.json, facts)
         print_summary(facts)
-
-
-def library_name(unreadable: str) -> Literal["fail", "leave out"]:
-    """What the library calls an option."""
-    return "leave out" if unreadable == "leave-out" else "fail"
 
 
 def describe(
@@ -159,12 +98,13 @@ def print_summary(facts: dict[str, Any]) -> None:
     """Two lines, and one more for what was left out."""
     from jaxalign.eval.terminal import say
 
+    from .printing import first_names
+
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:
-        more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
-        say(f"{len(lost):,} left out, unreadable: {', '.join(lost[:NAMED])}{more}")
+        say(f"{len(lost):,} left out, unreadable: {first_names(lost)}")
     say(f"features {facts['width']} wide, in {facts['store']}")

@@ -1,63 +1,23 @@
 """`jaxalign export`: embeddings of the feature store for other programs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ComputeDtype, DataDir, JsonFile, OwnName, SettingsOf, UnreadablePictures
-from .embed import BatchSize, Threads
-from .measuring import (
-    BandOption,
-    DatasetName,
-    LayoutOption,
-    ModelName,
-    NamesFile,
-    RankOption,
-    StoreFolder,
-    SubspaceOption,
-)
+from .groups import Embedding, Projection, ProjectionOptions
+from .options import DatasetName, ModalityOption, SplitName, option
+
+if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.tasks.workspace import Workspace
 
 _EITHER = tyro.conf.create_mutex_group(required=True)
-NumpyFolder = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="DIR",
-        help="Folder for embeddings.npy, ids.jsonl and export.json.",
-        help_behavior_hint="(default: none)",
-    ),
-    _EITHER,
-]
-FaissFile = Annotated[
-    Path | None,
-    tyro.conf.arg(
-        metavar="FILE",
-        help="FAISS index; FILE.ids.jsonl and FILE.json come beside it. Needs the extra `index`.",
-        help_behavior_hint="(default: none)",
-    ),
-    _EITHER,
-]
-MethodName = Annotated[
-    str,
-    tyro.conf.arg(
-        metavar="METHOD",
-        help="How features become embeddings; see `jaxalign retrieve --help`.",
-        help_behavior_hint="(default: image-image or text-text, the model's own)",
-    ),
-]
-SplitName = Annotated[
-    str,
-    tyro.conf.arg(
-        metavar="SPLIT",
-        help="Split to take; A+B is both, one after the other.",
-        help_behavior_hint="(default: the gallery of the protocol)",
-    ),
-]
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Embedding):
     """Write the embeddings of a split, projected by a method and of length one, for other programs.
 
     --npy writes a folder with embeddings.npy, which NumPy maps into memory and ScaNN takes as it is; --faiss
@@ -75,55 +35,44 @@ class Export:
       jaxalign export --dataset folder:photos --method pca --rank 64 --faiss photos.faiss --faiss-index HNSW32
     """
 
-    npy: NumpyFolder = None
-    faiss: FaissFile = None
-    faiss_index: Annotated[
-        str,
-        tyro.conf.arg(
-            metavar="FACTORY", help="Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32."
+    npy: Annotated[
+        Path | None, option("Folder for embeddings.npy, ids.jsonl and export.json.", "DIR", "none"), _EITHER
+    ] = None
+    faiss: Annotated[
+        Path | None,
+        option(
+            "FAISS index; FILE.ids.jsonl and FILE.json come beside it. Needs the extra `index`.",
+            "FILE",
+            "none",
         ),
+        _EITHER,
+    ] = None
+    faiss_index: Annotated[
+        str, option("Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32.", "FACTORY")
     ] = "Flat"
-    npy_dtype: Annotated[
-        Literal["float32", "float16"], tyro.conf.arg(help="Of embeddings.npy; float16 halves it.")
-    ] = "float32"
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
+    npy_dtype: Annotated[Literal["float32", "float16"], option("Of embeddings.npy; float16 halves it.")] = (
+        "float32"
+    )
     dataset: DatasetName = "emoji-scenes"
     split: SplitName = ""
-    modality: Annotated[
-        Literal["image", "text"], tyro.conf.arg(help="Pictures, or captions where the data set has them.")
-    ] = "image"
-    method: MethodName = ""
-    band: BandOption = None
-    rank: RankOption = None
-    subspace: SubspaceOption = "paper"
-    class_names: NamesFile = None
-    layout: LayoutOption = "paper"
-    dtype: ComputeDtype = "float32"
-    batch_size: BatchSize = 32
-    threads: Threads = 8
-    unreadable: UnreadablePictures = "fail"
-    store: StoreFolder = None
-    data_dir: DataDir = None
-    json: JsonFile = None
+    modality: ModalityOption = "image"
+    method: Annotated[
+        str,
+        option(
+            "How features become embeddings; see `jaxalign retrieve --help`.",
+            "METHOD",
+            "image-image or text-text, the model's own",
+        ),
+    ] = ""
+    projection: Projection = field(default_factory=ProjectionOptions)
 
     def run(self) -> None:
-        from jaxalign.eval.tasks.workspace import Workspace
-
-        from .embed import library_name
-        from .output import write_json
+        from .printing import write_json
 
         self._check()
-        workspace = Workspace(
-            store=self.store,
-            data_dir=self.data_dir,
-            batch_size=self.batch_size,
-            threads=self.threads,
-            unreadable=library_name(self.unreadable),
-        )
-        facts = self._write(workspace)
-        write_json(self.json, facts)
+        workspace, model = self.open()
+        facts = self._write(workspace, model)
+        write_json(self.results.json, facts)
         print_summary(facts)
 
     def _check(self) -> None:
@@ -131,9 +80,8 @@ class Export:
         from jaxalign.eval.export.faiss_index import require_faiss
         from jaxalign.eval.export.numpy_files import check_npy_folder
 
-        from .output import check_file, check_folder
+        from .printing import check_file, check_folder
 
-        check_file(self.json)
         if self.npy is not None:
             check_npy_folder(self.npy)
             check_folder(self.npy.absolute().parent)
@@ -141,24 +89,17 @@ class Export:
             require_faiss()
             check_file(self.faiss)
 
-    def _write(self, workspace: Any) -> dict[str, Any]:
-        import dataclasses
-
-        import jax.numpy as jnp
-
+    def _write(self, workspace: "Workspace", model: "DualEncoder") -> dict[str, Any]:
         from jaxalign.eval.export import open_gallery, write_faiss, write_npy
 
-        from .measuring import method_options
-
-        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
         gallery = open_gallery(
             workspace,
-            dataclasses.replace(model, dtype=jnp.dtype(self.dtype)),
+            model,
             self.dataset,
             self.split,
             method=self.method,
             modality=self.modality,
-            options=method_options(self),
+            options=self.projection.method_options(),
         )
         rows = gallery.shape[0]
         place = self.npy or self.faiss

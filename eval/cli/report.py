@@ -1,12 +1,15 @@
 """`jaxalign report`: earlier runs as one HTML page."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from .arguments import DataDir, JsonFile
+from jaxalign.errors import JaxalignError
+
+from .options import DataDir, JsonFile, option
 
 
 @dataclass(frozen=True)
@@ -23,26 +26,16 @@ class Report:
     """
 
     folder: Annotated[
-        Path,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="FOLDER", help="Where the runs are: what other commands got as --out."),
+        Path, tyro.conf.Positional, option("Where the runs are: what other commands got as --out.", "FOLDER")
     ] = Path("jaxalign-runs")
     out: Annotated[
-        Path | None,
-        tyro.conf.arg(
-            metavar="FILE",
-            help="File for the page.",
-            help_behavior_hint="(default: report.html in the folder of the runs)",
-        ),
+        Path | None, option("File for the page.", "FILE", "report.html in the folder of the runs")
     ] = None
-    title: Annotated[str, tyro.conf.arg(metavar="TEXT", help="Heading of the page.")] = "jaxalign report"
+    title: Annotated[str, option("Heading of the page.", "TEXT")] = "jaxalign report"
     data_dir: DataDir = None
     json: JsonFile = None
 
     def run(self) -> None:
-        from collections import Counter
-
-        from jaxalign.errors import JaxalignError
         from jaxalign.eval.files import write_whole
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_report, prepared_splits
@@ -50,10 +43,9 @@ class Report:
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json
+        from .printing import check_file, write_json
 
-        stages = Stages()
-        with stages.stage("report", f"Reading the runs in {self.folder}"):
+        with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)
             runs = [run for run in found if run.is_current]
             if not runs and not tables:
@@ -67,16 +59,13 @@ class Report:
             check_file(self.json)
             page = build_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
         write_whole(out, page)
-        protocols = dict(sorted(Counter(run.protocol for run in runs).items()))
-        write_json(
-            self.json,
-            {
-                "report": str(out),
-                "runs": len(runs),
-                "protocols": protocols,
-                "tables": [t.title for t in tables],
-            },
-        )
+        facts = {
+            "report": str(out),
+            "runs": len(runs),
+            "protocols": dict(sorted(Counter(run.protocol for run in runs).items())),
+            "tables": [table.title for table in tables],
+        }
+        write_json(self.json, facts)
         earlier = len(found) - len(runs)
         if earlier:
             say(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")

@@ -1,42 +1,19 @@
 """`jaxalign retrieve`: pictures that find pictures."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
+from .options import DatasetName, MethodNames, ProtocolOption, Seed, SplitName, Steps, WithDistractors, option
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, Seed, SettingsOf, UnreadablePictures
-from .measuring import (
-    BandOption,
-    DatasetName,
-    LayoutOption,
-    MethodNames,
-    ModelName,
-    NamesFile,
-    ProtocolOption,
-    RankOption,
-    RunFolder,
-    SplitName,
-    StoreFolder,
-    SubspaceOption,
-    WithDistractors,
-)
-
-TaskNames = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="NAME [NAME ...]", help="Labellings, each a task.", help_behavior_hint="(default: the first)"
-    ),
-]
-Steps = Annotated[
-    int | None,
-    tyro.conf.arg(metavar="N", help="Steps of OTI.", help_behavior_hint="(default: 150, as in the papers)"),
-]
+if TYPE_CHECKING:
+    from jaxalign.eval.tasks.pairs import ImagePair
+    from jaxalign.eval.tasks.runs import Run
 
 
 @dataclass(frozen=True)
-class Retrieve:
+class Retrieve(Measuring):
     """Retrieve pictures by pictures with one or several methods, and print mAP and its kin in percent.
 
     Methods: image-image, pre, whitened, isoclip, isoclip-auto, pca, pca-mean, and oti, which optimises each
@@ -52,41 +29,26 @@ class Retrieve:
       jaxalign retrieve --dataset folder:photos --methods image-image pca --rank 32
     """
 
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
-    band: BandOption = None
-    rank: RankOption = None
-    subspace: SubspaceOption = "paper"
-    class_names: NamesFile = None
-    tasks: TaskNames = ()
+    tasks: Annotated[tuple[str, ...], option("Labellings, each a task.", "NAME [NAME ...]", "the first")] = ()
     query: SplitName = ""
     gallery: SplitName = ""
     distractors: Annotated[
         WithDistractors,
-        tyro.conf.arg(
-            help="Add the data set's distractors (R1M).",
-            help_behavior_hint="(default: no; with --protocol reference, where they are there)",
+        option(
+            "Add the data set's distractors (R1M).",
+            default="no; with --protocol reference, where they are there",
         ),
     ] = None
     text_image: Annotated[
-        bool,
-        tyro.conf.arg(
-            help="Also let class names, or captions, find their pictures, before and after IsoCLIP."
-        ),
+        bool, option("Also let class names, or captions, find their pictures, before and after IsoCLIP.")
     ] = False
     protocol: ProtocolOption = "paper"
-    layout: LayoutOption = "paper"
     steps: Steps = None
     seed: Seed = 0
-    out: RunFolder = Path("jaxalign-runs")
-    store: StoreFolder = None
-    data_dir: DataDir = None
-    unreadable: UnreadablePictures = "fail"
-    json: JsonFile = None
-    distributed: Distributed = ALONE
+    projection: Projection = field(default_factory=ProjectionOptions)
+    distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
         from jaxalign.eval.processes import is_first
@@ -96,22 +58,12 @@ class Retrieve:
         from jaxalign.eval.tasks.text_image import measure_text_image
         from jaxalign.eval.terminal import say
 
-        from .measuring import (
-            describe_counts,
-            method_options,
-            open_workspace,
-            print_table,
-            report_runs,
-            retrieval_rows,
-        )
-
-        workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
-        options = method_options(self, Inverting(steps=self.steps, seed=self.seed))
+        workspace, model = self.open()
+        options = self.projection.method_options(Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
         record = workspace.find_dataset(self.dataset)
         query = query_split(record, self.query, self.protocol)
-        added = takes_distractors(record, self.distractors, self.protocol, self.data_dir)
+        added = takes_distractors(record, self.distractors, self.protocol, self.data.data_dir)
         pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
         retrieving = Retrieving(self.methods, options, self.tasks, self.protocol)
         runs = []
@@ -125,13 +77,17 @@ class Retrieve:
         if lacking and self.protocol == "reference":
             say(f"Note: {lacking} is not here; the published code adds it where it is")
         for task in pair.tasks(self.tasks):
-            of_task = [run for run in runs if run.settings["task"] == task]
-            for protocol in ("image-retrieval", "text-image"):
-                shown = [run for run in of_task if run.protocol == protocol]
-                if shown:
-                    counts = describe_counts(shown[0].metrics)
-                    about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
-                    texts = "captions" if pair.has_captions_alone else "names"
-                    what = f"{texts} find pictures, " if protocol == "text-image" else ""
-                    print_table(f"{about}: {what}{counts}, %", *retrieval_rows(shown))
-        report_runs(self, runs)
+            about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
+            print_task(about, pair, [run for run in runs if run.settings["task"] == task])
+        self.report(runs)
+
+
+def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:
+    """A table of the runs of a task in which pictures find pictures, and one in which texts do."""
+    from .printing import describe_counts, print_retrieval
+
+    texts = "captions" if pair.has_captions_alone else "names"
+    for protocol, what in (("image-retrieval", ""), ("text-image", f"{texts} find pictures, ")):
+        shown = [run for run in runs if run.protocol == protocol]
+        if shown:
+            print_retrieval(f"{about}: {what}{describe_counts(shown[0].metrics)}, %", shown)

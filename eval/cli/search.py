@@ -1,14 +1,24 @@
 """`jaxalign search`: one's own pictures that are like a picture, before and after a method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from .arguments import ComputeDtype, JsonFile, OwnName, SettingsOf, UnreadablePictures
-from .embed import BatchSize, Threads
-from .measuring import BandOption, ModelName, NamesFile, RankOption, StoreFolder, SubspaceOption
+from jaxalign.errors import JaxalignError
+
+from .groups import (
+    Model,
+    ModelOptions,
+    Projection,
+    ProjectionOptions,
+    Reading,
+    ReadingOptions,
+    Store,
+    StoreOptions,
+)
+from .options import UsageError, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,46 +53,31 @@ class Search:
     """
 
     folder: Annotated[
-        Path,
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="FOLDER", help="Pictures to search, subfolders included."),
+        Path, tyro.conf.Positional, option("Pictures to search, subfolders included.", "FOLDER")
     ]
-    query: Annotated[Path, tyro.conf.arg(metavar="IMAGE", help="The picture to search with.")]
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png", help="Where the picture of both goes.")] = Path(
-        "search.png"
-    )
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
+    query: Annotated[Path, option("The picture to search with.", "IMAGE")]
+    out: Annotated[Path, option("Where the picture of both goes.", "FILE.png")] = Path("search.png")
     method: Annotated[
         Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
-        tyro.conf.arg(
-            help="What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."
-        ),
+        option("What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."),
     ] = "auto"
-    band: BandOption = None
-    rank: RankOption = None
-    subspace: SubspaceOption = "paper"
-    class_names: NamesFile = None
-    first: Annotated[int, tyro.conf.arg(metavar="N", help="Results of each ranking.")] = 10
-    store: StoreFolder = None
-    dtype: ComputeDtype = "float32"
-    batch_size: BatchSize = 32
-    threads: Threads = 8
-    unreadable: UnreadablePictures = "fail"
-    json: JsonFile = None
+    first: Annotated[int, option("Results of each ranking.", "N")] = 10
+    model: Model = field(default_factory=ModelOptions)
+    reading: Reading = field(default_factory=ReadingOptions)
+    projection: Projection = field(default_factory=ProjectionOptions)
+    results: Store = field(default_factory=StoreOptions)
 
     def run(self) -> None:
-        from jaxalign.errors import JaxalignError
         from jaxalign.eval.search import compare
         from jaxalign.eval.terminal import say
 
-        from .output import check_file, write_json
+        from .printing import check_file, first_names, write_json
 
-        check_file(self.json)
+        workspace = self.results.open_workspace(self.reading)
         check_file(self.out)
         self._check()
-        model, method = self._find_method()
+        model = self.model.load(workspace)
+        method = self._find_method(model)
         query, pre = read_query(model, self.query)
         library = self._find_library(model)
         before, after = self._fit(model, method, library)
@@ -91,30 +86,24 @@ class Search:
             raise JaxalignError(f"{self.folder} has no picture but the query; there is nothing to find")
         found = compare(pre, library.features, before, after, first=self.first, leave_out=own)
         title = describe(method)
-        write_json(self.json, self._facts(model, method, library, found))
+        write_json(self.results.json, self._facts(model, method, library, found))
         print_hits(model, self.query, title, library, found)
         write_sheet(self.out, query, self.query.name, title, library, found)
         if library.left_out:
-            say(f"{len(library.left_out):,} left out, unreadable: {', '.join(library.left_out[:10])}")
+            say(f"{len(library.left_out):,} left out, unreadable: {first_names(library.left_out)}")
         say(f"Wrote {self.out}")
 
     def _check(self) -> None:
-        from .usage import UsageError
-
         if self.out.suffix.lower() != ".png":
             raise UsageError(f"--out is {self.out}; expected a file name that ends in .png")
         if self.first < 1:
             raise UsageError(f"--first is {self.first}; expected 1 or more")
 
-    def _find_method(self) -> "tuple[DualEncoder, Method]":
-        import jaxalign as ja
+    def _find_method(self, model: "DualEncoder") -> "Method":
         from jaxalign.eval.availability import find_model
         from jaxalign.eval.tasks.methods import find_method
         from jaxalign.eval.terminal import say
 
-        from .measuring import method_options
-
-        model = ja.load(self.model, dtype=self.dtype, spec=self.spec, name=self.name)
         if find_model(model.spec).state == "embedded":
             say(
                 f"{model.name} is a toy that was trained on emoji of 48 x 48 pixels; for photos try --model"
@@ -122,14 +111,12 @@ class Search:
             )
         name = self.method
         if name == "auto":
-            name = "isoclip" if self.band or model.spec.band else "pca"
-        return model, find_method(name, model, "image", method_options(self))
+            name = "isoclip" if self.projection.band or model.spec.band else "pca"
+        return find_method(name, model, "image", self.projection.method_options())
 
     def _find_library(self, model: "DualEncoder") -> "Library":
         from jaxalign.eval.progress import Watch
         from jaxalign.eval.search import find_library
-
-        from .embed import library_name
 
         watch = Watch()
         with watch.shown(f"{model.name}: {self.folder}"):
@@ -137,10 +124,8 @@ class Search:
                 model,
                 self.folder,
                 without=self.out,
-                store=self.store,
-                unreadable=library_name(self.unreadable),
-                batch_size=self.batch_size,
-                threads=self.threads,
+                store=self.results.store,
+                **self.reading.reading(),
                 start=watch.start,
                 progress=watch.advance,
             )
@@ -154,7 +139,7 @@ class Search:
         texts = None
         if method.texts:
             ids = [str(i) for i in range(len(method.texts))]
-            pre = text_features(model, "class names of searches", ids, method.texts, store=self.store)
+            pre = text_features(model, "class names of searches", ids, method.texts, store=self.results.store)
             texts = text_embeddings(model, pre.values)
         before = Method(BEFORE, "image").fit(model)
         return before, method.fit(model, subspace_texts=texts, gallery=library.features)
@@ -182,7 +167,6 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     import numpy as np
     from PIL import Image
 
-    from jaxalign.errors import JaxalignError
     from jaxalign.eval.figures.sheet import SIDE, thumbnail
     from jaxalign.inputs.image_files import opened_image, upright
     from jaxalign.local_files import is_there
@@ -210,7 +194,7 @@ def print_hits(
     """Both rankings side by side."""
     from jaxalign.eval.terminal import say
 
-    from .measuring import print_table
+    from .printing import print_table
 
     def cell(hits: "tuple[Hit, ...]", i: int) -> list[str]:
         if i >= len(hits):

@@ -1,37 +1,14 @@
 """`jaxalign spectrum`: the spectra of the operators, and what their parts carry."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import tyro
-
-from .arguments import DataDir, JsonFile, OwnName, SettingsOf, UnreadablePictures
-from .measuring import (
-    BandOption,
-    LayoutOption,
-    ModelName,
-    RunFolder,
-    SplitName,
-    StoreFolder,
-    TaskName,
-)
-
-PartsOf = Annotated[
-    str, tyro.conf.arg(metavar="NAME", help="Data set on which the parts are measured; `none` for none.")
-]
-Width = Annotated[
-    int | None,
-    tyro.conf.arg(
-        metavar="N",
-        help="Directions in the top, middle and bottom part.",
-        help_behavior_hint="(default: 50, or a tenth of the spectrum where that is less)",
-    ),
-]
+from .groups import Measuring
+from .options import BandOption, MaxQueries, SplitName, TaskName, option
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Measuring):
     """Draw the spectra of the inter-modal and the intra-modal operators, and measure the parts of the former.
 
     Three PNG files: the singular values with the bands, and the eigenvalues of both heads before and after
@@ -44,69 +21,72 @@ class Spectrum:
       jaxalign spectrum --model emoji-siglip --dataset emoji --width 20
     """
 
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
-    dataset: PartsOf = "emoji-scenes"
+    dataset: Annotated[str, option("Data set on which the parts are measured; `none` for none.", "NAME")] = (
+        "emoji-scenes"
+    )
     band: BandOption = None
-    width: Width = None
+    width: Annotated[
+        int | None,
+        option(
+            "Directions in the top, middle and bottom part.",
+            "N",
+            "50, or a tenth of the spectrum where that is less",
+        ),
+    ] = None
     task: TaskName = ""
     query: SplitName = ""
     gallery: SplitName = ""
-    max_queries: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help="At most so many queries, evenly spaced; None for all.")
-    ] = 1000
-    layout: LayoutOption = "paper"
-    out: RunFolder = Path("jaxalign-runs")
-    store: StoreFolder = None
-    data_dir: DataDir = None
-    unreadable: UnreadablePictures = "fail"
-    json: JsonFile = None
+    max_queries: MaxQueries = 1000
 
     def run(self) -> None:
-        from jaxalign.eval.figures import figures_of, save
         from jaxalign.eval.tasks.band_search import Sweeping
         from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 
-        from .measuring import open_workspace, print_table, report_runs
-        from .output import chart_file
+        from .printing import chart_name
 
-        workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
+        workspace, model = self.open()
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
-        name = chart_file(model, self.dataset)
-        found = runs[0].metrics
-        rows = [
-            ["singular values", f"{found['singular_values']}"],
-            ["largest, smallest", f"{found['largest']:.4g}, {found['smallest']:.4g}"],
-            ["effective rank", f"{found['effective_rank']:.1f}"],
-            ["band", f"{tuple(found['band'])}"],
-            ["automatic band", f"{tuple(found['auto_band'])}"],
-            *(
-                [f"ten largest eigenvalues, {head.replace('_', ', ')}", f"{share:.1%}"]
-                for head, share in found["concentration"].items()
-            ),
-        ]
-        print_table(f"{model.title}: inter-modal operator", ["", ""], rows)
+        name = chart_name(model, self.dataset)
+        print_spectrum(f"{model.title}: inter-modal operator", runs[0].metrics)
         if self.dataset != "none":
             sweeping = Sweeping(
                 task=self.task, query=self.query, gallery=self.gallery, max_queries=self.max_queries
             )
             parts = measure_parts(workspace, model, self.dataset, sweeping, self.width)
             runs.append(parts)
-            rows = [_part(part, numbers) for part, numbers in parts.metrics["parts"].items()]
-            columns = ["part", "band", "mAP", "same class", "different class"]
-            print_table(f"{model.title} on {self.dataset}: mAP in %, mean cosines", columns, rows)
-        files = [save(of.figure, self.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
-        report_runs(self, runs, files)
+            print_parts(f"{model.title} on {self.dataset}: mAP in %, mean cosines", parts.metrics["parts"])
+        self.report(runs, self.save_figures(runs, name))
 
 
-def _part(name: str, numbers: dict) -> list[str]:
-    cosine = lambda value: "-" if value is None else f"{value:.3f}"
-    return [
-        name,
-        f"({numbers['k_top']}, {numbers['k_bottom']})",
-        f"{numbers['mAP']:.1f}",
-        cosine(numbers["positive_mean"]),
-        cosine(numbers["negative_mean"]),
+def print_spectrum(title: str, found: Any) -> None:
+    """The numbers of an operator's spectrum, a line each."""
+    from .printing import print_table
+
+    rows = [
+        ["singular values", f"{found['singular_values']}"],
+        ["largest, smallest", f"{found['largest']:.4g}, {found['smallest']:.4g}"],
+        ["effective rank", f"{found['effective_rank']:.1f}"],
+        ["band", f"{tuple(found['band'])}"],
+        ["automatic band", f"{tuple(found['auto_band'])}"],
     ]
+    for head, share in found["concentration"].items():
+        rows.append([f"ten largest eigenvalues, {head.replace('_', ', ')}", f"{share:.1%}"])
+    print_table(title, ["", ""], rows)
+
+
+def print_parts(title: str, parts: dict[str, Any]) -> None:
+    """What the top, the middle and the bottom of a spectrum carry."""
+    from .printing import print_table
+
+    cosine = lambda value: "-" if value is None else f"{value:.3f}"
+    rows = [
+        [
+            name,
+            f"({found['k_top']}, {found['k_bottom']})",
+            f"{found['mAP']:.1f}",
+            cosine(found["positive_mean"]),
+            cosine(found["negative_mean"]),
+        ]
+        for name, found in parts.items()
+    ]
+    print_table(title, ["part", "band", "mAP", "same class", "different class"], rows)

@@ -1,39 +1,27 @@
 """`jaxalign sweep`: the search for IsoCLIP's band."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
+from .groups import Distributed, Measuring, Processes
+from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskName, option
 
-from .arguments import ALONE, DataDir, Distributed, JsonFile, OwnName, SettingsOf, UnreadablePictures
-from .measuring import (
-    DatasetName,
-    LayoutOption,
-    MaxQueries,
-    ModelName,
-    RunFolder,
-    SplitName,
-    StoreFolder,
-    TaskName,
-)
+if TYPE_CHECKING:
+    from jaxalign.eval.tasks.band_search import Sweeping
+    from jaxalign.eval.tasks.workspace import Workspace
 
 Grid = Annotated[
     tuple[int, ...],
-    tyro.conf.arg(
-        metavar="K [K ...]",
-        help="Numbers of directions to try at this end.",
-        help_behavior_hint="(default: in steps of 50, or of parts of a small spectrum)",
+    option(
+        "Numbers of directions to try at this end.",
+        "K [K ...]",
+        "in steps of 50, or of parts of a small spectrum",
     ),
-]
-Others = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(metavar="NAME [NAME ...]", help="Data sets on which the band is tried, too."),
 ]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Measuring):
     """Search IsoCLIP's band by labelled retrieval, and draw the heat map.
 
     The paper chooses on Caltech101 (pictures) or COCO (captions) and applies the band everywhere: --apply-to
@@ -46,70 +34,72 @@ class Sweep:
       jaxalign sweep --model openai/clip-vit-base-patch16 --dataset caltech101 --apply-to pets dtd
     """
 
-    model: ModelName = "emoji-clip"
-    spec: SettingsOf = None
-    name: OwnName = None
     dataset: DatasetName = "emoji-scenes"
-    modality: Annotated[Literal["image", "text"], tyro.conf.arg(help="Pictures, or captions.")] = "image"
-    apply_to: Others = ()
+    modality: ModalityOption = "image"
+    apply_to: Annotated[
+        tuple[str, ...], option("Data sets on which the band is tried, too.", "NAME [NAME ...]")
+    ] = ()
     k_top: Grid = ()
     k_bottom: Grid = ()
     task: TaskName = ""
     query: SplitName = ""
     gallery: SplitName = ""
     max_queries: MaxQueries = None
-    layout: LayoutOption = "paper"
-    out: RunFolder = Path("jaxalign-runs")
-    store: StoreFolder = None
-    data_dir: DataDir = None
-    unreadable: UnreadablePictures = "fail"
-    json: JsonFile = None
-    distributed: Distributed = ALONE
+    distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
         from jaxalign.eval.figures import draw_sweeps, save
         from jaxalign.eval.labels import dataset_label
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.tasks.band_search import Sweeping, apply_everywhere, chosen_band, measure_sweep
+        from jaxalign.eval.tasks.band_search import chosen_band, measure_sweep
 
-        from .measuring import open_workspace, percent, print_table, report_runs
-        from .output import chart_file
+        from .printing import chart_name
 
-        workspace = open_workspace(self)
-        model = workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name)
-        record, known = workspace.find_dataset(self.dataset), set()
-        others = []  # each once, however it is spelled
+        workspace, model = self.open()
+        sweeps = self._sweeps(workspace)
+        runs = {name: measure_sweep(workspace, model, name, self.modality, of) for name, of in sweeps.items()}
+        if not is_first():
+            return
+        band = chosen_band(list(runs.values()))
+        print_bands(f"{model.title}, {self.modality}", runs, band)
+        name = chart_name(model, self.dataset, self.modality)
+        found = list(runs.values())
+        figure = draw_sweeps(found, dataset_label(found), f"{model.title}, {self.modality}", chosen=band)
+        self.report(found, [save(figure, self.results.out / f"sweep-{name}.png")])
+
+    def _sweeps(self, workspace: "Workspace") -> "dict[str, Sweeping]":
+        """What is asked for, and the same on the other data sets, each once however it is spelled."""
+        from jaxalign.eval.tasks.band_search import Sweeping
+
+        record = workspace.find_dataset(self.dataset)
+        others: dict[str, str] = {}
         for name in self.apply_to:
-            other = workspace.find_dataset(name).name
-            if other not in known | {record.name}:
-                known.add(other)
-                others.append(name)
+            others.setdefault(workspace.find_dataset(name).name, name)
+        others.pop(record.name, None)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
         split = self.query or (record.train if record.needs_no_sources and not record.in_place else "")
         sweeping = Sweeping(
             self.k_top, self.k_bottom, self.task, split, self.gallery or split, self.max_queries
         )
         elsewhere = replace(sweeping, query="", gallery="", task="")
-        runs = {self.dataset: measure_sweep(workspace, model, self.dataset, self.modality, sweeping)}
-        for name in others:
-            runs[name] = measure_sweep(workspace, model, name, self.modality, elsewhere)
-        if not is_first():
-            return
-        band = chosen_band(list(runs.values()))
-        rows = [
-            [
-                name,
-                percent(found["none"]),
-                percent(found["chosen"]),
-                percent(found["best"]["mAP"]),
-                f"({found['best']['k_top']}, {found['best']['k_bottom']})",
-            ]
-            for name, found in apply_everywhere(band, runs).items()
+        return {self.dataset: sweeping} | dict.fromkeys(others.values(), elsewhere)
+
+
+def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None:
+    """What `band` costs on each data set, against its own best one."""
+    from jaxalign.eval.tasks.band_search import apply_everywhere
+
+    from .printing import percent, print_table
+
+    rows = [
+        [
+            name,
+            percent(found["none"]),
+            percent(found["chosen"]),
+            percent(found["best"]["mAP"]),
+            f"({found['best']['k_top']}, {found['best']['k_bottom']})",
         ]
-        title = f"{model.title}, {self.modality}: mAP in % of the band ({band[0]}, {band[1]})"
-        print_table(title, ["data set", "all directions", "this band", "own best", "own best band"], rows)
-        name = chart_file(model, self.dataset, self.modality)
-        found = list(runs.values())
-        about = f"{model.title}, {self.modality}"
-        figure = draw_sweeps(found, dataset_label(found), about, chosen=band)
-        report_runs(self, found, [save(figure, self.out / f"sweep-{name}.png")])
+        for name, found in apply_everywhere(band, runs).items()
+    ]
+    columns = ["data set", "all directions", "this band", "own best", "own best band"]
+    print_table(f"{about}: mAP in % of the band ({band[0]}, {band[1]})", columns, rows)

@@ -15,6 +15,8 @@ from .gallery import Gallery
 
 EMBEDDINGS, IDS, FACTS = "embeddings.npy", "ids.jsonl", "export.json"
 
+DTYPES = ("float32", "float16")
+
 
 def write_npy(
     folder: Path,
@@ -37,7 +39,7 @@ def write_npy(
     Raises:
       JaxalignError: another dtype, or a folder with anything but an earlier export in it.
     """
-    if dtype not in ("float32", "float16"):
+    if dtype not in DTYPES:
         raise JaxalignError(f"dtype is {dtype}; expected float32 or float16")
     check_npy_folder(folder)
     facts = gallery.facts | describe(gallery) | {"dtype": dtype}

@@ -118,9 +118,10 @@ class _Renderer(RendererBase):
         if not width or not rgba[3]:
             return ""
         said = f' stroke="{_colour(rgba)}" stroke-width="{width:.3g}"{_opacity("stroke", gc, rgba)}'
-        _, dashes = gc.get_dashes()
+        dashes = gc.get_dashes()[1]
         if dashes is not None:
-            said += f' stroke-dasharray="{" ".join(f"{self.points_to_pixels(d):.3g}" for d in dashes)}"'
+            lengths = (f"{self.points_to_pixels(length):.3g}" for length in np.atleast_1d(np.asarray(dashes)))
+            said += f' stroke-dasharray="{" ".join(lengths)}"'
         return said + (' stroke-linecap="round"' if gc.get_capstyle() == "round" else "")
 
     def draw_text(

@@ -70,7 +70,7 @@ class Workspace:
     out: Path | None = None
     store: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
-    batch_size: int | None = None
+    batch_size: int = BATCH
     threads: int = THREADS
     unreadable: Unreadable = "fail"
     stages: Stages = dataclasses.field(default_factory=Stages)
@@ -123,7 +123,7 @@ class Workspace:
                 store=self.store,
                 progress=advance,
                 unreadable=self.unreadable,
-                batch_size=self.batch_size or BATCH,
+                batch_size=self.batch_size,
                 threads=self.threads,
             )
 
@@ -141,7 +141,7 @@ class Workspace:
         self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
     ) -> FeatureStore:
         """Pre-projection features of texts, under a progress bar; `name` says what they are."""
-        title, size = f"{model.name}: {name}, {len(texts)} texts", self.batch_size or BATCH
+        title, size = f"{model.name}: {name}, {len(texts)} texts", self.batch_size
         with self.stages.stage("embed", title, len(texts)) as advance:
             return text_store(model, name, ids, texts, store=self.store, progress=advance, batch_size=size)
 

@@ -1,4 +1,4 @@
-"""`jaxalign models`: what is known, and what is there; and how `jaxalign datasets` prints its table."""
+"""`jaxalign models`: what is known, and what is there."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .arguments import JsonFile
-from .datasets import Datasets as Datasets
+from .options import JsonFile, option
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,14 @@ class Models:
     names: Annotated[
         tuple[str, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(
-            metavar="[NAME ...]",
-            help="Models whose every fact is printed.",
-            help_behavior_hint="(default: a list of all)",
-        ),
+        option("Models whose every fact is printed.", "[NAME ...]", "a list of all"),
     ] = ()
     json: JsonFile = None
 
     def run(self) -> None:
         from jaxalign.specs import MODELS, find_spec
 
-        from .output import check_file, write_json
-        from .tables import Row, print_facts, print_list
+        from .printing import check_file, print_facts, print_list, write_json
 
         check_file(self.json)
         specs = [find_spec(name) for name in self.names] or MODELS.values()
@@ -49,27 +43,17 @@ class Models:
             for model in models:
                 print_facts(model["name"], model["available"], model_facts(model) | published(model["name"]))
             return
-        rows = [
-            Row(
-                model["name"],
-                model["available"],
-                (
-                    f"{model['parameters'] / 1e6:.1f} M",
-                    f"{model['image_size']} px",
-                    f"{model['context']} tokens" if model["context"] else "",
-                    format_band(model["band"]),
-                    format_band(model["text_band"]),
-                ),
-                f"{model['source']} ({model['licence']})",
-            )
-            for model in models
-        ]
-        states = {model["available"] for model in models}
-        columns = ("parameters", "pictures", "texts", "band", "text band")
-        print_list(rows, columns, [note for state, note in MODEL_NOTES.items() if state in states])
+        print_list(models, COLUMNS, NOTES)
 
 
-MODEL_NOTES = {
+COLUMNS = {
+    "parameters": lambda model: f"{model['parameters'] / 1e6:.1f} M",
+    "pictures": lambda model: f"{model['image_size']} px",
+    "texts": lambda model: f"{model['context']} tokens" if model["context"] else "",
+    "band": lambda model: format_band(model["band"]),
+    "text band": lambda model: format_band(model["text_band"]),
+}
+NOTES = {
     "cached": 'cached: in the hub\'s cache; jaxalign.load("NAME") needs no network',
     "hub": 'hub: jaxalign.load("NAME") downloads it; without network, put the files of the source into a'
     " folder and load that",
@@ -136,27 +120,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)
-
-
-def describe_dataset(record: Any, data_dir: Any = None) -> dict[str, Any]:
-    """The facts of an `jaxalign.eval.datasets.DatasetRecord` that the list shows, and some more."""
-    from jaxalign.eval.availability import find_dataset_copy
-
-    found = find_dataset_copy(record, data_dir)
-    return {
-        "name": record.name,
-        "version": record.version,
-        "splits": dict(record.splits),
-        "tasks": list(record.tasks),
-        "captions": record.captions,
-        "source": record.source,
-        "licence": record.licence,
-        "description": record.description,
-        "prepared": found.is_local,
-        "available": found.state,
-        "folder": str(found.folder),
-        "advice": found.advice,
-    }
 
 
 @cache

@@ -1,0 +1,258 @@
+"""Groups of options that belong together: a command takes one whole, and help shows it under a heading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jaxalign.errors import JaxalignError
+
+from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, UsageError, option
+
+if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.tasks.methods import Inverting, MethodOptions
+    from jaxalign.eval.tasks.runs import Run
+    from jaxalign.eval.tasks.workspace import Workspace
+
+_NAMES_LIMIT = 16 << 20  # bytes of a file of class names
+
+
+def about(group: type) -> Any:
+    """The docstring of a group as what its heading says; tyro would read the source of the class for it."""
+    return tyro.conf.arg(help=group.__doc__)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model, and how it computes."""
+
+    model: Annotated[str, option("A name of `jaxalign models`, a folder or a file.", "MODEL")] = "emoji-clip"
+    spec: SettingsOf = None
+    name: OwnName = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        option("What the towers compute in; features are stored as float32, for each apart."),
+    ] = "float32"
+    layout: Annotated[
+        Literal["paper", "reference"],
+        option("Heads of SigLIP and EVA-02 as in the paper, or as in its published code."),
+    ] = "paper"
+
+    def load(self, workspace: "Workspace") -> "DualEncoder":
+        """The model that these options are about."""
+        return workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How images are read, and pass through the model."""
+
+    unreadable: Annotated[
+        Literal["fail", "leave-out"],
+        option("What a picture that cannot be read does: end the command, or be left out and named."),
+    ] = "fail"
+    batch_size: Annotated[
+        int, option("Images that pass through the tower together on each device; 256 suits a GPU.", "N")
+    ] = 32
+    threads: Annotated[
+        int, option("Threads that read, decode and resize images ahead of the tower.", "N")
+    ] = 8
+
+    def reading(self) -> dict[str, Any]:
+        """What `jaxalign.eval.features.image_features` calls these options."""
+        unreadable = "leave out" if self.unreadable == "leave-out" else "fail"
+        return {"unreadable": unreadable, "batch_size": self.batch_size, "threads": self.threads}
+
+
+@dataclass(frozen=True)
+class DataOptions(ReadingOptions):
+    """Where data sets are, how their images are read, and pass through the model."""
+
+    data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
+class ProjectionOptions:
+    """What IsoCLIP and PCA<- leave out and keep."""
+
+    band: BandOption = None
+    rank: Annotated[int | None, option("Directions that PCA<- keeps.", "R", "half of the width")] = None
+    subspace: Annotated[
+        Literal["paper", "code", "readme"],
+        option(
+            "PCA<-: prompts with CLIP's class names, centred (paper); the bare names of the published"
+            " code, those of pytorch/hub (code); these normalised and not centred, as in its README"
+            " (readme)."
+        ),
+    ] = "paper"
+    class_names: Annotated[
+        Path | None,
+        option(
+            "Class names for PCA<-, one on a line.",
+            "FILE",
+            "the 1,000 of ImageNet that the variant of PCA<- has",
+        ),
+    ] = None
+
+    def method_options(self, inverting: "Inverting | None" = None) -> "MethodOptions":
+        """The options of methods, `inverting` among them; reads the class names."""
+        from jaxalign.eval.tasks.methods import MethodOptions
+
+        further = {} if inverting is None else {"inverting": inverting}
+        names = None if self.class_names is None else read_names(self.class_names)
+        return MethodOptions(self.band, self.rank, self.subspace, names, **further)
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where features are kept, and where results go."""
+
+    store: Annotated[
+        str | None,
+        option(
+            "Folder, or gs:// or s3:// URL, of the features.",
+            "DIR",
+            "$JAXALIGN_STORE or ~/.cache/jaxalign/features",
+        ),
+    ] = None
+    json: JsonFile = None
+
+    @property
+    def runs(self) -> Path | None:
+        """Folder of the runs, of a command that keeps some."""
+        return None
+
+    def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
+        """The workspace of a command; what will be written is checked first."""
+        from jaxalign.eval.processes import is_first
+        from jaxalign.eval.tasks.workspace import Workspace
+
+        from .printing import check_file, check_folder
+
+        check_file(self.json)
+        if self.runs is not None:
+            check_folder(self.runs)
+        workspace = Workspace(self.runs, self.store, data_dir, records={}, **reading.reading())
+        workspace.stages.console.quiet = not is_first()
+        return workspace
+
+
+@dataclass(frozen=True)
+class RunOptions(StoreOptions):
+    """Where features and runs are kept, and where results go."""
+
+    out: Annotated[Path, option("Folder of the runs: what is there is not measured again.", "DIR")] = Path(
+        "jaxalign-runs"
+    )
+
+    @property
+    def runs(self) -> Path:
+        return self.out
+
+
+Model = Annotated[ModelOptions, about(ModelOptions)]
+Reading = Annotated[ReadingOptions, about(ReadingOptions)]
+Data = Annotated[DataOptions, about(DataOptions)]
+Projection = Annotated[ProjectionOptions, about(ProjectionOptions)]
+Store = Annotated[StoreOptions, about(StoreOptions)]
+Runs = Annotated[RunOptions, about(RunOptions)]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What all commands take that need a model's features of data."""
+
+    model: Model = ModelOptions()
+    data: Data = DataOptions()
+    results: Store = StoreOptions()
+
+    def open(self) -> "tuple[Workspace, DualEncoder]":
+        """The workspace and the model."""
+        workspace = self.results.open_workspace(self.data, self.data.data_dir)
+        return workspace, self.model.load(workspace)
+
+
+@dataclass(frozen=True)
+class Measuring(Embedding):
+    """What all commands take that measure, and keep the runs."""
+
+    results: Runs = RunOptions()
+
+    def save_figures(self, runs: "Sequence[Run]", name: str) -> list[Path]:
+        """Draw what there is to see of `runs` as files beside them; `printing.chart_name` gives the name."""
+        from jaxalign.eval.figures import figures_of, save
+
+        return [save(of.figure, self.results.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
+
+    def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
+        """Write the runs as JSON where that was asked for, and say where everything is."""
+        from .printing import report_runs
+
+        report_runs(runs, files, self.results.out, self.results.json)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How this process takes part in a run of several, each on its own devices."""
+
+    distributed: Annotated[
+        bool,
+        option(
+            "Share the work with the other processes of a TPU pod, SLURM step or Open MPI job, or with"
+            " those that the next three options name; --store and --out are folders that all of them see."
+        ),
+    ] = False
+    coordinator: Annotated[
+        str | None, option("Where process 0 is, with a free port.", "HOST:PORT", "found out")
+    ] = None
+    num_processes: Annotated[int | None, option("Number of all processes.", "N", "found out")] = None
+    process_id: Annotated[int | None, option("From 0 to N - 1.", "I", "found out")] = None
+    lost_after: Annotated[
+        int,
+        option(
+            "To wait for the others to begin, and without a sign of life after which a process is lost,"
+            " and all end.",
+            "SECONDS",
+        ),
+    ] = 100
+
+    def check(self) -> None:
+        """Raise UsageError for numbers and addresses that no network could make right."""
+        from jaxalign.eval.rendezvous import parse_address
+
+        if self.lost_after < 1:
+            raise UsageError(f"--lost-after is {self.lost_after}; expected 1 or more seconds")
+        if self.num_processes is not None and self.num_processes < 1:
+            raise UsageError(f"--num-processes is {self.num_processes}; expected 1 or more")
+        if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1 << 31):
+            most = (
+                "" if self.num_processes is None else f" to {self.num_processes - 1}, one less than there are"
+            )
+            raise UsageError(f"--process-id is {self.process_id}; expected 0{most or ' or more'}")
+        if self.coordinator is not None:
+            try:
+                parse_address(self.coordinator)
+            except JaxalignError as error:
+                raise UsageError(str(error)) from error
+
+
+Distributed = Annotated[Processes, about(Processes)]
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """The lines of a file, without empty ones; raises JaxalignError for a file with less than two."""
+    from jaxalign.local_files import read_limited
+
+    try:
+        text = read_limited(file, _NAMES_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
+    except UnicodeDecodeError as error:
+        raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
+    except JaxalignError as error:
+        raise JaxalignError(f"class names: {error}; expected a text file, a name on a line") from error
+    names = tuple(line for line in map(str.strip, text.splitlines()) if line)
+    if len(names) < 2:
+        raise JaxalignError(f"{file} has {len(names)} class names; expected two or more, one on a line")
+    return names

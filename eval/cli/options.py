@@ -1,0 +1,111 @@
+"""The options of the commands, each defined once if several commands have it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxalign.errors import JaxalignError
+
+
+def option(about: str, metavar: str | None = None, default: str | None = None) -> Any:
+    """What `--help` says of an option; `default` says in words what one stands for that is not given."""
+    hint = None if default is None else f"(default: {default})"
+    return tyro.conf.arg(metavar=metavar, help=about, help_behavior_hint=hint)
+
+
+class UsageError(JaxalignError):
+    """An option, or several together, that no data could make right: exit status 2."""
+
+
+def parse_seed(text: str) -> int:
+    """What all generators of random numbers take: 32 bits."""
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise ValueError(f"seed is {text!r}; expected an integer from 0 to {(1 << 32) - 1}")
+    return int(text)
+
+
+def parse_yes_or_no(words: list[str]) -> bool:
+    """No word is a yes."""
+    if words not in ([], ["yes"], ["no"]):
+        raise ValueError(f"got {words[0]!r}; expected yes or no")
+    return words != ["no"]
+
+
+SeedNumber = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: parse_seed(words[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+Seed = Annotated[SeedNumber, option("Seed of everything that is drawn at random.")]
+Steps = Annotated[
+    int | None, option("Steps of the inversion.", "N", "150 of OTI, 1000 of OVI, as in the papers")
+]
+SettingsOf = Annotated[
+    str | None,
+    option(
+        "The known model, of `jaxalign models`, whose settings the model's files have where they do"
+        " not say: activation, preprocessing, tokens.",
+        "NAME",
+        "asked for where it matters",
+    ),
+]
+OwnName = Annotated[
+    str | None, option("What to call a model that is no known one.", "TEXT", "its file or folder")
+]
+DatasetName = Annotated[
+    str,
+    option(
+        "A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the"
+        " classes, or, where all have names of splits (train, val, test and the like, in any case),"
+        " splits with the classes below them; classes:PATH and splits:PATH say which.",
+        "NAME",
+    ),
+]
+DataDir = Annotated[
+    Path | None, option("Folder of prepared data sets.", "DIR", "$TFDS_DATA_DIR or ~/tensorflow_datasets")
+]
+SplitName = Annotated[
+    str, option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol")
+]
+TaskName = Annotated[str, option("Labelling of the pictures.", "NAME", "the data set's first")]
+ModalityOption = Annotated[
+    Literal["image", "text"], option("Images, or captions where the data set has them.")
+]
+MaxQueries = Annotated[int | None, option("At most so many queries, evenly spaced; None for all.", "N")]
+WithDistractors = Annotated[
+    bool | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[yes|no]",
+        instance_from_str=parse_yes_or_no,
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: [] if value else ["no"],
+    ),
+]
+MethodNames = Annotated[
+    tuple[str, ...],
+    option(
+        "Methods to compare.", "METHOD [METHOD ...]", "all without optimisation; isoclip where it has a band"
+    ),
+]
+BandOption = Annotated[
+    tuple[int, int] | None,
+    option(
+        "IsoCLIP's band: how many directions to leave out at either end.",
+        "K_TOP K_BOTTOM",
+        "what the paper prints for the model",
+    ),
+]
+ProtocolOption = Annotated[
+    Literal["paper", "reference"],
+    option(
+        "Splits, galleries and metrics as in the paper, or as in its published code (docs/published_code.md)."
+    ),
+]
+JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]

@@ -1,0 +1,228 @@
+"""What commands give out: tables and lines on the terminal, results as JSON, and where both go."""
+
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from jaxalign.errors import JaxalignError
+from jaxalign.eval import files
+from jaxalign.eval.terminal import open_console, open_table_console, say, styled
+
+if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.tasks.runs import Run
+
+WIDE = 120  # columns from which on a list with a row for each line can be read
+_LONGEST = 200  # characters of a file's name, of 255 that file systems take
+_NAMED = 10  # pictures left out that the terminal names
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """A table on standard output; no line is cut where it is no terminal.
+
+    Args:
+      columns: titles; a table without any has no head.
+      left: how many columns are text; the others are numbers, to the right.
+    """
+    console = open_table_console()
+    if title:
+        console.print(title, style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_list(
+    things: Sequence[Mapping[str, Any]], columns: Mapping[str, Callable[[Any], str]], notes: Mapping[str, str]
+) -> None:
+    """Print `things` on standard output, nothing cut off, then the `notes` on states that some are in.
+
+    A table where the terminal is wide enough, else a few lines for each. Where standard output is no terminal
+    each is a line, for grep.
+
+    Args:
+      things: each with its `name`, `available` (its state), `source` and `licence`.
+      columns: by title a short fact of a thing; empty where there is none.
+    """
+    console = open_table_console()
+    if console.width >= WIDE:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for i, column in enumerate(("name", "local", *columns, "source, licence")):
+            table.add_column(column, no_wrap=i <= len(columns), overflow="fold")
+        for thing in things:
+            facts = [fact(thing) or "-" for fact in columns.values()]
+            origin = f"{thing['source']} ({thing['licence']})"
+            table.add_row(thing["name"], thing["available"], *facts, origin)
+        console.print(table)
+    else:
+        for thing in things:
+            facts = [f"{column} {said}" for column, fact in columns.items() if (said := fact(thing))]
+            console.print(Text.assemble(styled(thing["name"], "bold"), styled(f" ({thing['available']})")))
+            console.print("; ".join(facts), overflow="fold")
+            console.print(f"{thing['source']} ({thing['licence']})", overflow="fold")
+            console.print()
+    for state, note in notes.items():
+        if any(thing["available"] == state for thing in things):
+            console.print(note)
+
+
+def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
+    """Print one thing of a list with all that is known of it, a line each."""
+    console = open_console()
+    console.print(Text.assemble(styled(name, "bold"), styled(f" ({state})")), soft_wrap=True)
+    for key, value in facts.items():
+        console.print(f"  {key:{max(map(len, facts))}}  {value}", soft_wrap=True)
+    console.print()
+
+
+def percent(value: float | None) -> str:
+    """One decimal, or a hyphen for what is not defined."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign; a zero has a plus."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def first_names(names: Sequence[str]) -> str:
+    """As many names as a line has room for, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def describe_method(settings: Mapping[str, Any]) -> str:
+    """A method's name with what was chosen for it."""
+    name = settings["method"]
+    if "band" in settings:
+        return f"{name} ({settings['band'][0]}, {settings['band'][1]})"
+    if "rank" in settings:
+        return f"{name} (rank {settings['rank']}, {settings['subspace']})"
+    return f"{name} ({settings['steps']} steps)" if "steps" in settings else name
+
+
+def describe_counts(metrics: Mapping[str, Any], gallery: str = "in the gallery") -> str:
+    """How many queries and items there are, and how many queries are among the items."""
+    said = f"{metrics['queries']} queries, {metrics['gallery']} {gallery}"
+    own = metrics.get("queries_in_gallery", 0)
+    if not own:
+        return said
+    return f"{said}, {'each query' if own == metrics['queries'] else f'{own} queries'} left out of its own"
+
+
+def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
+    """A table of retrieval runs; the first one is the baseline of the others."""
+    from jaxalign.eval.tasks.runs import paired_gain
+
+    if "mAP_easy" in runs[0].metrics:
+        names = ("mAP_easy", "mAP_medium", "mAP_hard", "mP@10_medium")
+    else:
+        names = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+    rows, baseline = [], None
+    for run in runs:
+        precision = run.arrays.get("average_precision")
+        gain = ""
+        if baseline is not None and precision is not None and len(precision) == len(baseline):
+            found = paired_gain(precision, baseline)
+            gain = f"{signed(found['gain'])} ± {found['gain_error']:.1f}"
+        baseline = precision if baseline is None else baseline
+        rows.append([describe_method(run.settings), *(percent(run.metrics[name]) for name in names), gain])
+    titles = (name.replace("_", " ").replace(" at ", "@") for name in names)
+    print_table(title, ["method", *titles, "gain in mAP"], rows)
+
+
+def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], out: Path, json: Path | None) -> None:
+    """Write the results as JSON where that was asked for, and say where everything is."""
+    from jaxalign.eval.datasets.image_tree import told_not_read
+
+    content: dict[str, Any] = {
+        "runs": [run.to_json() for run in runs],
+        "files": [str(file) for file in charts],
+        "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
+    }
+    write_json(json, content)
+    for file in charts:
+        say(f"Wrote {file}")
+    for line in (*_left_out(runs), *_other_versions(runs)):
+        say(line)
+    for note in dict.fromkeys(note for run in runs for note in run.notes):
+        say(f"Note: {note}")
+    say(f"{len(runs)} runs in {out}; `jaxalign report {out}` shows them")
+
+
+def _left_out(runs: "Sequence[Run]") -> list[str]:
+    """A line for each split of which pictures were left out; the JSON of the runs names all of them."""
+    lost: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for origin, names in run.left_out.items():
+            lost.setdefault(origin, {}).update(dict.fromkeys(names))
+    return [
+        f"{len(found):,} pictures of {origin} left out, unreadable: {first_names(list(found))}"
+        for origin, found in lost.items()
+    ]
+
+
+def _other_versions(runs: "Sequence[Run]") -> list[str]:
+    """A line for the runs that were there already and come from other versions of what they stand on."""
+    from jaxalign.eval.tasks.runs import package_versions
+
+    now = package_versions()
+    told = Counter(
+        ", ".join(
+            f"{name} {v} (now {now[name]})" for name, v in run.versions.items() if now.get(name, v) != v
+        )
+        for run in runs
+    )
+    return [f"{count} of the runs were measured earlier, with {what}" for what, count in told.items() if what]
+
+
+def chart_name(model: "DualEncoder", *parts: str) -> str:
+    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different."""
+    from jaxalign.eval.features.key import weights_digest
+    from jaxalign.weights.identity import is_known
+
+    name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
+    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts)))[-_LONGEST:]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise JaxalignError unless files can be written in `folder`, which need not exist yet."""
+    existing = folder.absolute()
+    while not os.path.exists(existing):  # which says no of a name that is too long
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise JaxalignError(
+            f"cannot write to the folder {folder} ({error.strerror}); choose another one"
+        ) from error
+
+
+def check_file(file: Path | None) -> None:
+    """Raise JaxalignError unless `file` can be written; None, for a result that nobody asked for, can."""
+    if file is None:
+        return
+    if os.path.isdir(file):
+        raise JaxalignError(f"cannot write the file {file}: it is a folder; add a file name")
+    if not os.path.isdir(file.absolute().parent):
+        raise JaxalignError(f"cannot write the file {file}: there is no folder {file.parent}; make it first")
+    if not os.path.exists(file) or os.path.isfile(file):
+        check_folder(file.absolute().parent)
+
+
+def write_json(file: Path | None, content: Any) -> None:
+    """Write `content` to `file` as `files.write_json` does; does nothing for None."""
+    if file is not None:
+        files.write_json(file, content)
