@@ -53,7 +53,7 @@ def test_a_full_disk_leaves_no_half_of_a_run(tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for writer in ("pathlib.Path.write_text", "numpy.savez_compressed"):
+    for writer in ("pathlib.Path.write_bytes", "numpy.savez_compressed"):
         with monkeypatch.context() as patch:
             patch.setattr(writer, full)
             with pytest.raises(JaxalignError, match=r"cannot write .*: No space left on device"):
