@@ -251,7 +251,7 @@ def mean_percent(ranks: RankStatistics, values: Any, count_empty: bool = False) 
         some = ranks.positives > 0
         counted = jnp.float32(some.size) if count_empty else some.sum(dtype=jnp.float32)
         count = jnp.where(some.any(), counted, jnp.nan)
-        return 100 * jnp.where(some, values, 0).sum() / count
+        return 100 * jnp.where(some, jnp.asarray(values, jnp.float32), 0).sum() / count
     some = np.asarray(ranks.positives) > 0
     if not some.any():
         raise JaxalignError(
