@@ -210,7 +210,9 @@ def _read(path: Path) -> tuple[Run, bool]:
     if problem:
         raise JaxalignError(f"{path} is damaged: {problem}; {_REDO}")
     run = Run(**{**_MAY_LACK, **{name: content[name] for name in names & content.keys()}})
-    beside = {"arrays": ()} | {name: content[name] for name in ("arrays", "digests") if name in content}
+    beside: dict[str, Any] = {"arrays": ()} | {
+        name: content[name] for name in ("arrays", "digests") if name in content
+    }
     if run.is_current and _checksum(run, beside) != content.get("checksum"):
         raise JaxalignError(f"{path} was changed after it was written; {_REDO}")
     run = dataclasses.replace(run, arrays=_read_arrays(path.with_suffix(".npz")))
