@@ -154,7 +154,7 @@ def _sweep_block(
 
 def _whole_band(x: Coordinates, start: Any, stop: Any) -> _Band:
     place = jnp.arange(x.directions.shape[0])
-    inside = (place >= start) & (place < stop)
+    inside = ((place >= start) & (place < stop)).astype(x.query.dtype)
     query = x.offset + _product(x.query * inside, x.directions)
     gallery = x.offset + _product(x.gallery * inside, x.directions)
     return _Band(query, gallery, _product(gallery, query.T))
