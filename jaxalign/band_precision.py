@@ -211,9 +211,9 @@ def _average_precision(band: _Band, positives: Positives, items: int, axis: str 
     of_all = total(_count(band.scores, level, at_least, scale))
     of_positives = _count(hits, level, at_least)
     place = _count(hits, level, not_after)  # among the positives, equal ones in the order of the gallery
-    irrelevant = of_all - of_positives - (own >= level)
+    irrelevant = of_all - of_positives - (own >= level).astype(jnp.int32)
     precision = jnp.where(is_positive, place / (place + irrelevant), 0)
-    return precision.sum(0) / jnp.where(count == 0, jnp.nan, count)
+    return precision.sum(0) / jnp.where(count == 0, jnp.nan, count.astype(precision.dtype))
 
 
 def _count(scores: jax.Array, level: jax.Array, counts: Any, scale: jax.Array | None = None) -> jax.Array:

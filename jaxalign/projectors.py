@@ -243,7 +243,8 @@ def _restrict(
 ) -> tuple[jax.Array, jax.Array]:
     """The homogeneous kernels projected onto the band: a mask, not a slice, so that bands can be traced."""
     r = spectrum.s.shape[0]
-    band = (jnp.arange(r) >= k_top) & (jnp.arange(r) < r - k_bottom)
+    place = jnp.arange(r)
+    band = ((place >= k_top) & (place < r - k_bottom)).astype(spectrum.u.dtype)
     with jax.default_matmul_precision("highest"):
         image = (spectrum.u * band) @ (spectrum.u.T @ image)
         text = (spectrum.vt.T * band) @ (spectrum.vt @ text)
