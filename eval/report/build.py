@@ -15,34 +15,6 @@ from jaxalign.eval.report.plain_tables import PlainTable, all_numbers
 from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.runs import Run
 
-# In the order of their sections, with heading and a sentence; what is not here comes after, by name.
-_TITLES = {
-    "image-retrieval": ("Image retrieval", "Pictures that find pictures."),
-    "text-image": ("Names find pictures", "Class names that find their pictures: the inter-modal reference."),
-    "text-retrieval": (
-        "Text retrieval",
-        "The first caption of each picture, which finds the picture's other captions.",
-    ),
-    "classification": (
-        "Classification",
-        "Zero-shot by class names, and by the nearest mean of the training pictures.",
-    ),
-    "few-shot": ("Few-shot classification", "Mean accuracy over the seeds."),
-    "band-sweep": ("Search for the band", "mAP for every band of singular directions that IsoCLIP may keep."),
-    "spectrum": ("Spectra", "Of the operator between the two heads, and of each head alone."),
-    "spectral-parts": ("What the parts of the spectrum carry", "Top, middle and bottom on their own."),
-    "class-indicator": ("Similarities by class", "How far same-class and different-class pairs overlap."),
-    "modality-indicator": ("Similarities by modality", "Pairs of pictures, of texts, and of both."),
-    "dogs-cats": ("Dogs and cats", "A task that is easy, and looks hard by similarities of pictures."),
-    "ambiguity": ("Different questions to the same pictures", "mAP in percent for each labelling."),
-    "degrees-of-freedom": (
-        "Degrees of freedom",
-        "Similarities of pictures, recovered from their similarities to texts.",
-    ),
-    "view": ("Views in two dimensions", "Texts, pictures, and pictures projected on the texts' directions."),
-}
-_TITLES |= {task.name: (task.title, task.about) for task in TASKS.values()}
-
 
 @dataclass(frozen=True)
 class ReproducedTable:
@@ -92,8 +64,8 @@ def build_report(
     tasks = sorted({run.protocol for run in runs}, key=_position)
     sections = [
         {
-            "title": _TITLES.get(task, (show_name(task).replace("-", " ").capitalize(),))[0],
-            "about": _TITLES[task][1] if task in _TITLES else "",
+            "title": TASKS[task].title if task in TASKS else show_name(task).replace("-", " ").capitalize(),
+            "about": TASKS[task].about if task in TASKS else "",
             "parts": _parts(in_order([run for run in runs if run.protocol == task]), find_split, examples),
         }
         for task in tasks
@@ -113,7 +85,7 @@ def build_report(
 
 
 def _position(task: str) -> tuple[int, str]:
-    return (list(_TITLES).index(task) if task in _TITLES else len(_TITLES), task)
+    return (list(TASKS).index(task) if task in TASKS else len(TASKS), task)
 
 
 def _parts(runs: Sequence[Run], find_split: FindSplit, examples: int) -> list[dict[str, Any]]:

@@ -1,13 +1,6 @@
 """What there is to measure: a record for each task, which commands, the report and `paper` look up."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from jaxalign.eval.tasks.runs import Run
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,6 @@ class Task:
       title, about: heading and sentence of its section in the report.
       headline: the metric that a printed table means by its numbers.
       columns: of its tables.
-      figures: each draws what there is to see of runs of one model.
     """
 
     name: str
@@ -40,4 +32,3 @@ class Task:
     about: str
     headline: str
     columns: tuple[Column, ...] = ()
-    figures: tuple[Callable[[Sequence["Run"]], Sequence["Figure"]], ...] = ()
