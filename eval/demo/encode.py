@@ -19,7 +19,10 @@ class Features:
 
 
 class Encoder:
-    """A model that gives both features in one pass: traced together, the two outputs share it."""
+    """A model that gives both features in one pass: traced together, the two outputs share it.
+
+    The embeddings are the tower's own: those that a head makes of `pre` differ in the last digit of a float.
+    """
 
     def __init__(self, model: ja.DualEncoder):
         self.model = model

@@ -79,9 +79,9 @@ def evaluate(
     queries = choose_queries(labels["emoji"], settings.queries)
     few = data.captions.queries
     few = replace(data.captions, queries=few[evenly_spaced(len(few), settings.ovi_queries)])
-    run = partial(_invert, model, curve=settings.curve, seed=seed, stages=stages)
-    oti = run("oti", ja.invert_to_text, scenes.embeddings[queries], settings.oti_steps, "queries to text")
-    ovi = run(
+    invert = partial(_invert, model, curve=settings.curve, seed=seed, stages=stages)
+    oti = invert("oti", ja.invert_to_text, scenes.embeddings[queries], settings.oti_steps, "queries to text")
+    ovi = invert(
         "ovi", ja.invert_to_image, captions.embeddings[few.queries], settings.ovi_steps, "captions to image"
     )
     with stages.stage("measure", f"{model.name}: measuring"):
@@ -183,8 +183,9 @@ def measure_images(
         find = partial(_retrieve, gallery=gallery, labels=labels, queries=queries)
         shown = name.startswith(("image-image", "isoclip", "pca"))
         found[name] = {task: find(query, task=task, shown=shown and task == "emoji") for task in TASKS}
-    arrays = {**found["oti"]["emoji"].arrays, **_curve(inversion, partial(find, task="emoji"))}
-    found["oti"]["emoji"] = replace(found["oti"]["emoji"], arrays=arrays)
+        if name == "oti":
+            emoji, curve = found[name]["emoji"], _curve(inversion, partial(find, task="emoji"))
+            found[name]["emoji"] = replace(emoji, arrays={**emoji.arrays, **curve})
     before = found[BASELINES["image_retrieval"]]
     return {
         name: {task: _compared(of, before[task]) for task, of in by_task.items()}
@@ -298,7 +299,11 @@ def _entry(model: ja.DualEncoder, found: Measured, gap: float, queries: int) -> 
         "text_retrieval": {
             name: _scores(of) | (few if of is ovi else {}) for name, of in found.texts.items()
         },
-        "classification": {name: _scores(of) for name, of in found.classes.items()},
+        "classification": {
+            # the mean of percentages: 100 times the mean may differ in the last digit of a float
+            name: _scores(of) | {"accuracy": float((100.0 * of.arrays["correct"]).mean())}
+            for name, of in found.classes.items()
+        },
         "inter_modal": {dataset: _by_task(results) for dataset, results in found.names.items()},
         **{name: {"k_top": top, "k_bottom": bottom} for name, (top, bottom) in bands.items()},
         "pca_rank": chosen.rank,
