@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import tiny_model
@@ -239,9 +240,8 @@ def test_measured_images_agree_with_the_metrics():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(20, 4)), {task: rng.integers(0, 3, 20) for task in TASKS}
     queries = np.arange(0, 20, 2)
-    inversion = ja.Inversion(
-        tokens=None, embeddings=x[queries], losses=np.ones((10, 2)), kept={2: x[queries]}, updates=None
-    )
+    inverted, none = jnp.asarray(x[queries]), jnp.zeros(0)
+    inversion = ja.Inversion(none, inverted, losses=jnp.ones((10, 2)), kept={2: inverted}, updates=none)
     measured = measure_images({"image-image": x, "oti": x}, inversion, labels, queries)
     expected = ja.retrieval_metrics(
         x[queries], x, labels["group"][queries], labels["group"], exclude_self=queries
