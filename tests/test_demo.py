@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import tiny_model
@@ -18,10 +19,12 @@ from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
 from jaxalign.eval.datasets.images import Pictures
 from jaxalign.eval.demo import DemoSettings, data, run
-from jaxalign.eval.demo.data import choose_queries, collect_captions
-from jaxalign.eval.demo.measure import measure_tasks, paired_gain
+from jaxalign.eval.demo.data import choose_queries, emoji_captions
+from jaxalign.eval.demo.findings import TASKS
+from jaxalign.eval.demo.measuring import measure_images
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
+from jaxalign.eval.tasks.runs import paired_gain
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
@@ -219,11 +222,12 @@ def test_queries_are_one_picture_of_each_emoji_in_turn():
 
 def test_captions_come_once_for_each_emoji():
     examples = tiny_examples("emoji", "test")
-    found = collect_captions(examples)
-    assert len(found.texts) == 2 * len(np.unique(examples.labels["emoji"]))
+    found = emoji_captions(examples)
+    labels = np.unique(examples.labels["emoji"])
+    assert len(found.texts) == 2 * len(labels)
     first = [found.texts[i] for i in found.queries]
     assert all(text.startswith("a photo of ") for text in first)
-    named = [f"a photo of {NAMES[label]}" for label in found.labels[found.queries]]
+    named = [f"a photo of {NAMES[label]}" for label in labels[found.pictures[found.queries]]]
     assert first == named
 
 
@@ -232,19 +236,25 @@ def test_gain_is_paired_over_the_queries_that_have_positives():
     assert gain == {"gain": 3.0, "gain_error": 1.0}
 
 
-def test_measured_tasks_agree_with_the_metrics():
+def test_measured_images_agree_with_the_metrics():
     rng = np.random.default_rng(0)
-    x, labels = rng.normal(size=(20, 4)), {t: rng.integers(0, 3, 20) for t in ("emoji", "group")}
+    x, labels = rng.normal(size=(20, 4)), {task: rng.integers(0, 3, 20) for task in TASKS}
     queries = np.arange(0, 20, 2)
-    measured = measure_tasks(
-        x[queries], x, {t: v[queries] for t, v in labels.items()}, labels, queries, tasks=("emoji", "group")
-    )
+    inverted, none = jnp.asarray(x[queries]), jnp.zeros(0)
+    inversion = ja.Inversion(none, inverted, losses=jnp.ones((10, 2)), kept={2: inverted}, updates=none)
+    measured = measure_images({"image-image": x, "oti": x}, inversion, labels, queries)
     expected = ja.retrieval_metrics(
         x[queries], x, labels["group"][queries], labels["group"], exclude_self=queries
     )
-    assert measured.entry["tasks"]["group"]["mAP"] == expected["mAP"]
-    # percent, of which float32 has seven digits
-    assert np.nanmean(measured.precision["group"]) == pytest.approx(expected["mAP"], abs=1e-4)
+    for method in ("image-image", "oti"):
+        found = measured[method]["group"]
+        assert found.metrics["mAP"] == expected["mAP"]
+        # percent, of which float32 has seven digits
+        assert np.nanmean(found.arrays["average_precision"]) == pytest.approx(expected["mAP"], abs=1e-4)
+    assert measured["oti"]["group"].metrics["gain"] == 0
+    emoji = measured["oti"]["emoji"]
+    np.testing.assert_array_equal(emoji.arrays["mAP_at_step"], [emoji.metrics["mAP"]])
+    assert set(measured["image-image"]["emoji"].arrays["shown_queries"]) == set(queries)
 
 
 def test_the_report_shows_what_was_measured(finished):

@@ -2,8 +2,14 @@
 
 import pytest
 
-from jaxalign.eval.demo.findings import findings
-from jaxalign.eval.demo.tables import TASKS, classification_table, image_table, inversion_note, text_table
+from jaxalign.eval.demo.findings import (
+    TASKS,
+    classification_table,
+    findings,
+    image_table,
+    inversion_note,
+    text_table,
+)
 from jaxalign.eval.report import Cell
 
 

@@ -1,4 +1,4 @@
-"""What the demo measures on: splits of the embedded data sets, and the queries among them."""
+"""What the demo measures on, and how much: splits of the embedded data sets, and the queries among them."""
 
 import os
 from collections.abc import Set
@@ -6,20 +6,50 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS, Examples, load_split, prepare
 from jaxalign.eval.progress import Stages
+from jaxalign.eval.tasks.pairs import Captions, collect_captions
 
 PLAIN, SCENES = "emoji", "emoji-scenes"
 PROMPT = "a photo of {}"
 
 
-@dataclass(frozen=True, eq=False)
-class CaptionSet:
-    """Captions of some emoji: `texts`, `labels` int [n], and at `queries` the first caption of each emoji."""
+@dataclass(frozen=True)
+class DemoSettings:
+    """How much the demo measures; the defaults are what fits into a minute and a half on two cores.
 
-    texts: list[str]
-    labels: np.ndarray
-    queries: np.ndarray
+    Attributes:
+      queries: at most so many held-out emoji are queries, with one picture each; None for all of them.
+      training_names: so many training names, with all their pictures, on which bands and the rank are
+        chosen and from which class means are taken.
+      band_grid: the values of `k_top` and of `k_bottom` that are tried.
+      ranks: the ranks of the text subspace that are tried.
+      oti_steps: optimisation steps of the inversion to text.
+      ovi_steps: of the inversion to image, which takes all patches through the tower at each step.
+      ovi_queries: at most so many of the caption queries are inverted to image, evenly spaced.
+      curve: step counts at which the mAP of an inversion is measured, as far as it has them.
+      examples: queries that the report shows with their results.
+    """
+
+    queries: int | None = None
+    training_names: int = 400
+    band_grid: tuple[int, ...] = (0, 2, 4, 8, 16, 24, 32, 48)
+    ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
+    oti_steps: int = 150
+    ovi_steps: int = 50
+    ovi_queries: int = 16
+    curve: tuple[int, ...] = (0, 5, 10, 20, 35, 50, 75, 100, 150)
+    examples: int = 8
+
+    def __post_init__(self):
+        for name in ("training_names", "oti_steps", "ovi_steps", "ovi_queries"):
+            if getattr(self, name) < 1:
+                raise JaxalignError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.queries is not None and self.queries < 2:
+            raise JaxalignError(f"queries is {self.queries}; expected 2 or more, or None for all")
+        if self.examples < 0:
+            raise JaxalignError(f"examples is {self.examples}; expected 0 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +59,8 @@ class DemoData:
     plain: Examples
     scenes: Examples
     training: Examples
-    captions: CaptionSet
-    training_captions: CaptionSet
+    captions: Captions
+    training_captions: Captions
     training_names: list[str]  # all of them
 
 
@@ -47,17 +77,17 @@ def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int
             # of the training pictures only some are looked at
             splits[name, split] = load_split(name, split, data_dir, on_demand=split == "train")
             advance(1)
-    names = np.unique(splits[SCENES, "train"].labels["emoji"])
-    drawn = np.random.default_rng(seed).permutation(names)[:training_names]
-    drawn_names = {splits[SCENES, "train"].label_names["emoji"][label] for label in drawn}
-    plain, scenes = (choose_emoji(splits[name, "train"], drawn_names) for name in (PLAIN, SCENES))
+    label_names = splits[SCENES, "train"].label_names["emoji"]
+    labels, _ = first_of_each(splits[SCENES, "train"])
+    drawn = {label_names[i] for i in np.random.default_rng(seed).permutation(labels)[:training_names]}
+    plain, scenes = (choose_emoji(splits[name, "train"], drawn) for name in (PLAIN, SCENES))
     return DemoData(
         plain=splits[PLAIN, "test"],
         scenes=splits[SCENES, "test"],
         training=replace(scenes, images=np.stack([np.asarray(p.convert("RGB")) for p in scenes.images])),
-        captions=collect_captions(splits[PLAIN, "test"]),
-        training_captions=collect_captions(plain),
-        training_names=emoji_names(splits[SCENES, "train"])[1],
+        captions=emoji_captions(splits[PLAIN, "test"]),
+        training_captions=emoji_captions(plain),
+        training_names=[label_names[i] for i in labels],
     )
 
 
@@ -67,24 +97,15 @@ def choose_emoji(examples: Examples, emoji: Set[str]) -> Examples:
     return examples.select(np.isin(examples.labels["emoji"], chosen))
 
 
-def collect_captions(examples: Examples) -> CaptionSet:
-    """The captions of each emoji once: all pictures of an emoji have the same ones."""
-    emoji = examples.labels["emoji"]
-    first = {int(label): int(at) for label, at in zip(*np.unique(emoji, return_index=True), strict=True)}
-    texts: list[str] = []
-    labels: list[int] = []
-    queries: list[int] = []
-    for label, at in first.items():
-        queries.append(len(texts))
-        texts += examples.captions[at]
-        labels += [label] * len(examples.captions[at])
-    return CaptionSet(texts, np.array(labels, np.int32), np.array(queries, np.int32))
+def first_of_each(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """The emoji that occur: labels int [e], ascending, and the position of each one's first picture."""
+    return np.unique(examples.labels["emoji"], return_index=True)
 
 
-def emoji_names(examples: Examples) -> tuple[np.ndarray, list[str]]:
-    """Labels int [e] and names of the emoji that occur in a split."""
-    labels = np.unique(examples.labels["emoji"])
-    return labels, [examples.label_names["emoji"][i] for i in labels]
+def emoji_captions(examples: Examples) -> Captions:
+    """The captions of each emoji once, by label: all pictures of an emoji have the same ones."""
+    _, first = first_of_each(examples)
+    return collect_captions([examples.captions[i] for i in first], [examples.ids[i] for i in first])
 
 
 def choose_queries(emoji: np.ndarray, limit: int | None) -> np.ndarray:
@@ -94,9 +115,14 @@ def choose_queries(emoji: np.ndarray, limit: int | None) -> np.ndarray:
     """
     labels = np.unique(emoji)
     if limit is not None and limit < len(labels):
-        labels = labels[np.linspace(0, len(labels) - 1, limit).round().astype(int)]
+        labels = labels[evenly_spaced(len(labels), limit)]
     chosen = []
     for turn, label in enumerate(labels):
         own = np.flatnonzero(emoji == label)
         chosen.append(own[turn % len(own)])
     return np.sort(np.array(chosen, np.int32))
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Positions int of at most so many of `count` things."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

@@ -1,15 +1,13 @@
 """Features of all pictures and texts under one model, before and after the projector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 import jaxalign as ja
-
-BATCH = 32  # small activations stay in the cache: a third faster on a CPU than 256
+from jaxalign.eval.features.embed import BATCH
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +17,12 @@ class Features:
     pre: np.ndarray
     embeddings: np.ndarray
 
-    def __getitem__(self, rows: Any) -> "Features":
-        return Features(self.pre[rows], self.embeddings[rows])
-
 
 class Encoder:
-    """A model that gives both features in one pass: traced together, the two outputs share it."""
+    """A model that gives both features in one pass: traced together, the two outputs share it.
+
+    The embeddings are the tower's own: those that a head makes of `pre` differ in the last digit of a float.
+    """
 
     def __init__(self, model: ja.DualEncoder):
         self.model = model
@@ -35,27 +33,26 @@ class Encoder:
 
     def pictures(self, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> Features:
         """Features of uint8 `images` [n, h, w, 3]; `advance` is told of each batch that is done."""
-        return self._encode(self._pictures, self.model.image_processor, images, advance)
+        model = self.model
+        return _encode(
+            lambda rows: self._pictures(model.params, model.image_processor(rows)), images, advance
+        )
 
     def texts(self, texts: Sequence[str]) -> Features:
         """Features of `texts`."""
         tokens = self.model.require_tokenizer()(texts)
-        return self._encode(self._texts, lambda rows: rows, tokens, lambda count: None)
+        return _encode(lambda rows: self._texts(self.model.params, rows), tokens, lambda count: None)
 
-    def _encode(
-        self,
-        both: Callable[..., tuple[jax.Array, ...]],
-        preprocess: Callable[[np.ndarray], np.ndarray],
-        inputs: np.ndarray,
-        advance: Callable[[int], None],
-    ) -> Features:
-        parts: list[list[np.ndarray]] = [[], []]
-        for start in range(0, len(inputs), BATCH):
-            rows = inputs[start : start + BATCH]
-            padded = np.concatenate(
-                [rows, np.repeat(rows[:1], BATCH - len(rows), axis=0)]
-            )  # one compiled shape
-            for part, output in zip(parts, both(self.model.params, preprocess(padded)), strict=True):
-                part.append(np.asarray(output, np.float32)[: len(rows)])
-            advance(len(rows))
-        return Features(*(np.concatenate(part) for part in parts))
+
+def _encode(
+    both: Callable[[np.ndarray], Iterable[jax.Array]], inputs: np.ndarray, advance: Callable[[int], None]
+) -> Features:
+    parts: list[list[np.ndarray]] = [[], []]
+    for start in range(0, len(inputs), BATCH):
+        rows = inputs[start : start + BATCH]
+        # one compiled shape
+        padded = np.concatenate([rows, np.repeat(rows[:1], BATCH - len(rows), axis=0)])
+        for part, output in zip(parts, both(padded), strict=True):
+            part.append(np.asarray(output, np.float32)[: len(rows)])
+        advance(len(rows))
+    return Features(*(np.concatenate(part) for part in parts))

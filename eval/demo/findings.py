@@ -1,17 +1,67 @@
-"""What the numbers of one model say, in plain sentences: every one is derived, none is written beforehand."""
+"""What the numbers of one model say: tables out of `metrics.json`, and sentences that follow from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from jaxalign.eval.demo.tables import (
-    BASELINES,
-    CONTEXT_TASKS,
-    TASKS,
-    classification_table,
-    image_table,
-    text_table,
-)
-from jaxalign.eval.report import Cell
+from jaxalign.eval.report import Cell, Row
+from jaxalign.eval.report.comparisons import Entry, compare
+
+TASKS = {
+    "emoji": "same emoji",
+    "group": "same group",
+    "background": "same background",
+    "style": "same style",
+}
+CONTEXT_TASKS = ("background", "style")
+BASELINES = {"image_retrieval": "image-image", "text_retrieval": "text-text", "classification": "ncm"}
+
+
+def task_scores(entry: Mapping[str, Any], task: str) -> Mapping[str, Any] | None:
+    """The scores of a method's `entry` on `task`: its own for the main task, else those under `tasks`."""
+    return entry if task == "emoji" else entry["tasks"].get(task)
+
+
+def image_table(results: Mapping[str, Any]) -> list[Row]:
+    """Methods by tasks, in the order of `TASKS`; text-to-image comes last, as a reference and never best."""
+    rows = _table(results["image_retrieval"])
+    reference = results.get("inter_modal", {}).get(results["dataset"])
+    return rows + (_table({"text-image": reference}) if reference else [])
+
+
+def text_table(results: Mapping[str, Any]) -> list[Row]:
+    """Methods by the one task of finding the other captions of an emoji."""
+    return _table(results.get("text_retrieval", {}), tasks=["emoji"])
+
+
+def inversion_note(results: Mapping[str, Any]) -> str:
+    """A sentence on how `ovi` was measured; empty where it was not."""
+    entry = results.get("text_retrieval", {}).get("ovi", {})
+    if "queries" not in entry:
+        return ""
+    return (
+        f"ovi: {entry['queries']} of the queries, {entry['steps']} steps (the paper: 1,000), beside"
+        f" text-text on the same ones ({entry['baseline']:.1f})."
+    )
+
+
+def classification_table(results: Mapping[str, Any]) -> list[Row]:
+    """Classifiers by accuracy on the Unicode groups."""
+    return _table(results.get("classification", {}), "accuracy", ["emoji"])
+
+
+def _table(
+    methods: Mapping[str, Mapping[str, Any]], score: str = "mAP", tasks: Sequence[str] = tuple(TASKS)
+) -> list[Row]:
+    entries = {
+        (method, task): Entry(scores, scores.get("gain"), scores.get("gain_error"))
+        for method, entry in methods.items()
+        for task in tasks
+        if (scores := task_scores(entry, task))
+    }
+    found = compare("", score, entries, ())
+    missing = [None] * (len(tasks) - len(found.columns))
+    return [replace(row, cells=[*row.cells, *missing]) for row in found.rows]
 
 
 def findings(results: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from jaxalign.eval.labels import (
     method_label,
     method_name,
 )
-from jaxalign.eval.tasks.runs import Run, paired_gain
+from jaxalign.eval.tasks.runs import Result, Run, paired_gain
 
 SCORES = {"mAP": "mAP", "accuracy": "Accuracy"}  # the metrics that runs are compared by
 DETAILS = {
@@ -111,7 +111,7 @@ def _by_data_set(runs: Sequence[Run], score: str) -> Comparison | None:
         if name not in baselines:
             base = find_baseline(run, [at.get((baseline, column)) for baseline in baselines])
         entries[name, column] = _entry(run, base, score)
-    return _table("", score, entries, baselines)
+    return compare("", score, entries, baselines)
 
 
 def _by_question(run: Run, title: str) -> Comparison | None:
@@ -130,12 +130,13 @@ def _by_question(run: Run, title: str) -> Comparison | None:
         for question, methods in questions.items()
         for method, value in methods.items()
     }
-    return _table(title, score, entries, [name for name, _ in entries if name in BASELINES][:1])
+    return compare(title, score, entries, [name for name, _ in entries if name in BASELINES][:1])
 
 
-def _table(
+def compare(
     title: str, score: str, entries: Mapping[tuple[str, str], Entry], baselines: Sequence[str]
 ) -> Comparison:
+    """The table of `entries` by method and column, by their metric `score`; the baselines come first."""
     columns = list(dict.fromkeys(column for _, column in entries))
     methods = list(dict.fromkeys([*baselines, *(method for method, _ in entries)]))
     shown = lambda entry: round(entry.metrics[score], 1)
@@ -159,13 +160,13 @@ def _entry(run: Run, baseline: Run | None, score: str) -> Entry:
     """The run's own difference to the baseline, or the one over the queries that both have."""
     gain, error = run.metrics.get("gain"), run.metrics.get("gain_error")
     if baseline is not None and gain is None:
-        paired = _paired(run, baseline)
-        gain = paired.get("gain", run.metrics[score] - baseline.metrics[score])
-        error = paired.get("gain_error")
+        found = paired(run, baseline)
+        gain = found.get("gain", run.metrics[score] - baseline.metrics[score])
+        error = found.get("gain_error")
     return Entry(run.metrics, gain, error)
 
 
-def _paired(run: Run, baseline: Run) -> dict[str, float]:
+def paired(run: Run | Result, baseline: Run | Result) -> dict[str, float]:
     """The difference over the queries; empty where they are not the same ones."""
     for name in PER_QUERY:
         mine, other = run.arrays.get(name), baseline.arrays.get(name)
