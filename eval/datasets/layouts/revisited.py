@@ -24,6 +24,8 @@ def read(record: DatasetRecord, root: Path) -> Content:
     file = folder / f"gnd_{record.name}.pkl"
     stored = read_plain_pickle(file)
     try:
+        if type(stored) is not dict:
+            raise TypeError(f"a dictionary expected; got {type(stored).__name__}")
         gallery, queries = (read_names(stored[key]) for key in ("imlist", "qimlist"))
         rows = read_rows(stored["gnd"])
         truth = [
