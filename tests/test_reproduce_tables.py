@@ -10,9 +10,9 @@ from conftest import tiny_model
 
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.features import make_key
-from jaxalign.eval.reproduce import TABLES, read_cells
-from jaxalign.eval.reproduce.available import candidates
-from jaxalign.eval.reproduce.session import _MEASURES
+from jaxalign.eval.paper import TABLES, read_cells
+from jaxalign.eval.paper.available import candidates
+from jaxalign.eval.paper.session import _MEASURES
 
 
 def test_every_printed_number_is_a_cell():
