@@ -157,7 +157,13 @@ def _in_order(cells: Sequence[Cell], wanted: Sequence[int]) -> list[int]:
         key=lambda i: (
             backbones[cells[i].backbone],
             datasets[cells[i].dataset],
-            cells[i].settings["protocol"],
+            _protocol(cells[i]),
             i,
         ),
     )
+
+
+def _protocol(cell: Cell) -> str:
+    """What tables call it: a classification after its classifier."""
+    (name,) = cell.settings.get("classifiers", (cell.settings["protocol"],))
+    return name
