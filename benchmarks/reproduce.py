@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.eval.datasets import DATASETS, Examples
+from jaxalign.eval.datasets import DATASETS, DatasetRecord, Examples
 from jaxalign.eval.features import FeatureStore, make_key
 from jaxalign.eval.paper import TABLES, Cell, Missing, Places, Selection, Session, reproduce
 from jaxalign.eval.tasks.workspace import Workspace
@@ -76,8 +76,8 @@ def _run(function: str, folder: str) -> str:
 class Synthetic(Workspace):
     """Data sets without pictures: ids and labels of the true numbers."""
 
-    def load_split(self, dataset: str, split: str) -> Examples:
-        return examples_of(dataset, split)
+    def load_split(self, dataset: str | DatasetRecord, split: str) -> Examples:
+        return examples_of(dataset if isinstance(dataset, str) else dataset.name, split)
 
 
 class Everything(Places):

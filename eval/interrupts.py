@@ -1,16 +1,16 @@
 """Ctrl-C, SIGTERM and SIGHUP: a command cleans up and says what is kept, whatever a library makes of them.
 
 The first signal raises `Stopped` where the command is. What becomes of that is no matter: a command that got
-a signal ends as stopped, also where a library took the exception for a damaged file or lost it. While modules
-are imported the process ends on the spot, for what C++ imports aborts at an exception; so it does at a second
-signal half a second later, also where it waits for the compiler and no Python runs. As after SIGKILL, that
-costs nothing but what is half-written.
+a signal ends as stopped, also where a library took the exception for a damaged file; where one lost it and
+goes on, it is raised again. While modules are imported the process ends on the spot, for what C++ imports
+aborts at an exception; so it does at a second signal half a second later, also where it waits for the
+compiler and no Python runs. As after SIGKILL, that costs nothing but what is half-written.
 This module imports nothing that takes time, so that a command can be stopped from its start on.
 """
 
-import _thread
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -25,6 +25,7 @@ _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIG
 _TOGETHER = 0.5  # seconds in which signals are one: `timeout` sends two
 _PATIENCE = 8.0  # seconds after which SIGTERM ends what does not clean up; SIGKILL follows it elsewhere
 _AGAIN = 0.05  # seconds until what was lost in a callback is raised once more, by this signal of our own
+_LOOK = 1.0  # seconds after which a command that goes on all the same is found
 _LOST = signal.SIGURG
 
 
@@ -125,7 +126,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _raise_again(lost: Any, hook: Any) -> None:
     """Not in the callback of a garbage collection or the like, where Python ignores it."""
     if issubclass(lost.exc_type, Stopped):
-        threading.Timer(_AGAIN, _thread.interrupt_main, [_LOST]).start()
+        threading.Timer(_AGAIN, _raise_in_main).start()
     else:
         hook(lost)
 
@@ -134,7 +135,12 @@ def _watch(read: int) -> None:
     """The numbers of the signals arrive here, whatever the main thread does; ends when the pipe is closed."""
     first, at = None, 0.0
     timer = threading.Timer(_PATIENCE, lambda: _end_now(first))
-    while content := os.read(read, 1):
+    while True:
+        if not select.select([read], [], [], None if first is None else _LOOK)[0]:
+            _raise_if_lost()
+            continue
+        if not (content := os.read(read, 1)):
+            break
         if content[0] not in SIGNALS:
             continue
         if first is None:
@@ -146,6 +152,24 @@ def _watch(read: int) -> None:
             _end_now(content[0])
     timer.cancel()
     os.close(read)
+
+
+def _raise_if_lost() -> None:
+    """Raise it once more where a library made nothing of it and the command goes on.
+
+    While it passes through cleaning blocks it is the exception that the main thread handles.
+    """
+    handled = sys._current_exceptions().get(_main_thread())
+    if handled is None or handled == (None, None, None):  # the latter in Python 3.11
+        _raise_in_main()
+
+
+def _raise_in_main() -> None:
+    signal.pthread_kill(_main_thread(), _LOST)  # which wakes it, too
+
+
+def _main_thread() -> int:
+    return threading.main_thread().ident or 0  # None of a thread that has not begun
 
 
 def _end_now(number: int | None) -> None:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from jaxalign.eval.terminal import open_console, shown
+from jaxalign.eval.terminal import open_console, shown, styled
 
 
 class Stages:
@@ -136,6 +136,6 @@ class _Pace(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         if task.total is None:
-            return Text()
+            return styled("")
         rate = f" {task.speed:,.0f}/s" if task.speed else ""
-        return Text(f"{task.completed:,.0f}/{task.total:,.0f}{rate}")
+        return styled(f"{task.completed:,.0f}/{task.total:,.0f}{rate}")

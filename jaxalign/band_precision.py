@@ -154,9 +154,9 @@ def _sweep_block(
 
 def _whole_band(x: Coordinates, start: Any, stop: Any) -> _Band:
     place = jnp.arange(x.directions.shape[0])
-    inside = (place >= start) & (place < stop)
-    query = x.offset + _product(x.query * inside.astype(x.query.dtype), x.directions)
-    gallery = x.offset + _product(x.gallery * inside.astype(x.gallery.dtype), x.directions)
+    inside = ((place >= start) & (place < stop)).astype(x.query.dtype)
+    query = x.offset + _product(x.query * inside, x.directions)
+    gallery = x.offset + _product(x.gallery * inside, x.directions)
     return _Band(query, gallery, _product(gallery, query.T))
 
 
@@ -211,9 +211,9 @@ def _average_precision(band: _Band, positives: Positives, items: int, axis: str 
     of_all = total(_count(band.scores, level, at_least, scale))
     of_positives = _count(hits, level, at_least)
     place = _count(hits, level, not_after)  # among the positives, equal ones in the order of the gallery
-    irrelevant = of_all - of_positives - (own >= level)
+    irrelevant = of_all - of_positives - (own >= level).astype(jnp.int32)
     precision = jnp.where(is_positive, place / (place + irrelevant), 0)
-    return precision.sum(0) / jnp.where(count == 0, jnp.nan, count)
+    return precision.sum(0) / jnp.where(count == 0, jnp.nan, count.astype(precision.dtype))
 
 
 def _count(scores: jax.Array, level: jax.Array, counts: Any, scale: jax.Array | None = None) -> jax.Array:

@@ -35,14 +35,38 @@ class Projector:
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Embeddings `[..., d]`, not normalised, of features `[..., d_in]`; raises on another width."""
-        x = as_floats("features", x)
-        if x.shape[-1:] != self.kernel.shape[:1]:
+        x, head = as_floats("features", x), as_head(self)
+        if x.shape[-1:] != head.kernel.shape[:1]:
             raise JaxalignError(
-                f"features of shape {x.shape} do not fit a projector from width {self.kernel.shape[0]};"
+                f"features of shape {x.shape} do not fit a projector from width {head.kernel.shape[0]};"
                 " pass pre-projection features of that model and tower"
             )
-        z = jnp.matmul(x, self.kernel, precision=jax.lax.Precision.HIGHEST)
-        return z if self.bias is None else z + self.bias
+        z = jnp.matmul(x, head.kernel, precision=jax.lax.Precision.HIGHEST)
+        return z if head.bias is None else z + head.bias
+
+
+def as_head(projector: Projector) -> Projector:
+    """The same with weights as JAX computes with them, whatever type and order of bytes the numbers have.
+
+    Raises JaxalignError for what is no head `[d_in, d]` of numbers, and for numbers that JAX would lose.
+    """
+    check_kind("projector", projector, Projector, "one head, model.projectors.image or model.projectors.text")
+    kernel, bias = _as_weights("kernel", projector.kernel), projector.bias
+    if kernel.ndim != 2:
+        raise JaxalignError(f"a projector's kernel has shape {kernel.shape}; expected [d_in, d]")
+    if bias is None:
+        return Projector(kernel)
+    bias = _as_weights("bias", bias)
+    if bias.shape != kernel.shape[1:]:
+        raise JaxalignError(
+            f"a projector's bias has shape {bias.shape}; expected {kernel.shape[1:]}, its width"
+        )
+    return Projector(kernel, bias)
+
+
+def _as_weights(name: str, x: ArrayLike) -> jax.Array:
+    weights = as_floats(f"a projector's {name}", x)
+    return weights if jnp.issubdtype(weights.dtype, jnp.floating) else weights.astype(jnp.float32)
 
 
 @struct.dataclass
@@ -86,15 +110,17 @@ def decompose(projectors: Projectors) -> Spectrum:
     Heads of lower rank than r give singular values of zero, up to rounding, whose directions are arbitrary
     too: `select_band` counts them to the bottom.
 
-    Raises JaxalignError when the two heads do not end in one width or, where concrete, are not finite.
+    Raises JaxalignError when the two heads do not end in one width or, where concrete, are not finite or have
+    singular values far from what float32 holds.
     """
     image, text = _homogeneous_pair(projectors)
+    dtype = image.dtype
     (image, text), xp = widest(image=image, text=text)
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(image @ text.T, full_matrices=False)
     r = min(len(s), image.shape[1])
-    dtype = _at_least_float32(projectors.image.kernel.dtype)
-    return Spectrum(*(jnp.asarray(factor, dtype) for factor in (u[:, :r], s[:r], vt[:r])))
+    s = as_floats("the inter-modal operator's spectrum", s[:r])
+    return Spectrum(*(jnp.asarray(factor, dtype) for factor in (u[:, :r], s, vt[:r])))
 
 
 def isoclip(
@@ -130,12 +156,7 @@ def isoclip(
     _check_band(k_top, k_bottom, r)
     image, text = _restrict(*heads, spectrum, k_top, k_bottom)
     return Projectors(
-        image=_from_homogeneous(
-            image.astype(canonicalize_dtype(projectors.image.kernel.dtype)), projectors.image
-        ),
-        text=_from_homogeneous(
-            text.astype(canonicalize_dtype(projectors.text.kernel.dtype)), projectors.text
-        ),
+        image=_from_homogeneous(image, projectors.image), text=_from_homogeneous(text, projectors.text)
     )
 
 
@@ -169,28 +190,18 @@ def whiten(projector: Projector) -> Projector:
     in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
     nothing about them.
     """
-    head = homogeneous_kernel(projector)
-    dtype = canonicalize_dtype(projector.kernel.dtype)
-    (head,), xp = widest(head=head)
+    (head,), xp = widest(head=homogeneous_kernel(projector))
     with jax.default_matmul_precision("highest"):
         u, s, vt = xp.linalg.svd(head, full_matrices=False)
         kept = s > s[0] * max(head.shape) * jnp.finfo(jnp.float32).eps
         whitened = (u * kept.astype(u.dtype)) @ vt
-    return _from_homogeneous(jnp.asarray(whitened, dtype), projector)
+    return _from_homogeneous(whitened, projector)
 
 
 def homogeneous_kernel(projector: Projector) -> jax.Array:
     """`[kernel; bias]`, at least float32."""
-    check_kind("projector", projector, Projector, "one head, model.projectors.image or model.projectors.text")
-    kernel, bias = projector.kernel, projector.bias
-    shape = jnp.shape(kernel)
-    if len(shape) != 2:
-        raise JaxalignError(f"a projector's kernel has shape {shape}; expected [d_in, d]")
-    if bias is not None and jnp.shape(bias) != shape[1:]:
-        raise JaxalignError(
-            f"a projector's bias has shape {jnp.shape(bias)}; expected {shape[1:]}, its width"
-        )
-    rows = kernel if bias is None else jnp.concatenate([kernel, bias[None]])
+    head = as_head(projector)
+    rows = head.kernel if head.bias is None else jnp.concatenate([head.kernel, head.bias[None]])
     return jnp.asarray(rows, _at_least_float32(rows.dtype))
 
 
@@ -199,7 +210,9 @@ def _at_least_float32(dtype: Any) -> Any:
     return canonicalize_dtype(dtype if is_wide else jnp.float32)
 
 
-def _from_homogeneous(head: jax.Array, like: Projector) -> Projector:
+def _from_homogeneous(head: ArrayLike, like: Projector) -> Projector:
+    """The projector of a homogeneous kernel, in the precision of `like` and biased where that is."""
+    head = jnp.asarray(head, as_head(like).kernel.dtype)
     return Projector(head) if like.bias is None else Projector(head[:-1], head[-1])
 
 
@@ -235,10 +248,11 @@ def _restrict(
 ) -> tuple[jax.Array, jax.Array]:
     """The homogeneous kernels projected onto the band: a mask, not a slice, so that bands can be traced."""
     r = spectrum.s.shape[0]
-    band = (jnp.arange(r) >= k_top) & (jnp.arange(r) < r - k_bottom)
+    place = jnp.arange(r)
+    band = ((place >= k_top) & (place < r - k_bottom)).astype(spectrum.u.dtype)
     with jax.default_matmul_precision("highest"):
-        image = (spectrum.u * band.astype(spectrum.u.dtype)) @ (spectrum.u.T @ image)
-        text = (spectrum.vt.T * band.astype(spectrum.vt.dtype)) @ (spectrum.vt @ text)
+        image = (spectrum.u * band) @ (spectrum.u.T @ image)
+        text = (spectrum.vt.T * band) @ (spectrum.vt @ text)
     return image, text
 
 

@@ -7,6 +7,7 @@ from jax.core import Tracer
 
 from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError
+from jaxalign.features import as_floats
 from jaxalign.projectors import Projector, Spectrum, homogeneous_kernel, widest
 
 
@@ -24,12 +25,13 @@ def intra_modal_spectrum(projector: Projector, *, normalize: bool = False) -> ja
       float32 `[min(d_in', d)]`; the operator's other eigenvalues are zero.
 
     Raises:
-      JaxalignError: a kernel that is not `[d_in, d]` or, where concrete, not finite.
+      JaxalignError: a kernel that is not `[d_in, d]` or, where concrete, not finite, or whose eigenvalues are
+        far from what float32 holds.
     """
     (kernel,), xp = widest(head=homogeneous_kernel(projector))
     with jax.default_matmul_precision("highest"):
         s = xp.linalg.svd(kernel, compute_uv=False)
-    eigenvalues = jnp.asarray(s**2, jnp.float32)
+    eigenvalues = jnp.asarray(as_floats("the intra-modal operator's spectrum", s**2), jnp.float32)
     if not normalize:
         return eigenvalues
     total = eigenvalues.sum()

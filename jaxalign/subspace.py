@@ -13,10 +13,9 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxalign.arguments import check_kind
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_features, as_floats
-from jaxalign.projectors import Projector
+from jaxalign.projectors import Projector, as_head
 
 
 @struct.dataclass
@@ -65,12 +64,12 @@ class Subspace:
         Raises:
           JaxalignError: another width.
         """
-        check_kind("projector", projector, Projector, "one head, such as model.projectors.image")
+        head = as_head(projector)
         d = self.basis.shape[0]
-        kernel = self._restrict(_check_width("the projector's kernel", projector.kernel, d))
-        if projector.bias is None and mean is None:
+        kernel = self._restrict(_check_width("the projector's kernel", head.kernel, d))
+        if head.bias is None and mean is None:
             return Projector(kernel)
-        bias = jnp.zeros(d, kernel.dtype) if projector.bias is None else projector.bias
+        bias = jnp.zeros(d, kernel.dtype) if head.bias is None else head.bias
         return Projector(kernel, self.project(bias, mean))
 
     def _restrict(self, x: jax.Array) -> jax.Array:

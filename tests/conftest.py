@@ -119,7 +119,6 @@ def emoji_data_dir(tmp_path_factory) -> Path:
 # Dtypes are never promoted implicitly here; elsewhere NumPy's arrays meet JAX's as users have them.
 STRICT = {
     "test_bands",
-    "test_dual_encoder",
     "test_linearize",
     "test_models",
     "test_projectors",

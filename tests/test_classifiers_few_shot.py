@@ -80,6 +80,8 @@ def test_error_messages():
         JaxalignError, match=r"5 of 5 classes have fewer than 10 examples \(first: class 0 with 9\)"
     ):
         ja.sample_shots(LABELS, 10)
+    with pytest.raises(JaxalignError, match=r"int64 of shape \(0,\); expected one class .* integers \(n,\)"):
+        ja.sample_shots(LABELS[:0], 1)
     with pytest.raises(JaxalignError, match="shots is 0; expected 1 or more"):
         ja.sample_shots(LABELS, 0)
     with pytest.raises(JaxalignError, match=r"1 of 6 classes have no example \(first: 5\)"):

@@ -185,6 +185,18 @@ def failing(error: BaseException):
         (JaxalignError("k is 3; expected 2"), 1, "k is 3; expected 2"),
         (OSError(28, "No space left on device", "/data/x"), 1, "No space left on device: /data/x"),
         (OSError("odd"), 1, "odd"),
+        (
+            ValueError("invalid truth value 'maybe' for environment 'JAX_ENABLE_X64'"),
+            1,
+            "invalid truth value 'maybe' for environment 'JAX_ENABLE_X64'; see the environment variables"
+            " that begin with JAX_",
+        ),
+        (
+            RuntimeError("Unable to initialize backend 'x': it is not known"),
+            1,
+            "Unable to initialize backend 'x': it is not known; see the environment variables that begin"
+            " with JAX_",
+        ),
         (KeyboardInterrupt(), 130, INTERRUPTED),
     ],
 )
@@ -192,6 +204,20 @@ def test_failures_are_one_line(error, status, message, monkeypatch, capsys):
     monkeypatch.setattr(cli, "COMMANDS", failing(error))
     assert cli.main(["fail"]) == status
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: {message}"
+
+
+def test_what_jax_offers_for_debugging_is_left_out_of_the_environment(monkeypatch, capsys):
+    for name in (
+        "JAX_NUMPY_DTYPE_PROMOTION",
+        "JAX_NUMPY_RANK_PROMOTION",
+        "JAX_TRANSFER_GUARD_HOST_TO_DEVICE",
+    ):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setattr(sys, "argv", ["jaxalign", "--version"])
+    assert cli.main() == 0
+    assert [name for name in os.environ if "PROMOTION" in name or "GUARD" in name] == []
+    assert os.environ["JAX_ENABLE_X64"] == "1"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

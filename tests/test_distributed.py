@@ -135,7 +135,8 @@ class Work:
             agree("the model", lambda: {"name": "m", "spec": {"mean": [0.5, int(sys.argv[2])]}})
             print("works")
 cli.COMMANDS = {"work": __import__("dataclasses").dataclass(Work)}
-__import__("jaxalign.eval.interrupts").interrupts.leave(cli.main(["work"]))
+from jaxalign.eval import interrupts
+interrupts.leave(cli.main(["work"]))
 """
 
 

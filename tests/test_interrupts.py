@@ -1,5 +1,6 @@
 """Interrupts, wherever they arrive, end a command with one line that says what is kept."""
 
+import contextlib
 import dataclasses
 import gc
 import os
@@ -81,6 +82,17 @@ def swallowed():
         return
 
 
+def swallowed_more_than_once():
+    for _ in range(2):
+        try:
+            send()
+            time.sleep(10)
+        except BaseException:
+            continue
+    time.sleep(10)
+    raise AssertionError
+
+
 def swallowed_by_a_callback():
     def callback(phase, info):
         gc.callbacks.remove(callback)
@@ -94,9 +106,19 @@ def swallowed_by_a_callback():
 
 
 @pytest.mark.parametrize(
-    "work", [send, translated, an_error_of_the_system, a_bug, swallowed, swallowed_by_a_callback]
+    "work",
+    [
+        send,
+        translated,
+        an_error_of_the_system,
+        a_bug,
+        swallowed,
+        swallowed_more_than_once,
+        swallowed_by_a_callback,
+    ],
 )
 def test_whatever_a_library_makes_of_it(work, monkeypatch, capsys):
+    monkeypatch.setattr(interrupts, "_LOOK", 0.05)
     assert command(work, monkeypatch) == 130
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: interrupted; {KEPT}"
 
@@ -114,6 +136,28 @@ def test_every_signal_lets_the_command_clean_up(number, monkeypatch, capsys):
 
     assert command(work, monkeypatch) == 128 + number
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: {SAID[number]}; {KEPT}"
+    assert cleaned
+
+
+def test_cleaning_is_not_interrupted_however_long_it_takes(monkeypatch):
+    monkeypatch.setattr(interrupts, "_LOOK", 0.02)
+    cleaned = []
+
+    @contextlib.contextmanager
+    def cleaning():
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):
+                raise ValueError
+            time.sleep(0.2)
+            cleaned.append(True)
+
+    def work():
+        with cleaning():
+            send()
+
+    assert command(work, monkeypatch) == 130
     assert cleaned
 
 

@@ -150,7 +150,7 @@ def test_bfloat16_stays_near(model):
     half = dataclasses.replace(model, dtype=jnp.bfloat16).apply_image(model.params, x)
     assert half.dtype == jnp.bfloat16
     cosine = (
-        (exact * half).sum(-1)
+        (exact * half.astype(jnp.float32)).sum(-1)
         / jnp.linalg.norm(exact, axis=-1)
         / jnp.linalg.norm(half.astype(jnp.float32), axis=-1)
     )

@@ -1,6 +1,7 @@
 """Runs on disk: found again by their settings, whole or absent, damage named."""
 
 import errno
+import hashlib
 import json
 import os
 import zipfile
@@ -220,6 +221,66 @@ def test_a_run_without_its_arrays_is_measured_again_and_still_shown(tmp_path):
     path.with_suffix(".npz").unlink()
     assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
     assert read_runs(tmp_path)[0].arrays == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "changed"),
+    [
+        ({"x": np.arange(3.0), "y": np.zeros(2, np.float32)}, "x"),
+        ({"x": np.zeros(3, np.float32), "y": np.zeros(2, np.float32)}, "x"),
+        ({"x": np.zeros(4), "y": np.zeros(2, np.float32)}, "x"),
+        ({"x": np.zeros(3), "y": np.zeros(2, np.float32), "z": np.zeros(1)}, "z"),
+    ],
+)
+def test_other_arrays_than_were_written_are_one_line(tmp_path, other, changed):
+    arrays = {"x": np.zeros(3), "y": np.zeros(2, ">f4")}
+    archive = write_run(tmp_path, make_run(arrays=arrays)).with_suffix(".npz")
+    np.testing.assert_array_equal(read_runs(tmp_path)[0].arrays["y"], arrays["y"])
+    np.savez_compressed(archive, **other)
+    for read in (lambda: find_run(tmp_path, "image-retrieval", SETTINGS), lambda: read_runs(tmp_path)):
+        with pytest.raises(JaxalignError, match=rf"npz was changed after .* \(arrays.{changed}\); delete"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("left_out", {"photos/all": ["b.jpg"]}),
+        ("left_out", {}),
+        ("seconds", 2.5),
+        ("versions", {"python": "3.0"}),
+        ("digests", {"x": "0" * 16}),
+    ],
+)
+def test_whatever_a_run_says_is_not_changed_unseen(tmp_path, field, value):
+    run = make_run(arrays={"x": np.zeros(3)}, left_out={"photos/all": ("a.jpg",)})
+    edit(write_run(tmp_path, run), **{field: value})
+    with pytest.raises(
+        JaxalignError, match=r"was changed after it was written( \(left_out\))?; delete it and run again"
+    ):
+        read_runs(tmp_path)
+
+
+def test_digests_that_were_taken_out_are_missed(tmp_path):
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(3)}))
+    content = json.loads(path.read_text())
+    del content["digests"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(JaxalignError, match="was changed after it was written"):
+        read_runs(tmp_path)
+
+
+def test_a_run_of_before_there_were_digests_is_still_an_answer(tmp_path):
+    """Its checksum was of the settings' digest, the metrics, the names of the arrays and the notes."""
+    path = write_run(tmp_path, make_run(arrays={"x": np.zeros(3)}))
+    content = json.loads(path.read_text())
+    covered = [content["digest"], content["metrics"], ["x"], []]
+    text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+    del content["digests"]
+    content["checksum"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path.write_text(json.dumps(content))
+    assert find_run(tmp_path, "image-retrieval", SETTINGS).metrics == {"mAP": 12.5}
+    assert read_runs(tmp_path)[0].arrays["x"].shape == (3,)
 
 
 def test_notes_are_kept(tmp_path):

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles_geometry as oracles
@@ -19,6 +20,17 @@ HEADS = Projectors(
 )
 IMAGES, TEXTS = RNG.normal(size=(30, 10)), RNG.normal(size=(30, 9))
 LABELS = np.repeat([0, 1, 2, 3], [5, 7, 8, 10])[RNG.permutation(30)]
+
+
+def test_nothing_relies_on_implicit_promotion():
+    grid = {"k_top": [0, 2], "k_bottom": (0, 3)}
+    plain = sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **grid).mAP
+    jax.clear_caches()
+    with jax.numpy_dtype_promotion("strict"):
+        strict = sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **grid).mAP
+        kernel = isoclip(HEADS, 1, 2).image.kernel
+    np.testing.assert_array_equal(strict, plain)
+    np.testing.assert_array_equal(kernel, isoclip(HEADS, 1, 2).image.kernel)
 
 
 @pytest.mark.parametrize(("modality", "features"), [("image", IMAGES), ("text", TEXTS)])

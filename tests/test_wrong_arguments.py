@@ -3,6 +3,7 @@
 import itertools
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -223,3 +224,56 @@ def test_a_missing_file_is_said_first_and_what_is_near_it(tmp_path, monkeypatch)
     ):
         with pytest.raises(JaxalignError, match=f"^{re.escape(message)}"):
             ja.load(name)
+
+
+TAKES_WEIGHTS = TAKES_HEAD | {
+    "a call": lambda head: head(X),
+    "isoclip": lambda head: ja.isoclip(ja.Projectors(head, head), 1, 1),
+    "decompose": lambda head: ja.decompose(ja.Projectors(head, head)).s,
+}
+WEIGHTS = np.random.default_rng(3).integers(-40, 40, (X.shape[1], X.shape[1]))
+SAME_WEIGHTS = {
+    "big-endian": WEIGHTS.astype(">f4"),
+    "big-endian integers": WEIGHTS.astype(">i8"),
+    "small integers": WEIGHTS.astype(np.int8),
+    "float64": WEIGHTS.astype(np.float64),
+    "lists": WEIGHTS.tolist(),
+}
+
+
+@pytest.mark.parametrize("weights", SAME_WEIGHTS.values(), ids=SAME_WEIGHTS)
+@pytest.mark.parametrize("take", TAKES_WEIGHTS.values(), ids=TAKES_WEIGHTS)
+def test_weights_are_the_same_numbers_in_any_type(take, weights):
+    plain = jax.tree.leaves(take(ja.Projector(jnp.asarray(WEIGHTS, jnp.float32))))
+    for leaf, expected in zip(jax.tree.leaves(take(ja.Projector(weights))), plain, strict=True):
+        np.testing.assert_array_equal(leaf, expected)
+
+
+def test_integer_weights_beyond_32_bits_are_not_cut_off():
+    large = WEIGHTS.astype(np.int64) * 10**10
+    expected = X.astype(np.float64) @ large
+    np.testing.assert_allclose(ja.Projector(large)(X), expected, rtol=1e-4, atol=1e9)
+
+
+@pytest.mark.parametrize("take", TAKES_WEIGHTS.values(), ids=TAKES_WEIGHTS)
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (WEIGHTS * 1e-50, "kernel has numbers of about .*, which float32 does not hold well"),
+        (WEIGHTS * 1e50, "kernel has numbers of about .*, which float32 does not hold well"),
+        (WEIGHTS.astype(str), "kernel is an array of <U"),
+        (None, "kernel is a"),
+        (WEIGHTS[0], r"a projector's kernel has shape .*; expected \[d_in, d\]"),
+    ],
+)
+def test_what_are_no_weights(take, weights, message):
+    with pytest.raises(JaxalignError, match=message):
+        take(ja.Projector(weights))
+
+
+@pytest.mark.parametrize("name", ["intra_modal_spectrum", "decompose"])
+@pytest.mark.parametrize("scale", [1e-26, 1e26])
+def test_a_spectrum_that_float32_does_not_hold(name, scale):
+    head = ja.Projector(jnp.asarray(WEIGHTS * scale, jnp.float32))
+    with pytest.raises(JaxalignError, match=r"spectrum has numbers of about .*, which float32 does not hold"):
+        TAKES_WEIGHTS[name](head)

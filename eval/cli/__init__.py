@@ -61,6 +61,12 @@ Examples:
   jaxalign demo --help
   jaxalign --version"""
 FAILED, BAD_USAGE = 1, 2
+# Of JAX, for whoever debugs a program: each makes an error of what is meant here, and changes no number.
+_DEBUGGING = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?")
+# How JAX says that another variable has a value that it does not know, or names a device that is not there.
+_ENVIRONMENT = re.compile(
+    "invalid truth value .* for environment|Invalid value .* for JAX flag|Unable to init.* backend"
+)
 
 
 class Command(Protocol):
@@ -73,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Bad input and failures of the system become one line on standard error; anything else is a bug and keeps
     its traceback. Without `arguments` this is the process's own command, which a signal ends here.
     """
+    if arguments is None:
+        for name in filter(_DEBUGGING.fullmatch, list(os.environ)):
+            del os.environ[name]
     with interrupts.stoppable():
         if "JAXALIGN_PARENT" not in os.environ:
             status = run_reporting(arguments)
@@ -114,6 +123,8 @@ def explain(error: BaseException) -> int:
         drop_output()
         where = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror or error}{where}", FAILED)
+    if isinstance(error, ValueError | RuntimeError) and _ENVIRONMENT.match(str(error)):
+        return fail(f"{error}; see the environment variables that begin with JAX_", FAILED)
     if isinstance(error, JaxalignError):
         return fail(str(error), BAD_USAGE if isinstance(error, UsageError) else FAILED)
     raise error

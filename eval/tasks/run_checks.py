@@ -107,5 +107,6 @@ _CHECKS: Mapping[str, Callable[[Any, str], Problem]] = {
     "notes": _texts,
     "results": _number,
     "arrays": _texts,
+    "digests": _mapping(_text),
     "checksum": _text,
 }

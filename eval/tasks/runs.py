@@ -21,10 +21,10 @@ import numpy as np
 
 from jaxalign.conversion.npz_files import read_npz
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.files import write_json
+from jaxalign.eval.files import json_text
 from jaxalign.eval.tasks.run_checks import array_problem, problem_of
 from jaxalign.local_files import read_json
-from jaxalign.replacing import replaced_file
+from jaxalign.replacing import replaced_files
 
 FORMAT, VERSION = "jaxalign-run", 1
 # Raised whenever a change of the program changes a result: runs of another number are not found again.
@@ -98,11 +98,6 @@ class Run:
         return self.results == RESULTS
 
     @property
-    def checksum(self) -> str:
-        """Of what the run says; a file whose content has another one was changed after it was written."""
-        return _digest([self.digest, self.metrics, sorted(self.arrays), list(self.notes)])
-
-    @property
     def fields(self) -> dict[str, Any]:
         """Everything but the arrays."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
@@ -120,6 +115,30 @@ def settings_digest(protocol: str, settings: Mapping[str, Any]) -> str:
 def _digest(content: Any) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _array_digest(array: np.ndarray) -> str:
+    """Of an array's kind, shape and values, whatever their order in memory."""
+    plain = np.asarray(array)
+    plain = plain.astype(plain.dtype.newbyteorder("<"), order="C", copy=False)
+    return _digest([plain.dtype.str, plain.shape, hashlib.sha256(plain.tobytes()).hexdigest()])
+
+
+def _digests(run: Run) -> dict[str, str]:
+    """Of what may be absent: what is there has to be what was written."""
+    arrays = {f"arrays.{name}": _array_digest(array) for name, array in sorted(run.arrays.items())}
+    return {"left_out": _digest(run.left_out)} | arrays
+
+
+def _checksum(run: Run, beside: Mapping[str, Any]) -> str:
+    """Of all else that a file says of `run`; one with another checksum was changed after it was written.
+
+    `beside` is what the file says beyond the run's fields: the names of its arrays, and the digests. Earlier
+    programs wrote no digests, and their checksum is of less.
+    """
+    if "digests" not in beside:
+        return _digest([run.digest, run.metrics, sorted(beside["arrays"]), list(run.notes)])
+    return _digest([run.digest, run.fields | {"left_out": {}}, beside["arrays"], beside["digests"]])
 
 
 def run_file(folder: str | os.PathLike, protocol: str, settings: Mapping[str, Any]) -> Path:
@@ -142,13 +161,17 @@ def write_run(folder: str | os.PathLike, run: Run) -> Path:
     if problem:
         raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {problem}")
     path = _file(folder, run.protocol, run.digest)
-    beside = {"arrays": sorted(run.arrays), "checksum": run.checksum}
+    beside: dict[str, Any] = {"arrays": sorted(run.arrays), "digests": _digests(run)}
+    beside["checksum"] = _checksum(run, beside)
+    text = json_text(run.to_json() | beside, indent=1) + "\n"
+    files = [path.with_suffix(".npz"), path] if run.arrays else [path]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if run.arrays:
-            with replaced_file(path.with_suffix(".npz")) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **dict(run.arrays))
-        write_json(path, run.to_json() | beside, indent=1)
+        with replaced_files(*files) as partial:
+            if run.arrays:
+                with partial[0].open("wb") as file:
+                    np.savez_compressed(file, allow_pickle=False, **dict(run.arrays))
+            partial[-1].write_text(text, encoding="utf-8")
     except OSError as error:
         raise JaxalignError(f"cannot write {path}: {error.strerror or error}") from error
     return path
@@ -184,6 +207,7 @@ def find_run(folder: str | os.PathLike, protocol: str, settings: Mapping[str, An
 # What files of earlier programs lack, and what that means.
 _MAY_LACK: Mapping[str, Any] = {"left_out": {}, "notes": [], "results": 1}
 _REDO = "delete it and run again"
+_REDO_BOTH = "delete it and its .json and run again"
 
 
 def _read(path: Path) -> tuple[Run, bool]:
@@ -203,17 +227,26 @@ def _read(path: Path) -> tuple[Run, bool]:
     if problem:
         raise JaxalignError(f"{path} is damaged: {problem}; {_REDO}")
     run = Run(**{**_MAY_LACK, **{name: content[name] for name in names & content.keys()}})
-    wanted = content.get("arrays", ())
-    written = dataclasses.replace(run, arrays=dict.fromkeys(wanted, np.zeros(0)))
-    if run.is_current and written.checksum != content.get("checksum"):
+    beside: dict[str, Any] = {"arrays": ()} | {
+        name: content[name] for name in ("arrays", "digests") if name in content
+    }
+    if run.is_current and _checksum(run, beside) != content.get("checksum"):
         raise JaxalignError(f"{path} was changed after it was written; {_REDO}")
-    archive = path.with_suffix(".npz")
-    arrays = _read_arrays(archive)
-    problem = next((p for name, array in arrays.items() if (p := array_problem(name, array))), "")
-    if problem:
-        raise JaxalignError(f"{archive} is damaged ({problem}); delete it and its .json and run again")
-    run = dataclasses.replace(run, arrays=arrays)
-    return run, set(wanted) <= run.arrays.keys()
+    run = dataclasses.replace(run, arrays=_read_arrays(path.with_suffix(".npz")))
+    if "digests" in beside:
+        there = {
+            name: digest for name, digest in _digests(run).items() if name != "left_out" or name in content
+        }
+        _check_digests(path, there, beside["digests"])
+    return run, set(beside["arrays"]) <= run.arrays.keys()
+
+
+def _check_digests(path: Path, there: Mapping[str, str], written: Mapping[str, str]) -> None:
+    """Raises JaxalignError where what is there is not what was written."""
+    changed = next((name for name, digest in there.items() if digest != written.get(name)), None)
+    if changed is not None:
+        file, redo = (path, _REDO) if changed == "left_out" else (path.with_suffix(".npz"), _REDO_BOTH)
+        raise JaxalignError(f"{file} was changed after it was written ({changed}); {redo}")
 
 
 def read_runs(folder: str | os.PathLike) -> list[Run]:
@@ -230,6 +263,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in `path`; none without a file."""
     if not path.is_file():
         return {}
     try:
@@ -237,9 +271,13 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         size = sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in stored.values())
         if size > LARGEST_ARRAYS:
             raise JaxalignError(f"{size:,} bytes of arrays; expected at most {LARGEST_ARRAYS:,}")
-        return {name: array.read() for name, array in stored.items()}
+        arrays = {name: array.read() for name, array in stored.items()}
     except JaxalignError as error:
-        raise JaxalignError(f"{path} is damaged ({error}); delete it and its .json and run again") from error
+        raise JaxalignError(f"{path} is damaged ({error}); {_REDO_BOTH}") from error
+    problem = next((p for name, array in arrays.items() if (p := array_problem(name, array))), "")
+    if problem:
+        raise JaxalignError(f"{path} is damaged ({problem}); {_REDO_BOTH}")
+    return arrays
 
 
 def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:

@@ -207,11 +207,18 @@ def digest_texts(texts: Sequence[str]) -> str:
 
 
 def choose_task(examples: Examples, task: str) -> str:
-    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks."""
+    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks, and for
+    one that tells nothing apart."""
     if not examples.labels:
         raise JaxalignError(
             f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
         )
     if task and task not in examples.labels:
         raise unknown_name(f"labelling of {examples.dataset}", task, examples.labels)
-    return task or next(iter(examples.labels))
+    task = task or next(iter(examples.labels))
+    if len(names := examples.label_names[task]) == 1:
+        raise JaxalignError(
+            f"{examples.dataset} has one class alone, {names[0]!r}, in which every picture is right; expected"
+            " at least two: of a folder, give the one whose subfolders are the classes or splits"
+        )
+    return task

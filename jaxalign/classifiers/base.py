@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError
-from jaxalign.features import as_features, as_rows
+from jaxalign.features import as_features, as_rows, is_count
 from jaxalign.features import normalize as unit_rows
 from jaxalign.projectors import Projector
 from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, fetch, rows_each
@@ -219,11 +219,13 @@ def check_class_labels(labels: Any, count: int, num_classes: int | None, *, all_
     """The number of classes; raises unless integer labels `[count]` lie in it, and each class occurs."""
     traced = isinstance(labels, Tracer)
     array = labels if traced else np.asarray(labels)
-    if array.shape != (count,) or array.dtype.kind not in "iu":
+    if array.shape != (count,) or array.dtype.kind not in "iu" or not count:
         raise JaxalignError(
             f"labels are {array.dtype} of shape {array.shape};"
-            f" expected one class index per feature, integers ({count},)"
+            f" expected one class index per feature, integers ({count or 'n'},)"
         )
+    if num_classes is not None and not is_count(num_classes):
+        raise JaxalignError(f"num_classes is {num_classes!r:.60}; expected a whole number of 1 or more")
     if traced:
         if num_classes is None:
             raise JaxalignError("labels are traced, so their number of classes is unknown; pass num_classes")
@@ -234,10 +236,13 @@ def check_class_labels(labels: Any, count: int, num_classes: int | None, *, all_
             f"labels go from {array.min()} to {array.max()};"
             f" expected 0 to {classes - 1} for {classes} classes"
         )
-    absent = np.setdiff1d(np.arange(classes), array)
-    if all_occur and absent.size:
+    present = np.unique(array)
+    if all_occur and present.size < classes:
+        # The first ones that are absent: a label may be larger than memory has room for classes.
+        absent = np.setdiff1d(np.arange(min(classes, present.size + 5)), present)[:5]
         raise JaxalignError(
-            f"{absent.size} of {classes} classes have no example (first: {', '.join(map(str, absent[:5]))});"
+            f"{classes - present.size} of {classes} classes have no example"
+            f" (first: {', '.join(map(str, absent))});"
             " pass examples of each, or renumber the labels from 0 on"
         )
     return classes

@@ -241,7 +241,7 @@ def _statistics_on_device(
     sound = finite & jnp.isfinite(query).all(axis=1)
 
     def per_query(x: jax.Array) -> jax.Array:
-        x = x.reshape(-1, *x.shape[2:])[:queries]
+        x = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:queries]
         return jnp.where(sound, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(per_query, blocks)

@@ -249,8 +249,9 @@ def mean_percent(ranks: RankStatistics, values: Any, count_empty: bool = False) 
     """100 times the mean over the queries that have positives; with `count_empty`, the others count as 0."""
     if isinstance(ranks.positives, Tracer):
         some = ranks.positives > 0
-        count = jnp.where(some.any(), some.size if count_empty else some.sum(), jnp.nan)
-        return 100 * jnp.where(some, values, 0).sum() / count
+        counted = jnp.float32(some.size) if count_empty else some.sum(dtype=jnp.float32)
+        count = jnp.where(some.any(), counted, jnp.nan)
+        return 100 * jnp.where(some, jnp.asarray(values, jnp.float32), 0).sum() / count
     some = np.asarray(ranks.positives) > 0
     if not some.any():
         raise JaxalignError(
