@@ -20,7 +20,7 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.eval.datasets import DATASETS, DatasetRecord, Examples
 from jaxalign.eval.features import FeatureStore, make_key
-from jaxalign.eval.reproduce import TABLES, Cell, Missing, Places, Selection, Session, reproduce
+from jaxalign.eval.paper import TABLES, Cell, Missing, Places, Selection, Session, reproduce
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.models import TwoTowersConfig
 from jaxalign.specs import find_spec

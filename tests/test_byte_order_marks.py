@@ -7,7 +7,7 @@ import pytest
 
 from jaxalign.eval.cli.groups import read_names
 from jaxalign.eval.datasets.items import read_content
-from jaxalign.eval.reproduce.catalogue import find_table
+from jaxalign.eval.paper.tables import find_table
 
 
 def mark_every_text(folder):

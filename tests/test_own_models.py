@@ -13,8 +13,8 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.cli.printing import chart_name
 from jaxalign.eval.demo import run as demo
-from jaxalign.eval.reproduce.cells import Cell
-from jaxalign.eval.reproduce.session import _with_printed_bands
+from jaxalign.eval.paper.cells import Cell
+from jaxalign.eval.paper.session import _with_printed_bands
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.specs import find_spec
 

@@ -14,13 +14,13 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
+from jaxalign.eval.paper.available import Missing
+from jaxalign.eval.paper.cells import Cell, Outcome
+from jaxalign.eval.paper.output import to_json
+from jaxalign.eval.paper.run import Reproduction
+from jaxalign.eval.paper.tables import Table
 from jaxalign.eval.report import prepared_splits
 from jaxalign.eval.report.reproduced import read_tables
-from jaxalign.eval.reproduce.available import Missing
-from jaxalign.eval.reproduce.catalogue import Table
-from jaxalign.eval.reproduce.cells import Cell
-from jaxalign.eval.reproduce.output import to_json
-from jaxalign.eval.reproduce.run import Outcome, Reproduction
 from jaxalign.eval.tasks import image_retrieval
 from jaxalign.eval.tasks.runs import Run, write_run
 

@@ -13,9 +13,8 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import FeatureStore, make_key
-from jaxalign.eval.reproduce import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
-from jaxalign.eval.reproduce.figures import draw_figures
-from jaxalign.eval.reproduce.output import summary, to_csv, to_json, to_markdown
+from jaxalign.eval.paper import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
+from jaxalign.eval.paper.output import draw_figures, summary, to_csv, to_json, to_markdown
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.workspace import Workspace
 

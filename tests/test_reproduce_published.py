@@ -17,12 +17,13 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
+from jaxalign.eval.paper import TABLES, Places, Session, find_table, read_cells, reproduce
+from jaxalign.eval.paper.available import candidates
+from jaxalign.eval.paper.cells import Outcome
+from jaxalign.eval.paper.output import cell_text, to_json, to_markdown, write_files
+from jaxalign.eval.paper.run import Reproduction
+from jaxalign.eval.paper.session import with_slip_transform
 from jaxalign.eval.report.reproduced import read_tables
-from jaxalign.eval.reproduce import TABLES, Places, Session, find_table, read_cells, reproduce
-from jaxalign.eval.reproduce.available import candidates
-from jaxalign.eval.reproduce.output import cell_text, to_json, to_markdown, write_files
-from jaxalign.eval.reproduce.preprocessing import with_slip_transform
-from jaxalign.eval.reproduce.run import Outcome, Reproduction
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.spectra import operator_spectra
@@ -180,7 +181,7 @@ class Loaded(Session):
 
     def with_tiny(self, monkeypatch):
         monkeypatch.setattr(
-            "jaxalign.eval.reproduce.session.ja.load", lambda name, spec=None: tiny_model("emoji-clip")
+            "jaxalign.eval.paper.session.ja.load", lambda name, spec=None: tiny_model("emoji-clip")
         )
         monkeypatch.setattr(Places, "find_weights", lambda self, *arguments: ("tiny", None))
         return self
@@ -220,8 +221,8 @@ def asked(monkeypatch, session, cell):
         caught.append(classifying)
         raise JaxalignError("caught")
 
-    monkeypatch.setattr("jaxalign.eval.reproduce.session.measure_classification", catch)
-    monkeypatch.setattr("jaxalign.eval.reproduce.session.LabelledPair", lambda *arguments: None)
+    monkeypatch.setattr("jaxalign.eval.paper.session.measure_classification", catch)
+    monkeypatch.setattr("jaxalign.eval.paper.session.LabelledPair", lambda *arguments: None)
     with pytest.raises(JaxalignError, match="caught"):
         session.measure(cell)
     return caught[0]

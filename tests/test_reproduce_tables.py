@@ -10,9 +10,11 @@ from conftest import tiny_model
 
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.features import make_key
-from jaxalign.eval.reproduce import TABLES, read_cells
-from jaxalign.eval.reproduce.available import candidates
-from jaxalign.eval.reproduce.session import _MEASURES
+from jaxalign.eval.paper import TABLES, find_table, read_cells
+from jaxalign.eval.paper.available import candidates
+from jaxalign.eval.paper.session import _MEASURES
+from jaxalign.eval.tasks import TASKS
+from jaxalign.eval.tasks.classifying import NCM, ZERO_SHOT
 
 
 def test_every_printed_number_is_a_cell():
@@ -47,6 +49,23 @@ def test_models_and_data_sets_of_every_cell_are_known(table):
         assert candidates(cell.backbone)
         assert cell.dataset in DATASETS or cell.members or cell.settings["protocol"] == "spectrum"
         assert cell.settings["protocol"] in _MEASURES
+
+
+def test_every_task_that_a_table_prints_can_be_measured():
+    assert set(_MEASURES) == {name for name, task in TASKS.items() if task.headline}
+
+
+def test_a_protocol_of_a_table_is_a_task_and_its_settings(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"{name},emoji-clip,emoji,1" for name in ("zero-shot", "ncm", "band-selection")]
+    path.write_text("\n".join(["protocol,backbone,dataset,value", *rows]) + "\n")
+    cells = read_cells(find_table(str(path)))
+    assert [cell.settings for cell in cells] == [
+        {"protocol": "classification", "classifiers": (ZERO_SHOT,)},
+        {"protocol": "classification", "classifiers": (NCM,)},
+        {"protocol": "band-sweep"},
+    ]
+    assert [cell.metric for cell in cells] == ["accuracy", "accuracy", "best.k_top"]
 
 
 def test_printed_averages_are_means_of_their_members():

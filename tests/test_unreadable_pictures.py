@@ -15,8 +15,8 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
-from jaxalign.eval.reproduce import Places, Session, find_table, reproduce
-from jaxalign.eval.reproduce.output import summary, to_json
+from jaxalign.eval.paper import Places, Session, find_table, reproduce
+from jaxalign.eval.paper.output import summary, to_json
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.workspace import Workspace
 

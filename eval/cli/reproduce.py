@@ -12,7 +12,7 @@ from .groups import Data, DataOptions, RunOptions, Runs
 from .options import UsageError, WithDistractors, option
 
 if TYPE_CHECKING:
-    from jaxalign.eval.reproduce import Places, Reproduction, Table
+    from jaxalign.eval.paper import Places, Reproduction, Table
 
 Some = option("Only these, as printed or ours.", "NAME [NAME ...]", "all")
 
@@ -80,7 +80,7 @@ class Reproduce:
     results: Runs = field(default_factory=RunOptions)
 
     def run(self) -> None:
-        from jaxalign.eval.reproduce import Places, find_table
+        from jaxalign.eval.paper import Places, find_table
 
         from .printing import check_file, write_json
 
@@ -95,8 +95,8 @@ class Reproduce:
 
     def reproduce(self, table: "Table", places: "Places") -> None:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""
-        from jaxalign.eval.reproduce import Selection, Session, reproduce
-        from jaxalign.eval.reproduce.output import to_json
+        from jaxalign.eval.paper import Selection, Session, reproduce
+        from jaxalign.eval.paper.output import draw_figures, to_json, write_files
 
         from .printing import write_json
 
@@ -106,7 +106,7 @@ class Reproduce:
         session = Session(workspace, places, self.protocol, self.distractors, layout)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
-        print_reproduction(found, write_tables(out, found, content))
+        print_reproduction(found, write_files(out, found, content) + draw_figures(out, found))
         write_json(self.results.json, content)
         if found.failed:
             worst = found.failed[0]
@@ -126,7 +126,7 @@ def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
 
 def print_tables(places: "Places") -> list[dict[str, Any]]:
     """All tables with how many of their cells can be measured here."""
-    from jaxalign.eval.reproduce import TABLES, read_cells
+    from jaxalign.eval.paper import TABLES, read_cells
 
     from .printing import print_table
 
@@ -140,17 +140,9 @@ def print_tables(places: "Places") -> list[dict[str, Any]]:
     return rows
 
 
-def write_tables(out: Path, found: "Reproduction", content: dict[str, Any]) -> list[Path]:
-    """The reproduced table and what is drawn of it as files."""
-    from jaxalign.eval.reproduce.figures import draw_figures
-    from jaxalign.eval.reproduce.output import write_files
-
-    return write_files(out, found, content) + draw_figures(out, found)
-
-
 def print_reproduction(found: "Reproduction", files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
-    from jaxalign.eval.reproduce.output import blocks, lines_of, numbered_notes, summary
+    from jaxalign.eval.paper.output import blocks, lines_of, numbered_notes, summary
     from jaxalign.eval.terminal import say
 
     from .printing import print_table

@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.paper.available import Missing
+from jaxalign.eval.paper.cells import Cell, Outcome
+from jaxalign.eval.paper.output import (
+    FORMAT,
+    VERSION,
+    blocks,
+    draw_comparison,
+    lines_of,
+    numbered_notes,
+    summary,
+)
+from jaxalign.eval.paper.run import Reproduction
+from jaxalign.eval.paper.tables import Table
 from jaxalign.eval.report.build import ReproducedTable
 from jaxalign.eval.report.plain_tables import PlainTable
-from jaxalign.eval.reproduce.available import Missing
-from jaxalign.eval.reproduce.catalogue import Table
-from jaxalign.eval.reproduce.cells import Cell
-from jaxalign.eval.reproduce.figures import draw_comparison
-from jaxalign.eval.reproduce.output import FORMAT, VERSION, blocks, lines_of, numbered_notes, summary
-from jaxalign.eval.reproduce.run import Outcome, Reproduction
 from jaxalign.eval.tasks.runs import LARGEST, RESULTS
 from jaxalign.local_files import read_json
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.availability import find_dataset_copy, find_model
-from jaxalign.eval.datasets import DatasetRecord, find_dataset
+from jaxalign.eval.datasets import DatasetRecord, find_dataset, source_root
 from jaxalign.specs import find_spec
+from jaxalign.weights.checkpoint import is_model_folder
 
 from .cells import Cell
-from .printed_names import BACKBONES, records_of
+from .printed_names import BACKBONES, OF_REEVALUATING, OF_REFERENCE
 
 _PACKAGES = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # of views: module, name
 
@@ -50,7 +51,7 @@ class Places:
     ) -> tuple[str, str | None] | Missing:
         """What `jaxalign.load` takes for a backbone, and its spec where the file does not say it.
 
-        `paper`, `protocol`: as for `records_of`.
+        `paper`, `protocol`: as for `candidates`.
         """
         names = candidates(backbone, paper, protocol)
         for name in (backbone, *names):
@@ -95,9 +96,16 @@ class Places:
 
 
 def candidates(backbone: str, paper: str = "", protocol: str = "reference") -> tuple[str, ...]:
-    """Names of `jaxalign models` that a backbone may be, the preferred one first; none for an unknown one."""
-    if printed := records_of(backbone, paper, protocol):
-        return printed
+    """Names of `jaxalign models` that a backbone may be, the preferred one first; none for an unknown one.
+
+    `paper`: "isoclip" or "reevaluating", where a table is one of theirs.
+    """
+    if paper == "reevaluating" and backbone in OF_REEVALUATING:
+        return OF_REEVALUATING[backbone]
+    if protocol == "reference" and backbone in OF_REFERENCE:
+        return OF_REFERENCE[backbone]
+    if backbone in BACKBONES:
+        return BACKBONES[backbone]
     try:
         return (find_spec(backbone).name,)
     except JaxalignError:
@@ -106,16 +114,12 @@ def candidates(backbone: str, paper: str = "", protocol: str = "reference") -> t
 
 def _local(path: str, name: str) -> tuple[str, str | None]:
     """A folder of ours holds its own facts; of anything else one says what it is."""
-    from jaxalign.weights.checkpoint import is_model_folder
-
     own = is_model_folder(Path(path).expanduser())
     return path, None if own else name
 
 
 def _missing_optional(record: DatasetRecord, data_dir: Path | None) -> Missing | None:
     """A split of the protocol whose source is not there."""
-    from jaxalign.eval.datasets import source_root
-
     used = {part for use in (record.query, record.gallery, record.train) for part in use.split("+")}
     if not used & set(record.optional_splits):
         return None

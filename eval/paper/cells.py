@@ -1,15 +1,17 @@
 """The cells of a table: what each was printed as, and the measurement that it stands for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.datasets.folder_splits import READINGS
+from jaxalign.eval.tasks import TASKS
+from jaxalign.eval.tasks.spectra import SPECTRUM
 
-from .catalogue import Table
-from .printed_names import AVERAGES, BY_COLUMN
+from .printed_names import AVERAGES, BY_COLUMN, PROTOCOLS
+from .tables import Table
 
 # Columns of a table that are settings of the measurement, with how their text is read.
 _NUMBERS = ("shots", "patches", "k_top", "k_bottom", "rank", "steps")
@@ -35,23 +37,13 @@ _FLAGS = ("with_text", "projected", "uncropped", "distractors")
 _TRUTH = {"yes": True, "no": False, "true": True, "false": False}
 _ALIASES = {"model": "backbone", "num_pseudo_patches": "patches"}
 _UNCOMPARED = ("latency_ms", "latency_std_ms")  # of the authors' GPU
-PROTOCOLS = {
-    "image-retrieval": "mAP",
-    "text-retrieval": "mAP",
-    "zero-shot": "accuracy",
-    "ncm": "accuracy",
-    "few-shot": "accuracy",
-    "band-selection": "best.k_top",
-    "dogs-cats": "image_image_mAP",
-    "text-image": "mAP",
-    "spectrum": "effective_rank",
-    "spectral-parts": "parts.middle.mAP",
-    "class-indicator": "overlap",
-    "modality-indicator": "overlap",
-    "degrees-of-freedom": "with_texts.largest_error",
-    "view": "adjusted.shift",
+State = Literal["measured", "missing", "failed", "incomplete"]
+# What a row may call its protocol: a task that tables print, or one of those with settings of their own.
+_RENAMED = {meaning["protocol"] for meaning in PROTOCOLS.values()}
+_PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
+    **{task.name: {} for task in TASKS.values() if task.headline and task.name not in _RENAMED},
+    **PROTOCOLS,
 }
-_WITHOUT_DATA = ("spectrum",)
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,37 @@ class Cell:
         return ", ".join(label for label in self.labels.values() if label)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+      state: `incomplete` is a mean of which a member was not measured.
+      value: the measured number, or None.
+      reason: why there is none.
+      model: name of the model that was used.
+      runs: digests of the runs.
+      left_out: names of pictures that the runs left out because they cannot be read, by data set and split.
+      notes: what is to be known of the number, the printed one included.
+    """
+
+    cell: Cell
+    state: State
+    value: float | None = None
+    reason: str = ""
+    model: str = ""
+    runs: tuple[str, ...] = ()
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less printed."""
+        if self.value is None or self.cell.printed is None:
+            return None
+        return self.value - self.cell.printed
+
+
 def read_cells(table: Table) -> tuple[Cell, ...]:
     """All cells of a table in its order; those of which others are means before them.
 
@@ -115,9 +138,10 @@ def _cell(table: Table, row: Mapping[str, str], column: str, meaning: Mapping[st
     if not backbone:
         raise JaxalignError("there is no backbone; expected a column of that name")
     protocol = settings.get("protocol", "")
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", str(protocol), PROTOCOLS)
-    metric = settings.pop("metric", PROTOCOLS[protocol])
+    if protocol not in _PROTOCOLS:
+        raise unknown_name("protocol", str(protocol), _PROTOCOLS)
+    settings |= _PROTOCOLS[protocol]
+    metric = settings.pop("metric", TASKS[settings["protocol"]].headline)
     if protocol == "dogs-cats" and metric == "iou":
         metric = f"aligned.{settings['method']}.iou"
     text = row[column].strip()
@@ -203,7 +227,7 @@ def _fill_averages(cells: Sequence[Cell]) -> list[Cell]:
                     f"{cell.name} is the mean of nothing; expected rows of data sets beside it"
                 )
             cell = replace(cell, members=members)
-        elif not cell.dataset and not cell.members and cell.settings["protocol"] not in _WITHOUT_DATA:
+        elif not cell.dataset and not cell.members and cell.settings["protocol"] != SPECTRUM.name:
             raise JaxalignError(f"{cell.name} has no data set; expected a column of that name")
         filled.append(cell)
     return filled

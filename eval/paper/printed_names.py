@@ -54,19 +54,12 @@ SLIP_TRANSFORM = ("DINOv2", "DINOv3 L/16", "dinov3_vitl16")
 # not scaled to length one ("merge from ctg to gda.py" in the published code).
 TAKEN_OVER = ("SigLIP", "SigLIP2", "DINOv2", "dinov3_vitl16")
 
-
-def records_of(backbone: str, paper: str = "", protocol: str = "reference") -> tuple[str, ...]:
-    """Names of `jaxalign models` for a printed backbone, by preference; none for an unknown one.
-
-    `paper`: "isoclip" or "reevaluating", where a table is one of theirs.
-    """
-    if paper == "reevaluating" and backbone in OF_REEVALUATING:
-        return OF_REEVALUATING[backbone]
-    if protocol == "reference" and backbone in OF_REFERENCE:
-        return OF_REFERENCE[backbone]
-    return BACKBONES.get(backbone, ())
-
-
+# Protocols of a table that are a task of another name, with settings of their own.
+PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
+    "zero-shot": {"protocol": "classification", "classifiers": ("zero-shot",)},
+    "ncm": {"protocol": "classification", "classifiers": ("ncm",)},
+    "band-selection": {"protocol": "band-sweep"},
+}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "Image-Image": {"method": "image-image"},
     "Image-Image [Pre]": {"method": "pre"},

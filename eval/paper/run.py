@@ -1,53 +1,20 @@
 """Measure the cells of a table, one after the other, past those that are missing or fail."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .available import Missing
-from .catalogue import Table
-from .cells import Cell, read_cells
+from .cells import Cell, Outcome, State, read_cells
 from .session import Session
+from .tables import Table
 
-State = Literal["measured", "missing", "failed", "incomplete"]
 # What a cell may meet that leaves the others alone: bad input, a full or broken disk, memory of host or
 # device.
 _FAILURES = (JaxalignError, OSError, MemoryError, jax.errors.JaxRuntimeError)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a cell.
-
-    Attributes:
-      state: `incomplete` is a mean of which a member was not measured.
-      value: the measured number, or None.
-      reason: why there is none.
-      model: name of the model that was used.
-      runs: digests of the runs.
-      left_out: names of pictures that the runs left out because they cannot be read, by data set and split.
-      notes: what is to be known of the number, the printed one included.
-    """
-
-    cell: Cell
-    state: State
-    value: float | None = None
-    reason: str = ""
-    model: str = ""
-    runs: tuple[str, ...] = ()
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def difference(self) -> float | None:
-        """Measured less printed."""
-        if self.value is None or self.cell.printed is None:
-            return None
-        return self.value - self.cell.printed
 
 
 @dataclass(frozen=True)
@@ -164,13 +131,11 @@ def reproduce(table: Table, session: Session, selection: Selection | None = None
 
 def _measure(session: Session, cell: Cell) -> Outcome:
     try:
-        found = session.measure(cell)
+        return session.measure(cell)
     except _FAILURES as error:
         reason = str(error).strip().splitlines()
         said = reason[0] if reason else type(error).__name__
         return Outcome(cell, "failed", reason=said, notes=cell.notes)
-    notes = (*cell.notes, *found.notes)
-    return Outcome(cell, "measured", found.value, "", found.model, found.runs, found.left_out, notes)
 
 
 def _mean(cell: Cell, members: Sequence[Outcome]) -> Outcome:
@@ -192,7 +157,13 @@ def _in_order(cells: Sequence[Cell], wanted: Sequence[int]) -> list[int]:
         key=lambda i: (
             backbones[cells[i].backbone],
             datasets[cells[i].dataset],
-            cells[i].settings["protocol"],
+            _protocol(cells[i]),
             i,
         ),
     )
+
+
+def _protocol(cell: Cell) -> str:
+    """What tables call it: a classification after its classifier."""
+    (name,) = cell.settings.get("classifiers", (cell.settings["protocol"],))
+    return name

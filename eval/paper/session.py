@@ -1,7 +1,7 @@
 """Measures cells: which measurement each protocol is, with the settings of the papers or of their code."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.loading import UNCROPPED
 from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
-from jaxalign.eval.tasks.classifying import NCM, OURS, PUBLISHED, ZERO_SHOT, Classifying, FewShotSettings
+from jaxalign.eval.tasks.classifying import OURS, PUBLISHED, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
 from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
+from jaxalign.eval.tasks.few_shot import TASK as FEW_SHOT_TASK
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
@@ -35,27 +36,17 @@ from jaxalign.eval.tasks.text_image import measure_text_image
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
+from jaxalign.models import ImageTowerConfig
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
 from .available import Missing, Places, candidates
-from .cells import Cell
-from .preprocessing import WITH_SLIP, with_slip_transform
+from .cells import Cell, Outcome
 from .printed_names import SLIP_TRANSFORM, TAKEN_OVER
 
 _EVERY = 1 << 40  # no picture is left out
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number, the name of the model that gave it, the runs that it comes from, what they left out, and
-    what is to be known of it."""
-
-    value: float
-    model: str
-    runs: tuple[str, ...]
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
+_PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
 
 
 @dataclass(eq=False)
@@ -80,17 +71,18 @@ class Session:
     _model: tuple[tuple[str, str], DualEncoder] | None = field(default=None, init=False)
     _data: tuple[Any, Any] | None = field(default=None, init=False)
 
-    def measure(self, cell: Cell) -> Measured:
+    def measure(self, cell: Cell) -> Outcome:
         """The cell's number; raises JaxalignError where it cannot be measured."""
-        run = self._run(cell, cell.settings)
+        measured = _MEASURES[cell.settings["protocol"]]
+        run = measured(self, cell, cell.settings)
         value, runs = _pick(run, cell.metric) + self._uncounted(cell, run), [run]
         if cell.minus:
-            runs.append(self._run(cell, {**cell.settings, "method": cell.minus}))
+            runs.append(measured(self, cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
         said = dict.fromkeys((*(note for run in runs for note in run.notes), *self._notes(cell, run)))
-        digests = tuple(run.digest for run in runs)
-        return Measured(value, self.model(cell).name, digests, lost, tuple(said))
+        digests, model = tuple(run.digest for run in runs), self.model(cell).name
+        return Outcome(cell, "measured", value, "", model, digests, lost, (*cell.notes, *said))
 
     def model(self, cell: Cell) -> DualEncoder:
         """The model of a cell, with the projectors and, where the published code has them of its own, the
@@ -131,9 +123,6 @@ class Session:
             more = self.places.missing_dataset(find_dataset(cell.dataset).distractors)
             lacking += [more] if more is not None else []
         return lacking
-
-    def _run(self, cell: Cell, settings: Mapping[str, Any]) -> Run:
-        return _MEASURES[settings["protocol"]](self, cell, settings)
 
     def _uncounted(self, cell: Cell, run: Run) -> int:
         """What a measured k_bottom lacks of the published code's, which counts a singular value of 0."""
@@ -179,6 +168,19 @@ def _with_printed_bands(model: DualEncoder, cell: Cell, protocol: str) -> DualEn
         spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
         return replace(model, spec=spec)
     return model
+
+
+def with_slip_transform(model: DualEncoder) -> DualEncoder:
+    """`model` for pictures whose shortest side is resized to 224 bilinearly and whose centre is cropped.
+
+    Reevaluating's `dino.py` imports SLIP's transform for DINOv2 and DINOv3.
+    """
+    slip = find_spec("slip-vit-base-patch16")
+    facts = {name: getattr(slip, name) for name in _PREPROCESSING}
+    towers, image = model.config, model.config.image
+    if isinstance(image, ImageTowerConfig) and not image.learned_positions:  # as large as the pictures are
+        towers = replace(towers, image=replace(image, image_size=slip.towers.image.image_size))
+    return replace(model, spec=replace(model.spec, name=f"{model.name}{WITH_SLIP}", towers=towers, **facts))
 
 
 def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
@@ -227,20 +229,20 @@ def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -
 
 
 def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model, protocol = session.model(cell), settings["protocol"]
+    model = session.model(cell)
     splits = tuple(settings.get(name, "") for name in ("task", "train", "test"))
     pair = session.kept(
         ("labelled", cell.backbone, cell.dataset, splits),
         lambda: LabelledPair(session.workspace, model, cell.dataset, *splits),
     )
     classifying = Classifying(
-        classifiers=(ZERO_SHOT if protocol == "zero-shot" else NCM,),
+        classifiers=settings.get("classifiers", ()),
         methods=(settings.get("method", "image-image"),),
         options=session.options(cell, settings),
         templates=settings.get("templates", "single"),
         protocol=session.protocol,
     )
-    if protocol == "few-shot":
+    if settings["protocol"] == FEW_SHOT_TASK.name:
         classifying = _few_shot(session, cell, settings, classifying)
     return measure_classification(session.workspace, model, pair, classifying)[0]
 
@@ -320,7 +322,7 @@ def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
     return runs[0]
 
 
-def _band_selection(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+def _band_search(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     modality = settings.get("modality", "image")
     model = session.model(cell)
     sweeping = Sweeping()
@@ -340,12 +342,11 @@ def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run
 _MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {
     "image-retrieval": _image_retrieval,
     "text-retrieval": _text_retrieval,
-    "zero-shot": _classification,
-    "ncm": _classification,
-    "few-shot": _classification,
-    "band-selection": _band_selection,
-    "dogs-cats": _dogs_cats,
     "text-image": _text_image,
+    "classification": _classification,
+    "few-shot": _classification,
+    "band-sweep": _band_search,
+    "dogs-cats": _dogs_cats,
     "spectrum": _spectrum,
     "spectral-parts": _spectral_parts,
     "class-indicator": _indicators,
