@@ -160,6 +160,7 @@ class Classify(Measuring):
 
 def print_runs(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
+    from jaxalign.eval.tasks import TASKS
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
     from .printing import print_table
@@ -167,9 +168,9 @@ def print_runs(title: str, runs: "Sequence[Run]") -> None:
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
-        names = ("accuracy", "class_accuracy")
-        rows = [[describe(run), *(f"{run.metrics[name]:.1f}" for name in names)] for run in whole]
-        print_table(f"{title}: accuracy, %", ["classifier", "accuracy", "mean over classes"], rows)
+        numbers = TASKS["classification"].columns
+        rows = [[describe(run), *(f"{run.metrics[of.metric]:.1f}" for of in numbers)] for run in whole]
+        print_table(f"{title}: accuracy, %", ["classifier", *(of.title for of in numbers)], rows)
     if drawn:
         shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]

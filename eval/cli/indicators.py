@@ -10,9 +10,6 @@ from .options import DatasetName, MethodNames, Seed, SplitName, TaskName, option
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.runs import Run
 
-CLASS_NUMBERS = ("overlap", "iou", "same_mean", "different_mean")
-MODALITY_NUMBERS = ("overlap", "iou", "gap", "image_image_mean", "image_text_mean", "text_text_mean")
-
 
 @dataclass(frozen=True)
 class Indicators(Measuring):
@@ -66,9 +63,9 @@ class Indicators(Measuring):
         by_class, by_modality = found.by_class(), found.by_modality()
         runs = [*by_class, *by_modality]
         about = f"{model.title} on {self.dataset}"
-        print_cosines(f"{about}, {found.task}: cosines by class", CLASS_NUMBERS, by_class)
+        print_cosines(f"{about}, {found.task}: cosines by class", by_class)
         if by_modality:
-            print_cosines(f"{about}: cosines by modality", MODALITY_NUMBERS, by_modality)
+            print_cosines(f"{about}: cosines by modality", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
             runs.append(measure_dogs_cats(found))
             print_dogs_cats(runs[-1].metrics)
@@ -83,13 +80,17 @@ class Indicators(Measuring):
         self.report(runs, self.save_figures(runs, name))
 
 
-def print_cosines(title: str, numbers: Sequence[str], runs: "Sequence[Run]") -> None:
-    """How far two kinds of pairs overlap, and other `numbers` of each run."""
+def print_cosines(title: str, runs: "Sequence[Run]") -> None:
+    """How far two kinds of pairs overlap, and what else the columns of the task are."""
+    from jaxalign.eval.tasks import TASKS
+
     from .printing import describe_method, print_table
 
-    titles = [name.replace("iou", "IoU").replace("_mean", " mean").replace("_", "-") for name in numbers]
-    rows = [[describe_method(run.settings), *(f"{run.metrics[k]:.3f}" for k in numbers)] for run in runs]
-    print_table(title, ["method", *titles], rows)
+    columns = TASKS[runs[0].protocol].columns
+    rows = [
+        [describe_method(run.settings), *(f"{run.metrics[of.metric]:.3f}" for of in columns)] for run in runs
+    ]
+    print_table(title, ["method", *(of.title for of in columns)], rows)
 
 
 def print_dogs_cats(found: Any) -> None:

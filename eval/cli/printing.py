@@ -123,12 +123,11 @@ def describe_counts(metrics: Mapping[str, Any], gallery: str = "in the gallery")
 
 def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
     """A table of retrieval runs; the first one is the baseline of the others."""
+    from jaxalign.eval.tasks import TASKS
+    from jaxalign.eval.tasks.image_retrieval import LANDMARK_COLUMNS
     from jaxalign.eval.tasks.runs import paired_gain
 
-    if "mAP_easy" in runs[0].metrics:
-        names = ("mAP_easy", "mAP_medium", "mAP_hard", "mP@10_medium")
-    else:
-        names = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+    columns = LANDMARK_COLUMNS if "mAP_easy" in runs[0].metrics else TASKS[runs[0].protocol].columns
     rows, baseline = [], None
     for run in runs:
         precision = run.arrays.get("average_precision")
@@ -137,9 +136,10 @@ def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
             found = paired_gain(precision, baseline)
             gain = f"{signed(found['gain'])} ± {found['gain_error']:.1f}"
         baseline = precision if baseline is None else baseline
-        rows.append([describe_method(run.settings), *(percent(run.metrics[name]) for name in names), gain])
-    titles = (name.replace("_", " ").replace(" at ", "@") for name in names)
-    print_table(title, ["method", *titles, "gain in mAP"], rows)
+        rows.append(
+            [describe_method(run.settings), *(percent(run.metrics[of.metric]) for of in columns), gain]
+        )
+    print_table(title, ["method", *(of.title for of in columns), "gain in mAP"], rows)
 
 
 def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], out: Path, json: Path | None) -> None:

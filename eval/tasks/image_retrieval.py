@@ -24,12 +24,19 @@ from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, model_settings
 
-METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+
 COLUMNS = (
     Column("mAP", "mAP"),
     Column("mAP_at_R", "mAP@R"),
     Column("precision_at_R", "precision@R"),
     Column("recall_at_1", "recall@1"),
+)
+METRICS = tuple(column.metric for column in COLUMNS)
+LANDMARK_COLUMNS = (  # where lists of positives stand in place of labels
+    Column("mAP_easy", "mAP easy"),
+    Column("mAP_medium", "mAP medium"),
+    Column("mAP_hard", "mAP hard"),
+    Column("mP@10_medium", "mP@10 medium"),
 )
 TASK = Task(
     name="image-retrieval",
