@@ -24,7 +24,6 @@ from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, model_settings
 
-
 COLUMNS = (
     Column("mAP", "mAP"),
     Column("mAP_at_R", "mAP@R"),
