@@ -205,6 +205,23 @@ def test_runs_without_common_score_are_a_plain_table():
     )
 
 
+def test_what_there_is_nothing_of_is_left_out():
+    bare = build_report([make_run()])
+    assert "Image retrieval" in bare
+    for part in (
+        "<footer",
+        "Printed tables",
+        "Text retrieval",
+        "Queries and their",
+        "<figure",
+        'class="notes"',
+    ):
+        assert part not in bare
+    more = build_report([make_run()], credits="the authors", findings={"tiny": ["It helps."]})
+    assert "<footer" in more
+    assert "It helps." in more
+
+
 def test_what_is_nested_becomes_tables_and_nothing_is_lost():
     metrics = {"one": 1, "few": {"a": 2}, "deep": {"left": 3, "x": {"mAP": 4.0}, "list": [{"mAP": 5.0}]}}
     first, second = all_numbers([make_run(metrics=metrics)])

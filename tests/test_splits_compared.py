@@ -80,7 +80,7 @@ def test_a_class_that_the_other_split_lacks_is_said_or_refused(workspace, clip, 
     dataset = write(tmp_path / "photos", train=("cat", "dog"), test=("cat", "emu"))
     run = retrieve(workspace, clip, dataset)
     assert run.metrics["mAP"] == 100
-    note = "2 of 4 queries have no image of their label in the gallery, and take no part in the means"
+    note = "2 of 4 queries have no positive in the gallery, and take no part in the means"
     assert run.notes == [note]
     assert run.to_json()["notes"] == [note]
     assert note in build_report([run])

@@ -358,7 +358,7 @@ def runs_of(entry: Mapping[str, Any], found: Measured) -> Iterator[Run]:
         for task, of in results.items():
             yield run(text_image.TASK.name, on(dataset, task=task, method="text-image"), of)
     for method, of in found.texts.items():
-        notes = [inversion_note(entry).rstrip(".")] if method == "ovi" else []
+        notes = [inversion_note(entry).removeprefix("ovi: ").rstrip(".")] if method == "ovi" else []
         yield run(text_task.TASK.name, on(PLAIN, method=method), of, *notes)
     for method, of in found.classes.items():
         yield run(classification.TASK.name, on(SCENES, task="group", method=method), of)

@@ -66,9 +66,9 @@ def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
         steps, values = (run.arrays[name] for name in _STEPS)
         scored = [other for other in beside if other is not run and number(other, "mAP") is not None]
         baseline = find_baseline(run, [other for other in scored if dataset(other) == dataset(run)])
-        level = number(run, "baseline") or (
-            baseline and number(baseline, "mAP")
-        )  # of its queries, where told
+        level = number(run, "baseline")  # of its queries, where told
+        if level is None and baseline is not None:
+            level = number(baseline, "mAP")
         if level is not None:
             ax.axhline(level, color=INK, linewidth=1.2, label="without inversion")
         ax.plot(steps, values, color=SERIES[0], label=f"after {label(run)}")

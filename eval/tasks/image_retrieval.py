@@ -226,7 +226,7 @@ def retrieval(
     if counts["queries_without_positives"]:
         counted = "count as 0" if protocol == "reference" else "take no part in the means"
         few = f"{counts['queries_without_positives']:,} of {len(queries):,} queries"
-        notes.append(f"{few} have no image of their label in the gallery, and {counted}")
+        notes.append(f"{few} have no positive in the gallery, and {counted}")
     return Result({name: found[name] for name in METRICS} | counts | unlabelled, arrays, notes=notes)
 
 
