@@ -141,7 +141,7 @@ OTHERS = {
         annotations.read_inaturalist,
         lambda content: content["annotations"][0].update(category_id=True),
     ),
-    "picture": (
+    "image": (
         layouts.inat2021_mini,
         annotations.read_inaturalist,
         lambda content: content["images"][0].update(file_name=["x"]),

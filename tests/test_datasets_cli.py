@@ -28,7 +28,7 @@ def test_what_to_put_where(few, tmp_path, capsys):
     folder = tmp_path / "raw" / "caltech-101"
     assert f"  there: {folder / '101_ObjectCategories'}\n" in said
     assert f"  put: the splits to {folder / 'split_zhou_Caltech101.json'}\n       from https://drive" in said
-    assert "  or: caltech101@tfds reads the pictures of TFDS's own caltech101:3.0.2" in said
+    assert "  or: caltech101@tfds reads the images of TFDS's own caltech101:3.0.2" in said
     assert "imagenet/images/train, only for the split train\n" in said
     assert "'a photo of a {}.' (single 1, ensemble 80, subset 7)" in said
 

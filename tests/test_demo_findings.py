@@ -80,7 +80,7 @@ def test_findings_follow_the_numbers():
         "Same background (context), image-image 10.0: raised by good (+2.0);"
         " no clear difference with unsure (+0.1); lowered by bad (-2.0)."
     )
-    assert said[-2] == "For reference, a name finds its pictures with mAP 30.0 on emoji-scenes."
+    assert said[-2] == "For reference, a name finds its images with mAP 30.0 on emoji-scenes."
     assert "IsoCLIP lowers the overlap" in said[-1]
     none = findings(results(bad=method(8.0, -2.0)))
     assert (

@@ -18,7 +18,7 @@ from jaxalign.eval.tasks.runs import read_runs
 
 LIMIT = 600  # seconds; on an idle machine no process here takes a twentieth of that
 SCRIPT = Path(__file__).parent / "run_commands.py"
-CHUNKS = 10  # of 256 pictures
+CHUNKS = 10  # of 256 images
 NAMES = "cat dog apple bus tree house car star moon sun"
 
 

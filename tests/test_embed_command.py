@@ -21,14 +21,14 @@ from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import FeatureStore, make_key
 
-PICTURES = 1100  # five chunks
+IMAGES = 1100  # five chunks
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
     return folder
 
@@ -56,12 +56,12 @@ def test_the_command_goes_on_after_a_kill_and_gives_the_same_bytes(tmp_path, pho
     assert store is not None
     finished = {f: f.stat().st_mtime_ns for f in killed.rglob("features/c/*/0")}
     left = sum(len(store.rows_of(chunk)) for chunk in store.missing())
-    assert 0 < left < PICTURES, "it was not killed in the middle"
+    assert 0 < left < IMAGES, "it was not killed in the middle"
 
     options = ["embed", "--folder", str(photos), "--json", str(results), "--store"]
     assert cli.main([*options, str(killed)]) == 0
     found = json.loads(results.read_text())
-    assert (found["pictures"], found["earlier"], found["computed"]) == (PICTURES, PICTURES - left, left)
+    assert (found["images"], found["earlier"], found["computed"]) == (IMAGES, IMAGES - left, left)
     assert found["images_per_second"] > 0
     assert {f: f.stat().st_mtime_ns for f in finished} == finished
     assert cli.main([*options, str(whole)]) == 0
@@ -78,7 +78,7 @@ def test_the_command_names_what_it_did(tmp_path, photos, capsys):
     assert cli.main(["embed", "--folder", str(some), "--store", str(tmp_path / "store")]) == 0
     said = capsys.readouterr()
     assert "emoji-clip, folder:" in said.out
-    assert "3 pictures, 0 done earlier, 3 now at " in said.out
+    assert "3 images, 0 done earlier, 3 now at " in said.out
     assert f"features 256 wide, in file://{tmp_path}/store/" in said.out
     assert cli.main(["embed", "--folder", str(some), "--dataset", "emoji"]) == 2
     assert "are not allowed together; see `jaxalign embed --help`" in capsys.readouterr().err
@@ -180,8 +180,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_is_flat_in_the_number_of_pictures(tmp_path):
-    """1,024 and 4,096 pictures; the difference, 3,072, would take 85 MB as pixels and 6 MB as features."""
+def test_memory_is_flat_in_the_number_of_images(tmp_path):
+    """1,024 and 4,096 images; the difference, 3,072, would take 85 MB as pixels and 6 MB as features."""
     peaks = []
     for count in (1024, 4096):
         command = [sys.executable, "-c", MEASURE, str(tmp_path), str(count)]

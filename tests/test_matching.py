@@ -58,7 +58,7 @@ def photos(tmp_path_factory):
     """Two splits: one image of `test` is a link to one of `train`, one is the same file by a second name."""
     root = tmp_path_factory.mktemp("photos")
     for seed, name in enumerate(("train/cat/a.png", "train/dog/b.png", "train/dog/c.png", "test/cat/a.png")):
-        layouts.write_picture(root / name, seed)
+        layouts.write_image(root / name, seed)
     (root / "test" / "cat" / "b.png").symlink_to(root / "train" / "dog" / "b.png")
     os.link(root / "train" / "dog" / "c.png", root / "test" / "cat" / "c.png")
     return root

@@ -19,7 +19,7 @@ from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.tasks.classification import NCM, ZERO_SHOT
 from jaxalign.eval.tasks.classifying import DRAWS
 from jaxalign.eval.tasks.methods import BASELINES, METHODS, SUBSPACES
-from jaxalign.eval.tasks.pairs import PROTOCOLS
+from jaxalign.eval.tasks.pairs import VARIANTS
 from jaxalign.eval.tasks.views import VIEWS
 from jaxalign.specs.model_spec import Layout
 from jaxalign.weights.tensors import STORED_DTYPES
@@ -131,11 +131,10 @@ REGISTRIES: dict[str, typing.Iterable[str]] = {
     "layout": LAYOUTS,
     "modality": METHODS,
     "npy_dtype": DTYPES,
-    "protocol": PROTOCOLS,
-    "reproduce layout": ("protocol", *LAYOUTS),
     "search method": {"auto", *METHODS["image"]} - {BASELINES["image"], "oti"},
     "subspace": set(SUBSPACES) - {"few-shot"},
-    "unreadable": [name.replace(" ", "-") for name in typing.get_args(Unreadable)],
+    "unreadable": typing.get_args(Unreadable),
+    "variant": VARIANTS,
     "views": VIEWS,
 }
 

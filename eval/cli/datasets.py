@@ -72,7 +72,7 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
         "splits": dict(record.splits),
         "tasks": list(record.tasks),
         "captions": record.captions,
-        "pictures": record.pictures,
+        "images": record.images,
         **{fact: getattr(record, fact) for fact in facts},
         "reference_splits": dict(record.reference_splits),
         "templates": {name: list(templates) for name, templates in record.templates.items()},
@@ -136,4 +136,4 @@ def page(row: dict[str, Any]) -> Iterator[str]:
             yield f"  put: {source['what']} to {source['path']}{optional}"
             yield f"       from {source['url']}"
     if row["tfds"]:
-        yield f"  or: {row['name']}@tfds reads the pictures of TFDS's own {row['tfds']} (in ArrayRecord)"
+        yield f"  or: {row['name']}@tfds reads the images of TFDS's own {row['tfds']} (in ArrayRecord)"

@@ -1,4 +1,4 @@
-"""`jaxalign embed`: features of a split or of a folder of pictures into the feature store."""
+"""`jaxalign embed`: features of a split or of a folder of images into the feature store."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,10 @@ _EITHER = tyro.conf.create_mutex_group(required=False)
 
 @dataclass(frozen=True)
 class Embed(Embedding):
-    """Compute the pre-projection features of a split, or of a folder of pictures, into the feature store.
+    """Compute the pre-projection features of a split, or of a folder of images, into the feature store.
 
     Whatever is killed goes on where it stopped: run the same command again, and finished chunks of 256
-    pictures are neither computed again nor changed. Every other command finds the features there. All devices
+    images are neither computed again nor changed. Every other command finds the features there. All devices
     of the machine take part; with --distributed also those of other machines.
 
     An image that is missing, damaged, cut off, empty, no regular file, larger than 179 megapixels (100 to 130
@@ -87,7 +87,7 @@ def describe(
         "split": examples.split,
         "dtype": np.dtype(model.dtype).name,
         "store": store_url(default_store() if store is None else store, key),
-        "pictures": len(examples),
+        "images": len(examples),
         "width": features.values.shape[1],
         "left_out": list(features.left_out),
         "not_read": dict(examples.not_read),
@@ -102,7 +102,7 @@ def print_summary(facts: dict[str, Any]) -> None:
 
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     say(
-        f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
+        f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['images']:,} images,"
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:

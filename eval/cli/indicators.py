@@ -29,7 +29,7 @@ class Indicators(Measuring):
     methods: MethodNames = ()
     task: TaskName = ""
     split: SplitName = ""
-    max_pictures: Annotated[int, option("At most so many pictures, evenly spaced.", "N")] = 5000
+    max_images: Annotated[int, option("At most so many images, evenly spaced.", "N")] = 5000
     views: Annotated[
         tuple[Literal["pca", "tsne", "umap"], ...],
         option("Views in two dimensions; t-SNE and UMAP need the extra `plots`."),
@@ -37,7 +37,7 @@ class Indicators(Measuring):
     dogs_cats: Annotated[
         bool, option("The experiment of dogs and cats on another data set of two classes.")
     ] = False
-    tasks: Annotated[bool, option("mAP on every labelling of the same pictures.")] = False
+    tasks: Annotated[bool, option("mAP on every labelling of the same images.")] = False
     freedom: Annotated[
         bool, option("Recover image-image similarities from image-text ones (appendix A).")
     ] = False
@@ -57,7 +57,7 @@ class Indicators(Measuring):
         workspace, model = self.open()
         options = self.projection.method_options()
         check_methods(self.methods, model, "image", options)
-        indicating = Indicating(self.methods, options, self.task, self.split, self.max_pictures)
+        indicating = Indicating(self.methods, options, self.task, self.split, self.max_images)
         found = Indicators(workspace, model, self.dataset, indicating)
         name = chart_name(model, self.dataset, found.task)
         by_class, by_modality = found.by_class(), found.by_modality()
@@ -107,7 +107,7 @@ def print_dogs_cats(found: Any) -> None:
         for name, of in found["aligned"].items()
     ]
     removed, queries = found["removed"], found["queries"]
-    title = f"without {removed} pictures nearer to the other class's text, {queries} queries"
+    title = f"without {removed} images nearer to the other class's text, {queries} queries"
     print_table(title, ["method", "IoU", "mAP", *(f"P@{k}" for k in ks)], rows)
 
 
@@ -131,8 +131,8 @@ def print_freedom(found: Any) -> None:
     rows = [["unknowns, equations", f"{found['unknowns']}, {found['equations']}"]]
     for key, what in (("with_texts", "with the texts"), ("without_texts", "without the texts")):
         of = found[key]
-        said = "too few pictures" if of is None else f"{of['largest_error']:.1e}"
+        said = "too few images" if of is None else f"{of['largest_error']:.1e}"
         if of is not None and not of.get("converged", True):
-            said += f" (not converged after {of['iterations']} iterations; it takes more pictures)"
+            said += f" (not converged after {of['iterations']} iterations; it takes more images)"
         rows.append([f"largest error {what}", said])
     print_table("image-image cosines recovered from image-text ones", ["", ""], rows)

@@ -16,7 +16,7 @@ from .options import DataDir, JsonFile, option
 class Report:
     """Show the runs of a folder as one HTML page: tables, spectra, band heat maps, histograms, queries.
 
-    The page needs no other file and no network. Pictures of queries come from the prepared data sets of this
+    The page needs no other file and no network. Images of queries come from the prepared data sets of this
     machine; nothing is measured, prepared or downloaded.
 
     Examples:

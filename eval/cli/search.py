@@ -1,4 +1,4 @@
-"""`jaxalign search`: one's own pictures that are like a picture, before and after a method."""
+"""`jaxalign search`: one's own images that are like an image, before and after a method."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ class Search:
     """Find the images of FOLDER that are like an image: with the model's embeddings as they are (before),
     and with a method that improves their intra-modal similarities (after).
 
-    Both rankings come as a table and as one picture, --out, which frames what the other ranking does not
+    Both rankings come as a table and as one image, --out, which frames what the other ranking does not
     have. The query itself is left out where it lies in FOLDER, and so is what jaxalign has drawn. Features
     are kept: the next search computes only the images that are new or have changed.
 
@@ -52,11 +52,9 @@ class Search:
       jaxalign search ~/photos --query goose.jpg --method pca --rank 64 --class-names animals.txt
     """
 
-    folder: Annotated[
-        Path, tyro.conf.Positional, option("Pictures to search, subfolders included.", "FOLDER")
-    ]
-    query: Annotated[Path, option("The picture to search with.", "IMAGE")]
-    out: Annotated[Path, option("Where the picture of both goes.", "FILE.png")] = Path("search.png")
+    folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
+    query: Annotated[Path, option("The image to search with.", "IMAGE")]
+    out: Annotated[Path, option("Where the image of both goes.", "FILE.png")] = Path("search.png")
     method: Annotated[
         Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
         option("What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."),
@@ -83,7 +81,7 @@ class Search:
         before, after = self._fit(model, method, library)
         own = library.position(self.query)
         if own is not None and len(library.names) == 1:
-            raise JaxalignError(f"{self.folder} has no picture but the query; there is nothing to find")
+            raise JaxalignError(f"{self.folder} has no image but the query; there is nothing to find")
         found = compare(pre, library.features, before, after, first=self.first, leave_out=own)
         title = describe(method)
         write_json(self.results.json, self._facts(model, method, library, found))
@@ -153,7 +151,7 @@ class Search:
             "source": model.spec.source,
             "folder": str(library.folder),
             "query": str(self.query),
-            "pictures": len(library.names),
+            "images": len(library.names),
             "left_out": list(library.left_out),
             "not_read": dict(library.not_read),
             "after": method.to_json(),
@@ -172,7 +170,7 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     from jaxalign.local_files import is_there
 
     if not is_there(file):
-        raise JaxalignError(f"the query {file} is not there; expected a picture file")
+        raise JaxalignError(f"the query {file} is not there; expected an image file")
     with opened_image(file, f"the query {file}") as stored:
         turned = upright(stored)
         features = np.asarray(model.encode_image([turned], projected=False))[0]
@@ -204,7 +202,7 @@ def print_hits(
 
     rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
     columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
-    print_table(f"{model.title}: {query.name} among {len(library.names):,} pictures", columns, rows)
+    print_table(f"{model.title}: {query.name} among {len(library.names):,} images", columns, rows)
     say("* not among the first of the other ranking")
 
 
@@ -220,8 +218,8 @@ def write_sheet(
 
     def cell(hit: "Hit") -> Cell:
         name = library.names[hit.row]
-        with opened_image(library.folder / name, name) as picture:
-            return Cell(Image.fromarray(thumbnail(picture, SIDE)), name, hit.score, hit.is_new)
+        with opened_image(library.folder / name, name) as image:
+            return Cell(Image.fromarray(thumbnail(image, SIDE)), name, hit.score, hit.is_new)
 
     def cells(hits: "tuple[Hit, ...]") -> list[Cell]:
         return [cell(hit) for hit in hits]

@@ -24,7 +24,7 @@ Grid = Annotated[
 class Sweep(Measuring):
     """Search IsoCLIP's band by labelled retrieval, and draw the heat map.
 
-    The paper chooses on Caltech101 (pictures) or COCO (captions) and applies the band everywhere: --apply-to
+    The paper chooses on Caltech101 (images) or COCO (captions) and applies the band everywhere: --apply-to
     says what that costs against each data set's own best band. On the embedded data sets the band is chosen
     on `train`.
 

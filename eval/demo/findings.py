@@ -88,7 +88,7 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     inter_modal = results.get("inter_modal", {})
     if inter_modal:
         scores = " and ".join(f"{entry['mAP']:.1f} on {name}" for name, entry in inter_modal.items())
-        sentences.append(f"For reference, a name finds its pictures with mAP {scores}.")
+        sentences.append(f"For reference, a name finds its images with mAP {scores}.")
     return sentences + list(_indicators(results.get("indicators", {})))
 
 

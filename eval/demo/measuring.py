@@ -68,10 +68,10 @@ def evaluate(
 ) -> tuple[dict[str, Any], Measured]:
     """The model's entry of `metrics.json`, and what stands behind it."""
     encoder = Encoder(model)
-    pictures = {"training": data.training, "scenes": data.scenes, "plain": data.plain}
-    total = sum(len(split) for split in pictures.values())
-    with stages.stage("encode", f"{model.name}: encoding {total} pictures", total) as advance:
-        training, scenes, plain = (encoder.pictures(split.images, advance) for split in pictures.values())
+    images = {"training": data.training, "scenes": data.scenes, "plain": data.plain}
+    total = sum(len(split) for split in images.values())
+    with stages.stage("encode", f"{model.name}: encoding {total} images", total) as advance:
+        training, scenes, plain = (encoder.images(split.images, advance) for split in images.values())
         captions = encoder.texts(data.captions.texts)
     with stages.stage("sweep", f"{model.name}: choosing bands and rank on the training names"):
         chosen = choose(encoder, training, data, settings)
@@ -113,7 +113,7 @@ def choose(encoder: Encoder, training: Features, data: DemoData, settings: DemoS
     captions = data.training_captions
     for modality, pre, own, at in (
         ("image", training.pre, labels, queries),
-        ("text", encoder.texts(captions.texts).pre, captions.pictures, captions.queries),
+        ("text", encoder.texts(captions.texts).pre, captions.images, captions.queries),
     ):
         sweeps[modality] = band_search.band_sweep(
             heads, pre[at], pre, own[at], own, exclude_self=at, k_top=grid, k_bottom=grid, modality=modality
@@ -173,7 +173,7 @@ def measure_images(
     labels: Mapping[str, np.ndarray],
     queries: np.ndarray,
 ) -> dict[str, Results]:
-    """Pictures that find pictures: every method on the same queries and the same gallery.
+    """Images that find images: every method on the same queries and the same gallery.
 
     The first results are those under the baseline, IsoCLIP and PCA<-, of which the report takes the best.
     """
@@ -210,11 +210,11 @@ def _retrieve(
 
 
 def measure_names(encoder: Encoder, features: Features, examples: Examples) -> Results:
-    """Names of held-out emoji that find their pictures, and those of their group, as a reference."""
+    """Names of held-out emoji that find their images, and those of their group, as a reference."""
     labels, first = first_of_each(examples)
     texts = encoder.texts([PROMPT.format(examples.label_names["emoji"][i]) for i in labels]).embeddings
     return {
-        task: text_image.names_find_pictures(
+        task: text_image.names_find_images(
             texts, features.embeddings, examples.labels[task][first], examples.labels[task]
         )
         for task in ("emoji", "group")

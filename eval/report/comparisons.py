@@ -1,4 +1,4 @@
-"""Methods beside each other: on several data sets, or on several questions to the same pictures."""
+"""Methods beside each other: on several data sets, or on several questions to the same images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class Comparison:
     Attributes:
       title: what it is about, for those who do not see the page.
       caption: how to read it.
-      baselines: the rows that others are compared with: one, or one for each variant of the protocol.
+      baselines: the rows that others are compared with: one, or one for each variant.
     """
 
     title: str

@@ -10,7 +10,7 @@ from jaxalign.eval.tasks.methods import Embed
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found.
+    """An image that was found.
 
     Attributes:
       row: of the gallery.

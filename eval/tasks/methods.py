@@ -365,7 +365,7 @@ METHODS: dict[str, dict[str, Kind]] = {
         "isoclip": _ISOCLIP,
         "isoclip-auto": _ISOCLIP_AUTO,
         "ovi": Kind(
-            "queries inverted to pictures, the gallery as it is",
+            "queries inverted to images, the gallery as it is",
             _plain,
             _with_steps,
             TO_IMAGES,

@@ -151,7 +151,7 @@ def measure_parts(
     step: int | None = None,
     modality: str = "image",
 ) -> Run:
-    """The run of the task `spectral-parts` on pictures or captions, as `bands_of_the_spectrum` says."""
+    """The run of the task `spectral-parts` on images or captions, as `bands_of_the_spectrum` says."""
     pair, settings, examples = labelled_examples(workspace, model, dataset, modality, sweeping)
     if modality == "text":
         settings["modality"] = modality
