@@ -36,7 +36,7 @@ import tyro
 
 import jaxalign as ja
 from jaxalign.eval.datasets import Examples, load_split
-from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.projecting import image_embeddings
 
 Params = Any
 

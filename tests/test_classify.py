@@ -13,9 +13,9 @@ from jaxalign.eval.cli import main
 from jaxalign.eval.tasks.classification import classify, measure_classification, nearest_class_mean
 from jaxalign.eval.tasks.classifying import Classes, Classifying, FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
-from jaxalign.eval.tasks.heads import image_embeddings
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.projecting import image_embeddings
 from jaxalign.eval.tasks.workspace import Workspace
 
 
@@ -245,7 +245,7 @@ def test_the_command(photos, tmp_path, capsys):
         (["--tune"], 2, "--tune is about few-shot classifiers"),
         (["--classifiers", "knn"], 2, "see `jaxalign classify --help`"),
         (["--methods", "oti"], 1, "oti inverts queries"),
-        (["--task", "labl"], 1, "'labl'; did you mean 'label'"),
+        (["--tasks", "labl"], 1, "'labl'; did you mean 'label'"),
         (["--templates", "sngle"], 1, "'sngle'; did you mean 'single'"),
         (["--test", "tset"], 1, "'tset'; did you mean 'test'"),
         (["--classifiers", "lda", "--shots", "5"], 1, "3 of 3 classes have fewer than 5 examples"),

@@ -218,7 +218,7 @@ def test_indicators(models, twins, crossed, place, tmp_path, capsys):
         capsys,
         *command,
         *("--dataset", f"folder:{twins}", "--methods", "image-image", "pca", "pca-mean", "--rank", "4"),
-        *("--views", "pca", "--tasks", "--freedom"),
+        *("--views", "pca", "--ambiguity", "--freedom"),
     )
     assert len(list(tmp_path.glob("*.png"))) == 3
     runs = read_runs(tmp_path)
@@ -247,7 +247,7 @@ def test_indicators(models, twins, crossed, place, tmp_path, capsys):
         (["retrieve", "--methods", "pca", "--rank", "999"], "the rank of PCA<- is 999; expected 1 to 12"),
         (
             ["retrieve", "--tasks", "emojis"],
-            "unknown labelling of emoji-scenes 'emojis'; did you mean 'emoji'",
+            "unknown task of emoji-scenes 'emojis'; did you mean 'emoji'",
         ),
         (["retrieve", "--dataset", "emojy"], "unknown data set 'emojy'; did you mean 'emoji'"),
         (["retrieve", "--query", "tset"], "unknown split of emoji-scenes 'tset'; did you mean 'test'"),

@@ -12,8 +12,8 @@ from pickle_programs import call, mapping, name, number, numbers, program, recal
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import prepare
-from jaxalign.eval.datasets.layouts import annotations, captions, plain_pickle, revisited, zhou
-from jaxalign.eval.datasets.layouts.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.readers import annotations, captions, plain_pickle, revisited, zhou
+from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
 
 
 def refused(act, match: str) -> None:

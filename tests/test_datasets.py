@@ -21,7 +21,7 @@ from jaxalign.eval.features import image_features
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "jaxalign.eval.datasets.layouts.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.readers.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 

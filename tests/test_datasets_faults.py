@@ -15,13 +15,13 @@ from PIL import Image
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split, prepare
 from jaxalign.eval.datasets.images import Images
-from jaxalign.eval.datasets.layouts.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
 
 
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "jaxalign.eval.datasets.layouts.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.readers.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 

@@ -10,7 +10,7 @@ from jaxalign.eval.demo.findings import (
     inversion_note,
     text_table,
 )
-from jaxalign.eval.report import Cell
+from jaxalign.eval.report import Score
 
 
 def scores(mean, gain=None, error=0.1):
@@ -65,7 +65,7 @@ def test_best_cells_and_ties():
     ],
 )
 def test_a_difference_counts_where_it_exceeds_twice_its_error(gain, error, verdict, shown):
-    cell = Cell(10.0, (), gain, error, best=False)
+    cell = Score(10.0, (), gain, error, best=False)
     assert cell.verdict == verdict
     assert cell.signed_gain == shown
 

@@ -98,7 +98,7 @@ def test_left_out_images_are_counted_in_the_result_of_the_command(tmp_path, caps
     photos.mkdir()
     write_readable(photos)
     bad = sorted(write_unreadable(photos))
-    options = ["--folder", str(photos), "--store", str(tmp_path / "store")]
+    options = ["--dataset", f"folder:{photos}", "--store", str(tmp_path / "store")]
     assert cli.main(["embed", *options]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("jaxalign: error: corrupt.png")
     results = tmp_path / "results.json"

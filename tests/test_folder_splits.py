@@ -246,7 +246,7 @@ def test_the_version_of_a_split_tells_what_its_labels_mean(fill):
 
 def test_datasets_says_where_a_folder_is(fill, capsys):
     root = fill(*SPLITS)
-    assert cli.main(["datasets", "--names", f"folder:{root}"]) == 0
+    assert cli.main(["datasets", f"folder:{root}"]) == 0
     said = capsys.readouterr().out
     assert "prepared in" not in said
     assert f"read where it is, {root}\n" in said

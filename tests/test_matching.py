@@ -49,7 +49,7 @@ def test_what_cannot_be_compared_is_refused():
         common_labels(twice, examples("ab", [0], "train"), "label")
     with pytest.raises(JaxalignError, match="d/train gives several"):
         common_labels(examples("ab", [0]), replace(twice, split="train"), "label")
-    with pytest.raises(JaxalignError, match="unknown labelling of d/train 'label'"):
+    with pytest.raises(JaxalignError, match="unknown task of d/train 'label'"):
         common_labels(twice, replace(twice, split="train", labels={}), "label")
 
 

@@ -10,7 +10,6 @@ from oracles_ranking import circle
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
 from jaxalign.eval.tasks.image_retrieval import landmark_retrieval, retrieval
 from jaxalign.eval.tasks.methods import (
     METHODS,
@@ -21,6 +20,7 @@ from jaxalign.eval.tasks.methods import (
     find_method,
 )
 from jaxalign.eval.tasks.pairs import collect_captions
+from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
 from jaxalign.eval.tasks.runs import paired_gain
 from jaxalign.eval.tasks.text_image import names_find_images
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
@@ -231,7 +231,7 @@ def test_unlabelled_examples_are_left_out_and_counted():
     at = np.searchsorted(np.flatnonzero(kept), [5, 25])
     expected = retrieval(x[[5, 25]], x[kept], labels[[5, 25]], labels[kept], exclude_self=at)
     assert found.metrics["mAP"] == expected.metrics["mAP"]
-    with pytest.raises(JaxalignError, match="has a label; choose another labelling"):
+    with pytest.raises(JaxalignError, match="has a label; choose another task"):
         retrieval(x, x, labels, np.full(30, -1))
     with pytest.raises(JaxalignError, match="expected 'paper' or 'reference'"):
         retrieval(x, x, labels, labels, variant="papers")

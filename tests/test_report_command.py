@@ -93,7 +93,7 @@ def test_the_page_lies_beside_the_runs_unless_told_otherwise(runs, tmp_path, cap
         "protocols": {"image-retrieval": 1, "something-new": 1},
         "tables": [],
     }
-    assert cli.main(["report", str(runs), "--out", str(tmp_path / "p.html"), "--title", "<i>"]) == 0
+    assert cli.main(["report", str(runs), "--page", str(tmp_path / "p.html"), "--title", "<i>"]) == 0
     assert "<title>&lt;i&gt;</title>" in (tmp_path / "p.html").read_text()
     assert cli.main(["report", str(runs)]) == 0  # its own page does not get in the way
     assert sorted(p.name for p in runs.iterdir() if p.suffix not in (".json", ".npz")) == ["report.html"]
@@ -113,8 +113,8 @@ def test_what_cannot_be_reported_is_one_line(runs, tmp_path, capsys):
     message = fail([tmp_path / "empty"], capsys)
     assert "there are no runs in" in message
     assert "jaxalign retrieve --out" in message
-    assert "it is a folder" in fail([runs, "--out", tmp_path], capsys)
-    assert "there is no folder" in fail([runs, "--out", tmp_path / "a" / "b.html"], capsys)
+    assert "it is a folder" in fail([runs, "--page", tmp_path], capsys)
+    assert "there is no folder" in fail([runs, "--page", tmp_path / "a" / "b.html"], capsys)
     assert "it is a folder" in fail([runs, "--json", tmp_path], capsys)
     assert not (runs / "report.html").exists()
 

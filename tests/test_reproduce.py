@@ -254,7 +254,7 @@ def test_the_layout_of_the_heads_is_an_option(animals, tmp_path):
         found = reproduce(table, session_of(tmp_path, store, layout=layout))
         assert found.outcomes[0].value == pytest.approx(MAP, abs=1e-4)  # percent, as above
         assert to_json(found)["layout"] == used
-        assert ("heads of the paper layout" in summary(found)) == (layout == "paper")
+        assert ("projectors of the paper layout" in summary(found)) == (layout == "paper")
     assert {run.settings["layout"] for run in read_runs(tmp_path / "runs")} == {"paper", "reference"}
 
 

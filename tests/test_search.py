@@ -14,7 +14,7 @@ from jaxalign.eval.cli.search import read_query
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import image_features
 from jaxalign.eval.figures.look import drawable, png
-from jaxalign.eval.figures.sheet import Cell, draw_sheet, shorten, thumbnail
+from jaxalign.eval.figures.sheet import Tile, draw_sheet, shorten, thumbnail
 from jaxalign.eval.search import compare, find_library
 from jaxalign.eval.search.compare import similarities
 
@@ -148,7 +148,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
     monkeypatch.setenv("COLUMNS", "200")  # wide enough for a title on one line
     save(photos / "$1$ 日本 a very long name of an image.png", 0, (200, 30))
     results, out = tmp_path / "results.json", tmp_path / "found.png"
-    arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--out", str(out)]
+    arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--sheet", str(out)]
     store = ["--store", str(tmp_path / "store"), "--json", str(results)]
     assert cli.main([*arguments, *store, "--method", "pca", "--rank", "8", "--first", "3"]) == 0
     said = capsys.readouterr().out
@@ -198,7 +198,7 @@ def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, mon
     arguments = ["search", ".", "--query", "0.png", "--store", str(tmp_path / "store"), "--first", "9"]
     arguments += ["--unreadable", "leave-out", "--json", str(tmp_path / "found.json")]
     for out in ("search.png", "search.png", "other.png"):
-        assert cli.main([*arguments, "--out", out]) == 0
+        assert cli.main([*arguments, "--sheet", out]) == 0
         said = capsys.readouterr()
         assert "0.png among 5 images" in said.out
         assert "1 left out, unreadable: a\\x1b]0;b\\n.jpg" in said.out
@@ -209,13 +209,20 @@ def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, mon
     expected = {".nef": 1, "linked folder that is there already": 1, "written by jaxalign": 2}
     assert found["not_read"] == expected | {"written by jaxalign": 1}  # other.png was not there yet
     assert ".: not read: 1 .nef, 1 linked folder that is there already, 1 written by jaxalign" in said.err
-    assert cli.main([*arguments, "--out", "0.png"]) == 0  # which is about to be overwritten
+    assert cli.main([*arguments, "--sheet", "0.png"]) == 0  # which is about to be overwritten
     assert "0.png among 4 images" in capsys.readouterr().out
 
 
 def test_a_pipe_is_no_query(tmp_path, photos, capsys):
     os.mkfifo(tmp_path / "query.jpg")
-    arguments = ["search", str(photos), "--query", str(tmp_path / "query.jpg"), "--out", f"{tmp_path}/s.png"]
+    arguments = [
+        "search",
+        str(photos),
+        "--query",
+        str(tmp_path / "query.jpg"),
+        "--sheet",
+        f"{tmp_path}/s.png",
+    ]
     assert cli.main(arguments) == 1
     assert "query.jpg is a pipe; expected a file" in capsys.readouterr().err
 
@@ -223,11 +230,11 @@ def test_a_pipe_is_no_query(tmp_path, photos, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--out", "found.gif"], 2, "--out is found.gif; expected a file name that ends in .png"),
+        (["--sheet", "found.gif"], 2, "--sheet is found.gif; expected a file name that ends in .png"),
         (["--first", "0"], 2, "--first is 0; expected 1 or more"),
         (["--query", "nowhere.jpg"], 1, "the query nowhere.jpg is not there; expected an image file"),
         (["--query", "empty.jpg"], 1, "the query empty.jpg cannot be read as an image: it is empty"),
-        (["--out", "no/such/x.png"], 1, "cannot write the file no/such/x.png: there is no folder no/such"),
+        (["--sheet", "no/such/x.png"], 1, "cannot write the file no/such/x.png: there is no folder no/such"),
         (["--method", "isoclip"], 1, "the paper prints no image band for emoji-clip; pass one"),
         (["--band", "100", "100"], 1, "the band (100, 100) leaves none of the 128 singular directions"),
     ],
@@ -244,7 +251,7 @@ def test_a_folder_of_the_query_alone(tmp_path, photos, capsys):
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(photos / "0.png", alone)
-    where = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "found.png")]
+    where = ["--store", str(tmp_path / "store"), "--sheet", str(tmp_path / "found.png")]
     assert cli.main(["search", str(alone), "--query", str(alone / "0.png"), *where]) == 1
     assert "no image but the query; there is nothing to find" in capsys.readouterr().err
     assert not (tmp_path / "found.png").exists()
@@ -264,6 +271,6 @@ def test_parts_of_the_sheet():
     assert thumbnail(upright, 20).shape == (20, 10, 3)
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     assert (thumbnail(clear, 4) == 255).all()
-    cells = [Cell(clear, "$x$", 0.5, True)] * 7
+    cells = [Tile(clear, "$x$", 0.5, True)] * 7
     content = png(draw_sheet(upright, "日本.png", ("before", cells), ("after", cells[:1])))
     assert content.startswith(b"\x89PNG")

@@ -10,7 +10,6 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.report import build_report
-from jaxalign.eval.tasks.band_search import Sweeping, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
@@ -18,6 +17,7 @@ from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.pairs import ImagePair
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.spectra import measure_parts
+from jaxalign.eval.tasks.sweep import Sweeping, measure_sweep
 from jaxalign.eval.tasks.workspace import Workspace
 
 PLAIN = Retrieving(methods=("image-image",))

@@ -68,7 +68,7 @@ def test_progress_on_a_terminal(monkeypatch):
     ("arguments", "status"),
     [
         (["convert", f"/no{BAD[:-2]}", "out"], 1),
-        (["datasets", "--names", f"folder:/{BAD[:-2]}"], 1),
+        (["datasets", f"folder:/{BAD[:-2]}"], 1),
         (["report", f"/no{BAD[:-2]}"], 1),
         (["demo", f"--no{BAD}"], 2),
         (["demo", "--seed", BAD], 2),
@@ -139,7 +139,7 @@ def test_a_folder_of_such_names(tmp_path, capfd):
     given = ["--model", tmp_path / "model", "--dataset", f"folder:{folder}", "--unreadable", "leave-out"]
     given += ["--out", tmp_path / "runs", "--store", tmp_path / "store"]
     for command in (
-        ["embed", *given[:2], "--folder", folder, *given[4:6], *given[8:], "--json", tmp_path / "embed.json"],
+        ["embed", *given[:6], *given[8:], "--json", tmp_path / "embed.json"],
         ["retrieve", *given, "--methods", "image-image", "--json", tmp_path / "retrieve.json"],
         ["sweep", *given, "--k-top", "0", "--k-bottom", "0", "2"],
         ["report", tmp_path / "runs"],

@@ -80,7 +80,7 @@ COMMANDS = {
         "pca",
         "--rank",
         "4",
-        "--tasks",
+        "--ambiguity",
         "--freedom",
         "--views",
         "pca",
@@ -162,7 +162,14 @@ def test_what_is_drawn_does_not_depend_on_what_is_stored(model, folders, tmp_pat
     """Few-shot images out of the whole split, which is stored, and on their own."""
     few = ("classify", "--classifiers", "prototype", "--shots", "1", "--seeds", "3")
     _, alone = run(model, folders[1], tmp_path / "alone", *few)
-    store = ["--folder", folders[1], "--split", "train", "--store", tmp_path / "stored" / "store"]
+    store = [
+        "--dataset",
+        f"folder:{folders[1]}",
+        "--split",
+        "train",
+        "--store",
+        tmp_path / "stored" / "store",
+    ]
     assert cli.main([str(x) for x in ("embed", "--model", model, *store, "--unreadable", "leave-out")]) == 0
     _, whole = run(model, folders[1], tmp_path / "stored", *few)
     assert whole[-1].metrics == alone[-1].metrics

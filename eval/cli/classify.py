@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
-from .options import DatasetName, SeedNumber, SplitName, TaskName, UsageError, option
+from .options import DatasetName, SeedNumber, SplitName, TaskNames, UsageError, option
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
@@ -22,7 +22,7 @@ class Classify(Measuring):
     run in --out, and is not computed again.
 
     Examples:
-      jaxalign classify --task group
+      jaxalign classify --tasks group
       jaxalign classify --model ViT-B/16 --dataset dtd --methods image-image isoclip
       jaxalign classify --model ViT-B/16 --dataset pets --classifiers prototype lda --methods image-image pca
       jaxalign classify --model RN50 --dataset pets --classifiers tip-x ape lda --with-text --tune --augment
@@ -42,7 +42,7 @@ class Classify(Measuring):
             "METHOD [METHOD ...]",
         ),
     ] = ("image-image",)
-    task: TaskName = ""
+    tasks: TaskNames = ()
     train: SplitName = ""
     test: SplitName = ""
     shots: Annotated[tuple[int, ...], option("Images of each class.", "N [N ...]")] = (1, 2, 4, 8, 16)
@@ -88,12 +88,16 @@ class Classify(Measuring):
 
         classifying = self.settings()
         workspace, model = self.open()
-        pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
-        runs = measure_classification(workspace, model, pair, classifying)
+        pairs = [
+            LabelledPair(workspace, model, self.dataset, task, self.train, self.test)
+            for task in self.tasks or ("",)
+        ]
+        found = [measure_classification(workspace, model, pair, classifying) for pair in pairs]
         if not is_first():
             return
-        print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
-        self.report(runs)
+        for pair, runs in zip(pairs, found, strict=True):
+            print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+        self.report([run for runs in found for run in runs])
 
     @property
     def tuned(self) -> bool:
@@ -169,18 +173,20 @@ def print_runs(title: str, runs: "Sequence[Run]") -> None:
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
         numbers = TASKS["classification"].columns
-        rows = [[describe(run), *(f"{run.metrics[of.metric]:.1f}" for of in numbers)] for run in whole]
+        rows = [
+            [describe_classifier(run), *(f"{run.metrics[of.metric]:.1f}" for of in numbers)] for run in whole
+        ]
         print_table(f"{title}: accuracy, %", ["classifier", *(of.title for of in numbers)], rows)
     if drawn:
         shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]
-        rows = [[describe(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
+        rows = [[describe_classifier(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
         what = f"{title}: mean accuracy of {seeds} draws ± deviation, %"
         grids = dict.fromkeys(run.settings["grid"] for run in drawn if run.settings["tuned"])
         print_table(what + (f", tuned on the grid {', '.join(grids)}" if grids else ""), columns, rows)
 
 
-def describe(run: "Run") -> str:
+def describe_classifier(run: "Run") -> str:
     """The classifier, and the method that embeds for it."""
     from .printing import describe_method
 

@@ -1,20 +1,17 @@
 """`jaxalign embed`: features of a split or of a folder of images into the feature store."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from .groups import Distributed, Embedding, Processes
-from .options import DatasetName, SplitName, option
+from .options import DatasetName, SplitName
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.datasets import Examples
     from jaxalign.eval.features import Features
-
-_EITHER = tyro.conf.create_mutex_group(required=False)
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,11 @@ class Embed(Embedding):
     Examples:
       jaxalign embed
       jaxalign embed --model openai/clip-vit-base-patch32 --dataset dtd --split train --data-dir /data/tfds
-      jaxalign embed --folder ~/photos --unreadable leave-out --json photos.json
+      jaxalign embed --dataset folder:photos --unreadable leave-out --json photos.json
       jaxalign embed --model clip-vit-large-patch14 --dataset caltech101 --dtype bfloat16 --batch-size 256
     """
 
-    dataset: Annotated[DatasetName, _EITHER] = "emoji-scenes"
-    folder: Annotated[
-        Path | None, option("Images of one's own: short for --dataset folder:DIR.", "DIR", "none"), _EITHER
-    ] = None
+    dataset: DatasetName = "emoji-scenes"
     split: Annotated[SplitName, tyro.conf.arg(help_behavior_hint="(default: the one it is tested on)")] = ""
     distributed: Distributed = field(default_factory=Processes)
 
@@ -54,7 +48,7 @@ class Embed(Embedding):
         from .printing import write_json
 
         workspace, model = self.open()
-        record = workspace.find_dataset(self.dataset if self.folder is None else f"folder:{self.folder}")
+        record = workspace.find_dataset(self.dataset)
         split = self.split or record.test or record.gallery
         examples = load_split(record, split, self.data.data_dir)
         watch = Watch()
@@ -64,12 +58,12 @@ class Embed(Embedding):
             )
         if not is_first():
             return
-        facts = describe(model, examples, features, self.results.store) | watch.facts()
+        facts = embedding_facts(model, examples, features, self.results.store) | watch.facts()
         write_json(self.results.json, facts)
         print_summary(facts)
 
 
-def describe(
+def embedding_facts(
     model: "DualEncoder", examples: "Examples", features: "Features", store: str | None
 ) -> dict[str, Any]:
     """What was embedded, and where it is."""

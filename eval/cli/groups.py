@@ -38,7 +38,7 @@ class ModelOptions:
     ] = "float32"
     layout: Annotated[
         Literal["paper", "reference"],
-        option("Heads of SigLIP and EVA-02 as in the paper, or as in its published code."),
+        option("Projectors of SigLIP and EVA-02 as in the paper, or as in its published code."),
     ] = "paper"
 
     def load(self, workspace: "Workspace") -> "DualEncoder":

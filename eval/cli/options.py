@@ -73,7 +73,9 @@ DataDir = Annotated[
 SplitName = Annotated[
     str, option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol")
 ]
-TaskName = Annotated[str, option("Labelling of the images.", "NAME", "the data set's first")]
+TaskNames = Annotated[
+    tuple[str, ...], option("What the images are labelled by, each a task.", "NAME [NAME ...]", "the first")
+]
 ModalityOption = Annotated[
     Literal["image", "text"], option("Images, or captions where the data set has them.")
 ]

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
-from .options import DatasetName, MethodNames, Seed, SplitName, Steps, VariantOption, WithDistractors, option
+from .options import (
+    DatasetName,
+    MethodNames,
+    Seed,
+    SplitName,
+    Steps,
+    TaskNames,
+    VariantOption,
+    WithDistractors,
+    option,
+)
 
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.pairs import ImagePair
@@ -31,7 +41,7 @@ class Retrieve(Measuring):
 
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
-    tasks: Annotated[tuple[str, ...], option("Labellings, each a task.", "NAME [NAME ...]", "the first")] = ()
+    tasks: TaskNames = ()
     query: SplitName = ""
     gallery: SplitName = ""
     distractors: Annotated[

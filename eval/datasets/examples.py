@@ -98,7 +98,7 @@ def common_labels(
     """
     for examples in (first, second):
         if task not in examples.labels:
-            raise unknown_name(f"labelling of {examples.origin}", task, examples.labels)
+            raise unknown_name(f"task of {examples.origin}", task, examples.labels)
     names, others = tuple(first.label_names[task]), tuple(second.label_names[task])
     if names == others:
         return first.labels[task], second.labels[task], names

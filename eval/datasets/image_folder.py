@@ -12,7 +12,7 @@ import numpy as np
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .examples import UNLABELLED, Examples
-from .folder_splits import ALL, FOLDER, Reading, canonical, describe, interpret
+from .folder_splits import ALL, FOLDER, Reading, canonical, describe_reading, interpret
 from .image_tree import ImageFile, expected_files, find_images, tell_not_read
 from .images import Images
 from .records import DatasetRecord, Folder
@@ -61,7 +61,7 @@ def folder_record(name: str) -> DatasetRecord:
         licence="one's own",
         source=str(root),
         description="A folder of images",
-        reading=describe(root, found),
+        reading=describe_reading(root, found),
         protocol=(
             f"Queries are `{test}`, the gallery is `{gallery}`; a query that is in the gallery is left out of"
             " its own."

@@ -24,7 +24,7 @@ from jaxalign.eval.demo.findings import (
 from jaxalign.eval.demo.measuring import evaluate, runs_of
 from jaxalign.eval.files import staged_folder, write_json, write_whole
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.report import Cell, Row, build_report
+from jaxalign.eval.report import Row, Score, build_report
 from jaxalign.eval.tasks.runs import Run, package_versions
 from jaxalign.eval.terminal import open_console, styled
 
@@ -173,7 +173,7 @@ def score_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Tabl
     return table
 
 
-def _cell(cell: Cell | None) -> Text:
+def _cell(cell: Score | None) -> Text:
     if cell is None:
         return styled("-", "dim")
     text = styled(f"{cell.score:.1f}", "bold" if cell.best else "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxalign.eval.report import Cell, Row
+from jaxalign.eval.report import Row, Score
 from jaxalign.eval.report.comparisons import Entry, compare
 
 TASKS = {
@@ -93,7 +93,7 @@ def findings(results: Mapping[str, Any]) -> list[str]:
 
 
 def _compare(
-    title: str, model: str, baseline: str, cells: Mapping[str, Cell | None], context: bool = False
+    title: str, model: str, baseline: str, cells: Mapping[str, Score | None], context: bool = False
 ) -> str:
     """One sentence on a task; more of the context is neither help nor harm, so there it is only raised."""
     base = cells[baseline]

@@ -26,7 +26,7 @@ from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.findings import BASELINES, TASKS, inversion_note
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.report.comparisons import paired
-from jaxalign.eval.tasks import band_search, classification, image_retrieval, indicators, text_image
+from jaxalign.eval.tasks import classification, image_retrieval, indicators, sweep, text_image
 from jaxalign.eval.tasks import text_retrieval as text_task
 from jaxalign.eval.tasks.methods import Method
 from jaxalign.eval.tasks.pairs import Captions
@@ -115,7 +115,7 @@ def choose(encoder: Encoder, training: Features, data: DemoData, settings: DemoS
         ("image", training.pre, labels, queries),
         ("text", encoder.texts(captions.texts).pre, captions.images, captions.queries),
     ):
-        sweeps[modality] = band_search.band_sweep(
+        sweeps[modality] = sweep.band_sweep(
             heads, pre[at], pre, own[at], own, exclude_self=at, k_top=grid, k_bottom=grid, modality=modality
         )
     prompts = tuple(PROMPT.format(name) for name in data.training_names)
@@ -364,7 +364,7 @@ def runs_of(entry: Mapping[str, Any], found: Measured) -> Iterator[Run]:
         yield run(classification.TASK.name, on(SCENES, task="group", method=method), of)
     for (modality, of), dataset in zip(found.chosen.sweeps.items(), (SCENES, PLAIN), strict=True):
         settings = model | {"dataset": dataset, "query": "train", "gallery": "train", "modality": modality}
-        yield run(band_search.TASK.name, settings, of)
+        yield run(sweep.TASK.name, settings, of)
     bands = {key: list(entry[key].values()) for key in ("band", "auto_band")}
     rank = {"effective_rank": entry["indicators"]["effective_rank"]}
     yield Run("spectrum", model, bands | rank, {"inter_modal": np.asarray(found.chosen.spectrum.s)})

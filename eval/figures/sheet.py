@@ -20,7 +20,7 @@ SIDE = round(CELL * RESOLUTION)  # pixels that an image may have on the sheet
 
 
 @dataclass(frozen=True)
-class Cell:
+class Tile:
     """An image, at most `SIDE` pixels are shown of it, with its caption; `is_new` frames it."""
 
     image: Image.Image
@@ -31,7 +31,7 @@ class Cell:
 
 @styled()
 def draw_sheet(
-    query: Image.Image, query_name: str, before: tuple[str, Sequence[Cell]], after: tuple[str, Sequence[Cell]]
+    query: Image.Image, query_name: str, before: tuple[str, Sequence[Tile]], after: tuple[str, Sequence[Tile]]
 ) -> Figure:
     """The query on the left, beside it the titled results before and, below them, after."""
     blocks = (before, after)

@@ -201,7 +201,7 @@ def summary(reproduction: Reproduction) -> str:
     measured = [outcome for outcome in shown if outcome.value is not None]
     how = f"{reproduction.variant} variant"
     if reproduction.layout not in ("", reproduction.variant):
-        how += f", heads of the {reproduction.layout} layout"
+        how += f", projectors of the {reproduction.layout} layout"
     text = f"{len(measured)} of {len(shown)} cells measured ({how})"
     differences = [abs(o.difference) for o in measured if o.difference is not None]
     if differences:

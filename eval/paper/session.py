@@ -12,7 +12,6 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset
 from jaxalign.eval.datasets.loading import UNCROPPED
-from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import OURS, PUBLISHED, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
@@ -32,6 +31,7 @@ from jaxalign.eval.tasks.pairs import (
 )
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
+from jaxalign.eval.tasks.sweep import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.text_image import measure_text_image
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.views import measure_view

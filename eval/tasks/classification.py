@@ -11,10 +11,10 @@ from jaxalign.dual_encoder import DualEncoder
 
 from .classifying import NCM, ZERO_SHOT, Classes, Classifying
 from .few_shot import check_draws, measure_few_shot
-from .heads import image_embeddings
 from .labelled import LabelledPair
 from .methods import Method
 from .pairs import naming_left_out
+from .projecting import image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, model_settings

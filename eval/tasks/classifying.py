@@ -16,10 +16,10 @@ from jaxalign.eval.datasets.examples import own_positions
 
 from . import own
 from .fitting import Fitting
-from .heads import image_embeddings
 from .labelled import LabelledPair
 from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import REFERENCE, VARIANTS
+from .projecting import image_embeddings
 from .runs import Result
 from .workspace import Workspace
 

@@ -192,7 +192,7 @@ def retrieval(
     query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     queries, items = (np.flatnonzero(labels != UNLABELLED) for labels in (query_labels, gallery_labels))
     if not queries.size or not items.size:
-        raise JaxalignError("no query, or no image of the gallery, has a label; choose another labelling")
+        raise JaxalignError("no query, or no image of the gallery, has a label; choose another task")
     unlabelled = {
         "unlabelled_queries": len(query_labels) - len(queries),
         "unlabelled_gallery": len(gallery_labels) - len(items),

@@ -15,9 +15,9 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED
 
 from .fitting import Fitting
-from .heads import image_embeddings, text_embeddings
 from .methods import MethodOptions, find_methods
 from .pairs import ImagePair
+from .projecting import image_embeddings, text_embeddings
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings

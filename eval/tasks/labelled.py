@@ -17,8 +17,8 @@ from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first
 from jaxalign.eval.tasks import own
-from jaxalign.eval.tasks.heads import text_embeddings
 from jaxalign.eval.tasks.pairs import Readable
+from jaxalign.eval.tasks.projecting import text_embeddings
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
 
 

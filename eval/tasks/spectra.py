@@ -9,16 +9,16 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 
 from . import own
-from .band_search import Sweeping, labelled_examples
 from .methods import MethodOptions, find_method
 from .runs import Result, Run
+from .sweep import Sweeping, labelled_examples
 from .task import Column, Task
 from .workspace import Workspace, model_settings
 
 SPECTRUM = Task(
     name="spectrum",
     title="Spectra",
-    about="Of the operator between the two heads, and of each head alone.",
+    about="Of the operator between the two projectors, and of each projector alone.",
     headline="effective_rank",
     columns=(
         Column("singular_values", "singular values"),

@@ -9,10 +9,10 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
 from .fitting import Fitting
-from .heads import image_embeddings, text_embeddings
 from .image_retrieval import COLUMNS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
+from .projecting import image_embeddings, text_embeddings
 from .runs import Result, Run
 from .task import Task
 from .workspace import Workspace, model_settings
@@ -29,10 +29,10 @@ TASK = Task(
 def measure_text_image(
     workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
 ) -> list[Run]:
-    """Runs of protocol `text-image`: texts find images, with both heads as they are, and filtered by bands.
+    """Runs of protocol `text-image`: texts find images, with both projectors as they are, and filtered by bands.
 
     The texts are the names of the classes, or every caption where a data set has captions and no labels.
-    IsoCLIP's appendix H says that its heads make this worse.
+    IsoCLIP's appendix H says that its projectors make this worse.
     """
     model.require_text()
     if pair.has_captions_alone and retrieving.variant == REFERENCE:
@@ -78,8 +78,8 @@ def names_find_images(
 ) -> Result:
     """Text-to-image retrieval: a class name, or a caption, finds its images (IsoCLIP, appendix H).
 
-    The paper's appendix says that IsoCLIP's heads make this worse, and that the original ones can be kept for
-    it: the gallery holds pre-projection features. Compare the result with both heads as they are, and both
+    The paper's appendix says that IsoCLIP's projectors make this worse, and that the original ones can be kept for
+    it: the gallery holds pre-projection features. Compare the result with both projectors as they are, and both
       filtered.
 
     Args:

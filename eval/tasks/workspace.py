@@ -214,7 +214,7 @@ def choose_task(examples: Examples, task: str) -> str:
             f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
         )
     if task and task not in examples.labels:
-        raise unknown_name(f"labelling of {examples.dataset}", task, examples.labels)
+        raise unknown_name(f"task of {examples.dataset}", task, examples.labels)
     task = task or next(iter(examples.labels))
     if len(names := examples.label_names[task]) == 1:
         raise JaxalignError(

@@ -52,7 +52,7 @@ def zhou(
         name,
         printed,
         counts,
-        builder="jaxalign.eval.datasets.layouts.zhou:read",
+        builder="jaxalign.eval.datasets.readers.zhou:read",
         source=url,
         options={"folder": folder, "images": images, "split": file},
         sources=(
@@ -67,7 +67,7 @@ RECORDS = (
     DatasetRecord(
         name="imagenet",
         printed="ImageNet",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_imagenet",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_imagenet",
         splits={"train": 1_281_167, "val": 50_000},
         optional_splits=("train",),
         tasks=("label",),
@@ -165,7 +165,7 @@ RECORDS = (
         "aircraft",
         "Aircraft",
         (3334, 3333, 3333),
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_aircraft",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_aircraft",
         licence="for non-commercial research",
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         description="FGVC-Aircraft: 100 variants of aircraft",

@@ -18,7 +18,7 @@ def revisited(name: str, printed: str, gallery: int, city: str, images: str) -> 
     return DatasetRecord(
         name=name,
         printed=printed,
-        builder="jaxalign.eval.datasets.layouts.revisited:read",
+        builder="jaxalign.eval.datasets.readers.revisited:read",
         splits={"query": 70, "gallery": gallery},
         licence="images of Flickr, of their photographers; annotations MIT",
         source="http://cmp.felk.cvut.cz/revisitop/",
@@ -39,7 +39,7 @@ RECORDS = (
     DatasetRecord(
         name="cub",
         printed="CUB",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_cub",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_cub",
         splits={"train": 5994, "test": 5794},
         tasks=("label",),
         licence="for non-commercial research and education",
@@ -75,7 +75,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="revisitop1m",
-        builder="jaxalign.eval.datasets.layouts.revisited:read_distractors",
+        builder="jaxalign.eval.datasets.readers.revisited:read_distractors",
         splits={"distractors": 1_001_001},
         licence="images of Flickr, of their photographers",
         source="http://cmp.felk.cvut.cz/revisitop/",
@@ -96,7 +96,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="dogs-vs-cats",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_dogs_vs_cats",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_dogs_vs_cats",
         splits={"train": 24_998},
         tasks=("label",),
         licence="terms of Microsoft Research",
@@ -122,7 +122,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="bdd100k",
-        builder="jaxalign.eval.datasets.layouts.annotations:read_bdd100k",
+        builder="jaxalign.eval.datasets.readers.annotations:read_bdd100k",
         splits={"train": 69_863, "val": 10_000},
         tasks=("weather", "time-of-day", "scene"),
         licence="for educational, research and not-for-profit purposes",
@@ -147,7 +147,7 @@ RECORDS = (
     DatasetRecord(
         name="places365",
         printed="Places365",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_places",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_places",
         splits={"val": 36_500},
         tasks=("label",),
         licence="for non-commercial research and education",
@@ -171,7 +171,7 @@ RECORDS = (
     DatasetRecord(
         name="inat2021-mini",
         printed="iNat",
-        builder="jaxalign.eval.datasets.layouts.annotations:read_inaturalist",
+        builder="jaxalign.eval.datasets.readers.annotations:read_inaturalist",
         splits={"train": 500_000},
         tasks=("label",),
         licence="for non-commercial research and education; each image has a licence of its own",
