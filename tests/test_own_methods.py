@@ -101,7 +101,8 @@ def test_it_gets_what_it_needs_and_nothing_else(place, monkeypatch):
     monkeypatch.chdir(place)
     pre = np.random.default_rng(1).normal(size=(5, model.config.image.width)).astype(np.float32)
     method = find_method("mine_alone:all_of_it", model)
-    texts = np.random.default_rng(2).normal(size=(len(method.texts), model.config.text.projection))
+    width = model.require_text().projection
+    texts = np.random.default_rng(2).normal(size=(len(method.texts), width))
     found = method.fit(model, subspace_texts=texts, gallery=pre)(pre)
     np.testing.assert_array_equal(found, model.projectors.image(pre))
 
@@ -174,4 +175,4 @@ def test_registries_cannot_be_written_into(registry):
     with pytest.raises(TypeError, match="does not support item assignment"):
         registry["image-image"] = doubled
     with pytest.raises(JaxalignError, match="unknown need of a method 'galery'; did you mean 'gallery'"):
-        OwnMethod(doubled, needs=("galery",))
+        OwnMethod(doubled, needs=("galery",))  # pyright: ignore[reportArgumentType]
