@@ -12,6 +12,7 @@ from dataset_layouts import image_bytes
 from PIL import Image
 
 from jaxalign import JaxalignError
+from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.tfds_copies import Keys, TfRecords, tfds_record
 
 COUNT = 9
@@ -46,7 +47,7 @@ def as_tfrecord(source, target):
     shutil.copytree(source, target)
     builder = tfds.builder_from_directory(source)
     for split in builder.info.splits:
-        raw = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        raw = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)  # pyright: ignore[reportCallIssue]
         (old,) = target.glob(f"*-{split}.array_record*")
         records = [raw[i] for i in range(len(raw))]
         content = b"".join(struct.pack("<QI", len(x), 0) + x + bytes(4) for x in records)
@@ -78,7 +79,7 @@ def test_images_labels_and_texts_are_the_copys(copies, file_format):
         {"train": COUNT, "test": COUNT},
     )
     assert (record.query, record.gallery, record.in_place) == ("test", "train", True)
-    examples = record.open_split("test")
+    examples = load_split(record, "test")
     texts = [texts[0] for texts in examples.captions]
     seeds = [int(text.removeprefix("shape ")) for text in texts]  # TFDS shuffles
     assert sorted(seeds) == list(range(100, 100 + COUNT))
@@ -90,12 +91,12 @@ def test_images_labels_and_texts_are_the_copys(copies, file_format):
     expected = np.asarray(Image.open(io.BytesIO(image_bytes(seeds[3]))))
     np.testing.assert_array_equal(np.asarray(examples.images[3]), expected)
     other = tfds_record("tfds:shapes:1.2.0", Keys(label="kind", text="all_said"), copies / file_format)
-    assert other.open_split("test").content != examples.content
+    assert load_split(other, "test").content != examples.content
 
 
 def test_texts_alone(copies):
     keys = Keys(image="none", label="kind", text="said")
-    examples = tfds_record("tfds:shapes", keys, copies / "array_record").open_split("train")
+    examples = load_split(tfds_record("tfds:shapes", keys, copies / "array_record"), "train")
     assert examples.images is None
     assert len(examples.captions[0]) == 1
 
@@ -113,7 +114,7 @@ def test_texts_alone(copies):
             Keys(label="kind"),
             "unknown version of tfds:shapes '1.3.0'; did you mean '1.2.0'",
         ),
-        ("tfds:shapes", Keys(), "has the labels kind, label; say which \\(--label-key\\)"),
+        ("tfds:shapes", Keys(), "has the labels .*kind.*; say which .--label-key"),
         ("tfds:shapes", Keys(label="labl"), "unknown feature of tfds:shapes 'labl'; did you mean 'label'"),
         ("tfds:shapes", Keys(image="said", label="kind"), "unknown feature of tfds:shapes 'said'"),
         ("tfds:shapes", Keys(image="none", label="kind"), "say which of its features are texts"),
@@ -129,17 +130,17 @@ def test_what_is_not_there_or_not_clear(copies, name, keys, message):
 def test_split_and_damage_are_named(copies, tmp_path):
     shutil.copytree(copies / "tfrecord", tmp_path / "tfrecord")
     record = tfds_record("tfds:shapes", Keys(label="kind"), tmp_path / "tfrecord")
-    with pytest.raises(JaxalignError, match="unknown split of shapes/1.2.0 'tests'; did you mean 'test'"):
-        record.open_split("tests")
+    with pytest.raises(JaxalignError, match=r"unknown split of shapes/1.2.0 'tests'; did you mean 'test'"):
+        load_split(record, "tests")
     (file,) = (tmp_path / "tfrecord").rglob("*-test.tfrecord*")
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(JaxalignError, match="is cut off, or no TFRecord file"):
-        record.open_split("test")
+        load_split(record, "test")
     first = _end_of_first(whole)
     file.write_bytes(whole[first:])
     with pytest.raises(JaxalignError, match=f"test has {COUNT - 1} examples instead of {COUNT}"):
-        record.open_split("test")
+        load_split(record, "test")
 
 
 def _end_of_first(content):

@@ -1,8 +1,8 @@
 """Any data set that TFDS has prepared, `tfds:NAME[:VERSION]`, read where it is, without TensorFlow.
 
-Copies in ArrayRecord are read by TFDS; those in TFRecord, which only TensorFlow reads, by the file format that
-both share: each record is its length, a checksum of that, the bytes, and a checksum of these. (Checksums are
-CRC-32C, which nothing here computes; a length that does not end with the file is an error.)
+Copies in ArrayRecord are read by TFDS. Those in TFRecord, for which TFDS asks TensorFlow, hold the same
+records, each as its length, a checksum of that, the bytes, and a checksum of these. (The checksums are
+CRC-32C, which nothing here computes; lengths that do not end with the file are an error.)
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _CHECKSUM = 4  # bytes
 
 @dataclass(frozen=True)
 class Keys:
-    """Which features of an example are its image, its labels and its texts; empty for the only ones there are.
+    """Which features of an example are its image, its label and its texts; empty for the only ones.
 
     Attributes:
       image: "none" for a data set of texts.
@@ -69,8 +69,8 @@ def tfds_record(name: str, keys: Keys = Keys(), data_dir: Folder = None) -> Data
         source=str(folder),
         description=f"{builder.info.full_name}, prepared by TFDS",
         protocol=(
-            f"Queries are `{test}`, the gallery is `{train}`; a query that is in the gallery is left out of its"
-            " own."
+            f"Queries are `{test}`, the gallery is `{train}`; a query that is in the gallery is left out of"
+            " its own."
         ),
         query=test,
         gallery=train,
@@ -142,7 +142,8 @@ def _columns(name: str, builder: Any, keys: Keys) -> _Columns:
     image = "" if keys.image == "none" else keys.image or "".join(images)
     if not image and not keys.text:
         raise JaxalignError(
-            f"{name} has no images; say which of its features are texts (--text-key), of {', '.join(features)}"
+            f"{name} has no images; say which of its features are texts (--text-key): one of"
+            f" {', '.join(features)}"
         )
     return _Columns(image, (keys.label,) if keys.label else tuple(labels), keys.text)
 
@@ -214,8 +215,8 @@ class _Rows:
             self._records = builder.as_data_source(split, deserialize_method=raw)
         else:
             raise JaxalignError(
-                f"{builder.info.full_name} is prepared as {builder.info.file_format.value}; expected array_record"
-                " or tfrecord"
+                f"{builder.info.full_name} is prepared as {builder.info.file_format.value}; expected"
+                " array_record or tfrecord"
             )
 
     def __len__(self) -> int:
@@ -235,9 +236,8 @@ class TfRecords:
         self._maps, self._places = [], []
         for number, file in enumerate(files):
             with file.open("rb") as opened:
-                content = (
-                    mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if file.stat().st_size else b""
-                )
+                size = os.fstat(opened.fileno()).st_size
+                content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             self._maps.append(content)
             at = 0
             while at < len(content):
