@@ -10,12 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.errors import JaxalignError
-
 from .engine import Format, bindings
 from .transforms import Shape, Transform, zeros
-
-_MENTIONED = 5  # parameters that one message names
 
 
 @dataclass(frozen=True)
@@ -43,14 +39,14 @@ class Source:
         return whole.astype(dtype or self.dtype, copy=False)
 
 
-def source_tensors(format: Format, params: Mapping[str, Any]) -> dict[str, Source]:
+def source_tensors(format: Format, params: Mapping[str, Any]) -> tuple[dict[str, Source], list[str]]:
     """What a file of `format` has of `params`, by name; of several names of a tensor, the first.
 
     Args:
       params: arrays by the path of the parameter.
 
-    Raises:
-      JaxalignError: parameters that the format has no place for.
+    Returns:
+      The tensors, and the parameters for which the format has no place.
     """
     out: dict[str, Source] = {}
     placed: set[str] = set()
@@ -68,7 +64,4 @@ def source_tensors(format: Format, params: Mapping[str, Any]) -> dict[str, Sourc
             if rule.source:
                 name = rule.source.split("|")[0].format(**numbers)
                 out[name] = Source(rule.transform, tuple(params[target] for target in targets))
-    if left := sorted(params.keys() - placed):
-        more = ", ..." if len(left) > _MENTIONED else ""
-        raise JaxalignError(f"{format.name} has no place for {', '.join(left[:_MENTIONED])}{more}")
-    return out
+    return out, sorted(params.keys() - placed)

@@ -108,4 +108,11 @@ ProtocolOption = Annotated[
         "Splits, galleries and metrics as in the paper, or as in its published code (docs/published_code.md)."
     ),
 ]
+FormatOption = Annotated[
+    Literal["jaxalign", "big_vision", "huggingface", "open_clip", "openai", "sentence-transformers"],
+    option(
+        "Whose files DST gets: ours, or those that big_vision, transformers (huggingface), open_clip,"
+        " OpenAI's clip or sentence-transformers load."
+    ),
+]
 JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]

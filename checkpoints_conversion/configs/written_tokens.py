@@ -1,0 +1,104 @@
+"""Tokenizers as the files that transformers reads: `tokenizer_config.json` and the vocabulary beside it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jaxalign.errors import JaxalignError
+from jaxalign.inputs.clip_bpe import OPENAI_NAMES, ClipBpe, huggingface_words
+from jaxalign.inputs.json_vocabulary import TOKENIZER_JSON, JsonVocabulary
+from jaxalign.inputs.tokenization import SENTENCEPIECE_NAMES, Tokenizer, Vocabulary
+from jaxalign.weights.hub import CLIP_MERGES, CLIP_WORDS, TOKENIZER_CONFIG
+
+_GENERIC = "PreTrainedTokenizerFast"
+# The classes that clean a text first; where the file is a SentencePiece model, and what it is called there.
+_CLASSES: Mapping[str | None, tuple[str, str]] = {
+    "siglip": ("SiglipTokenizer", SENTENCEPIECE_NAMES[0]),
+    "lower": ("GemmaTokenizer", "tokenizer.model"),
+}
+
+
+def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True) -> dict[str, bytes]:
+    """Name and content of the files from which transformers makes `tokenizer`.
+
+    Args:
+      cleans: False where something else than the tokenizer cleans the texts, as in open_clip.
+
+    Raises:
+      JaxalignError: a tokenizer that no class of transformers is.
+    """
+    vocabulary = tokenizer.vocabulary
+    if isinstance(vocabulary, ClipBpe):
+        return _clip(tokenizer.context)
+    cleaning = tokenizer.cleaning if cleans else None
+    if cleaning is not None and cleaning not in _CLASSES:
+        raise JaxalignError(f"no tokenizer of transformers cleans texts as {cleaning!r} does")
+    kind, name = _CLASSES.get(cleaning, (_GENERIC, TOKENIZER_JSON))
+    if isinstance(vocabulary, JsonVocabulary):
+        content = _framed(tokenizer, vocabulary)
+        names = _names(tokenizer, vocabulary)
+        return {TOKENIZER_JSON: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context)}
+    if kind == _GENERIC:
+        raise JaxalignError("a SentencePiece model alone says nothing of how texts are cleaned before")
+    (content,) = vocabulary.files().values()
+    names = {
+        field: vocabulary.processor.id_to_piece(token)  # pyright: ignore[reportAttributeAccessIssue]
+        for field, token in (("eos_token", tokenizer.end_token), ("pad_token", tokenizer.pad_token))
+    }
+    return {name: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context)}
+
+
+def _clip(context: int) -> dict[str, bytes]:
+    """CLIP's own. Its padding is the end token there, after which a causal tower does not look."""
+    words, merges = huggingface_words()
+    start, end = OPENAI_NAMES
+    names = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
+    return {
+        CLIP_WORDS: json.dumps(words, ensure_ascii=False).encode(),
+        CLIP_MERGES: ("\n".join(lines) + "\n").encode(),
+        TOKENIZER_CONFIG: _config("CLIPTokenizer", names, context),
+    }
+
+
+def _config(kind: str, names: Mapping[str, str], context: int) -> bytes:
+    values = {
+        "tokenizer_class": kind,
+        "model_max_length": context,
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+        **names,
+    }
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _names(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> dict[str, str]:
+    ids = {
+        "bos_token": tokenizer.start_token,
+        "eos_token": tokenizer.end_token,
+        "pad_token": tokenizer.pad_token,
+    }
+    named = {field: vocabulary.backend.id_to_token(i) for field, i in ids.items() if i is not None}
+    if absent := [field for field, token in named.items() if token is None]:
+        raise JaxalignError(f"its vocabulary has no token for the {absent[0]}, {ids[absent[0]]}")
+    return named
+
+
+def _framed(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> bytes:
+    """The vocabulary's file, with a template that puts start and end around a text."""
+    values: dict[str, Any] = json.loads(_only(vocabulary)[TOKENIZER_JSON])
+    pieces: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
+    special: dict[str, Any] = {}
+    for place, token in ((0, tokenizer.start_token), (2, tokenizer.end_token)):
+        if token is not None:
+            name = vocabulary.backend.id_to_token(token)
+            pieces.insert(place, {"SpecialToken": {"id": name, "type_id": 0}})
+            special[name] = {"id": name, "ids": [token], "tokens": [name]}
+    second = [{"Sequence": {"id": "B", "type_id": 1}}]
+    template = {"type": "TemplateProcessing", "single": pieces, "pair": pieces + second}
+    values["post_processor"] = template | {"special_tokens": special}
+    return json.dumps(values, ensure_ascii=False).encode()
+
+
+def _only(vocabulary: Vocabulary) -> dict[str, bytes]:
+    return vocabulary.files()
