@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.local_files import is_there
-from jaxalign.models import ImageTowerConfig, TwoTowersConfig
 from jaxalign.replacing import replaced_folder
-from jaxalign.specs import ModelSpec
 from jaxalign.weights.checkpoint import WEIGHTS as OUR_WEIGHTS
-from jaxalign.weights.checkpoint import load, write_folder
+from jaxalign.weights.checkpoint import write_folder
 from jaxalign.weights.hub import CONFIG, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, PREPROCESSOR, WEIGHTS
 from jaxalign.weights.safetensors_files import write_safetensors
 from jaxalign.weights.stored import held
@@ -39,12 +36,12 @@ from .formats import FORMATS
 from .formats.huggingface import HF_SIGLIP
 from .formats.timm_trunks import PE_TIMM
 from .inverse import source_tensors
-from .spec_choice import choose_spec, settings_of
+from .reading_back import differences, read_back
+from .spec_choice import choose_spec
 from .torch_writing import write_torch
 
 _NAMED = 5  # differences that one message names
 _MODULE = "0_CLIPModel"  # sentence-transformers' folder for its first module
-_TEXTS = ("a photo of a cat", "a photo of a dog, and of something else", "")
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Library:
     describe: Callable[[DualEncoder, Format], tuple[dict[str, bytes], tuple[str, ...]]] | None
     folder: str = ""
     beside: Mapping[str, Any] = field(default_factory=dict)
-    refused: Callable[[TwoTowersConfig], list[str]] = lambda towers: []
+    refused: Callable[[DualEncoder], list[str]] = lambda model: []
 
     def __call__(self, name: str, model: DualEncoder, folder: Path, dtype: Any) -> Written:
         """Write `model` into `folder`; `name` is the library's.
@@ -106,7 +103,7 @@ class Library:
         facts = find_files(place).facts if self.describe is not None else Facts()
         shapes = {tensor: held(source) for tensor, source in tensors.items()}
         found = choose_spec(format, shapes, facts, model.name, is_torchscript=self.describe is None)
-        _refuse([*self.refused(model.config), *differences(model.spec, found)])
+        _refuse([*self.refused(model), *differences(model.spec, found)])
         self.write(tensors, place / self.weights, dtype)
         is_told = self.describe is not None
         at = place if is_told else place / self.weights
@@ -143,7 +140,11 @@ def write_model(
             except _InexpressibleError as error:
                 raise JaxalignError(f"{to} cannot express what {model.name} needs: {error}") from error
             checksums = compare(written.weights, written.tensors, dtype)
-            again = _read_back(model, written, dtype)
+            again = read_back(model, written.place, dtype, is_told=written.is_told)
+            if again.spec.pipeline != model.spec.pipeline:
+                was, now = model.spec.pipeline, again.spec.pipeline
+                note = f"images are prepared by {now}, for the original by {was}"
+                written = replace(written, notes=(*written.notes, note))
             if finish is not None:
                 finish(folder, again, written, checksums)
     except OSError as error:
@@ -174,6 +175,8 @@ def _find_format(to: str, model: DualEncoder) -> tuple[Format, Mapping[str, Any]
         problems[f"{format.name} needs"] = lacking if not left else []
     nearest = min((said for said in problems.items() if said[1]), key=lambda said: len(said[1]))
     more = ", ..." if len(nearest[1]) > _NAMED else ""
+    if all(path.startswith("img/head/") for path in nearest[1]):
+        more += ", a linear head behind the pool; jaxalign and big_vision have one"
     raise _InexpressibleError(f"{nearest[0]} {', '.join(nearest[1][:_NAMED])}{more}")
 
 
@@ -188,67 +191,6 @@ def _with_head_bias(model: DualEncoder, format: Format) -> DualEncoder:
     )
 
 
-def differences(wanted: ModelSpec, found: ModelSpec) -> list[str]:
-    """What of all that a model computes, and of its preprocessing, `found` has otherwise, in words."""
-    ours, theirs = _all_settings(wanted), _all_settings(found)
-    return [
-        f"{what} {value}, there {theirs.get(what)}"
-        for what, value in ours.items()
-        if value != theirs.get(what)
-    ]
-
-
-def _all_settings(spec: ModelSpec) -> dict[str, Any]:
-    """By words; what is said in two ways and computes the same is said in one."""
-    image, text = spec.towers.image, spec.towers.text
-    if isinstance(image, ImageTowerConfig):
-        pool_heads = (image.pool_heads or image.heads) if image.pooling == "map" else None
-        image = replace(image, class_token=image.has_class_token, pool_heads=pool_heads)
-    if text is not None:
-        is_largest = text.pools_at == "end" and text.end_token == text.vocabulary - 1
-        pooling = "argmax" if is_largest else text.pools_at
-        text = replace(text, pooling=pooling, end_token=text.end_token if pooling == "end" else None)
-    towers = replace(spec.towers, image=image, text=text)
-    shortest = (spec.resize_size or image.image_size) if spec.resize == "shortest" else None
-    return settings_of(replace(spec, towers=towers)) | {
-        "logit bias": towers.logit_bias,
-        "resize": spec.resize,
-        "shortest side": shortest,
-        "interpolation": spec.interpolation,
-        "mean": spec.mean,
-        "standard deviation": spec.std,
-    }
-
-
-def _read_back(model: DualEncoder, written: Written, dtype: str) -> DualEncoder:
-    """The model in the new folder; raises JaxalignError where it is not the one that was written."""
-    again = load(written.place, spec=None if written.is_told else model.spec)
-    ours, theirs = flatten(model.params), flatten(again.params)
-    wrong = sorted(ours.keys() ^ theirs.keys())
-    for name in ours.keys() & theirs.keys():
-        cast = np.asarray(ours[name]).astype(jnp.dtype(dtype)).astype(np.float32)
-        if not np.array_equal(cast, np.asarray(theirs[name])):
-            wrong.append(name)
-    if written.is_told:
-        wrong += differences(model.spec, again.spec)
-    if not wrong and None not in (model.tokenizer, again.tokenizer):
-        wrong += ["token ids"] if not _same_tokens(model, again) else []
-    if wrong:
-        raise JaxalignError(f"what was written, read back, is another model: {', '.join(wrong[:_NAMED])}")
-    return again
-
-
-def _same_tokens(model: DualEncoder, again: DualEncoder) -> bool:
-    """Whether both give the same ids, up to the end of a text where the tower does not look beyond it."""
-    text = model.require_text()
-    ids = [encoder.require_tokenizer()(_TEXTS) for encoder in (model, again)]
-    if text.causal and text.pools_at in ("end", "argmax"):
-        end = model.require_tokenizer().end_token
-        behind = np.cumsum(ids[0] == end, 1) > 0
-        ids = [np.where(behind, end, x) for x in ids]
-    return bool(np.array_equal(*ids))
-
-
 def _as_json(content: Any) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -257,7 +199,8 @@ def _tokenizer(model: DualEncoder, cleans: bool) -> tuple[dict[str, bytes], tupl
     if model.tokenizer is None:
         return {}, ("no tokenizer: none came with the model",)
     try:
-        return tokenizer_files(model.tokenizer, cleans=cleans), ()
+        masks = model.require_text().causal
+        return tokenizer_files(model.tokenizer, cleans=cleans, masks=masks), ()
     except JaxalignError as error:
         return {}, (f"no tokenizer: {error}",)
 
@@ -283,20 +226,25 @@ def _describe_open_clip(model: DualEncoder, format: Format) -> tuple[dict[str, b
         config = open_clip_config(model, has_trunk="timm" in format.name)
     except JaxalignError as error:
         raise _InexpressibleError(str(error)) from error
-    files, notes = {}, ()
+    files: dict[str, bytes] = {}
+    notes: tuple[str, ...] = ()
     if "hf_tokenizer_name" in config["model_cfg"]["text_cfg"]:
         files, notes = _tokenizer(model, cleans=False)
     return files | {OPEN_CLIP_CONFIG: _as_json(config)}, notes
 
 
-def _refused_by_openai(towers: TwoTowersConfig) -> list[str]:
-    both = {"image": towers.image, "text": towers.text}
+def _refused_by_openai(model: DualEncoder) -> list[str]:
+    both = {"image": model.config.image, "text": model.config.text}
     wide = [
         f"{which} mlp hidden {tower.mlp_hidden}, there {4 * tower.width}"
         for which, tower in both.items()
         if getattr(tower, "mlp_hidden", None) not in (None, 4 * tower.width)
     ]
-    return [*wide, *(["logit bias True, there False"] if towers.logit_bias else [])]
+    others = {
+        "logit bias True, there False": model.config.logit_bias,
+        "another vocabulary than CLIP's": model.spec.vocabulary != "clip-bpe",
+    }
+    return [*wide, *(what for what, present in others.items() if present)]
 
 
 def _safetensors(tensors: Mapping[str, Any], path: Path, dtype: Any) -> None:
@@ -313,7 +261,8 @@ def _write_big_vision(name: str, model: DualEncoder, folder: Path, dtype: Any) -
     _refuse(writing.lacking(model))
     path = folder / "model.npz"
     writing.write(model, path, dtype)
-    return Written(path, path, writing.as_stored(model), is_told=False)
+    notes = ("no tokenizer and no preprocessing: the file holds weights alone",)
+    return Written(path, path, writing.as_stored(model), is_told=False, notes=notes)
 
 
 _HUGGINGFACE = Library(WEIGHTS[0], _safetensors, _describe_huggingface)

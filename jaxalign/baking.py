@@ -138,7 +138,8 @@ def with_heads(model: DualEncoder, heads: Mapping[str, BakedHead], name: str) ->
     for modality, head in heads.items():
         put = _with_image_head if modality == "image" else _with_text_head
         params, towers = put(params, towers, head)
-    spec = own(replace(model.spec, towers=towers), name, model.spec.source)
+    source = f"{model.spec.source}, with other heads"  # no known model's, whose name and band it then had
+    spec = own(replace(model.spec, towers=towers), name, source)
     return replace(model, spec=spec, params=params, origin=None)
 
 

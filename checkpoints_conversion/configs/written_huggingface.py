@@ -54,12 +54,11 @@ def _transformer(tower: ImageTowerConfig | TextTowerConfig) -> dict[str, Any]:
 def _tokens(model: DualEncoder, text: TextTowerConfig, kind: str) -> dict[str, Any]:
     """CLIP's towers pool at the end token that stands here, or for `LEGACY_END` at the largest id."""
     pools_largest = kind == "clip" and text.pools_at == "argmax"
-    ids = {
+    return {
         "bos_token_id": model.spec.start_token,
         "eos_token_id": LEGACY_END if pools_largest else text.end_token,
         "pad_token_id": model.spec.pad_token,
     }
-    return {name: value for name, value in ids.items() if value is not None}
 
 
 def huggingface_preprocessing(model: DualEncoder, kind: str) -> Mapping[str, Any] | None:

@@ -66,7 +66,11 @@ def _vision(image: ImageTowerConfig | ResNetConfig) -> dict[str, Any]:
 
 
 def _text(text: TextTowerConfig) -> dict[str, Any]:
-    found = {"context_length": text.context, "vocab_size": text.vocabulary, "heads": text.heads}
+    found: dict[str, Any] = {
+        "context_length": text.context,
+        "vocab_size": text.vocabulary,
+        "heads": text.heads,
+    }
     found |= _transformer(text)
     is_largest = text.end_token == text.vocabulary - 1  # as in all originals, where both are the same
     pooling = "argmax" if text.pools_at == "end" and is_largest else _POOLINGS[text.pools_at]

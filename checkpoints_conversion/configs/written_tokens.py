@@ -7,7 +7,7 @@ from typing import Any
 from jaxalign.errors import JaxalignError
 from jaxalign.inputs.clip_bpe import OPENAI_NAMES, ClipBpe, huggingface_words
 from jaxalign.inputs.json_vocabulary import TOKENIZER_JSON, JsonVocabulary
-from jaxalign.inputs.tokenization import SENTENCEPIECE_NAMES, Tokenizer, Vocabulary
+from jaxalign.inputs.tokenization import SENTENCEPIECE_NAMES, Tokenizer
 from jaxalign.weights.hub import CLIP_MERGES, CLIP_WORDS, TOKENIZER_CONFIG
 
 _GENERIC = "PreTrainedTokenizerFast"
@@ -18,11 +18,12 @@ _CLASSES: Mapping[str | None, tuple[str, str]] = {
 }
 
 
-def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True) -> dict[str, bytes]:
+def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True, masks: bool = True) -> dict[str, bytes]:
     """Name and content of the files from which transformers makes `tokenizer`.
 
     Args:
       cleans: False where something else than the tokenizer cleans the texts, as in open_clip.
+      masks: False for a tower that attends over the padding, as SigLIP's: it is to be given no mask.
 
     Raises:
       JaxalignError: a tokenizer that no class of transformers is.
@@ -37,7 +38,7 @@ def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True) -> dict[str, b
     if isinstance(vocabulary, JsonVocabulary):
         content = _framed(tokenizer, vocabulary)
         names = _names(tokenizer, vocabulary)
-        return {TOKENIZER_JSON: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context)}
+        return {TOKENIZER_JSON: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context, masks)}
     if kind == _GENERIC:
         raise JaxalignError("a SentencePiece model alone says nothing of how texts are cleaned before")
     (content,) = vocabulary.files().values()
@@ -45,7 +46,7 @@ def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True) -> dict[str, b
         field: vocabulary.processor.id_to_piece(token)  # pyright: ignore[reportAttributeAccessIssue]
         for field, token in (("eos_token", tokenizer.end_token), ("pad_token", tokenizer.pad_token))
     }
-    return {name: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context)}
+    return {name: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context, masks)}
 
 
 def _clip(context: int) -> dict[str, bytes]:
@@ -61,13 +62,14 @@ def _clip(context: int) -> dict[str, bytes]:
     }
 
 
-def _config(kind: str, names: Mapping[str, str], context: int) -> bytes:
+def _config(kind: str, names: Mapping[str, str], context: int, masks: bool = True) -> bytes:
     values = {
         "tokenizer_class": kind,
         "model_max_length": context,
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
         **names,
+        **({} if masks else {"model_input_names": ["input_ids"]}),
     }
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -86,7 +88,7 @@ def _names(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> dict[str, str]:
 
 def _framed(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> bytes:
     """The vocabulary's file, with a template that puts start and end around a text."""
-    values: dict[str, Any] = json.loads(_only(vocabulary)[TOKENIZER_JSON])
+    values: dict[str, Any] = json.loads(vocabulary.files()[TOKENIZER_JSON])
     pieces: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
     special: dict[str, Any] = {}
     for place, token in ((0, tokenizer.start_token), (2, tokenizer.end_token)):
@@ -98,7 +100,3 @@ def _framed(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> bytes:
     template = {"type": "TemplateProcessing", "single": pieces, "pair": pieces + second}
     values["post_processor"] = template | {"special_tokens": special}
     return json.dumps(values, ensure_ascii=False).encode()
-
-
-def _only(vocabulary: Vocabulary) -> dict[str, bytes]:
-    return vocabulary.files()

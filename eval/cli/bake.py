@@ -29,7 +29,7 @@ class Bake:
       jaxalign bake openai/clip-vit-base-patch16 iso-b16
       jaxalign bake ViT-B-32.pt iso-b32 --format open_clip --band 150 50
       jaxalign bake openai/clip-vit-base-patch32 pca --method isoclip pca --class-names names.txt --image-only
-      jaxalign bake google/siglip2-base-patch16-224 siglip2-iso --format jaxalign --linearize --text-only
+      jaxalign bake google/siglip2-base-patch16-224 siglip2-iso --format jaxalign --linearize
     """
 
     model: Annotated[str, tyro.conf.Positional, option("The model whose heads are improved.", "MODEL")]
@@ -73,7 +73,7 @@ class Bake:
         for note in report["notes"]:
             say(f"Note: {note}")
         say(
-            f"{report['name']}: heads of {' and '.join(heads)}s ({', '.join(details) or 'no options'}) written"
+            f"{report['name']}: heads of {' and '.join(heads)}s ({', '.join(details) or '-'}) written"
             f" to {self.dst} for {self.format} and read back; embeddings of random inputs differ by"
             f" {report['difference']:.1e}"
         )
