@@ -72,8 +72,9 @@ class Bake:
         write_json(self.json, report)
         for note in report["notes"]:
             say(f"Note: {note}")
+        whose = " and ".join(f"{modality}s" for modality in heads)
         say(
-            f"{report['name']}: heads of {' and '.join(heads)}s ({', '.join(details) or '-'}) written"
+            f"{report['name']}: heads of {whose} ({', '.join(details) or '-'}) written"
             f" to {self.dst} for {self.format} and read back; embeddings of random inputs differ by"
             f" {report['difference']:.1e}"
         )
