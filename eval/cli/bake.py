@@ -32,8 +32,8 @@ class Bake:
       jaxalign bake google/siglip2-base-patch16-224 siglip2-iso --format jaxalign --linearize
     """
 
-    model: Annotated[str, tyro.conf.Positional, option("The model whose heads are improved.", "MODEL")]
-    dst: Annotated[Path, tyro.conf.Positional, option("Where to put the new one.", "DST")]
+    original: Annotated[str, tyro.conf.Positional, option("The model whose heads are improved.", "MODEL")]
+    dst: Annotated[Path, tyro.conf.Positional, option("Where to put it.", "DST")]
     method: Annotated[
         tuple[Literal["isoclip", "whitened", "pca"], ...],
         option("What the heads become; pca may follow one of the others.", "METHOD [pca]"),
@@ -42,7 +42,10 @@ class Bake:
     image_only: Annotated[bool, option("Leave the text head as it is.")] = False
     text_only: Annotated[bool, option("Leave the image head as it is.")] = False
     linearize: Annotated[
-        bool, option("Put a linear head in the place of SigLIP's MLP; other formats than ours lack one.")
+        bool,
+        option(
+            "Put its linearisation in the place of SigLIP's MLP; jaxalign and big_vision have a head for it."
+        ),
     ] = False
     spec: SettingsOf = None
     name: OwnName = None
@@ -63,8 +66,8 @@ class Bake:
         methods = as_methods(self.method)
         check_file(self.json)
         options = self.projection.method_options()
-        with Stages().stage("bake", f"baking {self.model}", announced=False):
-            model = load(self.model, spec=self.spec, name=self.name)
+        with Stages().stage("bake", f"baking {self.original}", announced=False):
+            model = load(self.original, spec=self.spec, name=self.name)
             heads, details = self._heads(model, methods, options)
             report = write_baked(
                 model, heads, self.dst, self.format, methods=methods, details=", ".join(details)

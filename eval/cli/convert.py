@@ -32,7 +32,7 @@ class Convert:
     spec: SettingsOf = None
     name: OwnName = None
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], option("Of the weights in DST.")] = "float32"
-    format: Annotated[FormatOption, tyro.conf.arg(aliases=["--to"])] = "jaxalign"
+    format: FormatOption = "jaxalign"
     json: JsonFile = None
 
     def run(self) -> None:

@@ -114,5 +114,6 @@ FormatOption = Annotated[
         "Whose files DST gets: ours, or those that big_vision, transformers (huggingface), open_clip,"
         " OpenAI's clip or sentence-transformers load."
     ),
+    tyro.conf.arg(aliases=["--to"]),  # as it was called when it had two values
 ]
 JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]
