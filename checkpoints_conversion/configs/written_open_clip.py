@@ -116,7 +116,7 @@ def _trunk(image: ImageTowerConfig | ResNetConfig) -> dict[str, Any]:
         "timm_model_name": name,
         "timm_model_pretrained": False,
         "timm_pool": pool,
-        "timm_proj": None,
+        "timm_proj": None if image.projection else "none",  # None: timm's own head
     }
 
 
