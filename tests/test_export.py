@@ -6,12 +6,15 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sentencepiece
+import tokenizers
 from oracles_conversion import random_parameters, tiny
 from oracles_conversion import source_tensors as slowly
 
 import jaxalign as ja
 from jaxalign.conversion import export
 from jaxalign.conversion.configs.written_open_clip import open_clip_config
+from jaxalign.conversion.configs.written_tokens import tokenizer_files
 from jaxalign.conversion.export import LIBRARIES, write_model
 from jaxalign.conversion.formats import FORMATS
 from jaxalign.conversion.inverse import source_tensors
@@ -19,6 +22,9 @@ from jaxalign.conversion.reading_back import differences
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.conversion.torch_writing import write_torch
 from jaxalign.eval import cli
+from jaxalign.inputs.json_vocabulary import JsonVocabulary
+from jaxalign.inputs.sentencepieces import read_sentencepieces
+from jaxalign.inputs.tokenization import Tokenizer
 from jaxalign.weights.tensors import flatten, unflatten
 
 WRITTEN = [(format, format.models[0].name) for format in FORMATS if format.libraries]
@@ -179,3 +185,51 @@ def test_a_configuration_that_reads_as_another_model(tmp_path, monkeypatch):
 
 def test_every_library_of_a_format_is_known():
     assert {library for format in FORMATS for library in format.libraries} <= set(LIBRARIES)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """Two vocabularies in which the case counts: a `tokenizer.json`, and a SentencePiece model."""
+    known = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "a", "cat", "photo", "of", "Cat"])}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(known, unk_token="<unk>"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    file = tmp_path_factory.mktemp("pieces") / "spiece"
+    options = {"model_type": "unigram", "bos_id": -1, "unk_id": 2, "pad_id": 0, "eos_id": 1}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a photo of a cat and a dog", "red apples, many on blue plates"] * 40),
+        model_prefix=str(file),
+        vocab_size=40,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **options,
+    )
+    return {"json": JsonVocabulary(backend), "pieces": read_sentencepieces(file.with_suffix(".model"))}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("kind", "cleaning"), [("json", None), ("json", "lower"), ("pieces", "siglip")])
+def test_tokenizers_that_transformers_makes(kind, cleaning, words, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the extra `reference`")
+    tokenizer = Tokenizer(words[kind], 8, None, 1, 0, cleaning)
+    for name, content in tokenizer_files(tokenizer, masks=False).items():
+        (tmp_path / name).write_bytes(content)
+    kinds = {"json": transformers.PreTrainedTokenizerFast, "pieces": transformers.SiglipTokenizer}
+    theirs = kinds[kind].from_pretrained(tmp_path)
+    texts = ["a photo of a Cat", "CAT", ""]
+    found = theirs(texts, padding="max_length", truncation=True, max_length=8)
+    assert list(found) == ["input_ids"]
+    np.testing.assert_array_equal(found["input_ids"], tokenizer(texts))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cleaning", "cleans"),
+    [
+        ("json", "siglip", True),
+        ("json", "canonicalize", True),
+        ("pieces", "lower", True),
+        ("pieces", None, False),
+    ],
+)
+def test_tokenizers_that_it_cannot_make(kind, cleaning, cleans, words):
+    with pytest.raises(ja.JaxalignError, match="no class of transformers cleans texts for a"):
+        tokenizer_files(Tokenizer(words[kind], 8, None, 1, 0, cleaning), cleans=cleans)

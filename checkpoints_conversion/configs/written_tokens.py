@@ -7,15 +7,11 @@ from typing import Any
 from jaxalign.errors import JaxalignError
 from jaxalign.inputs.clip_bpe import OPENAI_NAMES, ClipBpe, huggingface_words
 from jaxalign.inputs.json_vocabulary import TOKENIZER_JSON, JsonVocabulary
-from jaxalign.inputs.tokenization import SENTENCEPIECE_NAMES, Tokenizer
+from jaxalign.inputs.sentencepieces import SentencePieces
+from jaxalign.inputs.tokenization import Tokenizer
 from jaxalign.weights.hub import CLIP_MERGES, CLIP_WORDS, TOKENIZER_CONFIG
 
-_GENERIC = "PreTrainedTokenizerFast"
-# The classes that clean a text first; where the file is a SentencePiece model, and what it is called there.
-_CLASSES: Mapping[str | None, tuple[str, str]] = {
-    "siglip": ("SiglipTokenizer", SENTENCEPIECE_NAMES[0]),
-    "lower": ("GemmaTokenizer", "tokenizer.model"),
-}
+_GENERIC, _SIGLIP = "PreTrainedTokenizerFast", "SiglipTokenizer"
 
 
 def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True, masks: bool = True) -> dict[str, bytes]:
@@ -28,25 +24,22 @@ def tokenizer_files(tokenizer: Tokenizer, *, cleans: bool = True, masks: bool = 
     Raises:
       JaxalignError: a tokenizer that no class of transformers is.
     """
-    vocabulary = tokenizer.vocabulary
+    vocabulary, cleaning = tokenizer.vocabulary, tokenizer.cleaning
     if isinstance(vocabulary, ClipBpe):
         return _clip(tokenizer.context)
-    cleaning = tokenizer.cleaning if cleans else None
-    if cleaning is not None and cleaning not in _CLASSES:
-        raise JaxalignError(f"no tokenizer of transformers cleans texts as {cleaning!r} does")
-    kind, name = _CLASSES.get(cleaning, (_GENERIC, TOKENIZER_JSON))
-    if isinstance(vocabulary, JsonVocabulary):
-        content = _framed(tokenizer, vocabulary)
-        names = _names(tokenizer, vocabulary)
-        return {TOKENIZER_JSON: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context, masks)}
-    if kind == _GENERIC:
-        raise JaxalignError("a SentencePiece model alone says nothing of how texts are cleaned before")
-    (content,) = vocabulary.files().values()
-    names = {
-        field: vocabulary.processor.id_to_piece(token)  # pyright: ignore[reportAttributeAccessIssue]
-        for field, token in (("eos_token", tokenizer.end_token), ("pad_token", tokenizer.pad_token))
-    }
-    return {name: content, TOKENIZER_CONFIG: _config(kind, names, tokenizer.context, masks)}
+    if isinstance(vocabulary, JsonVocabulary) and (cleaning in (None, "lower") or not cleans):
+        content = _framed(tokenizer, vocabulary, lower=cleans and cleaning == "lower")
+        config = _config(_GENERIC, _names(tokenizer, vocabulary), tokenizer.context, masks)
+        return {TOKENIZER_JSON: content, TOKENIZER_CONFIG: config}
+    # its class cleans as "siglip" does, which leaves what open_clip has cleaned as it is
+    expected = "siglip" if cleans else "canonicalize"
+    if isinstance(vocabulary, SentencePieces) and cleaning == expected:
+        ids = {"eos_token": tokenizer.end_token, "pad_token": tokenizer.pad_token}
+        names = {field: vocabulary.processor.id_to_piece(token) for field, token in ids.items()}
+        config = _config(_SIGLIP, names, tokenizer.context, masks)
+        return {**vocabulary.files(), TOKENIZER_CONFIG: config}
+    kind = "SentencePiece model" if isinstance(vocabulary, SentencePieces) else TOKENIZER_JSON
+    raise JaxalignError(f"no class of transformers cleans texts for a {kind} as {cleaning!r} does")
 
 
 def _clip(context: int) -> dict[str, bytes]:
@@ -86,8 +79,9 @@ def _names(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> dict[str, str]:
     return named
 
 
-def _framed(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> bytes:
-    """The vocabulary's file, with a template that puts start and end around a text."""
+def _framed(tokenizer: Tokenizer, vocabulary: JsonVocabulary, *, lower: bool) -> bytes:
+    """The vocabulary's file, with a template that puts start and end around a text, and in lower case first
+    where that is asked for."""
     values: dict[str, Any] = json.loads(vocabulary.files()[TOKENIZER_JSON])
     pieces: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
     special: dict[str, Any] = {}
@@ -98,5 +92,8 @@ def _framed(tokenizer: Tokenizer, vocabulary: JsonVocabulary) -> bytes:
             special[name] = {"id": name, "ids": [token], "tokens": [name]}
     second = [{"Sequence": {"id": "B", "type_id": 1}}]
     template = {"type": "TemplateProcessing", "single": pieces, "pair": pieces + second}
+    if lower:
+        rest = [part for part in (values.get("normalizer"),) if part]
+        values["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *rest]}
     values["post_processor"] = template | {"special_tokens": special}
     return json.dumps(values, ensure_ascii=False).encode()
