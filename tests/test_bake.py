@@ -151,7 +151,7 @@ class TestBake:
             ({"band": (60, 4)}, "k_top 60 .* k_bottom 4 removes all of the 64"),
             ({"band": (-1, 4)}, "k_top is -1"),
             ({"methods": "pca"}, "subspace is .*principal_subspace"),
-            ({"band": BAND, "modalities": ["picture"]}, "unknown modality 'picture'"),
+            ({"band": BAND, "modalities": ["sound"]}, "unknown modality 'sound'"),
             ({"band": BAND, "modalities": []}, "modalities is empty"),
         ],
     )
