@@ -1,235 +1,232 @@
-"""Models written for other libraries: the rules read backwards, configurations, and what is refused."""
+"""`jaxalign export --npy`: the embeddings of a method, whole or not there, in memory that does not grow."""
 
 import json
-from dataclasses import replace
+import tracemalloc
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import sentencepiece
-import tokenizers
-from oracles_conversion import random_parameters, tiny
-from oracles_conversion import source_tensors as slowly
+from conftest import tiny_model
+from PIL import Image
 
 import jaxalign as ja
-from jaxalign.conversion import export
-from jaxalign.conversion.configs.written_open_clip import open_clip_config
-from jaxalign.conversion.configs.written_tokens import tokenizer_files
-from jaxalign.conversion.export import LIBRARIES, write_model
-from jaxalign.conversion.formats import FORMATS
-from jaxalign.conversion.inverse import source_tensors
-from jaxalign.conversion.reading_back import differences
-from jaxalign.conversion.torch_files import read_torch
-from jaxalign.conversion.torch_writing import write_torch
+from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.inputs.json_vocabulary import JsonVocabulary
-from jaxalign.inputs.sentencepieces import read_sentencepieces
-from jaxalign.inputs.tokenization import Tokenizer
-from jaxalign.weights.tensors import flatten, unflatten
+from jaxalign.eval.datasets import Examples, load_split
+from jaxalign.eval.export import Gallery, write_npy
+from jaxalign.eval.export import gallery as export_gallery
+from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features.key import FeatureKey
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.pairs import collect_captions
+from jaxalign.eval.tasks.projecting import image_embeddings
+from jaxalign.eval.tasks.workspace import Workspace
 
-WRITTEN = [(format, format.models[0].name) for format in FORMATS if format.libraries]
-
-
-def tiny_model(name, **changes):
-    """A known model in small, without tokens; `changes` of its spec."""
-    spec = replace(tiny(name), name="tiny", source="nowhere", hub_ids=(), **changes)
-    params = {path: jnp.asarray(0.2 * x) for path, x in random_parameters(spec.towers).items()}
-    return ja.DualEncoder(spec, unflatten(params))
-
-
-@pytest.mark.parametrize(("format", "name"), WRITTEN, ids=[format.name for format, _ in WRITTEN])
-def test_the_rules_backwards(format, name):
-    """As the slow way round; where that drops axes of length 1, the file's own shape has them."""
-    params = random_parameters(tiny(name).towers)
-    wanted = slowly(format, params)
-    found, left = source_tensors(format, params)
-    assert not left
-    assert found.keys() == wanted.keys()
-    for path, source in found.items():
-        whole = np.asarray(source)
-        assert whole.shape == source.shape
-        np.testing.assert_array_equal(np.squeeze(whole), np.squeeze(wanted[path]))
-
-
-def test_key_biases_that_a_format_cannot_hold():
-    """EVA-02's keys have none: only zeros can be left out."""
-    format = next(format for format in FORMATS if format.name == "open_clip EVA02 (timm)")
-    params = random_parameters(tiny("eva02-clip-base-patch16").towers)
-    _, left = source_tensors(format, params)
-    assert {path.rpartition("_0/")[2] for path in left} == {"key/bias"}
-
-
-@pytest.mark.parametrize("name", ["library.pt", "library.bin"])
-def test_a_state_dict_without_pytorch(tmp_path, name):
-    tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b.c": np.float32(2.5).reshape(())}
-    for dtype in ("float32", "float16", "bfloat16"):
-        write_torch(tensors, tmp_path / name, dtype)
-        found = read_torch(tmp_path / name)
-        assert {k: (v.shape, v.dtype) for k, v in found.items()} == {"a": ((2, 3), dtype), "b.c": ((), dtype)}
-        for path, x in tensors.items():
-            np.testing.assert_array_equal(found[path].read().astype(np.float32), x)
-
-
-@pytest.mark.reference
-def test_a_state_dict_that_pytorch_reads(tmp_path):
-    torch = pytest.importorskip("torch", reason="the extra `reference`")
-    x = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
-    write_torch({"x": x, "y": np.float32(1).reshape(())}, tmp_path / "a.pt")
-    found = torch.load(tmp_path / "a.pt", weights_only=True)
-    assert list(found) == ["x", "y"]
-    np.testing.assert_array_equal(found["x"].numpy(), x)
-    assert found["y"].shape == ()
-
-
-KINDS = {"quickgelu": "clip-vit-base-patch32", "gelu": "clip-vit-base-patch16-datacomp", "rn50": "clip-rn50"}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_there_and_back(kind, tmp_path, capsys):
-    """Ours to open_clip, and that to transformers where it has such a tower, by the command."""
-    model = tiny_model(KINDS[kind])
-    ja.save(model, tmp_path / "ours")
-    chain = ["open_clip"] if kind == "rn50" else ["open_clip", "huggingface", "open_clip"]
-    place = tmp_path / "ours"
-    for i, to in enumerate(chain):
-        after = tmp_path / f"{i}-{to}"
-        assert cli.main(["convert", str(place), str(after), "--format", to]) == 0
-        assert json.loads((after / "verify.json").read_text())["notes"]
-        place = after
-    again = ja.load(place)
-    assert differences(model.spec, again.spec) == []
-    for path, x in flatten(model.params).items():
-        np.testing.assert_array_equal(x, flatten(again.params)[path])
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_smaller_numbers(dtype, tmp_path):
-    model = tiny_model("clip-vit-base-patch32")
-    write_model(model, tmp_path / "m", "huggingface", dtype)
-    found = flatten(ja.load(tmp_path / "m").params)
-    for path, x in flatten(model.params).items():
-        np.testing.assert_array_equal(x.astype(dtype).astype(np.float32), found[path])
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    {
-        "clip-vit-base-patch32": "ViT-B-32-quickgelu",
-        "clip-vit-base-patch16-datacomp": "ViT-B-16",
-        "clip-vit-large-patch14-336": "ViT-L-14-336-quickgelu",
-        "clip-rn50": "RN50-quickgelu",
-        "pe-core-base-patch16": "PE-Core-B-16",
-        "eva02-clip-base-patch16": "EVA02-B-16",
-        "siglip-base-patch16-224-open-clip": "ViT-B-16-SigLIP",
-        "siglip2-base-patch16-224-open-clip": "ViT-B-16-SigLIP2",
-    }.items(),
-)
-def test_configurations_are_open_clips_own(ours, theirs):
-    open_clip = pytest.importorskip("open_clip", reason="the extra `reference`")
-    model = ja.DualEncoder(ja.find_spec(ours), {})
-    timm = "custom_text" in open_clip.get_model_config(theirs)
-    found, wanted = open_clip_config(model, timm)["model_cfg"], open_clip.get_model_config(theirs)
-    for part in ("vision_cfg", "text_cfg"):
-        for name, value in wanted.pop(part).items():
-            if (name, value) not in (("mlp_ratio", 4.0), ("head_width", 64)):
-                assert found[part].get(name) == value, name
-    assert {name: found.get(name) for name in wanted} == wanted
-
-
-@pytest.mark.parametrize(
-    ("name", "to", "message"),
-    [
-        ("slip-vit-base-patch16", "huggingface", "CLIPModel needs a tensor vision_model.pre_layrnorm.weight"),
-        ("slip-vit-base-patch16", "open_clip", "image patch bias True, there False"),
-        ("clip-rn50", "huggingface", "has no place for img/"),
-        ("clip-vit-base-patch16-datacomp", "openai", "image activation gelu, there quick_gelu"),
-        ("siglip-base-patch16-224", "open_clip", "timm, .* has none of these sizes"),
-        ("clip-vit-base-patch32", "sentence-transformers", "no tokenizer: none came with the model"),
-        ("clip-vit-base-patch32", "big_vision", "a causal text tower; patches without bias"),
-        ("clip-vit-base-patch32", "onnx", "unknown format 'onnx'"),
-        ("dinov2-base", "huggingface", "has no text tower"),
-    ],
-)
-def test_what_cannot_be_expressed(name, to, message, tmp_path):
-    with pytest.raises(ja.JaxalignError, match=message):
-        write_model(tiny_model(name), tmp_path / "m", to)
-    assert not list(tmp_path.iterdir())
-
-
-def test_preprocessing_that_nobody_knows(tmp_path):
-    """transformers does without, and says so when it is asked; open_clip would take CLIP's."""
-    model = tiny_model("clip-vit-base-patch32", mean=None, std=None)
-    with pytest.raises(ja.JaxalignError, match="open_clip takes CLIP's mean"):
-        write_model(model, tmp_path / "m", "open_clip")
-    written = write_model(model, tmp_path / "m", "huggingface")
-    assert "no preprocessing: nothing says how its images are prepared" in written.notes
-    assert not (tmp_path / "m" / "preprocessor_config.json").exists()
-    assert ja.load(tmp_path / "m").spec.mean is None
-
-
-def test_a_configuration_that_reads_as_another_model(tmp_path, monkeypatch):
-    """Whatever a writer forgets, reading finds: here the activation."""
-    real = export.huggingface_config
-
-    def forgetful(model, kind):
-        config = real(model, kind)
-        del config["vision_config"]["hidden_act"]
-        return config
-
-    monkeypatch.setattr(export, "huggingface_config", forgetful)
-    with pytest.raises(ja.JaxalignError, match="image activation gelu, there quick_gelu"):
-        write_model(tiny_model("clip-vit-base-patch16-datacomp"), tmp_path / "m", "huggingface")
-    assert not list(tmp_path.iterdir())
-
-
-def test_every_library_of_a_format_is_known():
-    assert {library for format in FORMATS for library in format.libraries} <= set(LIBRARIES)
+NAMES = ("cat", "dog", "red apple", "blue photo", "apple")
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """Two vocabularies in which the case counts: a `tokenizer.json`, and a SentencePiece model."""
-    known = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "a", "cat", "photo", "of", "Cat"])}
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(known, unk_token="<unk>"))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    file = tmp_path_factory.mktemp("pieces") / "spiece"
-    options = {"model_type": "unigram", "bos_id": -1, "unk_id": 2, "pad_id": 0, "eos_id": 1}
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a photo of a cat and a dog", "red apples, many on blue plates"] * 40),
-        model_prefix=str(file),
-        vocab_size=40,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        **options,
-    )
-    return {"json": JsonVocabulary(backend), "pieces": read_sentencepieces(file.with_suffix(".model"))}
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(11):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 26, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return folder
 
 
-@pytest.mark.reference
-@pytest.mark.parametrize(("kind", "cleaning"), [("json", None), ("json", "lower"), ("pieces", "siglip")])
-def test_tokenizers_that_transformers_makes(kind, cleaning, words, tmp_path):
-    transformers = pytest.importorskip("transformers", reason="the extra `reference`")
-    tokenizer = Tokenizer(words[kind], 8, None, 1, 0, cleaning)
-    for name, content in tokenizer_files(tokenizer, masks=False).items():
-        (tmp_path / name).write_bytes(content)
-    kinds = {"json": transformers.PreTrainedTokenizerFast, "pieces": transformers.SiglipTokenizer}
-    theirs = kinds[kind].from_pretrained(tmp_path)
-    texts = ["a photo of a Cat", "CAT", ""]
-    found = theirs(texts, padding="max_length", truncation=True, max_length=8)
-    assert list(found) == ["input_ids"]
-    np.testing.assert_array_equal(found["input_ids"], tokenizer(texts))
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    ja.save(tiny_model("emoji-clip"), folder)
+    return folder
+
+
+@pytest.fixture
+def export(saved, photos, tmp_path, capsys):
+    """The command's exit status and what it printed, for further arguments."""
+
+    def run(*arguments, model=saved, dataset=f"folder:{photos}"):
+        options = ["--model", model, "--dataset", dataset, "--store", tmp_path / "store"]
+        status = cli.main(["export", *map(str, [*options, *arguments])])
+        said = capsys.readouterr()
+        return status, said.out if status == 0 else said.err
+
+    return run
+
+
+def read(folder):
+    rows = np.load(folder / "embeddings.npy", mmap_mode="r")
+    ids = [json.loads(line) for line in (folder / "ids.jsonl").read_text(encoding="utf-8").splitlines()]
+    return rows, ids, json.loads((folder / "export.json").read_text(encoding="utf-8"))
+
+
+def unit(x):
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def features_of(model, photos):
+    return np.asarray(model.encode_image(sorted(photos.glob("*.png")), projected=False))
+
+
+def test_a_folder_of_images_as_the_model_embeds_it(export, photos, tmp_path):
+    status, said = export("--npy", tmp_path / "out", "--json", tmp_path / "facts.json")
+    assert (status, "11 embeddings 12 wide" in said) == (0, True)
+    rows, ids, facts = read(tmp_path / "out")
+    model = tiny_model("emoji-clip")
+    np.testing.assert_allclose(rows, unit(image_embeddings(model, features_of(model, photos))), atol=1e-6)
+    assert rows.dtype == np.float32
+    assert rows.flags.c_contiguous
+    assert ids == [f"{i:02}.png" for i in range(11)] == list(load_split(f"folder:{photos}", "all").ids)
+    expected = {"method": "image-image", "rows": 11, "width": 12, "left_out": 0, "dtype": "float32"}
+    assert expected.items() <= facts.items()
+    assert json.loads((tmp_path / "facts.json").read_text()) == facts | {"path": str(tmp_path / "out")}
 
 
 @pytest.mark.parametrize(
-    ("kind", "cleaning", "cleans"),
+    ("name", "method"),
     [
-        ("json", "siglip", True),
-        ("json", "canonicalize", True),
-        ("pieces", "lower", True),
-        ("pieces", None, False),
+        *(("emoji-clip", method) for method in ("pre", "whitened", "isoclip", "isoclip-auto", "pca")),
+        ("emoji-siglip", "image-image"),  # its residual MLP
+        ("emoji-siglip", "pca-mean"),
     ],
 )
-def test_tokenizers_that_it_cannot_make(kind, cleaning, cleans, words):
-    with pytest.raises(ja.JaxalignError, match="no class of transformers cleans texts for a"):
-        tokenizer_files(Tokenizer(words[kind], 8, None, 1, 0, cleaning), cleans=cleans)
+def test_every_method_gives_what_it_gives_to_all_features_at_once(
+    method, name, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(export_gallery, "ROWS", 4)
+    model, options = tiny_model(name), MethodOptions(band=(1, 2), rank=3, class_names=NAMES)
+    workspace = Workspace(store=tmp_path)
+    gallery = export_gallery.open_gallery(
+        workspace, model, f"folder:{photos}", method=method, options=options
+    )
+    pre = features_of(model, photos)
+    found = find_method(method, model, "image", options)
+    texts = np.asarray(model.encode_text(found.texts)) if found.texts else None
+    expected = np.asarray(found.fit(model, subspace_texts=texts, gallery=pre)(pre))
+    # a mean of eleven, in another order, in float32
+    np.testing.assert_allclose(np.concatenate(list(gallery.blocks())), unit(expected), atol=2e-6)
+    assert gallery.shape == expected.shape
+
+
+def test_half_precision_and_a_second_export_in_the_place_of_the_first(export, tmp_path):
+    assert export("--npy", tmp_path / "out")[0] == 0
+    exact = np.array(read(tmp_path / "out")[0])
+    arguments = ["--npy", tmp_path / "out", "--npy-dtype", "float16"]
+    assert export(*arguments)[0] == 0
+    rows, _, facts = read(tmp_path / "out")
+    np.testing.assert_array_equal(rows, exact.astype(np.float16))
+    assert facts["dtype"] == "float16"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
+
+
+def test_unreadable_images_are_neither_rows_nor_ids(export, photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photos.glob("*.png"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "05.png").write_bytes(b"no image")
+    arguments = ["--npy", tmp_path / "out", "--unreadable", "leave-out", "--method", "pre"]
+    status, said = export(*arguments, dataset=f"folder:{folder}")
+    assert (status, "1 left out" in said) == (0, True)
+    rows, ids, facts = read(tmp_path / "out")
+    keep = [i for i in range(11) if i != 5]
+    np.testing.assert_allclose(rows, unit(features_of(tiny_model("emoji-clip"), photos)[keep]), atol=1e-6)
+    assert ids == [f"{i:02}.png" for i in keep]
+    assert facts["left_out"] == 1
+
+
+def synthetic(root, rows, width, embed=lambda pre: pre):
+    key = FeatureKey("m", "w", {}, "d", "1", "s", "image", "float32")
+    store = FeatureStore.open(root, key, [f"{i}\n" for i in range(rows)], {}, width)
+    values = np.random.default_rng(0).standard_normal((rows, width), np.float32)
+    for chunk in range(store.chunks):
+        store.write(chunk, values[np.asarray(store.rows_of(chunk))])
+    return Gallery(store, embed), values
+
+
+def test_memory_does_not_grow_with_the_gallery(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_gallery, "ROWS", 512)
+    peaks = []
+    for rows in (4096, 16384):
+        gallery, values = synthetic(tmp_path / f"{rows}", rows, 128)
+        write_npy(tmp_path / "warm", gallery)
+        tracemalloc.start()
+        write_npy(tmp_path / "out", gallery)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        np.testing.assert_allclose(read(tmp_path / "out")[0], unit(values), atol=1e-6)
+        assert read(tmp_path / "out")[1] == list(gallery.store.ids)
+    # the mask of readable rows and their positions grow, by 9 bytes each; a row has 512
+    assert peaks[1] < peaks[0] + 24 * (16384 - 4096)
+
+
+def test_what_fails_half_way_leaves_the_earlier_export_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_gallery, "ROWS", 256)
+    whole, _ = synthetic(tmp_path / "store", 1000, 8)
+    write_npy(tmp_path / "out", whole)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    calls = []
+
+    def fails(pre):
+        calls.append(len(pre))
+        if len(calls) == 4:  # the first is traced for its shape
+            raise JaxalignError("enough")
+        return pre
+
+    with pytest.raises(JaxalignError, match="enough"):
+        write_npy(tmp_path / "out", Gallery(whole.store, fails))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    calls.clear()
+    with pytest.raises(JaxalignError, match="enough"):
+        write_npy(tmp_path / "new", Gallery(whole.store, fails))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
+
+
+def test_captions(saved, tmp_path, export, monkeypatch):
+    texts = ["a photo of cat", "dog on blue", "red apple", "apple", "a dog, a cat"]
+    examples = Examples(
+        dataset="emoji-scenes",
+        split="test",
+        version="1.0.0",
+        images=None,
+        labels={},
+        label_names={},
+        captions=((texts[0], texts[1]), (texts[2],), (texts[3], texts[4])),
+        file_names=("x", "y", "z"),
+    )
+    monkeypatch.setattr("jaxalign.eval.tasks.workspace.load_split", lambda *_: examples)
+    arguments = ["--modality", "text", "--npy", tmp_path / "out", "--method", "isoclip", "--band", "1", "2"]
+    status, said = export(*arguments, dataset="emoji-scenes")
+    assert status == 0, said
+    rows, ids, facts = read(tmp_path / "out")
+    assert (facts["modality"], facts["band"]) == ("text", [1, 2])
+    model = ja.load(saved)
+    head = ja.isoclip(model.projectors, 1, 2).text
+    expected = head(model.encode_text(texts, projected=False))
+    np.testing.assert_allclose(rows, unit(expected), atol=1e-6)
+    assert ids == list(collect_captions(examples.captions, examples.ids).ids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ([], 2, "npy"),
+        (["--npy", "out", "--faiss", "x"], 2, "npy"),
+        (["--npy", "out", "--method", "isoklip"], 1, "did you mean"),
+        (["--npy", "out", "--method", "oti"], 1, "oti inverts queries"),
+        (["--npy", "out", "--method", "isoclip"], 1, "--band K_TOP K_BOTTOM"),
+        (["--npy", "out", "--npy-dtype", "int8"], 2, "npy-dtype"),
+        (["--npy", "full"], 1, "not empty"),
+        (["--npy", "full/file"], 1, "it is a file"),
+        (["--npy", "out", "--modality", "text"], 1, "no captions"),
+    ],
+)
+def test_bad_usage(arguments, status, said, export, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    found, message = export(*arguments)
+    lines = [line for line in message.splitlines() if " is read as " not in line]  # what a folder is
+    assert (found, said in message, len(lines)) == (status, True, 1), message
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "full" / "file").read_text() == "mine"
