@@ -15,7 +15,7 @@ from jaxalign.weights.identity import weights_digest
 from jaxalign.weights.stored import held
 from jaxalign.weights.tensors import flatten
 
-from .export import Written, write_model
+from .libraries import Written, write_model
 
 TOLERANCE = 2e-5  # of embeddings of length one: the same products in another order of rounding
 _INPUTS = 4  # random images and texts

@@ -15,7 +15,7 @@ from jaxalign.weights.checkpoint import VERIFICATION, WEIGHTS, load, save
 from jaxalign.weights.tensors import flatten
 
 from .comparing import compare
-from .export import Written, write_model
+from .libraries import Written, write_model
 from .writing import as_stored, lacking
 
 
@@ -36,7 +36,7 @@ def convert_checkpoint(
         `verify.json`, or beside the file as `NAME.verify.json`.
       spec, name: as for `jaxalign.load`.
       dtype: of the weights in `dst`.
-      to: whose format, of `jaxalign.conversion.export.LIBRARIES`.
+      to: whose format, of `jaxalign.conversion.libraries.LIBRARIES`.
 
     Returns:
       The report: `source`, `name`, `dtype`, `parameters` (how many), `tensors` (of each: shape and the

@@ -60,7 +60,7 @@ class Format:
       settings: records of other towers whose settings such files may have as well.
       one_preprocessing: whether all files are of models that take images prepared in one way, which is the
         records'; otherwise a configuration, or the user, has to say how.
-      libraries: those whose checkpoints are written in it, `jaxalign.conversion.export.LIBRARIES`.
+      libraries: those whose checkpoints are written in it, `jaxalign.conversion.libraries.LIBRARIES`.
       ignored: regular expressions of names that are left out on purpose.
     """
 

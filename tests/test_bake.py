@@ -11,7 +11,7 @@ from oracles_conversion import random_parameters
 
 import jaxalign as ja
 from jaxalign.baking import baked_heads
-from jaxalign.conversion import baked_files, export
+from jaxalign.conversion import baked_files, libraries
 from jaxalign.conversion.baked_files import write_baked
 from jaxalign.eval import cli
 from jaxalign.inputs.clip_bpe import ClipBpe
@@ -310,7 +310,7 @@ class TestCommand:
         assert_close(embed(ja.load(tmp_path / "out")), wanted)
         said = json.loads((tmp_path / "said.json").read_text())
         assert (said["format"], said["heads"]) == ("huggingface", ["image"])
-        numbers = "rank 3, 6 texts of variant paper, band 10 20 for images"
+        numbers = "rank 3, 6 texts of subspace paper, band 10 20 for images"
         assert f"heads of images ({numbers})" in capsys.readouterr().out
 
     def test_help_says_what_the_heads_are_not_for(self, capsys):
@@ -358,7 +358,7 @@ class TestCommand:
         assert not list(tmp_path.iterdir())
 
     def test_a_disk_that_gives_back_other_bytes(self, run, tmp_path, monkeypatch, capsys):
-        real = export.write_safetensors
+        real = libraries.write_safetensors
 
         def write(tensors, path, dtype, metadata):
             real(tensors, path, dtype, metadata)
@@ -366,7 +366,7 @@ class TestCommand:
             content[-1] ^= 1
             path.write_bytes(bytes(content))
 
-        monkeypatch.setattr(export, "write_safetensors", write)
+        monkeypatch.setattr(libraries, "write_safetensors", write)
         assert run("--band", "10", "20") == 1
         assert "does not hold what was written" in capsys.readouterr().err
         assert not list(tmp_path.iterdir())

@@ -12,12 +12,12 @@ from oracles_conversion import random_parameters, tiny
 from oracles_conversion import source_tensors as slowly
 
 import jaxalign as ja
-from jaxalign.conversion import export
+from jaxalign.conversion import libraries
 from jaxalign.conversion.configs.written_open_clip import open_clip_config
 from jaxalign.conversion.configs.written_tokens import tokenizer_files
-from jaxalign.conversion.export import LIBRARIES, write_model
 from jaxalign.conversion.formats import FORMATS
 from jaxalign.conversion.inverse import source_tensors
+from jaxalign.conversion.libraries import LIBRARIES, write_model
 from jaxalign.conversion.reading_back import differences
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.conversion.torch_writing import write_torch
@@ -170,14 +170,14 @@ def test_preprocessing_that_nobody_knows(tmp_path):
 
 def test_a_configuration_that_reads_as_another_model(tmp_path, monkeypatch):
     """Whatever a writer forgets, reading finds: here the activation."""
-    real = export.huggingface_config
+    real = libraries.huggingface_config
 
     def forgetful(model, kind):
         config = real(model, kind)
         del config["vision_config"]["hidden_act"]
         return config
 
-    monkeypatch.setattr(export, "huggingface_config", forgetful)
+    monkeypatch.setattr(libraries, "huggingface_config", forgetful)
     with pytest.raises(ja.JaxalignError, match="image activation gelu, there quick_gelu"):
         write_model(tiny_model("clip-vit-base-patch16-datacomp"), tmp_path / "m", "huggingface")
     assert not list(tmp_path.iterdir())

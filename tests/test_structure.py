@@ -11,7 +11,7 @@ from command_options import choices, options
 
 from jaxalign.baking import BAKED
 from jaxalign.classifiers import FEW_SHOT
-from jaxalign.conversion.export import LIBRARIES
+from jaxalign.conversion.libraries import LIBRARIES
 from jaxalign.dual_encoder import COMPUTE_DTYPES
 from jaxalign.eval import cli
 from jaxalign.eval.cli.groups import ReadingOptions

@@ -95,7 +95,7 @@ class Bake:
         if "pca" in methods:
             pca = find_method("pca", model, "image", options)
             subspace = subspace_of(pca, model.encode_text(pca.texts))
-            details.append(f"rank {pca.rank}, {len(pca.texts)} texts of variant {pca.subspace}")
+            details.append(f"rank {pca.rank}, {len(pca.texts)} texts of subspace {pca.subspace}")
         for modality in asked:
             band = None
             if methods[0] == "isoclip":
