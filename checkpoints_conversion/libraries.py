@@ -99,7 +99,7 @@ class Library:
             files, notes = self.describe(model, format)
             for file, content in files.items():
                 (place / file).write_bytes(content)
-        (place / self.weights).touch()
+        (place / self.weights).touch()  # by which the configuration beside it is found
         facts = find_files(place).facts if self.describe is not None else Facts()
         shapes = {tensor: held(source) for tensor, source in tensors.items()}
         found = choose_spec(format, shapes, facts, model.name, is_torchscript=self.describe is None)
@@ -131,8 +131,7 @@ def write_model(
     """
     if to not in LIBRARIES:
         raise unknown_name("format", to, LIBRARIES)
-    if is_there(dst) and not (dst.is_dir() and not any(dst.iterdir())):
-        raise JaxalignError(f"{dst} exists; choose another path, or take it away")
+    check_place(dst)
     try:
         with replaced_folder(dst) as folder:
             try:
@@ -150,6 +149,12 @@ def write_model(
     except OSError as error:
         raise JaxalignError(f"cannot write {dst}: {error.strerror or error}") from error
     return written
+
+
+def check_place(dst: Path) -> None:
+    """Raise JaxalignError where something is that would be lost."""
+    if is_there(dst) and not (dst.is_dir() and not any(dst.iterdir())):
+        raise JaxalignError(f"{dst} exists; choose another path, or take it away")
 
 
 class _InexpressibleError(JaxalignError):

@@ -55,6 +55,7 @@ class Bake:
     def run(self) -> None:
         from jaxalign.baking import as_methods
         from jaxalign.conversion.baked_files import write_baked
+        from jaxalign.conversion.libraries import check_place
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.terminal import say
         from jaxalign.weights.checkpoint import load
@@ -65,6 +66,7 @@ class Bake:
             raise UsageError("--image-only and --text-only leave no head; expected one of them, or none")
         methods = as_methods(self.method)
         check_file(self.json)
+        check_place(self.dst)
         options = self.projection.method_options()
         with Stages().stage("bake", f"baking {self.original}", announced=False):
             model = load(self.original, spec=self.spec, name=self.name)
