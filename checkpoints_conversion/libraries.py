@@ -116,7 +116,7 @@ def write_model(
     to: str,
     dtype: str = "float32",
     finish: Callable[[Path, DualEncoder, Written, dict[str, Any]], None] | None = None,
-) -> Written:
+) -> tuple[str, ...]:
     """Write `model` as a new folder of the library `to`, whole and read back, or not at all.
 
     Args:
@@ -124,6 +124,9 @@ def write_model(
       dtype: of the weights.
       finish: called with the folder, the model that was read back, what was written and the checksums of all
         tensors, while the folder still has another name; what it raises undoes all.
+
+    Returns:
+      What is not there or otherwise than in the original, with the reason.
 
     Raises:
       JaxalignError: another name, a `dst` that is there or cannot be written, what the library cannot
@@ -148,7 +151,7 @@ def write_model(
                 finish(folder, again, written, checksums)
     except OSError as error:
         raise JaxalignError(f"cannot write {dst}: {error.strerror or error}") from error
-    return written
+    return written.notes
 
 
 def check_place(dst: Path) -> None:

@@ -10,9 +10,11 @@ import sentencepiece
 import tokenizers
 from oracles_conversion import random_parameters, tiny
 from oracles_conversion import source_tensors as slowly
+from safetensors.numpy import load_file
 
 import jaxalign as ja
 from jaxalign.conversion import libraries
+from jaxalign.conversion.configs import written_open_clip
 from jaxalign.conversion.configs.written_open_clip import open_clip_config
 from jaxalign.conversion.configs.written_tokens import tokenizer_files
 from jaxalign.conversion.formats import FORMATS
@@ -79,6 +81,38 @@ def test_a_state_dict_that_pytorch_reads(tmp_path):
     assert list(found) == ["x", "y"]
     np.testing.assert_array_equal(found["x"].numpy(), x)
     assert found["y"].shape == ()
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        ("clip-b32-open_clip", "open_clip"),
+        ("clip-rn50-open_clip", "open_clip"),
+        ("pe-open_clip", "open_clip"),
+        ("eva02-open_clip", "open_clip"),
+        ("siglip-open_clip", "open_clip"),
+        ("clip-b16-transformers", "huggingface"),
+        ("siglip-transformers", "huggingface"),
+    ],
+)
+def test_the_state_dict_is_the_originals(name, to, tmp_path, monkeypatch):
+    """Read from the original class's file and written again: its own names, shapes and numbers."""
+    references = pytest.importorskip("references", reason="the extra `reference`")
+    reference = references.REFERENCES[name]
+    original = reference.build()
+    (tmp_path / "original").mkdir()
+    model = ja.load(reference.save(original, tmp_path / "original"))
+    if hasattr(original, "visual") and hasattr(original.visual, "trunk"):  # small ones have other names
+        trunk = original.reference_config["vision_cfg"]
+        monkeypatch.setattr(written_open_clip, "_trunk", lambda image: trunk)
+    write_model(model, tmp_path / "again", to)
+    found = load_file(next((tmp_path / "again").glob("*.safetensors")))
+    wanted = {k: x.numpy() for k, x in original.state_dict().items() if "num_batches_tracked" not in k}
+    assert found.keys() == wanted.keys()
+    for path, x in wanted.items():
+        assert found[path].shape == x.shape
+        np.testing.assert_array_equal(found[path], x)
 
 
 KINDS = {"quickgelu": "clip-vit-base-patch32", "gelu": "clip-vit-base-patch16-datacomp", "rn50": "clip-rn50"}
@@ -162,8 +196,8 @@ def test_preprocessing_that_nobody_knows(tmp_path):
     model = tiny_model("clip-vit-base-patch32", mean=None, std=None)
     with pytest.raises(ja.JaxalignError, match="open_clip takes CLIP's mean"):
         write_model(model, tmp_path / "m", "open_clip")
-    written = write_model(model, tmp_path / "m", "huggingface")
-    assert "no preprocessing: nothing says how its images are prepared" in written.notes
+    notes = write_model(model, tmp_path / "m", "huggingface")
+    assert "no preprocessing: nothing says how its images are prepared" in notes
     assert not (tmp_path / "m" / "preprocessor_config.json").exists()
     assert ja.load(tmp_path / "m").spec.mean is None
 
