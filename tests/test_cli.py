@@ -102,7 +102,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
             ["models", "--jsn", "x"],
             "unrecognized options: --jsn, x (did you mean --json?); see `jaxalign models",
         ),
-        (["embed", "x"], "unrecognized options: x; see `jaxalign datasets --help`"),
+        (["embed", "x"], "unrecognized options: x; see `jaxalign embed --help`"),
         (["demo", "--seed", "x"], "error parsing --seed: seed is 'x'; expected an integer from 0 to"),
         (
             ["demo", "--seed", "-1"],
