@@ -20,13 +20,13 @@ class WrittenTable:
       columns: heads.
       rows: a cell for each column. Texts are escaped; a number is written with all its digits in CSV and with
         those of `digits` elsewhere; None is what there is not.
-      digits: behind the point, by column; one where nothing is said.
+      digits: behind the point, by column; one where nothing is said, None for three significant ones.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    digits: Mapping[str, int]
+    digits: Mapping[str, int | None]
 
 
 def to_csv(tables: Sequence[WrittenTable]) -> str:
@@ -43,7 +43,7 @@ def to_csv(tables: Sequence[WrittenTable]) -> str:
 
 
 def csv_cell(value: Cell | bool) -> Cell | bool:
-    """As CSV has it: a text that a spreadsheet would compute, because of how it begins, gets a `'` before it."""
+    """As CSV has it: a text that a spreadsheet would compute, for how it begins, gets a `'` before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
@@ -117,7 +117,9 @@ def _shown(table: WrittenTable) -> list[list[str]]:
     return [[_text(cell, count) for cell, count in zip(row, digits, strict=True)] for row in table.rows]
 
 
-def _text(cell: Cell, digits: int) -> str:
+def _text(cell: Cell, digits: int | None) -> str:
     if cell is None:
         return "-"
-    return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.3g}" if digits is None else f"{cell:.{digits}f}"
+    return str(cell)

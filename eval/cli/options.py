@@ -108,4 +108,15 @@ ProtocolOption = Annotated[
         "Splits, galleries and metrics as in the paper, or as in its published code (docs/published_code.md)."
     ),
 ]
-JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]
+TableFile = Annotated[
+    Path | None,
+    option("File for the results as a table, by how its name ends: .csv, .tex or .md.", "FILE", "none"),
+]
+JsonFile = Annotated[
+    Path | None,
+    option(
+        "File for the results as JSON; - is standard output, and all else then goes to standard error.",
+        "FILE",
+        "none",
+    ),
+]

@@ -28,9 +28,10 @@ COLUMNS = (
     Column("mAP", "mAP"),
     Column("mAP_at_R", "mAP@R"),
     Column("precision_at_R", "precision@R"),
-    Column("recall_at_1", "recall@1"),
+    Column("recall_at_*", "recall@*"),
 )
-METRICS = tuple(column.metric for column in COLUMNS)
+METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+DETAILS = (("precision_at_R", "recall_at_1"), "R-precision · recall@1")
 LANDMARK_COLUMNS = (  # where lists of positives stand in place of labels
     Column("mAP_easy", "mAP easy"),
     Column("mAP_medium", "mAP medium"),
@@ -43,6 +44,9 @@ TASK = Task(
     about="Pictures that find pictures.",
     headline="mAP",
     columns=COLUMNS,
+    instead=LANDMARK_COLUMNS,
+    compared="mAP",
+    details=(DETAILS, (("mAP_medium", "mAP_hard"), "mAP of the medium · of the hard setting")),
 )
 SHOWN = 400  # queries whose first results a run keeps
 

@@ -10,7 +10,7 @@ from jaxalign.errors import JaxalignError
 
 from .fitting import Fitting
 from .heads import image_embeddings, text_embeddings
-from .image_retrieval import COLUMNS, Retrieving, retrieval
+from .image_retrieval import COLUMNS, DETAILS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
 from .runs import Result, Run
@@ -23,6 +23,8 @@ TASK = Task(
     about="Class names that find their pictures: the inter-modal reference.",
     headline="mAP",
     columns=COLUMNS,
+    compared="mAP",
+    details=(DETAILS,),
 )
 
 

@@ -11,7 +11,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.ranking.retrieval import other_captions
 
 from .fitting import Fitting
-from .image_retrieval import COLUMNS, Retrieving, retrieval, with_curve
+from .image_retrieval import COLUMNS, DETAILS, Retrieving, retrieval, with_curve
 from .inverting import invert_queries
 from .methods import Method, find_methods
 from .pairs import CaptionPair, Captions
@@ -25,6 +25,8 @@ TASK = Task(
     about="The first caption of each picture, which finds the picture's other captions.",
     headline="mAP",
     columns=COLUMNS,
+    compared="mAP",
+    details=(DETAILS,),
 )
 
 
