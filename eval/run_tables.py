@@ -17,7 +17,7 @@ _GAINS = (Column("gain", "gain"), Column("gain_error", "its error"), Column("p_v
 def compared_runs(runs: Sequence[Run]) -> dict[str, Gain]:
     """By digest what each run gains over the first one on its model and data set, in the order of `runs`."""
     model, dataset = model_label(runs), dataset_label(runs)
-    return gains_of(runs, lambda run: (model(run), dataset(run), run.settings.get("protocol")))
+    return gains_of(runs, lambda run: (model(run), dataset(run), run.settings.get("variant")))
 
 
 def run_tables(runs: Sequence[Run]) -> list[WrittenTable]:

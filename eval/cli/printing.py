@@ -31,7 +31,7 @@ _output: contextvars.ContextVar[TextIO] = contextvars.ContextVar(
 )  # of a command whose JSON goes there
 WIDE = 120  # columns from which on a list with a row for each line can be read
 _LONGEST = 200  # characters of a file's name, of 255 that file systems take
-_NAMED = 10  # pictures left out that the terminal names
+_NAMED = 10  # images left out that the terminal names
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
@@ -183,13 +183,13 @@ def report_runs(
 
 
 def _left_out(runs: "Sequence[Run]") -> list[str]:
-    """A line for each split of which pictures were left out; the JSON of the runs names all of them."""
+    """A line for each split of which images were left out; the JSON of the runs names all of them."""
     lost: dict[str, dict[str, None]] = {}
     for run in runs:
         for origin, names in run.left_out.items():
             lost.setdefault(origin, {}).update(dict.fromkeys(names))
     return [
-        f"{len(found):,} pictures of {origin} left out, unreadable: {first_names(list(found))}"
+        f"{len(found):,} images of {origin} left out, unreadable: {first_names(list(found))}"
         for origin, found in lost.items()
     ]
 

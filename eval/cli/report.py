@@ -16,13 +16,13 @@ from .options import DataDir, JsonFile, TableFile, option
 class Report:
     """Show the runs of a folder as one HTML page: tables, spectra, band heat maps, histograms, queries.
 
-    The page needs no other file and no network. Pictures of queries come from the prepared data sets of this
+    The page needs no other file and no network. Images of queries come from the prepared data sets of this
     machine; nothing is measured, prepared or downloaded. With --table the numbers of all runs, of whatever
     models and data sets, also go into one file, with what each gains over the first one on the same.
 
     Examples:
       jaxalign report
-      jaxalign report results --out results.html
+      jaxalign report results --page results.html
       jaxalign report results --title "Bands on CUB" --json report.json
       jaxalign report results --table results.tex
     """
@@ -30,7 +30,7 @@ class Report:
     folder: Annotated[
         Path, tyro.conf.Positional, option("Where the runs are: what other commands got as --out.", "FOLDER")
     ] = Path("jaxalign-runs")
-    out: Annotated[
+    page: Annotated[
         Path | None, option("File for the page.", "FILE", "report.html in the folder of the runs")
     ] = None
     title: Annotated[str, option("Heading of the page.", "TEXT")] = "jaxalign report"
@@ -58,7 +58,7 @@ class Report:
                     f"there are no {which} in {self.folder}; measure first, for example"
                     f" `jaxalign retrieve --out {self.folder}`"
                 )
-            out = self.out or self.folder / "report.html"
+            out = self.page or self.folder / "report.html"
             check_file(out)
             check_file(self.json)
             check_table(self.table)

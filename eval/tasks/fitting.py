@@ -8,8 +8,8 @@ import numpy as np
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 
-from .heads import text_embeddings
 from .methods import Embed, Method
+from .projecting import text_embeddings
 from .workspace import Workspace
 
 

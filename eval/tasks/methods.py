@@ -20,7 +20,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .heads import image_embeddings, text_embeddings
+from .projecting import image_embeddings, text_embeddings
 from .subspaces import SUBSPACES, texts_and_rank
 
 Embed = Callable[[ArrayLike], jax.Array]
@@ -332,7 +332,7 @@ class Kind:
 _PRE = Kind("the features before the projection head", _unprojected)
 _WHITENED = Kind("the head with all singular values set to one", _whitened)
 _ISOCLIP = Kind(
-    "the heads restricted to a band of the inter-modal spectrum", _in_a_band, _printed_or_given_band
+    "the projectors restricted to a band of the inter-modal spectrum", _in_a_band, _printed_or_given_band
 )
 _ISOCLIP_AUTO = Kind("the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band)
 
@@ -365,7 +365,7 @@ METHODS: dict[str, dict[str, Kind]] = {
         "isoclip": _ISOCLIP,
         "isoclip-auto": _ISOCLIP_AUTO,
         "ovi": Kind(
-            "queries inverted to pictures, the gallery as it is",
+            "queries inverted to images, the gallery as it is",
             _plain,
             _with_steps,
             TO_IMAGES,
