@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxalign.errors import printable
 
 Cell = str | int | float | None
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one at the beginning of a text
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for one at the beginning of a text
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,11 @@ def to_csv(tables: Sequence[WrittenTable]) -> str:
 
 
 def csv_cell(value: Cell | bool) -> Cell | bool:
-    """As CSV has it: a text that a spreadsheet would compute, for how it begins, gets a `'` before it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """As CSV has it: a text in one line, and with a `'` before one that a spreadsheet would compute."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def to_markdown(tables: Sequence[WrittenTable]) -> str:

@@ -18,6 +18,13 @@ class UsageError(JaxalignError):
     """An option, or several together, that no data could make right: exit status 2."""
 
 
+def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
+    if min(depths, default=1) < 1:
+        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
+    return tuple(sorted({1, *depths}))
+
+
 def parse_seed(text: str) -> int:
     """What all generators of random numbers take: 32 bits."""
     if not text.isdecimal() or int(text) >= 1 << 32:
@@ -89,6 +96,9 @@ WithDistractors = Annotated[
         is_instance=lambda value: value is None or isinstance(value, bool),
         str_from_instance=lambda value: [] if value else ["no"],
     ),
+]
+RecallDepths = Annotated[
+    tuple[int, ...], option("Depths K of recall@K, measured beside recall@1.", "K [K ...]", "1")
 ]
 MethodNames = Annotated[
     tuple[str, ...],
