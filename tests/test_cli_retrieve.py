@@ -314,7 +314,7 @@ def test_results_leave_at_any_depth_as_a_table_and_on_standard_output(models, tw
     ("options", "status", "said"),
     [
         (["--recall-at", "0"], 2, "--recall-at is 0"),
-        (["--recall-at", "7"], 1, "recall_at"),
+        (["--recall-at", "7"], 1, "k is 1, 7; expected integers from 1 to 6, the gallery size"),
         (["--table", "results.xlsx"], 2, "ends in .csv, .tex, .md"),
         (["--table", "nowhere/results.csv"], 1, "no folder nowhere"),
     ],
