@@ -1,4 +1,4 @@
-"""The files behind docs/real_clip.md: checkouts and flat files hold the same; each class gets its own text."""
+"""The files behind docs/real_clip.md: both layouts hold the same, and each class gets its own text."""
 
 import json
 from pathlib import Path

@@ -149,8 +149,8 @@ def execute(command: Any) -> None:
     """Run `command`; where its JSON goes to standard output, nothing else does."""
     from .printing import only_results
 
-    group = command if hasattr(command, "json") else command.results
-    with only_results(group.json):
+    group = command if hasattr(command, "json") else getattr(command, "results", None)
+    with only_results(getattr(group, "json", None)):
         command.run()
 
 
