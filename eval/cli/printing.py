@@ -249,7 +249,7 @@ def write_json(file: Path | None, content: Any) -> None:
     Does nothing for None.
     """
     if file == STANDARD_OUTPUT:
-        _output.get().write(files.json_text(content, indent=2) + "\n")
+        (_output.get() or sys.stdout).write(files.json_text(content, indent=2) + "\n")
     elif file is not None:
         files.write_json(file, content)
 
