@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from jaxalign.eval.tasks.runs import Run
 
 STANDARD_OUTPUT = Path("-")
-_output: contextvars.ContextVar[TextIO] = contextvars.ContextVar(
-    "output"
-)  # of a command whose JSON goes there
+# Where the JSON of a command goes that has asked for it on standard output, and for nothing else there.
+_output: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("output", default=None)
 WIDE = 120  # columns from which on a list with a row for each line can be read
 _LONGEST = 200  # characters of a file's name, of 255 that file systems take
 _NAMED = 10  # images left out that the terminal names
