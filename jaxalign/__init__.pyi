@@ -1,5 +1,6 @@
 """Intra-modal similarity of CLIP-like models: how good it is, and how to improve it without training."""
 
+from .baking import bake as bake
 from .bands import BandAnalysis as BandAnalysis
 from .bands import analyse_bands as analyse_bands
 from .bands import grown_bands as grown_bands

@@ -21,6 +21,7 @@ from jaxalign.eval.progress import Stages
 COMMANDS = sorted(cli.COMMANDS)
 # What a command cannot do without, as arguments and as fields.
 REQUIRED = {
+    "bake": (["a", "b"], {"original": "a", "dst": Path("b")}),
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
     "export": (["--npy", "out"], {"npy": Path("out")}),
     "search": (["photos", "--query", "q.jpg"], {"folder": Path("photos"), "query": Path("q.jpg")}),

@@ -18,6 +18,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval import interrupts
 from jaxalign.eval.terminal import say
 
+from .bake import Bake
 from .classify import Classify
 from .convert import Convert
 from .datasets import Datasets
@@ -39,6 +40,7 @@ from .text_retrieve import TextRetrieve
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "convert": Convert,
+    "bake": Bake,
     "models": Models,
     "datasets": Datasets,
     "embed": Embed,

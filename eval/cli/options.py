@@ -121,6 +121,14 @@ VariantOption = Annotated[
         " (docs/published_code.md)."
     ),
 ]
+FormatOption = Annotated[
+    Literal["jaxalign", "big_vision", "huggingface", "open_clip", "openai", "sentence-transformers"],
+    option(
+        "Whose files DST gets: ours, or those that big_vision, transformers (huggingface), open_clip,"
+        " OpenAI's clip or sentence-transformers load."
+    ),
+    tyro.conf.arg(aliases=["--to"]),  # as it was called when it had two values
+]
 TableFile = Annotated[
     Path | None,
     option("File for the results as a table, by how its name ends: .csv, .tex or .md.", "FILE", "none"),
