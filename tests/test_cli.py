@@ -331,3 +331,12 @@ def test_interrupting_while_preparing_is_one_line(tmp_path):
     expected = (128 + signal.SIGINT, f"jaxalign: error: {INTERRUPTED}")
     assert (run.returncode, single_line(run.stderr)) == expected
     assert not list((tmp_path / "emoji").iterdir())
+
+
+def test_json_on_standard_output_is_all_that_is_there(capsys):
+    assert cli.main(["models", "--json", "-"]) == 0
+    said = capsys.readouterr()
+    assert "emoji-clip" in {model["name"] for model in json.loads(said.out)}
+    assert "emoji-clip" in said.err
+    assert cli.main(["models"]) == 0
+    assert "emoji-clip" in capsys.readouterr().out
