@@ -165,7 +165,7 @@ def check_entry(entry):
 def test_a_run_can_be_repeated(tmp_path, folders, finished, monkeypatch):
     """From the features and inverted queries that the first one has stored."""
     before = finished[0]
-    monkeypatch.setattr("jaxalign.eval.features.embed.Tower", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr("jaxalign.eval.features.embed.Tower.__call__", lambda *_: pytest.fail("embedded again"))
     again = run(tmp_path, folders[:1], settings=SETTINGS)
     changing = {"seconds", "other_models"}
     assert {k: v for k, v in again.items() if k not in changing} == {
