@@ -380,7 +380,7 @@ def measure_names(workspace: DemoWorkspace, model: ja.DualEncoder, dataset: str)
     group_of = dict(zip(emoji, group, strict=True))
     x = text_embeddings(model, names), image_embeddings(model, pair.gallery_pre)
     found = names_find_images(*x, np.array([group_of[label] for label in labels]), group)
-    settings = run.settings | {"task": "group"}
+    settings = {**run.settings, "task": "group"}
     return [run, Run(TEXT_IMAGE.name, settings, found.metrics, found.arrays, notes=found.notes)]
 
 
