@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxalign.eval.report import Row, Score
-from jaxalign.eval.report.comparisons import Entry, compare
+from jaxalign.eval.report.comparisons import Entry, Row, Score, compare
 from jaxalign.eval.tasks.image_retrieval import METRICS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.terminal import open_console, styled

@@ -21,6 +21,7 @@ from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.datasets.images import Images
 from jaxalign.eval.demo import DemoSettings, run
 from jaxalign.eval.demo_findings import LABELLINGS
+from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
@@ -165,7 +166,7 @@ def check_entry(entry):
 def test_a_run_can_be_repeated(tmp_path, folders, finished, monkeypatch):
     """From the features and inverted queries that the first one has stored."""
     before = finished[0]
-    monkeypatch.setattr("jaxalign.eval.features.embed.Tower.__call__", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr(Tower, "__call__", lambda *_: pytest.fail("embedded again"))
     again = run(tmp_path, folders[:1], settings=SETTINGS)
     changing = {"seconds", "other_models"}
     assert {k: v for k, v in again.items() if k not in changing} == {

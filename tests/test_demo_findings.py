@@ -10,7 +10,7 @@ from jaxalign.eval.demo_findings import (
     inversion_note,
     text_table,
 )
-from jaxalign.eval.report import Score
+from jaxalign.eval.report.comparisons import Score
 
 
 def scores(mean, gain=None, error=0.1):
