@@ -1,6 +1,6 @@
 """`jaxalign demo`: the main job on the embedded models and data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class Demo:
     ] = ("emoji-clip", "emoji-siglip")
     seed: Seed = 0
     data_dir: DataDir = None
-    results: Store = StoreOptions()
+    results: Store = field(default_factory=StoreOptions)
 
     def run(self) -> None:
         from .printing import check_file, write_json
