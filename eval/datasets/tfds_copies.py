@@ -10,7 +10,6 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .examples import Examples
 from .images import Images
+from .keys import Keys, as_texts, own_record
 from .prepared_files import READ_ERRORS, content_digest, one_line
 from .records import DatasetRecord, Folder, data_root
 
@@ -30,22 +30,7 @@ _LENGTH = struct.Struct("<QI")  # and its checksum
 _CHECKSUM = 4  # bytes
 
 
-@dataclass(frozen=True)
-class Keys:
-    """Which features of an example are its image, its label and its texts; empty for the only ones.
-
-    Attributes:
-      image: "none" for a data set of texts.
-      label: a `ClassLabel`, which is its task.
-      text: what is taken for captions; by default nothing.
-    """
-
-    image: str = ""
-    label: str = ""
-    text: str = ""
-
-
-def tfds_record(name: str, keys: Keys = Keys(), data_dir: Folder = None) -> DatasetRecord:
+def tfds_record(name: str, keys: Keys, data_dir: Folder = None) -> DatasetRecord:
     """The record of `tfds:NAME[/CONFIG][:VERSION]`, by default of the newest version that is prepared.
 
     Raises:
@@ -54,41 +39,16 @@ def tfds_record(name: str, keys: Keys = Keys(), data_dir: Folder = None) -> Data
     """
     folder = _folder(name.removeprefix(PREFIX), data_root(data_dir))
     builder = _open(folder)
-    columns = _columns(name, builder, keys)
-    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-    test = next((split for split in ("test", "validation", "val") if split in sizes), next(iter(sizes)))
-    train = "train" if "train" in sizes else test
-    return DatasetRecord(
-        name=f"{PREFIX}{os.path.relpath(folder, data_root(data_dir))}",
-        builder="",
-        version=f"{builder.info.version}+{','.join(f'{k}={v}' for k, v in vars(columns).items())}",
-        splits=sizes,
-        tasks=columns.labels,
-        captions=f"the feature {columns.text}" if columns.text else "",
-        licence=builder.info.redistribution_info.license or "not stated",
+    chosen = _choose(name, builder, keys)
+    return own_record(
+        f"{PREFIX}{os.path.relpath(folder, data_root(data_dir))}",
+        {split: info.num_examples for split, info in builder.info.splits.items()},
+        chosen,
+        partial(_read_split, folder, chosen),
         source=str(folder),
-        description=f"{builder.info.full_name}, prepared by TFDS",
-        protocol=(
-            f"Queries are `{test}`, the gallery is `{train}`; a query that is in the gallery is left out of"
-            " its own."
-        ),
-        query=test,
-        gallery=train,
-        train=train,
-        test=test,
-        images=bool(columns.image),
-        open_split=partial(_read_split, folder, columns),
-        reading=f"{PREFIX}{builder.info.full_name} is read from {folder}",
+        version=str(builder.info.version),
+        licence=builder.info.redistribution_info.license or "not stated",
     )
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The features that are read."""
-
-    image: str
-    labels: tuple[str, ...]
-    text: str
 
 
 def _folder(name: str, root: Path) -> Path:
@@ -126,30 +86,17 @@ def _damaged(folder: Path, error: Exception) -> JaxalignError:
     return JaxalignError(f"the copy of TFDS in {folder} cannot be read: {one_line(error)}; prepare it again")
 
 
-def _columns(name: str, builder: Any, keys: Keys) -> _Columns:
+def _choose(name: str, builder: Any, keys: Keys) -> Keys:
     """The features that `keys` name, or that can only be meant."""
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features)
     of = lambda kind: [key for key, feature in features.items() if isinstance(feature, kind)]
-    images, labels = of(tfds.features.Image), of(tfds.features.ClassLabel)
-    for key, known in ((keys.image, [*images, "none"]), (keys.label, labels), (keys.text, features)):
-        if key and key not in known:
-            raise unknown_name(f"feature of {name}", key, known)
-    for what, key, known in (("image", keys.image, images), ("label", keys.label, labels)):
-        if not key and len(known) > 1:
-            raise JaxalignError(f"{name} has the {what}s {', '.join(known)}; say which (--{what}-key)")
-    image = "" if keys.image == "none" else keys.image or "".join(images)
-    if not image and not keys.text:
-        raise JaxalignError(
-            f"{name} has no images; say which of its features are texts (--text-key): one of"
-            f" {', '.join(features)}"
-        )
-    return _Columns(image, (keys.label,) if keys.label else tuple(labels), keys.text)
+    return keys.choose(name, of(tfds.features.Image), of(tfds.features.ClassLabel), list(features))
 
 
 def _read_split(
-    folder: Path, columns: _Columns, split: str, data_dir: Folder = None, source_dir: Folder = None
+    folder: Path, keys: Keys, split: str, data_dir: Folder = None, source_dir: Folder = None
 ) -> Examples:
     """A split: labels and texts at once, images when they are asked for."""
     builder = _open(folder)
@@ -161,24 +108,22 @@ def _read_split(
     if len(rows) != info.num_examples:
         raise _damaged(folder, ValueError(f"{split} has {len(rows)} examples instead of {info.num_examples}"))
     try:
-        light = [{key: row[key] for key in (*columns.labels, columns.text) if key} for row in rows]
+        light = [{key: row[key] for key in (keys.label, keys.text) if key} for row in rows]
     except READ_ERRORS as error:
         raise _damaged(folder, error) from error
     names = tuple(f"{split}/{index}" for index in range(len(rows)))
     origin = f"{PREFIX}{builder.info.full_name}/{split}"
-    image = lambda index: rows[index][columns.image]
+    image = lambda index: rows[index][keys.image]
     return Examples(
         dataset=f"{PREFIX}{builder.info.full_name}",
         split=split,
         version=f"{builder.info.version}",
-        images=Images(_naming(image, names, folder), names, origin) if columns.image else None,
-        labels={key: np.array([row[key] for row in light], np.int32) for key in columns.labels},
-        label_names={key: tuple(builder.info.features[key].names) for key in columns.labels},
-        captions=tuple(_texts(row[columns.text]) for row in light) if columns.text else (),
+        images=Images(_naming(image, names, folder), names, origin) if keys.image else None,
+        labels={keys.label: np.array([row[keys.label] for row in light], np.int32)} if keys.label else {},
+        label_names={keys.label: tuple(builder.info.features[keys.label].names)} if keys.label else {},
+        captions=tuple(as_texts(row[keys.text]) for row in light) if keys.text else (),
         file_names=names,
-        content=hashlib.sha256(f"{content_digest(folder, split, shards)} {columns}".encode()).hexdigest()[
-            :16
-        ],
+        content=hashlib.sha256(f"{content_digest(folder, split, shards)} {keys}".encode()).hexdigest()[:16],
     )
 
 
@@ -190,12 +135,6 @@ def _naming(read: Any, names: Sequence[str], folder: Path) -> Any:
             raise JaxalignError(f"{names[index]} in {folder} cannot be read: {one_line(error)}") from error
 
     return named
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    """A text, or several."""
-    values = [value] if isinstance(value, bytes | str) else list(value)
-    return tuple(text.decode() if isinstance(text, bytes) else str(text) for text in values)
 
 
 class _Rows:
