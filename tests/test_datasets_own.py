@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tarfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from jaxalign.eval.datasets.webdataset import webdataset_record
 KEYS = Keys(label="cls", text="txt")
 
 
-def write_tar(path, files, mode="w"):
+def write_tar(path, files, mode: Any = "w"):
     with tarfile.open(path, mode) as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
