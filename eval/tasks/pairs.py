@@ -14,6 +14,7 @@ from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
 from jaxalign.eval.datasets.examples import common_labels, own_positions
 
+from .given import class_texts_of
 from .runs import Result
 from .workspace import Readable, Workspace, choose_task, digest_texts
 
@@ -83,7 +84,7 @@ class ImagePair:
         self.same = query == gallery
         self.gallery: Examples = self.query if self.same else workspace.load_split(self.record, gallery)
         for examples in (self.query, self.gallery):
-            if examples.images is None:
+            if not examples.shows_images:
                 raise JaxalignError(f"{dataset} has captions only; use `jaxalign text-retrieve`")
         if self.has_ground_truth and self.gallery.split != self.record.gallery:
             raise JaxalignError(
@@ -203,6 +204,8 @@ class ImagePair:
         """The part of a run's settings that its class names are, where there are any."""
         if self.has_captions_alone:
             return {}
+        if (given := class_texts_of(self.model)) is not None:
+            return {"class_texts": given.digest}
         names = self.gallery.label_names.get(task, ())
         return {"prompts": digest_texts([fill_template(self.record.template, name) for name in names])}
 
@@ -214,6 +217,14 @@ class ImagePair:
             name = f"{task} names of {self.record.name}"
             self._names[task] = self.workspace.texts(self.model, name, ids, prompts), labels
         return self._names[task]
+
+    def name_embeddings(self, task: str) -> np.ndarray:
+        """Embeddings `[c, d]` of `name_prompts`; or all class texts that were given in their place."""
+        if (given := class_texts_of(self.model)) is not None:
+            return given.values
+        prompts, labels = self.name_prompts(task)
+        ids, name = [f"{i}" for i in labels], f"{task} names of {self.record.name}"
+        return self.workspace.text_embeddings(self.model, name, ids, prompts)
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What finds pictures: `name_features`, or without a labelling all captions; labels of the gallery.
