@@ -145,8 +145,10 @@ class FeatureOptions:
         names = (one.name for one in dataclasses.fields(FeatureReading))
         return FeatureReading(**{name: str(getattr(self, name) or "") for name in names})
 
-    def stand_in(self, workspace: "Workspace", dataset: str, model: ModelOptions) -> "DualEncoder":
-        """What stands for the model of the features in `dataset`."""
+    def stand_in(
+        self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
+    ) -> "DualEncoder":
+        """What stands for the model of the features in `dataset`, which are of images or of texts."""
         from jaxalign.eval.tasks.given import given_features
         from jaxalign.eval.tasks.given_files import read_class_texts, read_projectors
 
@@ -159,7 +161,8 @@ class FeatureOptions:
                 raise UsageError("--projectors is a checkpoint, and --model another one; give one of both")
             model = dataclasses.replace(model, model=str(self.projectors))
         encoder = None if model.model is None else model.load(workspace)
-        return given_features(width, self.stage, heads=heads, class_texts=texts, encoder=encoder)
+        also = {"heads": heads, "class_texts": texts, "encoder": encoder}
+        return given_features(width, self.stage, modality=modality, **also)
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,8 @@ class Embedding:
         workspace = self.results.open_workspace(self.data, self.data.data_dir, self.given.reading())
         dataset: str = getattr(self, "dataset", "")
         if dataset.startswith("features:"):
-            return workspace, self.given.stand_in(workspace, dataset, self.model)
+            modality: str = getattr(self, "modality", "image")
+            return workspace, self.given.stand_in(workspace, dataset, self.model, modality)
         self.given.check_unused(dataset)
         return workspace, self.model.load(workspace)
 

@@ -137,7 +137,7 @@ class Search:
         from jaxalign.eval.tasks.methods import Method
 
         texts = None
-        if method.texts:
+        if isinstance(method.texts, tuple) and method.texts:
             ids = [str(i) for i in range(len(method.texts))]
             pre = text_features(model, "class names of searches", ids, method.texts, store=self.results.store)
             texts = text_embeddings(model, pre.values)

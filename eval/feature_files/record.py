@@ -52,8 +52,17 @@ def features_record(name: str, reading: FeatureReading | None = None) -> Dataset
         train=train,
         test=test,
         pictures=False,
+        reading=f"{text} is read as {_describe(splits, classes)}",
         open_split=partial(_open, examples),
     )
+
+
+def _describe(splits: Mapping[str, Split], classes: Classes | None) -> str:
+    counts = ", ".join(f"{split} {len(of.features):,}" for split, of in splits.items())
+    first = next(iter(splits.values())).features
+    labels = "no labels" if classes is None else f"labels of {len(classes.names):,} classes"
+    ids = "ids" if all(of.has_own_ids for of in splits.values()) else "no ids"
+    return f"{first.dtype} features {first.shape[1]} wide ({counts}) with {labels} and {ids}"
 
 
 def _real_name(text: str) -> str:

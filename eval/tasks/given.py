@@ -147,13 +147,14 @@ def given_features(
     heads: Projectors | None = None,
     class_texts: GivenTexts | None = None,
     encoder: DualEncoder | None = None,
+    modality: str = "image",
 ) -> GivenFeatures:
-    """What stands for the model of features `width` wide.
+    """What stands for the model of features `width` wide, of images or of texts.
 
     Raises:
       JaxalignError: projectors, class texts or an encoder of other widths.
     """
-    embedded = _embedded_width(width, stage, heads, encoder)
+    embedded = _embedded_width(width, stage, heads, encoder, modality)
     if class_texts is not None and class_texts.values.shape[1] != embedded:
         raise JaxalignError(
             f"the class texts are {class_texts.values.shape[1]} wide, embeddings {embedded}; expected"
@@ -186,30 +187,29 @@ def given_features(
     return GivenFeatures(spec, params, stage=stage, heads=heads, class_texts=class_texts, encoder=encoder)
 
 
-def _embedded_width(width: int, stage: Stage, heads: Projectors | None, encoder: DualEncoder | None) -> int:
+def _embedded_width(
+    width: int, stage: Stage, heads: Projectors | None, encoder: DualEncoder | None, modality: str
+) -> int:
     """Of embeddings, which heads make of pre-projection features; those of features that nothing projects."""
     if heads is not None and stage == "embedding":
         raise JaxalignError(
-            "projectors are about pre-projection features; say that these are some (--stage pre)"
+            "projectors are about pre-projection features; say that the features are some (--stage pre)"
         )
     if heads is not None:
-        taken = heads.image.kernel.shape[0]
-        if taken != width:
-            raise JaxalignError(
-                f"the features are {width} wide, and the image projector takes {taken}; expected a kernel"
-                f" [{width}, d]"
-            )
-        return heads.image.kernel.shape[1]
-    if encoder is not None:
-        image = encoder.config.image
-        expected = image.width if stage == "pre" else image.embedding_width
-        if width != expected:
-            raise JaxalignError(
-                f"the features are {width} wide, and {encoder.name} has {expected} at the stage {stage!r};"
-                f" give the model that they are of, or another --stage"
-            )
-        return image.embedding_width
-    return width
+        taken, embedded = getattr(heads, modality).kernel.shape
+        whose = f"the {modality} projector takes {taken}"
+    elif encoder is not None:
+        tower = encoder.config.image if modality == "image" else encoder.require_text()
+        embedded = encoder.config.image.embedding_width
+        taken = tower.width if stage == "pre" else embedded
+        whose = f"{encoder.name} has {taken} there (--stage {stage})"
+    else:
+        return width
+    if taken != width:
+        raise JaxalignError(
+            f"the features are {width} wide, and {whose}; expected those of one model, kernels [d_in, d]"
+        )
+    return embedded
 
 
 def _no_image_tower(width: int, embedded: int) -> ImageTowerConfig:

@@ -288,6 +288,22 @@ def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> C
     return Captions(tuple(texts), tuple(names), np.array(pictures, np.int32), np.array(queries, np.int32))
 
 
+def given_captions(examples: Examples) -> Captions:
+    """The rows of features as captions, those with one label as the captions of one image.
+
+    Raises:
+      JaxalignError: rows without a label.
+    """
+    labels = examples.labels[choose_task(examples, "")]
+    if (labels < 0).any():
+        raise JaxalignError(
+            f"{int((labels < 0).sum()):,} texts of {examples.origin} have no label, which says what image each"
+            " is of; expected one for each"
+        )
+    _, first, images = np.unique(labels, return_index=True, return_inverse=True)
+    return Captions((), examples.ids, images.astype(np.int32), np.sort(first).astype(np.int32))
+
+
 class CaptionPair:
     """Captions of a split as queries (the first of each picture) and gallery (all of them)."""
 
@@ -300,11 +316,14 @@ class CaptionPair:
                 f" {', '.join(self.record.splits)}"
             )
         self.examples = workspace.load_split(self.record, split)
-        if not self.examples.captions:
+        if self.examples.features is not None:
+            self.captions = given_captions(self.examples)
+        elif self.examples.captions:
+            self.captions = collect_captions(self.examples.captions, self.examples.ids)
+        else:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
-        self.captions: Captions = collect_captions(self.examples.captions, self.examples.ids)
         if len(np.unique(self.captions.pictures)) == len(self.captions.pictures):
             raise JaxalignError(
                 f"{dataset} has one caption of each picture, and text retrieval looks for the others; choose"
@@ -328,7 +347,9 @@ class CaptionPair:
 
     @cached_property
     def pre(self) -> np.ndarray:
-        """Pre-projection features `[n, d_text]` of all captions."""
+        """Pre-projection features `[n, d_text]` of all captions, or what was given in their place."""
+        if self.examples.features is not None:
+            return self.examples.features
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
 
 
