@@ -297,8 +297,8 @@ def given_captions(examples: Examples) -> Captions:
     labels = examples.labels[choose_task(examples, "")]
     if (labels < 0).any():
         raise JaxalignError(
-            f"{int((labels < 0).sum()):,} texts of {examples.origin} have no label, which says what image each"
-            " is of; expected one for each"
+            f"{int((labels < 0).sum()):,} texts of {examples.origin} have no label, which says what image"
+            " each is of; expected one for each"
         )
     _, first, images = np.unique(labels, return_index=True, return_inverse=True)
     return Captions((), examples.ids, images.astype(np.int32), np.sort(first).astype(np.int32))
