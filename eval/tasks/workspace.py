@@ -238,6 +238,11 @@ def digest_texts(texts: Sequence[str]) -> str:
 def choose_task(examples: Examples, task: str) -> str:
     """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks, and for
     one that tells nothing apart."""
+    if not examples.labels and examples.features is not None:
+        raise JaxalignError(
+            f"{examples.dataset} has no labels; say where they are (--labels FILE, --labels folders, or"
+            " --label-key NAME)"
+        )
     if not examples.labels:
         raise JaxalignError(
             f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
