@@ -6,7 +6,6 @@ A new method is a `Kind` in `METHODS`.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import GivenFeatures, GivenTexts, Need, check_needs
 from .heads import image_embeddings, text_embeddings
-from .subspaces import SUBSPACES, texts_and_rank
+from .subspaces import SUBSPACES, digest_texts, texts_and_rank
 
 Embed = Callable[[ArrayLike], jax.Array]
 Modality = Literal["image", "text"]
@@ -147,17 +146,11 @@ class Method:
         if self.band is not None:
             found["band"] = list(self.band)
         if self.texts:
-            found |= {"rank": self.rank, "subspace": self.subspace, "texts": _digest(self.texts)}
+            found |= {"rank": self.rank, "subspace": self.subspace, "texts": digest_texts(self.texts)}
         if self.inverting is not None:
             found |= {k: v for k, v in dataclasses.asdict(self.inverting).items() if v is not None}
             found["curve"] = list(self.inverting.curve or ())
         return found
-
-
-def _digest(texts: tuple[str, ...] | GivenTexts) -> str:
-    if isinstance(texts, GivenTexts):
-        return texts.digest
-    return f"{len(texts)} {hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}"
 
 
 def default_methods(model: DualEncoder, modality: Modality, options: MethodOptions) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The texts that PCA<- takes its directions from."""
 
 import dataclasses
+import hashlib
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
@@ -33,6 +34,13 @@ SUBSPACES: dict[str, SubspaceVariant] = {
     "readme": dataclasses.replace(_TORCHHUB, center=False, normalize=True),
     "few-shot": SubspaceVariant(templates=ja.imagenet_templates("subset")),
 }
+
+
+def digest_texts(texts: tuple[str, ...] | GivenTexts) -> str:
+    """Their number, and what stands for them in a run's settings."""
+    if isinstance(texts, GivenTexts):
+        return texts.digest
+    return f"{len(texts)} {hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}"
 
 
 def texts_and_rank(
