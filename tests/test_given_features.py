@@ -219,3 +219,18 @@ def test_what_does_not_fit_is_one_line(case, measure, files, capsys):
 def test_options_of_features_are_refused_for_other_data_sets(capsys):
     assert cli.main(["retrieve", "--dataset", "emoji", "--labels", "labels.npy"]) == 2
     assert "--labels is about data sets features:PATH; got emoji" in capsys.readouterr().err
+
+
+def test_a_table_of_ones_own_may_name_features(files, tmp_path):
+    head = "protocol,method,backbone,dataset,rank,value"
+    rows = [
+        f"image-retrieval,{m},ViT-B/32,features:{files}/emb.npz,{r},50"
+        for m, r in (("image-image", ""), ("pca", 2))
+    ]
+    (tmp_path / "table.csv").write_text("\n".join([head, *rows]) + "\n")
+    options = ["--protocol", "paper", "--out", tmp_path / "out", "--json", tmp_path / "table.json"]
+    options += ["--class-texts", f"features:{files}/texts.npz"]
+    assert cli.main(["reproduce", *map(str, (tmp_path / "table.csv", *options))]) == 0
+    cells = json.loads((tmp_path / "table.json").read_text())["cells"]
+    expected = (truth(EMBEDDINGS), truth(ja.principal_subspace(TEXTS, 2).project(EMBEDDINGS)))
+    assert [cell["measured"] for cell in cells] == [pytest.approx(value) for value in expected]

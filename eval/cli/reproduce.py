@@ -8,11 +8,13 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .groups import Data, DataOptions, RunOptions, Runs
+from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
 from .options import UsageError, WithDistractors, option
 
 if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.paper import Places, Reproduction, Table
+    from jaxalign.eval.tasks.workspace import Workspace
 
 Some = option("Only these, as printed or ours.", "NAME [NAME ...]", "all")
 
@@ -34,6 +36,7 @@ class Reproduce:
       jaxalign reproduce isoclip-table1 --backbones ViT-B/32 --datasets Caltech DTD --download
       jaxalign reproduce reevaluating-table3 --weights 'SLIP B/16=slip_base_100ep.pt' --out slip
       jaxalign reproduce my-table.csv --protocol paper --json table.json
+      jaxalign reproduce features-table.csv --class-texts features:imagenet_texts.npy
     """
 
     table: Annotated[
@@ -77,6 +80,7 @@ class Reproduce:
     ] = ()
     download: Annotated[bool, option("Fetch models that are not here from the hub.")] = False
     data: Data = field(default_factory=DataOptions)
+    given: Given = field(default_factory=FeatureOptions)
     results: Runs = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -101,9 +105,9 @@ class Reproduce:
         from .printing import write_json
 
         out = self.results.out
-        workspace = self.results.open_workspace(self.data, self.data.data_dir)
+        workspace = self.results.open_workspace(self.data, self.data.data_dir, self.given.reading())
         layout = "" if self.layout == "protocol" else self.layout
-        session = Session(workspace, places, self.protocol, self.distractors, layout)
+        session = Session(workspace, places, self.protocol, self.distractors, layout, self._stand_in)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
         print_reproduction(found, write_files(out, found, content) + draw_figures(out, found))
@@ -114,6 +118,9 @@ class Reproduce:
                 f"{len(found.failed)} of {len(found.outcomes)} cells failed (the first: {worst.cell.name}:"
                 f" {worst.reason}); the others are in {out}, run again for these"
             )
+
+    def _stand_in(self, workspace: "Workspace", dataset: str, modality: str) -> "DualEncoder":
+        return self.given.stand_in(workspace, dataset, ModelOptions(), modality)
 
 
 def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
