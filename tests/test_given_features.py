@@ -234,3 +234,21 @@ def test_a_table_of_ones_own_may_name_features(files, tmp_path):
     cells = json.loads((tmp_path / "table.json").read_text())["cells"]
     expected = (truth(EMBEDDINGS), truth(ja.principal_subspace(TEXTS, 2).project(EMBEDDINGS)))
     assert [cell["measured"] for cell in cells] == [pytest.approx(value) for value in expected]
+
+
+def test_the_model_that_gave_the_features_serves_with_heads_and_texts(tmp_path, capsys):
+    """Names of classes are embedded by its text tower, pre-projection features by its own head."""
+    model = ja.load("emoji-clip")
+    pre = np.random.default_rng(0).normal(size=(12, model.config.image.width)).astype(np.float32)
+    labels = np.arange(12) % 3
+    np.savez(tmp_path / "pre.npz", features=pre, labels=labels)
+    (tmp_path / "names.txt").write_text("a cat\na dog\nan apple\n")
+    options = ["--model", "emoji-clip", "--stage", "pre", "--label-names", tmp_path / "names.txt"]
+    options += ["--store", tmp_path / "store", "--out", tmp_path / "runs", "--json", tmp_path / "runs.json"]
+    options += ["--classifiers", "zero-shot", "prototype", "--shots", "1", "--methods", "isoclip-auto"]
+    assert cli.main(["classify", "--dataset", f"features:{tmp_path}/pre.npz", *map(str, options)]) == 0
+    zero, _ = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    texts = model.encode_text([f"a photo of a {name}." for name in ("a cat", "a dog", "an apple")])
+    right = np.asarray(ja.zero_shot_classifier(texts).predict(model.image_projector(pre))) == labels
+    assert zero["metrics"]["accuracy"] == pytest.approx(100 * right.mean())
+    assert zero["settings"]["encoder"]["model"] == "emoji-clip"

@@ -105,6 +105,9 @@ class FeatureOptions:
             "none; by --model those of the names",
         ),
     ] = None
+    class_texts_key: Annotated[
+        str | None, option("Key or column of the class texts.", "NAME", "the one that it can only be")
+    ] = None
     features_key: Annotated[
         str | None, option("Key or column of the features.", "NAME", "the one that it can only be")
     ] = None
@@ -155,7 +158,8 @@ class FeatureOptions:
         record = workspace.find_dataset(dataset)
         width = workspace.feature_width(record)
         heads = None if self.projectors is None else read_projectors(self.projectors)
-        texts = None if self.class_texts is None else read_class_texts(self.class_texts)
+        key = self.class_texts_key or ""
+        texts = None if self.class_texts is None else read_class_texts(self.class_texts, key)
         if self.projectors is not None and heads is None:
             if model.model is not None:
                 raise UsageError("--projectors is a checkpoint, and --model another one; give one of both")

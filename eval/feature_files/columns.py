@@ -13,11 +13,14 @@ from .tables import Table, read_table
 
 # What a key is called that is taken without being asked for; where a file has several of them, one is named.
 FEATURE_KEYS = {
-    *("features", "feature", "feats", "embeddings", "embedding", "emb", "vectors", "vector", "x"),
-    *("image_features", "image_embeddings", "image_embeds", "image_embs", "img_emb", "text_features"),
-    *("text_embeddings", "text_embeds", "text_emb"),
+    *("features", "feature", "feats", "embeddings", "embedding", "embeds", "emb", "vectors", "vector", "x"),
+    *("image_features", "image_feats", "image_embeddings", "image_embeds", "image_embs", "img_emb"),
+    *("text_features", "text_feats", "text_embeddings", "text_embeds", "text_embs", "text_emb"),
 }
-LABEL_KEYS = {"labels", "label", "targets", "target", "y", "class", "class_id", "category"}
+LABEL_KEYS = {
+    *("labels", "label", "targets", "target", "y", "class", "class_id", "category"),
+    *("image_labels", "class_labels", "label_ids", "class_ids"),
+}
 ID_KEYS = {"ids", "id", "image_path", "path", "paths", "file_name", "file_names", "filename", "filenames"}
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _ROWS = 1 << 14  # that are looked at together
@@ -51,15 +54,26 @@ def read_features(parts: Sequence[Part], key: str, beside: Collection[str]) -> n
         values, and rows of zeros.
     """
     found = [_matrix(read_table(part.features), key, beside) for part in parts]
-    first = found[0]
+    first = found[0][:0]
     for part, other in zip(parts, found, strict=True):
         if (other.shape[1], other.dtype) != (first.shape[1], first.dtype):
             raise JaxalignError(
                 f"{part.features} has {other.dtype} features {other.shape[1]} wide, and {parts[0].features}"
                 f" {first.dtype} ones {first.shape[1]} wide; expected all alike"
             )
-    whole = first if len(found) == 1 else np.concatenate(found)
+    whole = found[0] if len(found) == 1 else _joined(found)
     check_rows(f"{parts[0].features}", whole)
+    return whole
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One after the other; a part that was mapped is not held beyond its turn."""
+    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), parts[0].dtype)
+    start = 0
+    while parts:
+        part = parts.pop(0)
+        whole[start : start + len(part)] = part
+        start += len(part)
     return whole
 
 

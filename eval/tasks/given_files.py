@@ -27,8 +27,8 @@ _PAIRS = (
 _TRANSPOSED = (("visual_projection.weight", "text_projection.weight", "{}.bias"),)
 
 
-def read_class_texts(name: str) -> GivenTexts:
-    """The rows of `features:PATH`.
+def read_class_texts(name: str, key: str = "") -> GivenTexts:
+    """The rows of `features:PATH`, or those under a key of it.
 
     Raises:
       JaxalignError: another name, or files that `read_features` refuses.
@@ -39,8 +39,9 @@ def read_class_texts(name: str) -> GivenTexts:
     if len(splits) != 1:
         raise JaxalignError(f"{name} has several splits; expected one file of class texts")
     parts = next(iter(splits.values()))
-    values = read_features(parts, "", ()).astype(np.float32)
-    return GivenTexts(values, f"{len(values)} {digest([part.features for part in parts])}")
+    values = read_features(parts, key, ()).astype(np.float32)
+    content = digest([part.features for part in parts], {"key": key})
+    return GivenTexts(values, f"{len(values)} {content}")
 
 
 def read_projectors(path: Path) -> Projectors | None:
