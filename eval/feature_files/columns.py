@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.weights.stored import aligned_zeros
 
 from .layouts import Part
 from .tables import Table, read_table
@@ -68,7 +69,7 @@ def read_features(parts: Sequence[Part], key: str, beside: Collection[str]) -> n
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """One after the other; a part that was mapped is not held beyond its turn."""
-    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), parts[0].dtype)
+    whole = aligned_zeros((sum(map(len, parts)), parts[0].shape[1]), parts[0].dtype)
     start = 0
     while parts:
         part = parts.pop(0)

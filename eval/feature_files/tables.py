@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.conversion.npz_files import map_npy, read_npz
@@ -19,7 +20,7 @@ from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import cannot_read, open_regular, read_limited
 from jaxalign.weights.safetensors_files import read_safetensors
-from jaxalign.weights.stored import StoredTensor
+from jaxalign.weights.stored import StoredTensor, aligned_zeros, fill
 
 TEXT_LIMIT = 4 << 30  # bytes of a text file: a million rows of 512 numbers
 _WHOLE = re.compile("-?[0-9]{1,18}")
@@ -81,14 +82,18 @@ def _stored(read: Callable[[Path], Mapping[str, StoredTensor]], path: Path) -> T
                 f"{path}: {name or 'what it holds'!r:.80} is an object of {tensor.dtype:.80}, and no tensor;"
                 " nothing was executed: save tensors alone"
             )
-    read_one = lambda tensor, name: _named(tensor.read, path, name)
+    read_one = lambda tensor, name: _named(tensor, path, name)
     entries = {n: Entry(len(t.shape), partial(read_one, t, n)) for n, t in found.items()}
     return Table(path, entries)
 
 
-def _named(read: Callable[[], np.ndarray], path: Path, name: str) -> np.ndarray:
+def _named(tensor: StoredTensor, path: Path, name: str) -> np.ndarray:
     try:
-        return read()
+        if not jnp.issubdtype(jnp.dtype(tensor.dtype), jnp.number):
+            return tensor.read()
+        out = aligned_zeros(tensor.shape, jnp.dtype(tensor.dtype))  # which JAX takes without a copy
+        fill([out.reshape(-1)], tensor)
+        return out
     except JaxalignError as error:
         raise JaxalignError(f"{path}: {name!r:.80}: {error}") from error
 
