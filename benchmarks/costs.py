@@ -74,7 +74,7 @@ def block(width: int, hidden: int, tokens: int, *, kept: int, cached: int = 0, g
 
 
 def image_tower(c: ImageTowerConfig, *, patches: bool = True) -> Products:
-    """One picture; without `patches`, from their embeddings on, as OVI enters."""
+    """One image; without `patches`, from their embeddings on, as OVI enters."""
     tokens = c.num_patches + c.num_prefix
     plain = block(c.width, c.mlp_hidden, tokens, kept=tokens, gates=c.gated_mlp)
     kept = tokens if c.pooling == "map" else 1
@@ -108,7 +108,7 @@ def text_path(c: TextTowerConfig, before: int, count: int, after: int) -> Produc
 
 
 def encode(c: ImageTowerConfig, parameters: int, images: int, batch: int, *, size: int = FLOAT) -> Cost:
-    """Pictures through the tower in batches; its `parameters` of `size` bytes are read once for each."""
+    """Images through the tower in batches; its `parameters` of `size` bytes are read once for each."""
     pixels = images * 3 * c.image_size**2 * FLOAT
     batches = -(-images // batch)
     return Cost(image_tower(c).forward * images, pixels + batches * parameters * size)

@@ -80,10 +80,10 @@ IMAGE_PARAMETERS = 87_849_216
 _OTI = costs.text_path(CLIP.text, 4, 1, 1)
 _OVI = costs.image_tower(CLIP.image, patches=False)
 _COSTS = {
-    "encode 1,281,167 pictures, ViT-B/32": lambda devices: costs.encode(
+    "encode 1,281,167 images, ViT-B/32": lambda devices: costs.encode(
         CLIP.image, IMAGE_PARAMETERS, 1_281_167, 256 * devices, size=HALF
     ),
-    "OTI, 10,000 pictures, 150 steps": lambda devices: costs.invert(
+    "OTI, 10,000 images, 150 steps": lambda devices: costs.invert(
         _OTI, TEXT_PARAMETERS, 10_000, 256 * devices, 150, devices
     ),
     "OVI, 10,000 texts, 1,000 steps": lambda devices: costs.invert(

@@ -91,7 +91,7 @@ def retrieval_claim(checkout: str, repository: str, folder: str, given: Mapping[
     query, gallery, query_labels, gallery_labels = features(DIM)
     q, g = (torch.nn.functional.normalize(torch.tensor(x)) for x in (query, gallery))
     labels = torch.tensor(query_labels), torch.tensor(gallery_labels)
-    ours = lambda: ja.retrieval_metrics(query, gallery, query_labels, gallery_labels, protocol="reference")
+    ours = lambda: ja.retrieval_metrics(query, gallery, query_labels, gallery_labels, variant="reference")
     theirs = lambda: published(q, g, *labels)
     check(ours(), theirs())
     timed = pair(ours, theirs, repeats=3)
@@ -125,7 +125,7 @@ def band_claim(checkout: str, given: Mapping[str, Any]) -> Claim:
     def ours() -> dict[str, float]:
         head = ja.isoclip(projectors, *BAND).image
         return ja.retrieval_metrics(
-            head(query), head(gallery), query_labels, gallery_labels, protocol="reference"
+            head(query), head(gallery), query_labels, gallery_labels, variant="reference"
         )
 
     check(ours(), theirs())

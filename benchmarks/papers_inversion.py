@@ -45,16 +45,16 @@ def inversion_claims(checkout: str, given: Mapping[str, Any]) -> Iterator[Claim]
         text_path(texts, len(PROMPT), 1, 1).forward_and_back,
         pick(60, None),
     )
-    pictures = replace(CLIP_IMAGE, depth=DEPTH)
-    image = ImagePath(pictures, jnp.dtype("float32"), PATCHES)
-    params = jax.jit(ImageTower(pictures).init)(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
+    images = replace(CLIP_IMAGE, depth=DEPTH)
+    image = ImagePath(images, jnp.dtype("float32"), PATCHES)
+    params = jax.jit(ImageTower(images).init)(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
     batch = pick(16, 2)
     captions = torch.randn(batch, texts.projection)
     yield claim(
         f"OVI, CLIP ViT-B/32, P = {PATCHES}",
         Run(image, params, batch, STEPS),
         quietly(lambda: ovi(captions, model, num_pseudo_tokens=PATCHES, ovi_steps=STEPS)),
-        image_tower(pictures, patches=False).forward_and_back,
+        image_tower(images, patches=False).forward_and_back,
         pick(2.5, None),
     )
 

@@ -74,7 +74,7 @@ def _run(function: str, folder: str) -> str:
 
 
 class Synthetic(Workspace):
-    """Data sets without pictures: ids and labels of the true numbers."""
+    """Data sets without images: ids and labels of the true numbers."""
 
     def load_split(self, dataset: str | DatasetRecord, split: str) -> Examples:
         return examples_of(dataset if isinstance(dataset, str) else dataset.name, split)
@@ -83,7 +83,7 @@ class Synthetic(Workspace):
 class Everything(Places):
     """Nothing is missing."""
 
-    def missing_for(self, cell: Cell, protocol: str = "reference") -> list[Missing]:
+    def missing_for(self, cell: Cell, variant: str = "reference") -> list[Missing]:
         return []
 
 
@@ -163,7 +163,7 @@ def examples_of(dataset: str, split: str) -> Examples:
 
 
 def ground_truth(gallery: int, queries: int, classes: int) -> tuple[dict[str, list[int]], ...]:
-    """About as many positives and junk pictures as ROxford has."""
+    """About as many positives and junk images as ROxford has."""
     of_class: Sequence[np.ndarray] = [
         np.flatnonzero(np.arange(gallery) % classes == k) for k in range(classes)
     ]

@@ -33,7 +33,7 @@ from .settings import pick
 
 DEPTH = pick(4, 1)  # of ViT-B/32's twelve blocks: eight devices hold eight copies of them
 IMAGE, TEXT = replace(CLIP.image, depth=DEPTH), replace(CLIP.text, depth=DEPTH)
-PICTURES, PROMPTS, CAPTIONS = pick((16, 32, 8), (8, 8, 8))
+IMAGES, PROMPTS, CAPTIONS = pick((16, 32, 8), (8, 8, 8))
 QUERIES, GALLERY, CLASSES = pick((2465, 4128, 100), (40, 64, 4))
 GRID = pick(((0, 50, 100), (0, 16, 32, 48)), ((0, 2), (0, 4)))
 WIDTH, DIM = pick((768, 512), (24, 16))
@@ -92,20 +92,20 @@ def encoding() -> Workload:
     params = params if mesh is None else copy_to_all(params, mesh)
     spec = find_spec("clip-vit-base-patch32")
     model = DualEncoder(replace(spec, towers=replace(spec.towers, image=IMAGE)), {"img": params})
-    pixels = np.random.default_rng(1).standard_normal((PICTURES, side, side, 3), np.float32)
-    run = lambda: unit(model.encode_image(pixels, batch_size=PICTURES // devices, mesh=mesh))
+    pixels = np.random.default_rng(1).standard_normal((IMAGES, side, side, 3), np.float32)
+    run = lambda: unit(model.encode_image(pixels, batch_size=IMAGES // devices, mesh=mesh))
 
     def compiled() -> Any:
         apply = jax.jit(lambda p, x: tower.apply({"params": p}, x))
         return apply.lower(params, struct(pixels.shape, PartitionSpec(AXIS))).compile()
 
-    return Workload(f"encode {PICTURES} pictures", run, compiled)
+    return Workload(f"encode {IMAGES} images", run, compiled)
 
 
 def textual_inversion() -> Workload:
     path = TextPath(TEXT, jnp.dtype("float32"), PROMPT, 1, (TEXT.end_token,))
     params = random_parameters(TextTower(TEXT), jnp.zeros((1, TEXT.context), jnp.int32))
-    return inversion(f"OTI, {PROMPTS} pictures, 9 steps", path, params, PROMPTS, 9)
+    return inversion(f"OTI, {PROMPTS} images, 9 steps", path, params, PROMPTS, 9)
 
 
 def visual_inversion() -> Workload:

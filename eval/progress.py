@@ -66,7 +66,7 @@ class Stages:
 
 
 class Watch:
-    """How many pictures are done, how fast, on a progress bar where standard error is a terminal."""
+    """How many images are done, how fast, on a progress bar where standard error is a terminal."""
 
     def __init__(self):
         self.total, self.earlier, self.seconds = 0, 0, 0.0
@@ -79,7 +79,7 @@ class Watch:
 
         console = open_console(stderr=True, quiet=not is_first())
         if not console.is_terminal:
-            count = "" if total is None else f", {total} pictures"
+            count = "" if total is None else f", {total} images"
             console.print(title + count, soft_wrap=True)
         self.total, start = total or 0, time.perf_counter()
         with progress_bar(console, title, total) as self._update:
@@ -87,7 +87,7 @@ class Watch:
         self.seconds = time.perf_counter() - start
 
     def start(self, total: int) -> None:
-        """`total` pictures are to be done."""
+        """`total` images are to be done."""
         self.total = total
         self._update(total=total)
 
@@ -100,7 +100,7 @@ class Watch:
             self._update(completed=count)
 
     def facts(self) -> dict[str, Any]:
-        """Pictures of earlier runs and of this one, and the rate of this one with all that it waited for."""
+        """Images of earlier runs and of this one, and the rate of this one with all that it waited for."""
         now = self.total - self.earlier
         rate = round(now / self.seconds, 2) if now else None
         return {

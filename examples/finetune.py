@@ -1,10 +1,10 @@
-"""Fine-tune the embedded model so that pictures find pictures, and measure every method as it goes.
+"""Fine-tune the embedded model so that images find images, and measure every method as it goes.
 
     python examples/finetune.py
 
 `apply_image` and `apply_text` are pure functions of the parameters, so a training loop is an ordinary one:
-`jax.value_and_grad` of a loss, an optax update, and every so many steps the held-out pictures. The loss has
-two parts, both contrastive: a picture and one of its captions, as in CLIP, and two pictures of one emoji,
+`jax.value_and_grad` of a loss, an optax update, and every so many steps the held-out images. The loss has
+two parts, both contrastive: an image and one of its captions, as in CLIP, and two images of one emoji,
 which CLIP's training never compares.
 
 mAP in percent of the same emoji, all 341 held-out emoji in scenes, with the settings below (3.7 minutes of
@@ -36,7 +36,7 @@ import tyro
 
 import jaxalign as ja
 from jaxalign.eval.datasets import Examples, load_split
-from jaxalign.eval.tasks.heads import image_embeddings
+from jaxalign.eval.tasks.projecting import image_embeddings
 
 Params = Any
 
@@ -47,10 +47,10 @@ class Settings:
 
     Attributes:
       model: with both towers.
-      batch: emoji in a batch, each with two pictures and one caption.
+      batch: emoji in a batch, each with two images and one caption.
       image_image: weight of the second part of the loss; 0 is CLIP's alone.
       evaluate_every: steps between two evaluations.
-      held_out: emoji of the test split whose pictures are measured, evenly spaced; None for all 341.
+      held_out: emoji of the test split whose images are measured, evenly spaced; None for all 341.
       rank: directions that PCA<- keeps.
       data_dir: where the prepared emoji are; they are prepared on the first run.
     """
@@ -121,7 +121,7 @@ def make_optimizer(settings: Settings) -> optax.GradientTransformation:
 
 
 class Batches:
-    """Batch s is drawn from the seed and s alone: different emoji, two pictures and a caption of each."""
+    """Batch s is drawn from the seed and s alone: different emoji, two images and a caption of each."""
 
     def __init__(self, model: ja.DualEncoder, examples: Examples, settings: Settings):
         self._examples, self._settings, self._model = examples, settings, model
@@ -140,7 +140,7 @@ class Batches:
 
 
 def evaluate(model: ja.DualEncoder, examples: Examples, names: list[str], rank: int) -> dict[str, float]:
-    """mAP in percent of the same emoji, on pictures of emoji that no model has seen."""
+    """mAP in percent of the same emoji, on images of emoji that no model has seen."""
     features = model.encode_image(examples.images, projected=False)
     embeddings = image_embeddings(model, features)  # what encode_image gives
     chex.assert_tree_all_finite((features, embeddings))

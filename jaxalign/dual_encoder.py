@@ -1,4 +1,4 @@
-"""A model in use: pictures and texts in, features and embeddings out."""
+"""A model in use: images and texts in, features and embeddings out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -152,29 +152,29 @@ class DualEncoder:
         batch_size: int = 64,
         mesh: Mesh | None = None,
     ) -> jax.Array:
-        """Preprocess and embed pictures.
+        """Preprocess and embed images.
 
         Args:
           images: PIL images, paths or uint8 arrays `[h, w, 3]` in a list (sizes may differ), one uint8 array
             `[n, h, w, 3]`, or one float array `[n, h, w, 3]` that is preprocessed already.
           projected: False for the pre-projection features.
-          batch_size: pictures computed at once; the last batch is padded, so that a call compiles one shape.
-          mesh: devices whose axis `data` the pictures are divided over; each then computes `batch_size` at
+          batch_size: images computed at once; the last batch is padded, so that a call compiles one shape.
+          mesh: devices whose axis `data` the images are divided over; each then computes `batch_size` at
             once. Parameters lie as `shard_parameters` puts them.
 
         Returns:
           Embeddings `[n, d]`, not normalised, or pre-projection features `[n, d_image]`; float32.
 
         Raises:
-          JaxalignError: no pictures, one that is unreadable (named) or grey with more than 8 bits, an array
+          JaxalignError: no images, one that is unreadable (named) or grey with more than 8 bits, an array
             of a wrong shape, or floats that look unprocessed (`ImageProcessor.check_preprocessed`).
         """
         _check_batch_size(batch_size)
-        pictures = _image_list(images, self.image_processor)
+        listed = _image_list(images, self.image_processor)
         params = {"img": self.params["img"]}
         tower, batch_size = _over_mesh(self._image_tower, params, batch_size, mesh)
-        batches = self._pixel_batches(pictures, batch_size)
-        return _encode(batches, len(pictures), tower, projected, batch_size)
+        batches = self._pixel_batches(listed, batch_size)
+        return _encode(batches, len(listed), tower, projected, batch_size)
 
     def encode_text(
         self,
@@ -314,7 +314,7 @@ def _image_list(images: Any, processor: ImageProcessor) -> Any:
     else:
         raise JaxalignError(f"images is a {type(images).__name__}; expected a list, or an array [n, h, w, 3]")
     if not len(images):
-        raise JaxalignError("images is empty; expected at least one picture")
+        raise JaxalignError("images is empty; expected at least one image")
     return images
 
 

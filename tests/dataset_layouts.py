@@ -1,4 +1,4 @@
-"""Small data sets as they lie on disk once they are unpacked, with the odd pictures that real ones have.
+"""Small data sets as they lie on disk once they are unpacked, with the odd images that real ones have.
 
 Each function writes one below `root` and returns its record, with the numbers of examples that it wrote.
 """
@@ -18,7 +18,7 @@ from jaxalign.eval.datasets import DATASETS, DatasetRecord
 MODES = ("RGB", "L", "CMYK", "RGBA", "P")  # RGBA and palettes are PNG files, whatever their name ends in
 
 
-def picture(seed: int, size: tuple[int, int] = (24, 18)) -> bytes:
+def image_bytes(seed: int, size: tuple[int, int] = (24, 18)) -> bytes:
     """An image file: RGB, grey or CMYK as JPEG, transparent or with a palette as PNG."""
     mode = MODES[seed % len(MODES)]
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
@@ -29,9 +29,9 @@ def picture(seed: int, size: tuple[int, int] = (24, 18)) -> bytes:
     return file.getvalue()
 
 
-def write_picture(path: Path, seed: int, size: tuple[int, int] = (24, 18)) -> None:
+def write_image(path: Path, seed: int, size: tuple[int, int] = (24, 18)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture(seed, size))
+    path.write_bytes(image_bytes(seed, size))
 
 
 def write_json(path: Path, content) -> None:
@@ -49,7 +49,7 @@ def counted(name: str, **splits: int) -> DatasetRecord:
 
 
 def zhou(root: Path, name: str = "caltech101") -> DatasetRecord:
-    """Any data set of CoOp's layout: three classes, pictures in the folders of two of them and at the top."""
+    """Any data set of CoOp's layout: three classes, images in the folders of two of them and at the top."""
     options = DATASETS[name].options
     folder = root / options["folder"]
     rows = {
@@ -64,7 +64,7 @@ def zhou(root: Path, name: str = "caltech101") -> DatasetRecord:
     for source in DATASETS[name].sources[:-1]:
         (root / source.path).mkdir(parents=True, exist_ok=True)
     for seed, (path, _, _) in enumerate(row for split in rows.values() for row in split):
-        write_picture(folder / options["images"] / path, seed)
+        write_image(folder / options["images"] / path, seed)
     write_json(folder / options["split"], rows)
     return counted(name, train=3, val=1, test=2)
 
@@ -74,9 +74,7 @@ def imagenet(root: Path, training: bool = True) -> DatasetRecord:
     for split, per_class in (("train", 2 if training else 0), ("val", 1)):
         for label, wnid in enumerate(IMAGENET_NAMES):
             for i in range(per_class):
-                write_picture(
-                    root / "imagenet" / "images" / split / wnid / f"{split}_{i}.JPEG", 10 * label + i
-                )
+                write_image(root / "imagenet" / "images" / split / wnid / f"{split}_{i}.JPEG", 10 * label + i)
     (root / "imagenet" / "images" / "val" / "n01440764" / ".DS_Store").write_text("x")
     return counted("imagenet", train=6, val=3)
 
@@ -91,7 +89,7 @@ def aircraft(root: Path) -> DatasetRecord:
     write_lines(folder / "images_variant_val.txt", "0056978 Cessna 172")
     write_lines(folder / "images_variant_test.txt", "1514522 707-320", "")
     for seed, number in enumerate(("1025794", "0034309", "0056978", "1514522")):
-        write_picture(folder / "images" / f"{number}.jpg", seed)
+        write_image(folder / "images" / f"{number}.jpg", seed)
     return counted("aircraft", train=2, val=1, test=1)
 
 
@@ -103,7 +101,7 @@ def cub(root: Path) -> DatasetRecord:
         "002.Laysan_Tern/l_3.jpg",
     )
     for seed, file in enumerate(files):
-        write_picture(folder / "images" / file, seed)
+        write_image(folder / "images" / file, seed)
     write_lines(folder / "images.txt", *(f"{i} {file}" for i, file in enumerate(files, 1)))
     write_lines(folder / "image_class_labels.txt", "1 1", "2 1", "3 2")
     write_lines(folder / "train_test_split.txt", "1 0", "2 1", "3 1")
@@ -125,7 +123,7 @@ def revisited(root: Path, protocol: int = 2) -> DatasetRecord:
         "imlist": ["worcester_1", "ashmolean_3", "bodleian_4"],
     }
     for seed, name in enumerate((*names["qimlist"], *names["imlist"])):
-        write_picture(folder / "jpg" / f"{name}.jpg", seed)
+        write_image(folder / "jpg" / f"{name}.jpg", seed)
     (folder / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(names | {"gnd": TRUTH}, protocol))
     return counted("roxford5k", query=2, gallery=3)
 
@@ -134,7 +132,7 @@ def distractors(root: Path) -> DatasetRecord:
     names = [f"{i % 2}/{i:03d}.jpg" for i in range(7)]
     write_lines(root / "revisitop1m" / "revisitop1m.txt", *names)
     for seed, name in enumerate(names):
-        write_picture(root / "revisitop1m" / "jpg" / name, seed)
+        write_image(root / "revisitop1m" / "jpg" / name, seed)
     return counted("revisitop1m", distractors=7)
 
 
@@ -142,7 +140,7 @@ def dogs_vs_cats(root: Path) -> DatasetRecord:
     """With the two damaged files of the archive and what Windows left in it."""
     folder = root / "dogs-vs-cats" / "PetImages"
     for seed, name in enumerate(("Cat/0.jpg", "Cat/2.jpg", "Cat/10.jpg", "Dog/0.jpg", "Dog/1.jpg")):
-        write_picture(folder / name, seed)
+        write_image(folder / name, seed)
     for name in ("Cat/666.jpg", "Dog/11702.jpg", "Cat/Thumbs.db"):
         (folder / name).write_bytes(b"")
     return counted("dogs-vs-cats", train=5)
@@ -153,7 +151,7 @@ def bdd100k(root: Path) -> DatasetRecord:
     for split, kinds in weather.items():
         frames = []
         for i, kind in enumerate(kinds):
-            write_picture(root / "bdd100k" / "images" / "100k" / split / f"{i:04d}.jpg", i)
+            write_image(root / "bdd100k" / "images" / "100k" / split / f"{i:04d}.jpg", i)
             attributes = {"weather": kind, "scene": "gas stations", "timeofday": "dawn/dusk"}
             frames.append(
                 {"name": f"{i:04d}.jpg", "attributes": attributes, "timestamp": 10000, "labels": []}
@@ -167,7 +165,7 @@ def places365(root: Path) -> DatasetRecord:
     write_lines(folder / "categories_places365.txt", "/a/airfield 0", "/a/apartment_building/outdoor 1")
     write_lines(folder / "places365_val.txt", "Places365_val_00000002.jpg 0", "Places365_val_00000001.jpg 1")
     for number in (1, 2):
-        write_picture(folder / "val_large" / f"Places365_val_0000000{number}.jpg", number)
+        write_image(folder / "val_large" / f"Places365_val_0000000{number}.jpg", number)
     return counted("places365", val=2)
 
 
@@ -175,7 +173,7 @@ def inat2021_mini(root: Path) -> DatasetRecord:
     folder = root / "iNaturalist2021_train"
     names = ["train_mini/00001_Animalia/b.jpg", "train_mini/00000_Plantae/a.jpg"]
     for seed, name in enumerate(names):
-        write_picture(folder / name, seed)
+        write_image(folder / name, seed)
     annotations = {
         "categories": [
             {"id": 0, "name": "Abies alba", "common_name": "Silver Fir"},
@@ -192,7 +190,7 @@ def inat2021_mini(root: Path) -> DatasetRecord:
 
 
 def karpathy(root: Path, name: str = "coco") -> DatasetRecord:
-    """COCO's pictures lie in two folders, Flickr30k's in one."""
+    """COCO's images lie in two folders, Flickr30k's in one."""
     record = DATASETS[name]
     is_coco = name.startswith("coco")
     rows = []
@@ -203,14 +201,14 @@ def karpathy(root: Path, name: str = "coco") -> DatasetRecord:
         if is_coco:
             row["filepath"] = "val2014"
             path /= "val2014"
-        if record.pictures:
-            write_picture(path / f"{i}.jpg", i)
+        if record.images:
+            write_image(path / f"{i}.jpg", i)
         rows.append(row)
     if is_coco:
         rows.append(rows[0] | {"filename": "r.jpg", "split": "restval"})
         for folder in ("train2014", "val2014"):
             (root / "COCO2014" / folder).mkdir(parents=True, exist_ok=True)
-        write_picture(root / "COCO2014" / "val2014" / "r.jpg", 9)
+        write_image(root / "COCO2014" / "val2014" / "r.jpg", 9)
     write_json(root / record.options["file"], {"images": rows, "dataset": name})
     splits = {"train": 1, "val": 1, "test": 2} | ({"restval": 1} if is_coco else {})
     return counted(name, **splits)
@@ -222,7 +220,7 @@ def nocaps(root: Path, name: str = "nocaps-captions") -> DatasetRecord:
     annotations = [{"id": i, "image_id": image, "caption": text} for i, (image, text) in enumerate(said)]
     write_json(root / DATASETS[name].options["file"], {"images": images, "annotations": annotations})
     for seed, row in enumerate(images):
-        write_picture(root / "nocaps" / "images" / row["file_name"], seed)
+        write_image(root / "nocaps" / "images" / row["file_name"], seed)
     return counted(name, val=2)
 
 

@@ -54,8 +54,8 @@ def ranking():
         assert_same(many["per_query"], one["per_query"])
     _, gallery, _, labels = problem(3, 301, 24, 11)
     own = (gallery, gallery, labels, labels)
-    for protocol in ("paper", "reference"):
-        options = {"exclude_self": True, "protocol": protocol}
+    for variant in ("paper", "reference"):
+        options = {"exclude_self": True, "variant": variant}
         assert_same(ja.retrieval_metrics(*own, mesh=MESH, **options), ja.retrieval_metrics(*own, **options))
     captions = ja.text_retrieval_metrics(gallery, labels, mesh=MESH, dtype=jnp.bfloat16)
     assert_same(captions, ja.text_retrieval_metrics(gallery, labels, dtype=jnp.bfloat16))
@@ -178,7 +178,7 @@ def few_shot_classifiers():
     pool, labels = RNG.normal(size=(90, 16)), np.arange(90) % 9
     test, test_labels = RNG.normal(size=(101, 16)), RNG.integers(0, 9, 101)
     texts = {"text_weights": RNG.normal(size=(9, 16))}
-    fits = [(ja.prototype_classifier, texts), (ja.tip_x, texts | {"protocol": "reference"})]
+    fits = [(ja.prototype_classifier, texts), (ja.tip_x, texts | {"variant": "reference"})]
     for fit, options in fits:
         given = (fit, pool, labels, test, test_labels)
         one = ja.few_shot_accuracy(*given, shots=(2,), **options)
@@ -195,11 +195,11 @@ def few_shot_classifiers():
 @check
 def encoding_with_copied_and_divided_parameters():
     model = tiny_model("emoji-siglip")
-    pictures = RNG.integers(0, 256, (21, 30, 26, 3), np.uint8)
+    images = RNG.integers(0, 256, (21, 30, 26, 3), np.uint8)
     texts = ["a photo of a cat", "a red apple", "dog"] * 7
-    one = model.encode_image(pictures), model.encode_text(texts, projected=False)
+    one = model.encode_image(images), model.encode_text(texts, projected=False)
     many = (
-        model.encode_image(pictures, batch_size=2, mesh=MESH),
+        model.encode_image(images, batch_size=2, mesh=MESH),
         model.encode_text(texts, projected=False, batch_size=2, mesh=MESH),
     )
     for a, b in zip(many, one, strict=True):
@@ -208,7 +208,7 @@ def encoding_with_copied_and_divided_parameters():
     divided = {x.sharding.spec for x in jax.tree.leaves(params) if not x.is_fully_replicated}
     assert divided, "no parameter is divided"
     run = jax.jit(model.apply_image)
-    pixels = model.image_processor(list(pictures))
+    pixels = model.image_processor(list(images))
     got = fetch(run(params, divide_rows(pixels, MESH)))[:21]
     np.testing.assert_allclose(got, one[0], rtol=1e-6, atol=1e-6 * np.abs(one[0]).max())
     again = shard_parameters(params, MESH, at_least=32 * 32)

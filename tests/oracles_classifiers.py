@@ -38,12 +38,12 @@ def divergence(p, q):
     return sum(a * np.log(a / b) for a, b in zip(p, q, strict=True))
 
 
-def tip_x(x, features, labels, classes, text, alpha, beta, gamma, temperature, protocol="paper"):
+def tip_x(x, features, labels, classes, text, alpha, beta, gamma, temperature, variant="paper"):
     keys, queries, w = unit(features), unit(x), unit(text)
     signature = lambda f: softmax(w @ f / temperature)
     m = np.array([[divergence(signature(f), signature(k)) for k in keys] for f in queries])
     cosine = queries @ keys.T
-    if protocol == "reference":
+    if variant == "reference":
         scaled = (m - m.min()) / (m.max() - m.min()) * (cosine.max() - cosine.min()) + cosine.min()
         psi = -scaled
     else:

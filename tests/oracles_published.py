@@ -7,21 +7,21 @@ import numpy as np
 import oracles
 
 
-def text_retrieval(features, pictures):
+def text_retrieval(features, images):
     """`coco_text.py`, `flickr30k_text.py`, `nocaps_text.py` and `compute_metrics` of IsoCLIP.
 
-    The query split keeps `captions[:1]` of each picture, the gallery split `captions[1:]`; the splits have
+    The query split keeps `captions[:1]` of each image, the gallery split `captions[1:]`; the splits have
     different names, so no query is taken out of the gallery.
     """
     captions = {}
-    for row, picture in enumerate(pictures):
-        captions.setdefault(picture, []).append(row)
-    query = [(picture, row) for picture, rows in captions.items() for row in rows[:1]]
-    gallery = [(picture, row) for picture, rows in captions.items() for row in rows[1:]]
+    for row, image in enumerate(images):
+        captions.setdefault(image, []).append(row)
+    query = [(image, row) for image, rows in captions.items() for row in rows[:1]]
+    gallery = [(image, row) for image, rows in captions.items() for row in rows[1:]]
     scores = oracles.cosine(features[[row for _, row in query]], features[[row for _, row in gallery]])
     columns = {"mAP": [], "mAP_at_R": [], "precision_at_R": [], "recall_at_1": []}
-    for (picture, _), own in zip(query, scores, strict=True):
-        hits = [gallery[i][0] == picture for i in np.argsort(-own, kind="stable")]
+    for (image, _), own in zip(query, scores, strict=True):
+        hits = [gallery[i][0] == image for i in np.argsort(-own, kind="stable")]
         relevant = sum(hits)
         precision = [hit * sum(hits[:k]) / k for k, hit in enumerate(hits, 1)]
         columns["mAP"].append(sum(precision) / relevant)

@@ -80,9 +80,9 @@ def test_the_table_shows_floor_promise_and_machine(peaks, tmp_path):
     assert lines[0].startswith("P, 2 cores; Python 3.11, jax 1. Measured: 100 to 120 GFLOP/s")
     assert lines[4] == ("| first / one | 2 s | reference: 10 s | 5x | 8x, missed | 1 s | 50 % | 0.5 s |")
     assert lines[5].startswith("| second |")
-    out_of_reach = replace(CLAIM, flops=2e9, unit="picture", compile_seconds=0.01).as_json()
+    out_of_reach = replace(CLAIM, flops=2e9, unit="image", compile_seconds=0.01).as_json()
     assert results.row(out_of_reach).split(" | ")[1:6] == [
-        "2 s per picture",
+        "2 s per image",
         "reference: 10 s",
         "5x",
         "8x, out of reach: at most 5x",

@@ -33,12 +33,12 @@ BATCH = 5  # divides nothing, so that every last batch is padded
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three classes, eight training pictures and five test pictures of each, and one test picture of none."""
+    """Three classes, eight training images and five test images of each, and one test image of none."""
     folder = tmp_path_factory.mktemp("photos")
     for seed in range(39):
         split, which = ("train", seed) if seed < 24 else ("test", seed - 24)
-        layouts.write_picture(folder / split / CLASSES[which % 3] / f"{which}.png", seed)
-    layouts.write_picture(folder / "test" / "loose.png", 99)
+        layouts.write_image(folder / split / CLASSES[which % 3] / f"{which}.png", seed)
+    layouts.write_image(folder / "test" / "loose.png", 99)
     return f"folder:{folder}"
 
 
@@ -117,7 +117,7 @@ def test_few_shot_and_nearest_class_mean(model, photos):
         assert got == pytest.approx({"1shot": expected["1"], "4shot": expected["4"], "ncm": expected["ncm"]})
 
 
-def test_only_the_drawn_pictures_are_computed_without_ncm(clip, photos):
+def test_only_the_drawn_images_are_computed_without_ncm(clip, photos):
     whole = settings(photos, clip, type="intra_modal_fewshot", shots=(2,), seeds=(1,))
     found = run_all({"a": whole, "b": whole | {"ncm": False}}, clip)
     assert found["a/pre/2shot"] == found["b/pre/2shot"]

@@ -79,7 +79,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for seed in range(27):
         split, which = ("train", seed) if seed < 15 else ("test", seed - 15)
-        layouts.write_picture(folder / split / CLASSES[which % 3] / f"{which}.png", seed)
+        layouts.write_image(folder / split / CLASSES[which % 3] / f"{which}.png", seed)
     return f"folder:{folder}"
 
 
@@ -191,9 +191,9 @@ def test_our_evaluators_from_a_config(common, siglip, two_towers, photos):
 
 def test_its_own_evaluator_sees_isoclip(common, siglip, two_towers, photos, monkeypatch):
     """fewshot_lsr on the rewritten parameters is fewshot_lsr with_isoclip, and not that of the model."""
-    provide_pictures(monkeypatch, photos)
+    provide_images(monkeypatch, photos)
     lsr = {
-        "datasets": {"pets": ("bv:jaxalign_pictures", "train", "test")},
+        "datasets": {"pets": ("bv:jaxalign_images", "train", "test")},
         "shots": (2, 4),
         "l2_reg": 2.0**10,
         "pp_train": 'keep("image", "label")',
@@ -213,8 +213,8 @@ def test_its_own_evaluator_sees_isoclip(common, siglip, two_towers, photos, monk
     print("plain", plain, "isoclip", seen)
 
 
-def provide_pictures(monkeypatch, photos):
-    """A data source of big_vision's kind, `bv:jaxalign_pictures`, that gives the folder's pictures."""
+def provide_images(monkeypatch, photos):
+    """A data source of big_vision's kind, `bv:jaxalign_images`, that gives the folder's images."""
     import big_vision.datasets.core as core
     import tensorflow as tf
 
@@ -239,7 +239,7 @@ def provide_pictures(monkeypatch, photos):
         def num_examples_per_process(self):
             return [self.total_examples]
 
-    module = types.ModuleType("big_vision.datasets.jaxalign_pictures")
+    module = types.ModuleType("big_vision.datasets.jaxalign_images")
     module.DataSource = DataSource
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
@@ -249,8 +249,8 @@ def provide_pictures(monkeypatch, photos):
 
 @pytest.fixture(scope="module")
 def example(common, tmp_path_factory, emoji_data_dir):
-    """`examples/big_vision_siglip.py`'s config for towers of one block, 32 wide, and pictures of 32 x 32;
-    copies of Pets and of COCO's captions, which TFDS writes with pictures of noise, are where it looks for
+    """`examples/big_vision_siglip.py`'s config for towers of one block, 32 wide, and images of 32 x 32;
+    copies of Pets and of COCO's captions, which TFDS writes with images of noise, are where it looks for
     them."""
     pytest.importorskip("tensorflow_text", reason="tensorflow_text, which big_vision's tokenizer needs")
     folder = tmp_path_factory.mktemp("example")
@@ -295,14 +295,14 @@ def write_noise(patch, folder):
     import tensorflow_datasets as tfds
 
     rng = np.random.default_rng(0)
-    picture = lambda: rng.integers(0, 256, (20, 26, 3), np.uint8)
+    image = lambda: rng.integers(0, 256, (20, 26, 3), np.uint8)
     box, mask = tfds.features.BBox(0.0, 0.0, 1.0, 1.0), np.zeros((20, 26, 1), np.uint8)
     pet = {"species": 0, "segmentation_mask": mask, "head_bbox": box}
     thing = {"area": 1, "bbox": box, "id": 1, "is_crowd": False, "label": 0}
 
     def pets(self, manager):
         rows = lambda split, count: (
-            (i, {"image": picture(), "label": i % 37, "file_name": f"{split}{i}.jpg", **pet})
+            (i, {"image": image(), "label": i % 37, "file_name": f"{split}{i}.jpg", **pet})
             for i in range(count)
         )
         return {"train": rows("train", 10 * 37), "test": rows("test", 37)}
@@ -310,9 +310,7 @@ def write_noise(patch, folder):
     def captions(self, manager):
         said = [{"id": j, "text": text} for j, text in enumerate(("a photo of a cat", "a red apple"))]
         names = lambda i: {"image/filename": f"{i}.jpg", "image/id": i}
-        rows = (
-            (i, {"image": picture(), "objects": [thing], "captions": said, **names(i)}) for i in range(32)
-        )
+        rows = ((i, {"image": image(), "objects": [thing], "captions": said, **names(i)}) for i in range(32))
         return {"train": rows}
 
     for name, config, generate in (("oxford_iiit_pet", None, pets), ("coco_captions", "2014", captions)):
@@ -329,7 +327,7 @@ LOGGED = {
 
 
 def test_the_example_config_runs(common, example):
-    """Its input pipeline gives a batch's pictures and tokens; its evaluators run on its model."""
+    """Its input pipeline gives a batch's images and tokens; its evaluators run on its model."""
     import flax.linen as nn
     from ml_collections import ConfigDict
 

@@ -17,7 +17,7 @@ FAMILY = {
     "tip_adapter": partial(ja.tip_adapter, text_weights=TEXT),
     "cache alone": ja.tip_adapter,
     "tip_x": partial(ja.tip_x, text_weights=TEXT),
-    "tip_x, reference": partial(ja.tip_x, text_weights=TEXT, protocol="reference"),
+    "tip_x, reference": partial(ja.tip_x, text_weights=TEXT, variant="reference"),
     "ape": partial(ja.ape, text_weights=TEXT),
     "coder": partial(ja.coder, text_weights=TEXT, text_bank=BANK),
 }
@@ -40,11 +40,11 @@ def test_tip_adapter_by_hand():
     close(classifier([[5.0, 0.0]]), [[3.0, 10 + 3 * np.exp(-2)]])
 
 
-@pytest.mark.parametrize("protocol", ["paper", "reference"])
-def test_tip_x_is_the_formula(protocol):
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_tip_x_is_the_formula(variant):
     values = {"alpha": 1.5, "beta": 3.0, "gamma": 2.0, "temperature": 0.7}
-    got = ja.tip_x(FEATURES, LABELS, text_weights=TEXT, protocol=protocol, **values)(X)
-    close(got, oracles.tip_x(X, FEATURES, LABELS, 3, TEXT, protocol=protocol, **values))
+    got = ja.tip_x(FEATURES, LABELS, text_weights=TEXT, variant=variant, **values)(X)
+    close(got, oracles.tip_x(X, FEATURES, LABELS, 3, TEXT, variant=variant, **values))
 
 
 def test_tip_x_gives_equal_signatures_the_affinity_of_equals():
@@ -53,8 +53,8 @@ def test_tip_x_gives_equal_signatures_the_affinity_of_equals():
 
 
 def test_tip_x_logits_depend_on_the_batch_only_as_published():
-    for protocol, same in (("paper", True), ("reference", False)):
-        classifier = ja.tip_x(FEATURES, LABELS, text_weights=TEXT, protocol=protocol)
+    for variant, same in (("paper", True), ("reference", False)):
+        classifier = ja.tip_x(FEATURES, LABELS, text_weights=TEXT, variant=variant)
         assert np.allclose(classifier(X)[:2], classifier(X[:2]), rtol=1e-5) == same
 
 
@@ -159,7 +159,7 @@ def test_error_messages(name, changes, message):
 
 
 def test_every_few_shot_classifier_is_called_alike():
-    """`text_weights` may be left out: a cache of pictures, or one line that says what is missing."""
+    """`text_weights` may be left out: a cache of images, or one line that says what is missing."""
     close(
         ja.coder(FEATURES, LABELS, text_weights=TEXT)(X),
         ja.coder(FEATURES, LABELS, text_weights=TEXT, text_bank=TEXT)(X),
@@ -189,8 +189,8 @@ def test_error_messages_of_one_method():
         ja.ape(FEATURES, LABELS, text_weights=TEXT, channels=2.5)
     with pytest.raises(JaxalignError, match=r"similarity_weight is 1\.2; expected a number from 0 to 1"):
         ja.ape(FEATURES, LABELS, text_weights=TEXT, similarity_weight=1.2)
-    with pytest.raises(JaxalignError, match="unknown protocol 'papr'; did you mean 'paper'"):
-        ja.tip_x(FEATURES, LABELS, text_weights=TEXT, protocol="papr")
+    with pytest.raises(JaxalignError, match="unknown variant 'papr'; did you mean 'paper'"):
+        ja.tip_x(FEATURES, LABELS, text_weights=TEXT, variant="papr")
     with pytest.raises(JaxalignError, match="temperature is 0"):
         ja.tip_x(FEATURES, LABELS, text_weights=TEXT, temperature=0)
     with pytest.raises(JaxalignError, match=r"shape \(5, 4\) do not fit a classifier for width 6"):

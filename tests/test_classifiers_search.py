@@ -22,7 +22,7 @@ FAMILY = {
     "tip_adapter": (ja.tip_adapter, {k: AXES[k] for k in ("beta", "alpha")}),
     "tip_x": (ja.tip_x, {k: AXES[k] for k in ("alpha", "beta", "gamma")}),
     "tip_x, reference": (
-        partial(ja.tip_x, protocol="reference"),
+        partial(ja.tip_x, variant="reference"),
         {k: AXES[k] for k in ("gamma", "alpha", "beta")},
     ),
     "ape": (ja.ape, AXES),

@@ -13,9 +13,9 @@ from jaxalign.eval.cli import main
 from jaxalign.eval.tasks.classification import classify, measure_classification, nearest_class_mean
 from jaxalign.eval.tasks.classifying import Classes, Classifying, FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
-from jaxalign.eval.tasks.heads import image_embeddings
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.projecting import image_embeddings
 from jaxalign.eval.tasks.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ def clusters():
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of pictures: three colours as classes, two of them hard to tell apart."""
+    """A folder of images: three colours as classes, two of them hard to tell apart."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(1)
     for split, count in (("train", 4), ("val", 2), ("test", 3)):
@@ -64,7 +64,7 @@ def test_nearest_class_mean_by_hand():
 
 
 def test_zero_shot_averages_the_templates_by_hand():
-    # The second class's prompts average to (0, 1); by the first one alone the third picture would be wrong.
+    # The second class's prompts average to (0, 1); by the first one alone the third image would be wrong.
     prompts = np.array([[[1, 0], [1, 0]], [[1, 1], [-1, 1]]])
     classifier = ja.zero_shot_classifier(ja.ensemble_text_weights(prompts))
     found = classify(classifier, np.array([[2, 1], [1, 1.5], [1, 0.9]]), np.array([0, 1, 0]), 2)
@@ -116,7 +116,7 @@ def test_tuned_hyper_parameters_are_the_best_on_validation_features(clusters):
     ("options", "message"),
     [
         ({"classifier": "lad"}, "unknown few-shot classifier 'lad'; did you mean 'lda'"),
-        ({"classifier": "tip-x"}, "tip-x compares pictures by class names"),
+        ({"classifier": "tip-x"}, "tip-x compares images by class names"),
         ({"shots": (0, 1)}, "shots are"),
         ({"seeds": (1, 1)}, "seeds are"),
     ],
@@ -134,10 +134,10 @@ def test_labels_out_of_range(clusters):
         few_shot(Pool(y % 2, x), test, labels, 2, FewShotSettings())
 
 
-def test_reference_protocol_projects_unit_vectors_and_leaves_them(photos, model, workspace):
+def test_reference_variant_projects_unit_vectors_and_leaves_them(photos, model, workspace):
     options = MethodOptions(rank=5)
     pair = LabelledPair(workspace, model, f"folder:{photos}")
-    reference = Classes(workspace, model, pair, Classifying(options=options, protocol="reference"))
+    reference = Classes(workspace, model, pair, Classifying(options=options, variant="reference"))
     method = find_method("pca", model, "image", options)
     pre = pair.test_pre_and_labels[0]
     plain = np.asarray(image_embeddings(model, pre))
@@ -173,7 +173,7 @@ def test_tuning_takes_the_validation_split(photos, model, workspace):
     assert "alpha" in run.metrics["chosen"]["2"][0]
 
 
-def test_a_label_out_of_range_names_the_picture(photos, model, workspace, monkeypatch):
+def test_a_label_out_of_range_names_the_image(photos, model, workspace, monkeypatch):
     load = Workspace.load_split
 
     def broken(self, dataset, split):
@@ -188,7 +188,7 @@ def test_a_label_out_of_range_names_the_picture(photos, model, workspace, monkey
         LabelledPair(workspace, model, f"folder:{photos}")
 
 
-def test_pictures_without_label_take_no_part(photos, model, workspace, monkeypatch):
+def test_images_without_label_take_no_part(photos, model, workspace, monkeypatch):
     load = Workspace.load_split
 
     def partly(self, dataset, split):
@@ -235,17 +235,17 @@ def test_the_command(photos, tmp_path, capsys):
     where = ["--out", str(tmp_path / "runs"), "--store", str(tmp_path / "store")]
     same = ["--classifiers", "ncm", "--train", "test", "--test", "test", *where]
     assert main(["classify", "--dataset", f"folder:{photos}", *same]) == 0
-    assert "Note: the pictures of test are classified by means" in capsys.readouterr().out
+    assert "Note: the images of test are classified by means" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--classifiers", "tip-x"], 2, "tip-x compares pictures by class names; add --with-text"),
+        (["--classifiers", "tip-x"], 2, "tip-x compares images by class names; add --with-text"),
         (["--tune"], 2, "--tune is about few-shot classifiers"),
         (["--classifiers", "knn"], 2, "see `jaxalign classify --help`"),
         (["--methods", "oti"], 1, "oti inverts queries"),
-        (["--task", "labl"], 1, "'labl'; did you mean 'label'"),
+        (["--tasks", "labl"], 1, "'labl'; did you mean 'label'"),
         (["--templates", "sngle"], 1, "'sngle'; did you mean 'single'"),
         (["--test", "tset"], 1, "'tset'; did you mean 'test'"),
         (["--classifiers", "lda", "--shots", "5"], 1, "3 of 3 classes have fewer than 5 examples"),

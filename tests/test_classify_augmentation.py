@@ -1,4 +1,4 @@
-"""Random crops and flips of few-shot training pictures."""
+"""Random crops and flips of few-shot training images."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_crops_keep_half_the_area_or_more_and_their_shape():
                 assert 0.49 <= area / (width * height) <= 1
 
 
-def test_half_of_the_pictures_are_flipped():
+def test_half_of_the_images_are_flipped():
     ramp = Image.fromarray(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (64, 1))).convert("RGB")
     crops = [np.asarray(augment(ramp, 16, np.random.default_rng(seed)), int) for seed in range(300)]
     flipped = np.mean([crop[0, 0, 0] > crop[0, -1, 0] for crop in crops])
@@ -43,13 +43,13 @@ def photos(tmp_path_factory):
     return load_split(f"folder:{root}", "all")
 
 
-def test_a_crop_depends_on_the_picture_and_the_seed_alone(photos):
+def test_a_crop_depends_on_the_image_and_the_seed_alone(photos):
     first, again = Augmented(photos, 24, 1), Augmented(photos.select([4, 2]), 24, 1)
     np.testing.assert_array_equal(first[2], again[1])
     assert (np.asarray(first[2]) != np.asarray(Augmented(photos, 24, 2)[2])).any()
 
 
-def test_features_of_the_drawn_pictures_alone(photos, tmp_path):
+def test_features_of_the_drawn_images_alone(photos, tmp_path):
     model = ja.load("emoji-clip")
     rows = np.array([1, 4])
     plain = subset_features(model, photos, rows, store=tmp_path)

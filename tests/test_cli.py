@@ -109,7 +109,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
         ),
         (["demo", "--seed", "4294967296"], "error parsing --seed: seed is '4294967296'; expected an integer"),
         (["reproduce"], "which table? Expected a name of `jaxalign reproduce --list`"),
-        (["classify", "--classifiers", "tip-x"], "tip-x compares pictures by class names; add --with-text"),
+        (["classify", "--classifiers", "tip-x"], "tip-x compares images by class names; add --with-text"),
         (["classify", "--classifiers"], "--classifiers and --methods need one name at least"),
         (["search", "x", "--query", "y", "--first", "0"], "--first is 0; expected 1 or more"),
         (["datasets", "--data-dir"], "missing value for argument '--data-dir'. Expected 1 values; see"),

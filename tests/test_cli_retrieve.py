@@ -39,7 +39,7 @@ def noise(path, seed):
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
-    """Each class has two copies of one picture: any model finds the twin first."""
+    """Each class has two copies of one image: any model finds the twin first."""
     folder = tmp_path_factory.mktemp("twins")
     for label, seed in (("apple", 1), ("cat", 2), ("dog", 3)):
         for copy in range(2):
@@ -49,7 +49,7 @@ def twins(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def crossed(tmp_path_factory):
-    """Both classes have the same two pictures: of a query's three items the first is its copy in the other
+    """Both classes have the same two images: of a query's three items the first is its copy in the other
     class, then two with equal scores follow, of which the irrelevant one comes first: precision 1/3.
     """
     folder = tmp_path_factory.mktemp("crossed")
@@ -75,9 +75,9 @@ def test_retrieval_of_twins(name, models, twins, place, tmp_path, capsys):
         capsys, "retrieve", "--model", models[name], "--dataset", f"folder:{twins}", *options, *place
     )
     runs = json.loads(file.read_text())["runs"]
-    pictures = [run for run in runs if run["protocol"] == "image-retrieval"]
-    assert [run["settings"]["method"] for run in pictures] == HALF
-    for run in pictures:
+    images = [run for run in runs if run["protocol"] == "image-retrieval"]
+    assert [run["settings"]["method"] for run in images] == HALF
+    for run in images:
         assert run["metrics"]["mAP"] == run["metrics"]["recall_at_1"] == 100
         assert (run["metrics"]["queries"], run["metrics"]["gallery"]) == (6, 6)
     names = [run["settings"]["method"] for run in runs if run["protocol"] == "text-image"]
@@ -87,7 +87,7 @@ def test_retrieval_of_twins(name, models, twins, place, tmp_path, capsys):
     assert {run.digest for run in read_runs(out)} == {run["digest"] for run in runs}
 
 
-def test_retrieval_of_crossed_pictures(models, crossed, place, tmp_path, capsys):
+def test_retrieval_of_crossed_images(models, crossed, place, tmp_path, capsys):
     said = jaxalign(
         capsys,
         "retrieve",
@@ -218,7 +218,7 @@ def test_indicators(models, twins, crossed, place, tmp_path, capsys):
         capsys,
         *command,
         *("--dataset", f"folder:{twins}", "--methods", "image-image", "pca", "pca-mean", "--rank", "4"),
-        *("--views", "pca", "--tasks", "--freedom"),
+        *("--views", "pca", "--ambiguity", "--freedom"),
     )
     assert len(list(tmp_path.glob("*.png"))) == 3
     runs = read_runs(tmp_path)
@@ -232,7 +232,7 @@ def test_indicators(models, twins, crossed, place, tmp_path, capsys):
     }
     (indicator,) = [r for r in runs if (r.protocol, r.settings.get("method")) == ("class-indicator", "pca")]
     assert indicator.arrays["same"][-1] == 3  # three pairs of twins, cosine 1
-    assert "too few pictures" in said
+    assert "too few images" in said
     said = jaxalign(capsys, *command, "--dataset", f"folder:{crossed}", "--methods", "image-image", "pre")
     assert "image-image" in said
     assert cli.main([str(a) for a in (*command, "--dataset", f"folder:{twins}", "--dogs-cats")]) == 1
@@ -247,16 +247,16 @@ def test_indicators(models, twins, crossed, place, tmp_path, capsys):
         (["retrieve", "--methods", "pca", "--rank", "999"], "the rank of PCA<- is 999; expected 1 to 12"),
         (
             ["retrieve", "--tasks", "emojis"],
-            "unknown labelling of emoji-scenes 'emojis'; did you mean 'emoji'",
+            "unknown task of emoji-scenes 'emojis'; did you mean 'emoji'",
         ),
         (["retrieve", "--dataset", "emojy"], "unknown data set 'emojy'; did you mean 'emoji'"),
         (["retrieve", "--query", "tset"], "unknown split of emoji-scenes 'tset'; did you mean 'test'"),
         (["retrieve", "--distractors"], "emoji-scenes has no distractors"),
         (["text-retrieve", "--methods", "oti"], "unknown text method 'oti'"),
-        (["text-retrieve", "--dataset", "emoji-scenes"], "emoji-scenes has one caption of each picture"),
+        (["text-retrieve", "--dataset", "emoji-scenes"], "emoji-scenes has one caption of each image"),
         (["sweep", "--k-top", "12"], "no band of the grid leaves any of the 12 singular directions"),
         (["indicators", "--methods", "oti"], "oti changes only the queries"),
-        (["indicators", "--max-pictures", "1"], "max_pictures is 1; expected 2 or more"),
+        (["indicators", "--max-images", "1"], "max_images is 1; expected 2 or more"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(command, message, models, place, tmp_path, capsys):
@@ -270,8 +270,8 @@ def test_bad_input_is_one_line_before_any_work(command, message, models, place, 
 
 def test_bad_usage(capsys):
     assert cli.main(["retrieve", "--band", "3"]) == 2
-    assert cli.main(["retrieve", "--protocol", "papers"]) == 2
-    assert "--protocol" in capsys.readouterr().err
+    assert cli.main(["retrieve", "--variant", "papers"]) == 2
+    assert "--variant" in capsys.readouterr().err
 
 
 def test_class_names_of_a_file(models, twins, place, tmp_path, capsys):

@@ -15,10 +15,10 @@ from jaxalign.eval.tasks.runs import read_runs
 
 
 def distractors(root):
-    """Other pictures than those of ROxford: between copies the ranking would be up to rounding."""
-    write = layouts.write_picture
+    """Other images than those of ROxford: between copies the ranking would be up to rounding."""
+    write = layouts.write_image
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layouts, "write_picture", lambda path, seed: write(path, seed + 100))
+        patch.setattr(layouts, "write_image", lambda path, seed: write(path, seed + 100))
         return layouts.distractors(root)
 
 
@@ -135,13 +135,13 @@ def test_captions(place, tmp_path, capsys):
     assert "has captions only; use `jaxalign text-retrieve`" in capsys.readouterr().err
 
 
-def test_captions_find_pictures(place, tmp_path, capsys):
+def test_captions_find_images(place, tmp_path, capsys):
     """Appendix H of IsoCLIP: with both heads as they are, and with both filtered."""
     options = ["--dataset", "flickr30k", "--methods", "image-image", "isoclip", "--band", "1", "2"]
     runs = measure(place, tmp_path / "runs", "retrieve", *options, "--text-image")
     plain, filtered = sorted(runs, key=lambda run: run.settings["method"])
     assert [plain.settings["method"], filtered.settings["method"]] == ["text-image", "text-image isoclip"]
-    assert "names find pictures" not in capsys.readouterr().out
+    assert "names find images" not in capsys.readouterr().out
     examples = load_split("flickr30k", "test", place["--data-dir"])
     captions = [(row, text) for row, own in enumerate(examples.captions) for text in own]
     model = ja.load(place["--model"])
@@ -155,7 +155,7 @@ def test_captions_find_pictures(place, tmp_path, capsys):
         assert run.metrics["mAP"] == pytest.approx(100 * np.mean([1 if right else 0.5 for right in first]))
     arguments = [str(x) for pair in place.items() for x in pair]
     assert cli.main(["retrieve", *options, "--out", str(tmp_path / "w"), *arguments]) == 1
-    assert "let captions find pictures (--text-image)" in capsys.readouterr().err
+    assert "let captions find images (--text-image)" in capsys.readouterr().err
 
 
 def test_what_is_not_there_says_what_to_put_where(place, tmp_path, capsys):

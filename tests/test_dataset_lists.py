@@ -12,8 +12,8 @@ from pickle_programs import call, mapping, name, number, numbers, program, recal
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import prepare
-from jaxalign.eval.datasets.layouts import annotations, captions, plain_pickle, revisited, zhou
-from jaxalign.eval.datasets.layouts.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.readers import annotations, captions, plain_pickle, revisited, zhou
+from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
 
 
 def refused(act, match: str) -> None:
@@ -141,7 +141,7 @@ OTHERS = {
         annotations.read_inaturalist,
         lambda content: content["annotations"][0].update(category_id=True),
     ),
-    "picture": (
+    "image": (
         layouts.inat2021_mini,
         annotations.read_inaturalist,
         lambda content: content["images"][0].update(file_name=["x"]),

@@ -1,4 +1,4 @@
-"""Preparing and reading data sets from their layouts: pictures byte for byte, labels, names, splits."""
+"""Preparing and reading data sets from their layouts: images byte for byte, labels, names, splits."""
 
 import io
 import subprocess
@@ -21,7 +21,7 @@ from jaxalign.eval.features import image_features
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "jaxalign.eval.datasets.layouts.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.readers.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 
@@ -58,7 +58,7 @@ def test_a_layout_is_prepared_and_read(name, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_pictures_are_stored_byte_for_byte_in_every_mode(caltech):
+def test_images_are_stored_byte_for_byte_in_every_mode(caltech):
     record, data_dir, raw = caltech
     modes = set()
     for split in record.splits:
@@ -120,7 +120,7 @@ def test_two_splits_one_after_the_other(caltech):
         np.testing.assert_array_equal(np.asarray(both.images[i]), np.asarray(part.images[at]))
 
 
-def test_select_keeps_pictures_on_demand(caltech):
+def test_select_keeps_images_on_demand(caltech):
     record, data_dir, _ = caltech
     train = load_split(record, "train", data_dir)
     for rows in ([2, 0], np.array([2, 0])):
@@ -135,7 +135,7 @@ def test_select_keeps_pictures_on_demand(caltech):
         train.images[3]
 
 
-def test_features_come_from_pictures_on_demand(tmp_path, clip):
+def test_features_come_from_images_on_demand(tmp_path, clip):
     record = layouts.revisited(tmp_path)
     queries = load_split(record, "query", tmp_path / "tfds", tmp_path)
     features = image_features(clip, queries, store=tmp_path / "store", threads=2)
@@ -147,7 +147,7 @@ def test_features_come_from_pictures_on_demand(tmp_path, clip):
     assert not np.allclose(other.values[0], features.values[0])
 
 
-def test_threads_read_the_same_pictures(caltech):
+def test_threads_read_the_same_images(caltech):
     record, data_dir, _ = caltech
     train = load_split(record, "train", data_dir)
     with ThreadPoolExecutor(8) as pool:
@@ -169,7 +169,7 @@ def test_queries_are_cropped_to_their_boxes(tmp_path):
         load_split(record, "gallery-uncropped", tmp_path / "tfds", tmp_path)
 
 
-def test_captions_need_no_pictures(tmp_path):
+def test_captions_need_no_images(tmp_path):
     record = layouts.nocaps(tmp_path)
     examples = load_split(record, "val", tmp_path / "tfds", tmp_path)
     assert examples.images is None
@@ -214,7 +214,7 @@ def test_every_few_shot_data_set_is_in_the_folders_of_coop(name, tmp_path):
 
 
 def test_large_data_sets_are_in_shards_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "SHARD_BYTES", 2 * len(layouts.picture(0)))
+    monkeypatch.setattr(builder, "SHARD_BYTES", 2 * len(layouts.image_bytes(0)))
     record = layouts.distractors(tmp_path)
     prepared = prepare(record, tmp_path / "tfds", tmp_path)
     assert len(prepared.info.splits["distractors"].shard_lengths) > 2

@@ -24,40 +24,40 @@ def run(*arguments, capsys) -> str:
 
 def test_what_to_put_where(few, tmp_path, capsys):
     (tmp_path / "raw" / "caltech-101" / "101_ObjectCategories").mkdir(parents=True)
-    said = run("--names", "caltech101", "imagenet", *few, capsys=capsys)
+    said = run("caltech101", "imagenet", *few, capsys=capsys)
     folder = tmp_path / "raw" / "caltech-101"
     assert f"  there: {folder / '101_ObjectCategories'}\n" in said
     assert f"  put: the splits to {folder / 'split_zhou_Caltech101.json'}\n       from https://drive" in said
-    assert "  or: caltech101@tfds reads the pictures of TFDS's own caltech101:3.0.2" in said
+    assert "  or: caltech101@tfds reads the images of TFDS's own caltech101:3.0.2" in said
     assert "imagenet/images/train, only for the split train\n" in said
     assert "'a photo of a {}.' (single 1, ensemble 80, subset 7)" in said
 
 
 def test_preparing_and_what_is_said_before_and_after(few, tmp_path, capsys):
     target = tmp_path / "rows.json"
-    for argument, state in (("--names", "ready"), ("--prepare", "prepared"), ("--names", "prepared")):
-        said = run(argument, "aircraft", *few, "--json", str(target), capsys=capsys)
+    for arguments, state in ((), "ready"), (("--prepare",), "prepared"), ((), "prepared"):
+        said = run(*arguments, "aircraft", *few, "--json", str(target), capsys=capsys)
         row = next(row for row in json.loads(target.read_text()) if row["name"] == "aircraft")
         assert row["available"] == state
         assert row["prepared"] == (state == "prepared")
         assert row["sources"][0]["there"]
-        if argument == "--names":
+        if not arguments:
             assert row["folder"] in said
     assert (tmp_path / "tfds" / "jaxalign_aircraft" / "1.0.0" / "dataset_info.json").is_file()
 
 
 def test_the_source_folder_of_the_environment(few, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("JAXALIGN_SOURCE_DIR", str(tmp_path / "raw"))
-    assert "ready to be prepared" in run("--names", "aircraft", *few[:2], capsys=capsys)
+    assert "ready to be prepared" in run("aircraft", *few[:2], capsys=capsys)
     monkeypatch.delenv("JAXALIGN_SOURCE_DIR")
     folder = tmp_path / "tfds" / "downloads" / "manual" / "fgvc_aircraft"
-    assert f"to {folder}\n" in run("--names", "aircraft", *few[:2], capsys=capsys)
+    assert f"to {folder}\n" in run("aircraft", *few[:2], capsys=capsys)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--names", "aircrafts"], "unknown data set 'aircrafts'; did you mean 'aircraft'"),
+        (["aircrafts"], "unknown data set 'aircrafts'; did you mean 'aircraft'"),
         (
             ["--prepare", "cub"],
             "cub is not prepared, and its data are not there: put the folder of this name",

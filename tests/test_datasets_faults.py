@@ -14,14 +14,14 @@ from PIL import Image
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split, prepare
-from jaxalign.eval.datasets.images import Pictures
-from jaxalign.eval.datasets.layouts.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.images import Images
+from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
 
 
 @pytest.fixture(autouse=True)
 def few_imagenet_classes(monkeypatch):
     monkeypatch.setattr(
-        "jaxalign.eval.datasets.layouts.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
+        "jaxalign.eval.datasets.readers.class_lists.imagenet_class_names", lambda: layouts.IMAGENET_NAMES
     )
 
 
@@ -33,8 +33,7 @@ def test_missing_sources_say_what_to_put_where(tmp_path):
         load_split("caltech101", "test", tmp_path / "tfds", tmp_path)
     said = str(error.value)
     assert (
-        f"the pictures, unpacked to {tmp_path / 'caltech-101' / '101_ObjectCategories'} (from https://"
-        in said
+        f"the images, unpacked to {tmp_path / 'caltech-101' / '101_ObjectCategories'} (from https://" in said
     )
     assert f"the splits to {tmp_path / 'caltech-101' / 'split_zhou_Caltech101.json'} (from https://" in said
     assert "\n" not in said
@@ -71,7 +70,7 @@ def split_file(root):
         ),
         (
             lambda root: edit(split_file(root), "crab/image_0010", "crab/image_0011"),
-            r"1 picture is missing, .*crab/image_0011.jpg the first",
+            r"1 image is missing, .*crab/image_0011.jpg the first",
         ),
         (
             lambda root: edit(split_file(root), '["crab/image_0002.jpg", 0, "crab"]', ""),
@@ -105,7 +104,7 @@ def test_wrong_counts_are_an_error(tmp_path):
         (layouts.bdd100k, "bdd100k/labels/bdd100k_labels_images_val.json", '"clear"', '"sunny"', "'sunny'"),
         (layouts.bdd100k, "bdd100k/labels/bdd100k_labels_images_val.json", "attributes", "x", "'attributes'"),
         (layouts.places365, "Places365_val/places365_val.txt", "2.jpg 0", "2.jpg 5", "5 of Places365_val_00"),
-        (layouts.places365, "Places365_val/places365_val.txt", "2.jpg 0", "2.jpg", "a picture and its label"),
+        (layouts.places365, "Places365_val/places365_val.txt", "2.jpg 0", "2.jpg", "an image and its label"),
         (
             layouts.inat2021_mini,
             "iNaturalist2021_train/annotations/train_mini.json",
@@ -134,7 +133,7 @@ def test_folders_that_are_not_imagenets(tmp_path):
         prepare(record, tmp_path / "tfds", tmp_path)
 
 
-# What is wrong with the pictures.
+# What is wrong with the images.
 
 
 @pytest.mark.parametrize(
@@ -142,12 +141,12 @@ def test_folders_that_are_not_imagenets(tmp_path):
     [
         (b"", "it is empty"),
         (b"<html>404</html>", "cannot identify it as"),
-        (layouts.picture(0)[:300], "[Tt]runcated"),
-        (layouts.picture(3)[:60], ""),
+        (layouts.image_bytes(0)[:300], "[Tt]runcated"),
+        (layouts.image_bytes(3)[:60], ""),
     ],
     ids=["empty", "html", "truncated-jpeg", "truncated-png"],
 )
-def test_a_picture_that_cannot_be_read_is_named(content, reason, tmp_path):
+def test_a_image_that_cannot_be_read_is_named(content, reason, tmp_path):
     record = layouts.zhou(tmp_path)
     (tmp_path / "caltech-101" / "101_ObjectCategories" / "x.jpg").write_bytes(content)
     examples = load_split(record, "train", tmp_path / "tfds", tmp_path)
@@ -158,19 +157,19 @@ def test_a_picture_that_cannot_be_read_is_named(content, reason, tmp_path):
     assert "BytesIO" not in str(error.value)
 
 
-def test_an_animated_picture_shows_its_first_frame():
+def test_an_animated_image_shows_its_first_frame():
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    shown = Pictures(lambda row: file.getvalue(), ["a.gif"], "test")[0]
+    shown = Images(lambda row: file.getvalue(), ["a.gif"], "test")[0]
     assert shown.convert("RGB").getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_an_oversized_picture_is_named(monkeypatch):
+def test_an_oversized_image_is_named(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    data = layouts.picture(0)
-    with pytest.raises(JaxalignError, match=r"big.jpg of test cannot be read as a picture: Image size"):
-        Pictures(lambda row: data, ["big.jpg"], "test")[0]
+    data = layouts.image_bytes(0)
+    with pytest.raises(JaxalignError, match=r"big.jpg of test cannot be read as an image: Image size"):
+        Images(lambda row: data, ["big.jpg"], "test")[0]
 
 
 # What is wrong with a prepared copy.
@@ -302,7 +301,7 @@ def test_pickles_of_anything_else(content, tmp_path):
     [
         (lambda stored: stored.pop("gnd"), "'gnd'"),
         (lambda stored: stored["gnd"].pop(), "2 queries and 1 ground truths"),
-        (lambda stored: stored["gnd"][0].update(easy=[3]), "positions of the 3 pictures"),
+        (lambda stored: stored["gnd"][0].update(easy=[3]), "positions of the 3 images"),
         (lambda stored: stored["gnd"][0].update(bbx=[5, 0, 1, 9]), "left, top, right, bottom"),
         (lambda stored: stored["gnd"][0].update(bbx=[0, 0, float("nan"), 9]), "left, top, right, bottom"),
         (lambda stored: stored["imlist"].append("../x"), r"got '\.\./x'"),

@@ -1,4 +1,4 @@
-"""Any folder of pictures as a data set."""
+"""Any folder of images as a data set."""
 
 import contextlib
 import errno
@@ -18,10 +18,10 @@ from jaxalign.eval.features import image_features
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes, one of them with folders of its own; a picture without a class; and what is none."""
+    """Two classes, one of them with folders of its own; an image without a class; and what is none."""
     names = ("cat/10.jpg", "cat/2.JPG", "dog/old/1.png", "loose.webp", ".hidden/x.jpg", "cat/.x.jpg")
     for seed, name in enumerate(names):
-        layouts.write_picture(tmp_path / name, seed)
+        layouts.write_image(tmp_path / name, seed)
     (tmp_path / "cat" / "notes.txt").write_text("x")
     return tmp_path
 
@@ -37,7 +37,7 @@ def test_subfolders_are_classes(photos):
         assert examples.images[i].size == (24, 18)
 
 
-def test_the_version_changes_with_the_pictures(photos):
+def test_the_version_changes_with_the_images(photos):
     versions = [load_split(f"folder:{photos}", "all").version for _ in range(2)]
     os.utime(photos / "loose.webp", (0, 0))
     versions.append(load_split(f"folder:{photos}", "all").version)
@@ -48,7 +48,7 @@ def test_the_version_changes_with_the_pictures(photos):
 
 
 def test_a_folder_without_subfolders_has_no_labels(tmp_path):
-    layouts.write_picture(tmp_path / "a.jpg", 0)
+    layouts.write_image(tmp_path / "a.jpg", 0)
     examples = load_split(f"folder:{tmp_path}", "all")
     assert examples.labels == {}
     assert len(examples) == 1
@@ -56,7 +56,7 @@ def test_a_folder_without_subfolders_has_no_labels(tmp_path):
 
 def test_folders_of_splits(tmp_path):
     for seed, name in enumerate(("train/cat/a.jpg", "train/dog/b.jpg", "test/dog/c.jpg")):
-        layouts.write_picture(tmp_path / name, seed)
+        layouts.write_image(tmp_path / name, seed)
     assert load_split(f"folder:{tmp_path}", "train").labels["label"].tolist() == [0, 1]
     record = find_dataset(f"folder:{tmp_path}")
     assert (record.splits, record.query, record.gallery) == ({"test": 1, "train": 2}, "test", "train")
@@ -64,13 +64,13 @@ def test_folders_of_splits(tmp_path):
         load_split(f"folder:{tmp_path}", "all")
 
 
-def test_folders_that_hold_no_pictures(tmp_path, photos):
+def test_folders_that_hold_no_images(tmp_path, photos):
     with pytest.raises(JaxalignError, match=r"nowhere is not there; expected a folder"):
         load_split(f"folder:{tmp_path}/nowhere", "all")
     with pytest.raises(JaxalignError, match="is not a folder"):
         load_split(f"folder:{photos}/loose.webp", "all")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JaxalignError, match=r"no pictures in .*empty; expected files that end in .apng,"):
+    with pytest.raises(JaxalignError, match=r"no images in .*empty; expected files that end in .apng,"):
         load_split(f"folder:{tmp_path}/empty", "all")
     with pytest.raises(JaxalignError, match="unknown split of"):
         load_split(f"folder:{photos}", "test")
@@ -102,7 +102,7 @@ def test_a_link_that_leads_nowhere_is_named_when_it_is_read(photos, clip, tmp_pa
     with pytest.raises(JaxalignError, match=r"link.png .*No such file.*--unreadable leave-out") as caught:
         image_features(clip, examples, store=store)
     assert "\n" not in str(caught.value)
-    assert image_features(clip, examples, store=store, unreadable="leave out").left_out == ("dog/link.png",)
+    assert image_features(clip, examples, store=store, unreadable="leave-out").left_out == ("dog/link.png",)
 
 
 def test_a_file_that_vanishes_while_the_folder_is_read(photos, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_file_that_vanishes_while_the_folder_is_read(photos, monkeypatch):
 
 @pytest.mark.parametrize("at", ["", "dog"])
 def test_a_folder_that_cannot_be_listed_is_an_error(at, photos, monkeypatch):
-    """Its pictures would be missing from the results, and nobody would know."""
+    """Its images would be missing from the results, and nobody would know."""
     scan = os.scandir
 
     def refuse(path):
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(at, photos, monkeypatch):
         load_split(f"folder:{photos}", "all")
 
 
-def test_a_picture_that_vanished_is_named(photos):
+def test_a_image_that_vanished_is_named(photos):
     examples = load_split(f"folder:{photos}", "all")
     (photos / "loose.webp").unlink()
     with pytest.raises(JaxalignError, match=r"loose.webp of .* cannot be read: No such file"):
@@ -148,7 +148,7 @@ def test_a_picture_that_vanished_is_named(photos):
 def test_linked_folders_are_followed_once(photos, tmp_path_factory):
     """Under the name without links where there is one; loops end, and what is there already is counted."""
     outside = tmp_path_factory.mktemp("outside")
-    layouts.write_picture(outside / "deep" / "a.jpg", 7)
+    layouts.write_image(outside / "deep" / "a.jpg", 7)
     for name, target in {
         "a link": outside,
         "another": outside / "deep",
@@ -174,7 +174,7 @@ def test_what_looks_like_an_image_and_is_not_read_is_counted(photos, tmp_path, c
     for name in ("a.CR2", "b.cr2", "c.svg", "d.MOV", "e.txt", ".f.nef", "cat/g.psd"):
         (photos / name).write_bytes(b"x")
     for name in ("h.jfif", "i.tga", "j.jp2"):
-        layouts.write_picture(photos / name, 3)
+        layouts.write_image(photos / name, 3)
     examples = load_split(f"folder:{photos}", "all")
     assert {"h.jfif", "i.tga", "j.jp2"} <= set(examples.file_names)
     assert examples.not_read == {".cr2": 2, ".svg": 1, ".psd": 1}
@@ -182,7 +182,7 @@ def test_what_looks_like_an_image_and_is_not_read_is_counted(photos, tmp_path, c
     assert said == f"folder:{photos}/all: not read: 2 .cr2, 1 .psd, 1 .svg\n"
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.nef").write_bytes(b"x")
-    with pytest.raises(JaxalignError, match=r"no pictures in .*raw; expected files that .*; it has 1 \.nef$"):
+    with pytest.raises(JaxalignError, match=r"no images in .*raw; expected files that .*; it has 1 \.nef$"):
         load_split(f"folder:{tmp_path}/raw", "all")
 
 
@@ -214,7 +214,7 @@ def test_a_command_reads_a_folder_once(tmp_path, monkeypatch):
     """Each folder is listed once and each image is asked about once, whatever splits the command looks at."""
     root, counts, scan, stat = tmp_path / "in", Counter(), os.scandir, os.stat
     for seed, name in enumerate(("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg")):
-        layouts.write_picture(root / name, seed)
+        layouts.write_image(root / name, seed)
 
     @contextlib.contextmanager
     def listing(path):

@@ -95,7 +95,7 @@ class Copy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, wanted):
         for seed, (split, label, keys) in enumerate(self.rows):
             if split == wanted:
-                yield seed, {"image": layouts.picture(seed), "label": label, **keys}
+                yield seed, {"image": layouts.image_bytes(seed), "label": label, **keys}
 
 
 def write_copy(root, name, rows=None, file_format="array_record"):
@@ -110,7 +110,7 @@ def write_copy(root, name, rows=None, file_format="array_record"):
 
 
 def write_split(root, name):
-    """CoOp's split file: all pictures are in `test`, with labels and names of its own."""
+    """CoOp's split file: all images are in `test`, with labels and names of its own."""
     options = DATASETS[name].options
     rows = [[path, label, f"class_{label}"] for label, path in enumerate(CASES[name][1])]
     layouts.write_json(root / options["folder"] / options["split"], {"train": [], "val": [], "test": rows})
@@ -122,7 +122,7 @@ def test_every_copy_of_tfds_has_a_key():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_pictures_of_tfds_labels_of_coop(name, tmp_path):
+def test_images_of_tfds_labels_of_coop(name, tmp_path):
     write_copy(tmp_path, name)
     write_split(tmp_path / "raw", name)
     examples = load_split(f"{name}@tfds", "test", tmp_path, tmp_path / "raw")
@@ -133,7 +133,7 @@ def test_pictures_of_tfds_labels_of_coop(name, tmp_path):
     assert examples.labels["label"].tolist() == [0, 1]
     assert examples.label_names["label"] == ("class_0", "class_1")
     for seed in range(2):
-        assert examples.images.read_bytes(seed) == layouts.picture(seed)
+        assert examples.images.read_bytes(seed) == layouts.image_bytes(seed)
         assert np.asarray(examples.images[seed]).shape[:2] == (18, 24)
 
 
@@ -144,7 +144,7 @@ def test_pictures_of_tfds_labels_of_coop(name, tmp_path):
         ((0, 1, 1), "Abyssinian_201.jpg of the split file is 2 times"),
     ],
 )
-def test_each_picture_must_be_there_once(rows, message, tmp_path):
+def test_each_image_must_be_there_once(rows, message, tmp_path):
     every = list(CASES["pets"][1].values())
     chosen = every[rows] if isinstance(rows, slice) else [every[i] for i in rows]
     write_copy(tmp_path, "pets", chosen)

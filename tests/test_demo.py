@@ -17,7 +17,7 @@ import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
-from jaxalign.eval.datasets.images import Pictures
+from jaxalign.eval.datasets.images import Images
 from jaxalign.eval.demo import DemoSettings, data, run
 from jaxalign.eval.demo.data import choose_queries, emoji_captions
 from jaxalign.eval.demo.findings import TASKS
@@ -50,41 +50,41 @@ def tiny_examples(name, split, data_dir=None, on_demand=False):
         for group in GROUPS
         for emoji in [e for e in sprites.read_emoji() if (e.split, e.group) == (split, group)][:3]
     ]
-    pictures = [
+    drawn_sprites = [
         (emoji, style, sprite)
         for emoji, style, sprite in sprites.read_sprites(split)
         if emoji in chosen and style in sprites.STYLES[:3]
     ]
     rng = np.random.default_rng(len(split))
-    contexts = [scenes.draw_context(rng) for _ in pictures]
-    drawn = zip(pictures, contexts, strict=True)
+    contexts = [scenes.draw_context(rng) for _ in drawn_sprites]
+    drawn = zip(drawn_sprites, contexts, strict=True)
     images = [scenes.compose_scene(sprite, context, rng) for (_, _, sprite), context in drawn]
     values = {
-        "emoji": (NAMES, [emoji.name for emoji, _, _ in pictures]),
-        "group": (GROUPS, [emoji.group for emoji, _, _ in pictures]),
-        "style": (sprites.STYLES, [style for _, style, _ in pictures]),
+        "emoji": (NAMES, [emoji.name for emoji, _, _ in drawn_sprites]),
+        "group": (GROUPS, [emoji.group for emoji, _, _ in drawn_sprites]),
+        "style": (sprites.STYLES, [style for _, style, _ in drawn_sprites]),
         "background": (tuple(scenes.BACKGROUNDS), [context.background for context in contexts]),
     }
     return Examples(
         dataset=name,
         split=split,
         version=DATASETS[name].version,
-        images=on_demand_pictures(images) if on_demand else np.stack(images),
+        images=on_demand_images(images) if on_demand else np.stack(images),
         labels={
             k: np.array([names.index(v) for v in found], np.int32) for k, (names, found) in values.items()
         },
         label_names={k: names for k, (names, _) in values.items()},
-        captions=tuple((f"a photo of {e.name}", f"a {e.subgroup}") for e, _, _ in pictures),
-        file_names=tuple(map(str, range(len(pictures)))),
+        captions=tuple((f"a photo of {e.name}", f"a {e.subgroup}") for e, _, _ in drawn_sprites),
+        file_names=tuple(map(str, range(len(drawn_sprites)))),
     )
 
 
-def on_demand_pictures(images):
+def on_demand_images(images):
     files = []
     for pixels in images:
         files.append(io.BytesIO())
         Image.fromarray(pixels).save(files[-1], "png")
-    return Pictures(lambda i: files[i].getvalue(), tuple(map(str, range(len(files)))), "tiny")
+    return Images(lambda i: files[i].getvalue(), tuple(map(str, range(len(files)))), "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_settings_out_of_range(wrong):
         replace(SETTINGS, **wrong)
 
 
-def test_queries_are_one_picture_of_each_emoji_in_turn():
+def test_queries_are_one_image_of_each_emoji_in_turn():
     emoji = np.array([5, 5, 5, 2, 2, 9, 9, 9])
     chosen = choose_queries(emoji, None)
     assert sorted(emoji[chosen]) == [2, 5, 9]
@@ -227,7 +227,7 @@ def test_captions_come_once_for_each_emoji():
     assert len(found.texts) == 2 * len(labels)
     first = [found.texts[i] for i in found.queries]
     assert all(text.startswith("a photo of ") for text in first)
-    named = [f"a photo of {NAMES[label]}" for label in labels[found.pictures[found.queries]]]
+    named = [f"a photo of {NAMES[label]}" for label in labels[found.images[found.queries]]]
     assert first == named
 
 
@@ -261,7 +261,7 @@ def test_the_report_shows_what_was_measured(finished):
     """Every method on every task, both searches and inversions, and queries with their first results."""
     results, out, _, _ = finished
     page = (out / "report.html").read_text()
-    for heading in ("Image retrieval", "Names find pictures", "Text retrieval", "Classification"):
+    for heading in ("Image retrieval", "Names find images", "Text retrieval", "Classification"):
         assert f"<h2>{heading}" in page
     for entry in (results, *results["other_models"]):
         assert page.count(f"<h3>{html.escape(entry['model'])}</h3>") == 7

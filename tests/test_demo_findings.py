@@ -10,7 +10,7 @@ from jaxalign.eval.demo.findings import (
     inversion_note,
     text_table,
 )
-from jaxalign.eval.report import Cell
+from jaxalign.eval.report import Score
 
 
 def scores(mean, gain=None, error=0.1):
@@ -65,7 +65,7 @@ def test_best_cells_and_ties():
     ],
 )
 def test_a_difference_counts_where_it_exceeds_twice_its_error(gain, error, verdict, shown):
-    cell = Cell(10.0, (), gain, error, best=False)
+    cell = Score(10.0, (), gain, error, best=False)
     assert cell.verdict == verdict
     assert cell.signed_gain == shown
 
@@ -80,7 +80,7 @@ def test_findings_follow_the_numbers():
         "Same background (context), image-image 10.0: raised by good (+2.0);"
         " no clear difference with unsure (+0.1); lowered by bad (-2.0)."
     )
-    assert said[-2] == "For reference, a name finds its pictures with mAP 30.0 on emoji-scenes."
+    assert said[-2] == "For reference, a name finds its images with mAP 30.0 on emoji-scenes."
     assert "IsoCLIP lowers the overlap" in said[-1]
     none = findings(results(bad=method(8.0, -2.0)))
     assert (

@@ -18,7 +18,7 @@ from jaxalign.eval.tasks.runs import read_runs
 
 LIMIT = 600  # seconds; on an idle machine no process here takes a twentieth of that
 SCRIPT = Path(__file__).parent / "run_commands.py"
-CHUNKS = 10  # of 256 pictures
+CHUNKS = 10  # of 256 images
 NAMES = "cat dog apple bus tree house car star moon sun"
 
 
@@ -156,7 +156,16 @@ def test_what_differs_is_named_by_all_before_they_work():
 
 def embed(photos, store, index, port):
     processes = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", index]
-    given = ["--folder", photos, "--store", store, "--distributed", *processes, "--lost-after", "60"]
+    given = [
+        "--dataset",
+        f"folder:{photos}",
+        "--store",
+        store,
+        "--distributed",
+        *processes,
+        "--lost-after",
+        "60",
+    ]
     return ["-m", "jaxalign", "embed", *given]
 
 
@@ -198,7 +207,9 @@ def test_what_is_finished_is_kept_when_a_process_is_killed(tmp_path):
         kept = found
     with start(photos, store) as processes:
         assert [status for status, *_ in finish(processes)] == [0, 0]
-    with running(["-m", "jaxalign", "embed", "--folder", photos, "--store", undisturbed]) as processes:
+    with running(
+        ["-m", "jaxalign", "embed", "--dataset", f"folder:{photos}", "--store", undisturbed]
+    ) as processes:
         assert [status for status, *_ in finish(processes)] == [0]
     whole = chunks(undisturbed)
     assert len(whole) == CHUNKS

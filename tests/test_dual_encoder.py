@@ -1,4 +1,4 @@
-"""Pictures and texts in, features out."""
+"""Images and texts in, features out."""
 
 import dataclasses
 
@@ -15,22 +15,22 @@ from jaxalign.models import TwoTowersConfig
 from jaxalign.specs import find_spec
 
 RNG = np.random.default_rng(0)
-PICTURES = RNG.integers(0, 256, (5, 30, 40, 3), dtype=np.uint8)
+IMAGES = RNG.integers(0, 256, (5, 30, 40, 3), dtype=np.uint8)
 TEXTS = ["a cat", "a red dog on blue", "apple"]
 
 
 def test_all_kinds_of_images_agree(model, tmp_path):
-    expected = model.encode_image(PICTURES)
-    Image.fromarray(PICTURES[1]).save(tmp_path / "1.png")
+    expected = model.encode_image(IMAGES)
+    Image.fromarray(IMAGES[1]).save(tmp_path / "1.png")
     mixed = [
-        PICTURES[0],
+        IMAGES[0],
         str(tmp_path / "1.png"),
         tmp_path / "1.png",
-        Image.fromarray(PICTURES[3]),
-        jnp.asarray(PICTURES[4]),
+        Image.fromarray(IMAGES[3]),
+        jnp.asarray(IMAGES[4]),
     ]
     np.testing.assert_allclose(model.encode_image(mixed), expected[jnp.array([0, 1, 1, 3, 4])], atol=1e-5)
-    ready = model.image_processor(PICTURES)
+    ready = model.image_processor(IMAGES)
     np.testing.assert_allclose(model.encode_image(ready), expected, atol=1e-5)
     np.testing.assert_allclose(model.encode_image(jnp.asarray(ready)), expected, atol=1e-5)
     assert expected.shape == (5, model.config.image.embedding_width)
@@ -39,7 +39,7 @@ def test_all_kinds_of_images_agree(model, tmp_path):
 
 def test_batches_do_not_matter(model):
     np.testing.assert_allclose(
-        model.encode_image(PICTURES, batch_size=2), model.encode_image(PICTURES), atol=1e-5
+        model.encode_image(IMAGES, batch_size=2), model.encode_image(IMAGES), atol=1e-5
     )
     np.testing.assert_allclose(model.encode_text(TEXTS, batch_size=2), model.encode_text(TEXTS), atol=1e-5)
 
@@ -51,9 +51,9 @@ def test_text_projector_is_the_head(model):
 
 
 def test_image_projector_is_the_head(clip):
-    pre = clip.encode_image(PICTURES, projected=False)
+    pre = clip.encode_image(IMAGES, projected=False)
     assert pre.shape == (5, clip.config.image.width)
-    np.testing.assert_allclose(clip.projectors.image(pre), clip.encode_image(PICTURES), atol=1e-5)
+    np.testing.assert_allclose(clip.projectors.image(pre), clip.encode_image(IMAGES), atol=1e-5)
 
 
 def test_mlp_head_is_linearised_about_its_input(siglip):
@@ -68,14 +68,14 @@ def test_mlp_head_is_linearised_about_its_input(siglip):
         },
     }
     model = dataclasses.replace(siglip, params=params)
-    pre, z = model.encode_image(PICTURES, projected=False), model.encode_image(PICTURES)
+    pre, z = model.encode_image(IMAGES, projected=False), model.encode_image(IMAGES)
     # the linearisation itself: the MLP is small, not zero
     np.testing.assert_allclose(model.projectors.image(pre), z, atol=0.05)
-    np.testing.assert_allclose(pre, siglip.encode_image(PICTURES, projected=False), atol=1e-6)
+    np.testing.assert_allclose(pre, siglip.encode_image(IMAGES, projected=False), atol=1e-6)
 
 
 def test_apply_is_pure_and_differentiable(model):
-    x, tokens = model.image_processor(PICTURES[:2]), model.tokenizer(TEXTS[:2])
+    x, tokens = model.image_processor(IMAGES[:2]), model.tokenizer(TEXTS[:2])
 
     @jax.jit
     def loss(params):
@@ -85,28 +85,28 @@ def test_apply_is_pure_and_differentiable(model):
     assert float(jnp.abs(gradient["img"]["embedding"]["kernel"]).max()) > 0
     assert float(jnp.abs(gradient["txt"]["Embed_0"]["embedding"]).max()) > 0
     np.testing.assert_allclose(
-        jax.jit(model.apply_image)(model.params, x), model.encode_image(PICTURES[:2]), atol=1e-5
+        jax.jit(model.apply_image)(model.params, x), model.encode_image(IMAGES[:2]), atol=1e-5
     )
 
 
 def test_apply_under_vmap(clip):
-    x = clip.image_processor(PICTURES[:2])
+    x = clip.image_processor(IMAGES[:2])
     each = jax.vmap(lambda one: clip.apply_image(clip.params, one[None], projected=False)[0])(x)
-    np.testing.assert_allclose(each, clip.encode_image(PICTURES[:2], projected=False), atol=1e-5)
+    np.testing.assert_allclose(each, clip.encode_image(IMAGES[:2], projected=False), atol=1e-5)
 
 
 def test_reduced_precision_gives_float32_features(clip):
     half = dataclasses.replace(clip, dtype=jnp.bfloat16)
-    z = half.encode_image(PICTURES)
+    z = half.encode_image(IMAGES)
     assert z.dtype == jnp.float32
-    assert float(jnp.abs(z - clip.encode_image(PICTURES)).max()) > 0
+    assert float(jnp.abs(z - clip.encode_image(IMAGES)).max()) > 0
     assert half.encode_text(TEXTS).dtype == jnp.float32
 
 
-def test_an_unreadable_picture_is_named(clip, tmp_path):
+def test_an_unreadable_image_is_named(clip, tmp_path):
     (tmp_path / "no.png").write_bytes(b"\x89PNG not really")
-    with pytest.raises(JaxalignError, match=r"image 1 \(.*no\.png\) cannot be read as a picture"):
-        clip.encode_image([PICTURES[0], tmp_path / "no.png"], batch_size=1)
+    with pytest.raises(JaxalignError, match=r"image 1 \(.*no\.png\) cannot be read as an image"):
+        clip.encode_image([IMAGES[0], tmp_path / "no.png"], batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_an_unreadable_picture_is_named(clip, tmp_path):
     [
         ([], "images is empty"),
         ("a.png", "images is a str; expected a list"),
-        (Image.fromarray(PICTURES[0]), "images is a Image; expected a list"),
-        (PICTURES[0], r"images has shape \(30, 40, 3\); expected uint8"),
-        (PICTURES[..., :2], r"expected uint8 \[n, h, w, 3\]"),
-        (PICTURES / 255, r"preprocessed images have shape \(5, 30, 40, 3\); expected \[n, 24, 24, 3\]"),
-        (PICTURES.astype(np.int32), "pixels are int32; expected floats"),
+        (Image.fromarray(IMAGES[0]), "images is a Image; expected a list"),
+        (IMAGES[0], r"images has shape \(30, 40, 3\); expected uint8"),
+        (IMAGES[..., :2], r"expected uint8 \[n, h, w, 3\]"),
+        (IMAGES / 255, r"preprocessed images have shape \(5, 30, 40, 3\); expected \[n, 24, 24, 3\]"),
+        (IMAGES.astype(np.int32), "pixels are int32; expected floats"),
         (np.full((2, 24, 24, 3), np.nan, np.float32), "image 0 has NaN"),
-        ([PICTURES[0] / 255], "image 0 is an array of float64; expected uint8"),
-        ([PICTURES[0], PICTURES], r"image 1 is an array of shape \(5, 30, 40, 3\)"),
+        ([IMAGES[0] / 255], "image 0 is an array of float64; expected uint8"),
+        ([IMAGES[0], IMAGES], r"image 1 is an array of shape \(5, 30, 40, 3\)"),
         ([3], "image 0 is a int; expected a PIL image"),
     ],
 )
@@ -150,9 +150,9 @@ def test_wrong_arrays_for_apply(clip):
     with pytest.raises(JaxalignError, match=r"expected int32 \[n, 10\]"):
         clip.apply_text(clip.params, np.zeros((2, 10)))
     with pytest.raises(JaxalignError, match="pixels are uint8"):
-        clip.apply_image(clip.params, PICTURES)
+        clip.apply_image(clip.params, IMAGES)
     with pytest.raises(JaxalignError, match="batch_size is 0"):
-        clip.encode_image(PICTURES, batch_size=0)
+        clip.encode_image(IMAGES, batch_size=0)
     with pytest.raises(JaxalignError, match="dtype is int32"):
         dataclasses.replace(clip, dtype=jnp.int32)
 
@@ -189,14 +189,14 @@ def other_model(kind, clip, name):
 )
 def test_image_projectors_of_all_kinds_are_their_heads(clip, kind, name):
     model = other_model(kind, clip, name)
-    pre, z = model.encode_image(PICTURES, projected=False), model.encode_image(PICTURES)
+    pre, z = model.encode_image(IMAGES, projected=False), model.encode_image(IMAGES)
     np.testing.assert_allclose(model.image_projector(pre), z, atol=1e-5)
     assert (model.image_projector.bias is not None) == (kind in ("resnet", "eva02"))
 
 
 def test_an_image_only_model_says_that_it_has_no_text_tower(clip):
     model = other_model("dinov2", clip, "dinov2-base")
-    assert model.encode_image(PICTURES).shape == (5, model.config.image.width)
+    assert model.encode_image(IMAGES).shape == (5, model.config.image.width)
     for ask in (
         lambda: model.projectors,
         lambda: model.encode_text(TEXTS),
@@ -229,10 +229,10 @@ def test_published_layout_of_the_perception_encoder_skips_the_residual_mlp(clip)
     """Same projectors, another feature: with the MLP silenced the two agree."""
     model = other_model("pe", clip, "PE-Core-B-16")
     published = model.with_layout("reference")
-    feature = lambda m: m.encode_image(PICTURES, projected=False)
+    feature = lambda m: m.encode_image(IMAGES, projected=False)
     assert np.abs(feature(model) - feature(published)).max() > 0.1
     np.testing.assert_array_equal(model.projectors.image.kernel, published.projectors.image.kernel)
-    np.testing.assert_allclose(published.encode_image(PICTURES), model.encode_image(PICTURES), atol=1e-6)
+    np.testing.assert_allclose(published.encode_image(IMAGES), model.encode_image(IMAGES), atol=1e-6)
     head = model.params["img"]["MAPHead_0"]
     silent = {**head["MlpBlock_0"], "Dense_1": jax.tree.map(jnp.zeros_like, head["MlpBlock_0"]["Dense_1"])}
     params = {**model.params, "img": {**model.params["img"], "MAPHead_0": {**head, "MlpBlock_0": silent}}}
@@ -271,4 +271,4 @@ def test_floats_that_look_unprocessed_are_refused(clip):
 def test_deep_grey_images_are_refused(clip, tmp_path):
     Image.fromarray(RNG.integers(0, 65536, (30, 40)).astype(np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(JaxalignError, match=r"image 1 \(.*deep\.png\) is grey with more than 8 bits"):
-        clip.encode_image([PICTURES[0], tmp_path / "deep.png"])
+        clip.encode_image([IMAGES[0], tmp_path / "deep.png"])

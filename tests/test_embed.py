@@ -18,7 +18,7 @@ from jaxalign.eval.features import FeatureKey, FeatureStore, embed_images, embed
 
 
 class Noise:
-    """Pictures of random sizes; some of them may be no pictures at all."""
+    """Images of random sizes; some of them may be no images at all."""
 
     def __init__(self, count, bad=(), delay=0.0):
         self.ids = [f"noise-{i}" for i in range(count)]
@@ -60,12 +60,12 @@ def test_texts(tmp_path, model):
     np.testing.assert_allclose(store.read().values, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_unreadable_picture_is_named_or_left_out(tmp_path, clip):
+def test_an_unreadable_image_is_named_or_left_out(tmp_path, clip):
     store = image_store(tmp_path, clip, 21)
-    pictures = Noise(21, bad=(18, 3))
+    images = Noise(21, bad=(18, 3))
     with pytest.raises(JaxalignError, match=r"noise-3: .*No such file"):
-        embed_images(clip, pictures, store, batch_size=8)
-    result = embed_images(clip, pictures, store, unreadable="leave out", batch_size=8)
+        embed_images(clip, images, store, batch_size=8)
+    result = embed_images(clip, images, store, unreadable="leave-out", batch_size=8)
     assert result.left_out == ("noise-3", "noise-18")
     features = store.read()
     assert features.left_out == ("noise-3", "noise-18")
@@ -73,7 +73,7 @@ def test_an_unreadable_picture_is_named_or_left_out(tmp_path, clip):
     np.testing.assert_allclose(features.values, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_finished_chunks_stay_when_a_later_picture_fails(tmp_path, clip):
+def test_finished_chunks_stay_when_a_later_image_fails(tmp_path, clip):
     store = image_store(tmp_path, clip, 40)
     with pytest.raises(JaxalignError, match="noise-33"):
         embed_images(clip, Noise(40, bad=(33,)), store, batch_size=8)
@@ -103,7 +103,7 @@ class Lazy:
 
 
 def test_the_device_has_the_next_batch_before_one_is_fetched(tmp_path):
-    """And pictures are decoded before they are asked for."""
+    """And images are decoded before they are asked for."""
     events, model = [], linear_model()
     decoded = []
 
@@ -144,7 +144,7 @@ def stored_bytes(store):
 
 
 COUNT = 160
-KILLED, KILLS = 400, 20  # pictures and processes of the test that kills
+KILLED, KILLS = 400, 20  # images and processes of the test that kills
 
 
 def linear_model():

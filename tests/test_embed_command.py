@@ -21,14 +21,14 @@ from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import FeatureStore, make_key
 
-PICTURES = 1100  # five chunks
+IMAGES = 1100  # five chunks
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
     return folder
 
@@ -40,7 +40,16 @@ def store_of(root: Path, photos: Path) -> FeatureStore | None:
 
 
 def embed_in_process(photos, root) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jaxalign", "embed", "--folder", str(photos), "--store", str(root)]
+    command = [
+        sys.executable,
+        "-m",
+        "jaxalign",
+        "embed",
+        "--dataset",
+        f"folder:{photos}",
+        "--store",
+        str(root),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -56,12 +65,12 @@ def test_the_command_goes_on_after_a_kill_and_gives_the_same_bytes(tmp_path, pho
     assert store is not None
     finished = {f: f.stat().st_mtime_ns for f in killed.rglob("features/c/*/0")}
     left = sum(len(store.rows_of(chunk)) for chunk in store.missing())
-    assert 0 < left < PICTURES, "it was not killed in the middle"
+    assert 0 < left < IMAGES, "it was not killed in the middle"
 
-    options = ["embed", "--folder", str(photos), "--json", str(results), "--store"]
+    options = ["embed", "--dataset", f"folder:{photos}", "--json", str(results), "--store"]
     assert cli.main([*options, str(killed)]) == 0
     found = json.loads(results.read_text())
-    assert (found["pictures"], found["earlier"], found["computed"]) == (PICTURES, PICTURES - left, left)
+    assert (found["images"], found["earlier"], found["computed"]) == (IMAGES, IMAGES - left, left)
     assert found["images_per_second"] > 0
     assert {f: f.stat().st_mtime_ns for f in finished} == finished
     assert cli.main([*options, str(whole)]) == 0
@@ -75,15 +84,13 @@ def test_the_command_names_what_it_did(tmp_path, photos, capsys):
     some.mkdir()
     for i in range(3):
         shutil.copy(photos / f"{i}.png", some)
-    assert cli.main(["embed", "--folder", str(some), "--store", str(tmp_path / "store")]) == 0
+    assert cli.main(["embed", "--dataset", f"folder:{some}", "--store", str(tmp_path / "store")]) == 0
     said = capsys.readouterr()
     assert "emoji-clip, folder:" in said.out
-    assert "3 pictures, 0 done earlier, 3 now at " in said.out
+    assert "3 images, 0 done earlier, 3 now at " in said.out
     assert f"features 256 wide, in file://{tmp_path}/store/" in said.out
-    assert cli.main(["embed", "--folder", str(some), "--dataset", "emoji"]) == 2
-    assert "are not allowed together; see `jaxalign embed --help`" in capsys.readouterr().err
     for option in ("--batch-size", "--threads"):
-        assert cli.main(["embed", "--folder", str(some), "--store", str(tmp_path), option, "0"]) == 1
+        assert cli.main(["embed", "--dataset", f"folder:{some}", "--store", str(tmp_path), option, "0"]) == 1
         assert f"{option[2:].replace('-', '_')} is 0; expected 1 or more" in capsys.readouterr().err
 
 
@@ -105,7 +112,7 @@ def test_what_measures_finds_the_features_whatever_they_were_computed_in(tmp_pat
 
 
 def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
-    options = ["embed", "--folder", str(photos), "--store", str(tmp_path)]
+    options = ["embed", "--dataset", f"folder:{photos}", "--store", str(tmp_path)]
     examples = load_split(f"folder:{photos}", "all")
     key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
     with FeatureStore.open(tmp_path, key, examples.ids, {}, 256).locked():
@@ -115,13 +122,13 @@ def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
 
 def test_a_write_that_fails_in_the_middle_is_one_line_and_loses_nothing(tmp_path, photos):
     """Files may grow to 100 blocks: the header fits, a chunk does not. Then there is room again."""
-    script = 'ulimit -f 100; exec "$0" -m jaxalign embed --folder "$1" --store "$2"'
+    script = 'ulimit -f 100; exec "$0" -m jaxalign embed --dataset "folder:$1" --store "$2"'
     command = ["sh", "-c", script, sys.executable, str(photos), str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (1, "")
     assert "File too large" in run.stderr.splitlines()[-1]
     assert run.stderr.splitlines()[-1].startswith("jaxalign: error: cannot write file://")
-    assert cli.main(["embed", "--folder", str(photos), "--store", str(tmp_path)]) == 0
+    assert cli.main(["embed", "--dataset", f"folder:{photos}", "--store", str(tmp_path)]) == 0
 
 
 def can_mount() -> bool:
@@ -137,7 +144,8 @@ def test_a_disk_that_is_full_keeps_the_finished_chunks(tmp_path, photos):
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     script = (
-        'mount -t tmpfs -o size=900k tmpfs "$1" && "$0" -m jaxalign embed --folder "$2" --store "$1"; '
+        'mount -t tmpfs -o size=900k tmpfs "$1" && '
+        '"$0" -m jaxalign embed --dataset "folder:$2" --store "$1"; '
         'status=$?; cp -r "$1" "$3"; exit $status'
     )
     command = ["unshare", "-rm", "sh", "-c", script, sys.executable, str(disk), str(photos), str(kept)]
@@ -150,7 +158,7 @@ def test_a_disk_that_is_full_keeps_the_finished_chunks(tmp_path, photos):
     assert store.missing()
     finished = {f: f.stat().st_mtime_ns for f in kept.rglob("features/c/*/0")}
     assert finished
-    assert cli.main(["embed", "--folder", str(photos), "--store", str(kept)]) == 0
+    assert cli.main(["embed", "--dataset", f"folder:{photos}", "--store", str(kept)]) == 0
     assert store.missing() == []
     assert {f: f.stat().st_mtime_ns for f in finished} == finished
 
@@ -180,8 +188,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_is_flat_in_the_number_of_pictures(tmp_path):
-    """1,024 and 4,096 pictures; the difference, 3,072, would take 85 MB as pixels and 6 MB as features."""
+def test_memory_is_flat_in_the_number_of_images(tmp_path):
+    """1,024 and 4,096 images; the difference, 3,072, would take 85 MB as pixels and 6 MB as features."""
     peaks = []
     for count in (1024, 4096):
         command = [sys.executable, "-c", MEASURE, str(tmp_path), str(count)]

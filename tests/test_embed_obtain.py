@@ -1,4 +1,4 @@
-"""Features out of the store by name: of the embedded pictures, of a folder, and of texts."""
+"""Features out of the store by name: of the embedded images, of a folder, and of texts."""
 
 import numpy as np
 import pytest

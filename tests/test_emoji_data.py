@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples, find_dataset, load_split, prepare
 from jaxalign.eval.datasets.emoji import captions, scenes
-from jaxalign.eval.datasets.emoji.builders import EmojiScenes, encode_png, picture_rng
+from jaxalign.eval.datasets.emoji.builders import EmojiScenes, encode_png, image_rng
 from jaxalign.eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
 from jaxalign.eval.datasets.images import decode_image
 
@@ -65,7 +65,7 @@ def test_every_label_value_occurs_in_both_splits(splits):
         assert set(train.labels[task].tolist()) == set(test.labels[task].tolist()) == every
 
 
-def test_plain_pictures_and_captions_come_from_the_sprites(emoji_data_dir):
+def test_plain_images_and_captions_come_from_the_sprites(emoji_data_dir):
     test = load_split("emoji", "test", emoji_data_dir)
     for i, (emoji, style, sprite) in enumerate(read_sprites("test")):
         assert test.label_names["emoji"][test.labels["emoji"][i]] == emoji.name
@@ -107,7 +107,7 @@ def test_captions_of_scenes_tell_the_truth(emoji_data_dir):
     assert share == pytest.approx(expected, abs=0.03)  # drawn: a share varies by a percent or two
 
 
-def test_pictures_on_demand_are_the_same_ones(emoji_data_dir):
+def test_images_on_demand_are_the_same_ones(emoji_data_dir):
     whole = load_split("emoji-scenes", "test", emoji_data_dir)
     lazy = load_split("emoji-scenes", "test", emoji_data_dir, on_demand=True)
     assert lazy.file_names == whole.file_names
@@ -122,7 +122,7 @@ def test_a_scene_depends_on_its_file_name_and_version_only(emoji_data_dir):
     for i, (emoji, style, sprite) in enumerate(read_sprites("test")):
         if i % 300:
             continue
-        rng = picture_rng(test.file_names[i], test.version)
+        rng = image_rng(test.file_names[i], test.version)
         context = scenes.draw_context(rng)
         np.testing.assert_array_equal(test.images[i], scenes.compose_scene(sprite, context, rng))
         said = captions.draw_caption(emoji.name, emoji.keywords, style, context, rng)
@@ -151,9 +151,9 @@ def test_preparing_again_gives_the_same_examples(tmp_path, monkeypatch):
     assert rows[0] == rows[1]
 
 
-def test_pictures_are_stored_without_loss():
-    picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(decode_image(encode_png(picture)), picture)
+def test_images_are_stored_without_loss():
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(decode_image(encode_png(image)), image)
 
 
 def test_a_prepared_copy_is_plain_tfds(emoji_data_dir):

@@ -50,9 +50,9 @@ def test_junk_leaves_beside_the_copies(junk, problem):
 def test_one_column_is_the_plain_form(problem):
     query, gallery, *labels = problem
     five = query[:5], gallery, labels[0][:5], labels[1]
-    for protocol in ("paper", "reference"):
-        plain = retrieval_metrics(*five, exclude_self=ONCE[:5, 0], protocol=protocol)
-        assert retrieval_metrics(*five, exclude_self=ONCE[:5], protocol=protocol) == plain
+    for variant in ("paper", "reference"):
+        plain = retrieval_metrics(*five, exclude_self=ONCE[:5, 0], variant=variant)
+        assert retrieval_metrics(*five, exclude_self=ONCE[:5], variant=variant) == plain
 
 
 @pytest.mark.parametrize("own", [OWN, ONCE], ids=["copies", "once"])
@@ -98,4 +98,4 @@ def test_bad_positions_are_one_line(problem):
         with pytest.raises(JaxalignError, match=message):
             retrieval_metrics(query, gallery, *labels, exclude_self=own)
     with pytest.raises(JaxalignError, match="5 of 8 queries are in the gallery; expected all or none"):
-        retrieval_metrics(query, gallery, *labels, exclude_self=ONCE, protocol="reference")
+        retrieval_metrics(query, gallery, *labels, exclude_self=ONCE, variant="reference")

@@ -16,9 +16,9 @@ from jaxalign.eval.export import Gallery, write_npy
 from jaxalign.eval.export import gallery as export_gallery
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.key import FeatureKey
-from jaxalign.eval.tasks.heads import image_embeddings
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import collect_captions
+from jaxalign.eval.tasks.projecting import image_embeddings
 from jaxalign.eval.tasks.workspace import Workspace
 
 NAMES = ("cat", "dog", "red apple", "blue photo", "apple")
@@ -68,7 +68,7 @@ def features_of(model, photos):
     return np.asarray(model.encode_image(sorted(photos.glob("*.png")), projected=False))
 
 
-def test_a_folder_of_pictures_as_the_model_embeds_it(export, photos, tmp_path):
+def test_a_folder_of_images_as_the_model_embeds_it(export, photos, tmp_path):
     status, said = export("--npy", tmp_path / "out", "--json", tmp_path / "facts.json")
     assert (status, "11 embeddings 12 wide" in said) == (0, True)
     rows, ids, facts = read(tmp_path / "out")
@@ -119,12 +119,12 @@ def test_half_precision_and_a_second_export_in_the_place_of_the_first(export, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
 
 
-def test_unreadable_pictures_are_neither_rows_nor_ids(export, photos, tmp_path):
+def test_unreadable_images_are_neither_rows_nor_ids(export, photos, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for path in photos.glob("*.png"):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "05.png").write_bytes(b"no picture")
+    (folder / "05.png").write_bytes(b"no image")
     arguments = ["--npy", tmp_path / "out", "--unreadable", "leave-out", "--method", "pre"]
     status, said = export(*arguments, dataset=f"folder:{folder}")
     assert (status, "1 left out" in said) == (0, True)

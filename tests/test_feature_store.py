@@ -25,7 +25,7 @@ KEY = FeatureKey(
     modality="image",
     dtype="float32",
 )
-IDS = [f"picture-{i}" for i in range(10)]
+IDS = [f"image-{i}" for i in range(10)]
 LABELS = {"emoji": np.arange(10) % 3}
 VALUES = np.random.default_rng(0).normal(size=(10, 5)).astype(np.float32)
 
@@ -109,8 +109,8 @@ def test_a_damaged_chunk_is_noticed_and_computed_anew(tmp_path, damage):
 
 
 def test_misuse_is_one_clear_error(tmp_path):
-    with pytest.raises(JaxalignError, match="'picture-1' among them"):
-        open_store(tmp_path, ids=[*IDS[:9], "picture-1"])
+    with pytest.raises(JaxalignError, match="'image-1' among them"):
+        open_store(tmp_path, ids=[*IDS[:9], "image-1"])
     with pytest.raises(JaxalignError, match="emoji has 9"):
         open_store(tmp_path, labels={"emoji": np.arange(9)})
     with pytest.raises(JaxalignError, match="no examples"):
@@ -119,14 +119,14 @@ def test_misuse_is_one_clear_error(tmp_path):
     with pytest.raises(JaxalignError, match=r"shape \(3, 5\); expected \(4, 5\)"):
         store.write(0, VALUES[:3])
     with pytest.raises(JaxalignError, match="other examples"):
-        open_store(tmp_path, ids=[*IDS[:9], "picture-nine"])
+        open_store(tmp_path, ids=[*IDS[:9], "image-nine"])
 
 
 def test_values_too_large_for_half_precision_are_named(tmp_path):
     store = open_store(tmp_path, dtype="float16")
     values = VALUES[:4].copy()
     values[2, 1] = 1e6
-    with pytest.raises(JaxalignError, match="picture-2 are too large for float16"):
+    with pytest.raises(JaxalignError, match="image-2 are too large for float16"):
         store.write(0, values)
 
 

@@ -48,7 +48,7 @@ def test_batches_are_pairs_of_one_emoji(example, clip):
     batches = example.Batches(clip, examples, example.Settings(batch=5))
     pixels, tokens = batches(3)
     chex.assert_shape(pixels, (2, 5, 24, 24, 3))
-    shown = np.rint((pixels[..., 0, 0, 0] * 0.5 + 0.5) * 255).astype(int)  # which picture each is
+    shown = np.rint((pixels[..., 0, 0, 0] * 0.5 + 0.5) * 255).astype(int)  # which image each is
     np.testing.assert_array_equal(emoji[shown[0]], emoji[shown[1]])
     assert (shown[0] != shown[1]).all()
     assert len(set(emoji[shown[0]])) == 5

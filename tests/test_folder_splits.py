@@ -20,7 +20,7 @@ def fill(tmp_path):
 
     def write(*names):
         for seed, name in enumerate(names):
-            layouts.write_picture(tmp_path / name, seed)
+            layouts.write_image(tmp_path / name, seed)
         return tmp_path
 
     return write
@@ -127,11 +127,11 @@ def test_what_cannot_be_told_is_one_line(fill, tmp_path):
     with pytest.raises(JaxalignError, match=r"the folders Training and train .* are both the split train"):
         find_dataset(f"folder:{root}")
     (tmp_path / "plain").mkdir()
-    layouts.write_picture(tmp_path / "plain" / "cat" / "a.png", 0)
+    layouts.write_image(tmp_path / "plain" / "cat" / "a.png", 0)
     with pytest.raises(JaxalignError, match=r"no folder in .*plain has the name of a split"):
         find_dataset(f"splits:{tmp_path}/plain")
-    layouts.write_picture(tmp_path / "mac" / "__MACOSX" / "a.png", 0)
-    with pytest.raises(JaxalignError, match="no pictures in"):
+    layouts.write_image(tmp_path / "mac" / "__MACOSX" / "a.png", 0)
+    with pytest.raises(JaxalignError, match="no images in"):
         find_dataset(f"folder:{tmp_path}/mac")
 
 
@@ -189,7 +189,7 @@ def test_one_class_alone_is_not_measured(fill, tmp_path, capsys):
     root = fill("images/train/cat/a.png", "images/test/dog/b.png")
     command = ["retrieve", "--dataset", f"folder:{root}", "--store", str(tmp_path / "s"), "--methods"]
     assert cli.main([*command, "image-image"]) == 1
-    assert "has one class alone, 'images', in which every picture is right" in capsys.readouterr().err
+    assert "has one class alone, 'images', in which every image is right" in capsys.readouterr().err
 
 
 def test_orders_are_total():
@@ -246,7 +246,7 @@ def test_the_version_of_a_split_tells_what_its_labels_mean(fill):
 
 def test_datasets_says_where_a_folder_is(fill, capsys):
     root = fill(*SPLITS)
-    assert cli.main(["datasets", "--names", f"folder:{root}"]) == 0
+    assert cli.main(["datasets", f"folder:{root}"]) == 0
     said = capsys.readouterr().out
     assert "prepared in" not in said
     assert f"read where it is, {root}\n" in said

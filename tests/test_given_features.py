@@ -228,7 +228,7 @@ def test_a_table_of_ones_own_may_name_features(files, tmp_path):
         for m, r in (("image-image", ""), ("pca", 2))
     ]
     (tmp_path / "table.csv").write_text("\n".join([head, *rows]) + "\n")
-    options = ["--protocol", "paper", "--out", tmp_path / "out", "--json", tmp_path / "table.json"]
+    options = ["--variant", "paper", "--out", tmp_path / "out", "--json", tmp_path / "table.json"]
     options += ["--class-texts", f"features:{files}/texts.npz"]
     assert cli.main(["reproduce", *map(str, (tmp_path / "table.csv", *options))]) == 0
     cells = json.loads((tmp_path / "table.json").read_text())["cells"]

@@ -25,7 +25,7 @@ from jaxalign.inputs.image_processing import ImageProcessor
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-PICTURE = Image.fromarray(PIXELS)
+IMAGE = Image.fromarray(PIXELS)
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n{} loop\nshowpage\n%%EOF\n"
 
 
@@ -52,7 +52,7 @@ def test_formats_and_the_endings_of_their_names(name, tmp_path):
     if ending not in image_formats.image_endings():
         pytest.skip("this Pillow was built without")
     path = tmp_path / name
-    PICTURE.save(path, format=Image.registered_extensions()[ending])
+    IMAGE.save(path, format=Image.registered_extensions()[ending])
     found = read(path).astype(int)
     assert np.abs(found - PIXELS).mean() < 60  # some of them lose much of such noise
     shutil.move(path, tmp_path / "other.png")
@@ -62,7 +62,7 @@ def test_formats_and_the_endings_of_their_names(name, tmp_path):
 def test_heic_with_its_extra(tmp_path):
     heif = pytest.importorskip("pillow_heif", reason="needs the extra `heic`")
     assert {".heic", ".heif", ".hif"} <= image_formats.image_endings()
-    heif.from_pillow(PICTURE).save(tmp_path / "a.heic", quality=-1)
+    heif.from_pillow(IMAGE).save(tmp_path / "a.heic", quality=-1)
     expected = heif.read_heif(tmp_path / "a.heic").to_pillow()
     np.testing.assert_array_equal(read(tmp_path / "a.heic"), np.asarray(expected))
 
@@ -115,9 +115,9 @@ def chunk(kind, data):
 
 
 def png(tmp_path, *chunks, before=b"IDAT"):
-    """PICTURE with chunks before those of the pixels, or behind them."""
+    """IMAGE with chunks before those of the pixels, or behind them."""
     path = tmp_path / "a.png"
-    PICTURE.save(path)
+    IMAGE.save(path)
     content = path.read_bytes()
     at = content.index(before) - 4
     path.write_bytes(content[:at] + b"".join(chunks) + content[at:])
@@ -150,7 +150,7 @@ def test_metadata_that_pillow_does_not_take_are_skipped(chunks, before, tmp_path
 def test_damaged_pixels_are_no_matter_of_metadata(tmp_path):
     path = png(tmp_path, chunk(b"zTXt", b"workflow\0\0" + zlib.compress(LONG)))
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(JaxalignError, match=r"^it cannot be read as a picture: image file is truncated"):
+    with pytest.raises(JaxalignError, match=r"^it cannot be read as an image: image file is truncated"):
         read(path)
 
 
@@ -179,7 +179,7 @@ def flat_png(width, height):
         (b"P6\n#" + bytes(9000), "it is not decoded after 1,000 reads"),
         (bytes(20_000), "it has 20,000 bytes; expected at most 10,000"),
         (b"", "it is empty"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "cannot be read as a picture: "),  # Pillow: an assertion
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "cannot be read as an image: "),  # Pillow: an assertion
     ],
 )
 def test_what_would_take_too_long_or_too_much(content, message, monkeypatch):
@@ -192,7 +192,7 @@ def test_what_would_take_too_long_or_too_much(content, message, monkeypatch):
 
 def test_the_most_pixels_depend_on_what_the_format_takes(tmp_path, monkeypatch):
     for name in ("a.png", "a.webp"):
-        PICTURE.save(tmp_path / name)
+        IMAGE.save(tmp_path / name)
     monkeypatch.setattr(image_files, "MEMORY_LIMIT", 20 * 600)
     np.testing.assert_array_equal(read(tmp_path / "a.png"), PIXELS)
     with pytest.raises(JaxalignError, match="it is 30 x 20 pixels; expected at most 500 in a WEBP file"):
@@ -237,7 +237,7 @@ def test_what_this_machine_lacks_the_memory_for_is_not_left_out(tmp_path, clip, 
     from jaxalign.eval.datasets import load_split
     from jaxalign.eval.features import image_features
 
-    PICTURE.save(tmp_path / "a.png")
+    IMAGE.save(tmp_path / "a.png")
     examples = load_split(f"folder:{tmp_path}", "all")
 
     def fail(image):
@@ -245,7 +245,7 @@ def test_what_this_machine_lacks_the_memory_for_is_not_left_out(tmp_path, clip, 
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
     with pytest.raises(JaxalignError, match=r"^a\.png: there is not enough memory to read a\.png of"):
-        image_features(clip, examples, store=tmp_path / "store", unreadable="leave out")
+        image_features(clip, examples, store=tmp_path / "store", unreadable="leave-out")
 
 
 def test_pillow_does_not_warn(tmp_path):
@@ -264,7 +264,7 @@ def test_pillow_does_not_warn(tmp_path):
 def test_upright(orientation, ending, tmp_path):
     path, exif = tmp_path / f"a.{ending}", Image.Exif()
     exif[0x0112] = orientation
-    PICTURE.save(path, exif=exif)
+    IMAGE.save(path, exif=exif)
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     with opened_image(path, "it") as image:
@@ -275,9 +275,9 @@ def test_upright(orientation, ending, tmp_path):
 
 def test_damaged_exif_turns_nothing(tmp_path):
     for damage in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0none", b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1"):
-        PICTURE.save(tmp_path / "a.png", exif=damage)
+        IMAGE.save(tmp_path / "a.png", exif=damage)
         with opened_image(tmp_path / "a.png", "it") as image:
-            assert upright(image).size == PICTURE.size
+            assert upright(image).size == IMAGE.size
 
 
 def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):

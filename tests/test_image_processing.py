@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from goldens.make_preprocessing import FOLDER, SETTINGS, SIDE, open_pictures, picture_paths
+from goldens.make_preprocessing import FOLDER, SETTINGS, SIDE, image_paths, open_images
 from PIL import Image
 
 from jaxalign.errors import JaxalignError
@@ -12,15 +12,15 @@ from jaxalign.inputs.image_processing import ImageProcessor
 from jaxalign.specs import MODELS
 
 RNG = np.random.default_rng(0)
-PICTURE = RNG.integers(0, 256, (30, 41, 3), dtype=np.uint8)
+IMAGE = RNG.integers(0, 256, (30, 41, 3), dtype=np.uint8)
 # The originals make the 16-bit grey one white almost everywhere; here it is refused.
-READ = [i for i, path in enumerate(picture_paths()) if path.name != "grey_16_bit.png"]
-PATHS = [picture_paths()[i] for i in READ]
+READ = [i for i, path in enumerate(image_paths()) if path.name != "grey_16_bit.png"]
+PATHS = [image_paths()[i] for i in READ]
 
 
 def test_squash_resizes_both_sides():
-    got = ImageProcessor(24)([PICTURE])
-    resized = np.asarray(Image.fromarray(PICTURE).resize((24, 24), Image.Resampling.BICUBIC))
+    got = ImageProcessor(24)([IMAGE])
+    resized = np.asarray(Image.fromarray(IMAGE).resize((24, 24), Image.Resampling.BICUBIC))
     np.testing.assert_allclose(got[0], (resized / 255 - 0.5) / 0.5, atol=1e-6)
     assert got.dtype == np.float32
 
@@ -28,10 +28,10 @@ def test_squash_resizes_both_sides():
 def test_shortest_side_then_centre_crop():
     processor = ImageProcessor(24, "shortest", "bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     bilinear = Image.Resampling.BILINEAR
-    resized = np.asarray(Image.fromarray(PICTURE).resize((32, 24), bilinear))  # 24 * 41 / 30 = 32.8
+    resized = np.asarray(Image.fromarray(IMAGE).resize((32, 24), bilinear))  # 24 * 41 / 30 = 32.8
     expected = (resized[:, 4:28] / 255 - [0.1, 0.2, 0.3]) / [0.4, 0.5, 0.6]
-    np.testing.assert_allclose(processor([PICTURE])[0], expected, atol=1e-6)
-    upright = PICTURE.swapaxes(0, 1)
+    np.testing.assert_allclose(processor([IMAGE])[0], expected, atol=1e-6)
+    upright = IMAGE.swapaxes(0, 1)
     resized = np.asarray(Image.fromarray(upright).resize((24, 32), bilinear))
     expected = (resized[4:28] / 255 - [0.1, 0.2, 0.3]) / [0.4, 0.5, 0.6]
     np.testing.assert_allclose(processor([upright])[0], expected, atol=1e-6)
@@ -39,7 +39,7 @@ def test_shortest_side_then_centre_crop():
 
 def test_rgb_comes_after_the_resize():
     """Pillow does not mix the colours of a palette: it takes the nearest pixel."""
-    palette = Image.fromarray(PICTURE).quantize(8)
+    palette = Image.fromarray(IMAGE).quantize(8)
     expected = np.asarray(palette.resize((12, 12), Image.Resampling.BICUBIC).convert("RGB"))
     np.testing.assert_allclose(ImageProcessor(12)([palette])[0], (expected / 255 - 0.5) / 0.5, atol=1e-6)
     other_order = np.asarray(palette.convert("RGB").resize((12, 12), Image.Resampling.BICUBIC))
@@ -55,7 +55,7 @@ def test_a_batch_of_the_right_size_is_only_normalised():
 @pytest.mark.parametrize(
     ("pipeline", "name"), [(pipeline, name) for pipeline, names in SETTINGS.items() for name in names]
 )
-def test_pictures_of_every_mode_become_what_the_original_makes_of_them(pipeline, name):
+def test_images_of_every_mode_become_what_the_original_makes_of_them(pipeline, name):
     expected = np.load(FOLDER / f"{pipeline}.npz")[name][READ]
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     processor = ImageProcessor(SIDE, mean=mean, std=std, pipeline=pipeline, **SETTINGS[pipeline][name])
@@ -83,17 +83,17 @@ def test_the_goldens_tell_the_pipelines_apart():
 
 
 def test_the_orientation_of_exif_is_left_alone():
-    with Image.open(FOLDER / "exif_orientation.png") as picture:
-        assert picture.getexif()[0x0112] == 6
+    with Image.open(FOLDER / "exif_orientation.png") as image:
+        assert image.getexif()[0x0112] == 6
     got = ImageProcessor(SIDE)([FOLDER / "exif_orientation.png", FOLDER / "rgb.png"])
     np.testing.assert_array_equal(got[0], got[1])
 
 
-def test_a_picture_that_is_several_times_in_a_list_is_read_once(tmp_path):
-    """The threads must not load one picture at the same time."""
+def test_a_image_that_is_several_times_in_a_list_is_read_once(tmp_path):
+    """The threads must not load one image at the same time."""
     path = shutil.copy(FOLDER / "large.png", tmp_path)
-    with Image.open(path) as picture:
-        got = ImageProcessor(SIDE)([picture] * 40)
+    with Image.open(path) as image:
+        got = ImageProcessor(SIDE)([image] * 40)
     np.testing.assert_array_equal(got, np.broadcast_to(ImageProcessor(SIDE)([path]), got.shape))
 
 
@@ -105,7 +105,7 @@ def test_a_batch_is_resized_where_the_crop_is_smaller():
 
 
 @pytest.mark.parametrize("copies", [1, 9])
-def test_the_first_bad_picture_is_the_one_that_is_named(copies):
+def test_the_first_bad_image_is_the_one_that_is_named(copies):
     with pytest.raises(JaxalignError, match=r"image 104 \(gone\.png\) cannot be read: No such file"):
         ImageProcessor(8)([FOLDER / "large.png"] * 4 + ["gone.png", "none.png"] * copies, start=100)
 
@@ -130,11 +130,11 @@ def test_settings_that_no_original_has(settings, message):
 
 def test_damaged_files_are_named(tmp_path):
     whole = tmp_path / "whole.png"
-    Image.fromarray(PICTURE).save(whole)
+    Image.fromarray(IMAGE).save(whole)
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:300])
     for bad, message in [
-        (cut, r"image 7 \(.*cut\.png\) cannot be read as a picture"),
+        (cut, r"image 7 \(.*cut\.png\) cannot be read as an image"),
         (tmp_path / "none.png", r"none\.png\) cannot be read: No such file"),
         (tmp_path, r"cannot be read: .* is a folder; expected a file"),
     ]:
@@ -169,7 +169,7 @@ def test_every_checkpoint_against_the_original(processor):
     got = processor(PATHS)
     expected = original(processor)[READ]
     worst = (np.abs(got - expected) * processor.std).max() * 255
-    # In grey values. transformers resizes tensors since version 5, which on these pictures gives up to 2 more
+    # In grey values. transformers resizes tensors since version 5, which on these images gives up to 2 more
     # or less; with floats, torch has the weights of the resize in single precision, Pillow in double.
     assert (
         worst
@@ -188,7 +188,7 @@ def _of_open_clip(processor):
         resize_mode=processor.resize,
         interpolation=processor.interpolation,
     )
-    return _stack(transform(picture) for picture in open_pictures())
+    return _stack(transform(image) for image in open_images())
 
 
 def _of_timm(processor):
@@ -201,7 +201,7 @@ def _of_timm(processor):
         std=processor.std,
         crop_pct=processor.size / (processor.resize_size or processor.size),
     )
-    return _stack(transform(picture.convert("RGB")) for picture in open_pictures())
+    return _stack(transform(image.convert("RGB")) for image in open_images())
 
 
 def _of_transformers(processor):
@@ -221,8 +221,8 @@ def _of_transformers(processor):
     else:
         kind = DINOv3ViTImageProcessor if processor.pipeline == "transformers_float" else SiglipImageProcessor
         original = kind(size=square, **options)
-    pictures = [convert_to_rgb(picture, return_numpy=True) for picture in open_pictures()]
-    return _stack(original(Image.fromarray(p), return_tensors="pt")["pixel_values"][0] for p in pictures)
+    images = [convert_to_rgb(image, return_numpy=True) for image in open_images()]
+    return _stack(original(Image.fromarray(p), return_tensors="pt")["pixel_values"][0] for p in images)
 
 
 def _stack(tensors) -> np.ndarray:

@@ -21,7 +21,7 @@ every_vit = pytest.mark.parametrize("kind", VITS)
 
 @cache
 def tower(kind):
-    """Module, parameters and five pictures."""
+    """Module, parameters and five images."""
     config = tiny_config(kind)
     pixels = RNG.normal(size=(5, config.image_size, config.image_size, 3))
     return image_tower(config), random_tower(config), jnp.asarray(pixels, jnp.float32)
@@ -49,14 +49,14 @@ def test_the_embedding_is_the_head_of_the_pre_projection_feature(kind):
 
 
 @every_kind
-def test_no_picture_gives_no_embedding(kind):
+def test_no_image_gives_no_embedding(kind):
     module, params, x = tower(kind)
     z, _ = jax.eval_shape(lambda p, x: module.bind({"params": p})(x), params, x[:0])
     assert z.shape == (0, module.config.embedding_width)
 
 
 @every_kind
-def test_pictures_do_not_see_each_other(kind):
+def test_images_do_not_see_each_other(kind):
     _, params, x = tower(kind)
     one, other = run(kind)(params, x)[0], run(kind)(params, x.at[2].multiply(-1))[0]
     assert np.abs(one[2] - other[2]).max() > 1e-3
@@ -125,7 +125,7 @@ def test_the_last_block_computes_only_what_is_pooled(kind):
 
 
 @every_vit
-def test_patches_at_other_places_are_another_picture(kind):
+def test_patches_at_other_places_are_another_image(kind):
     """Positions, learned or rotary, reach the embedding."""
     _, params, x = tower(kind)
     moved = jnp.roll(x, 4, axis=2)

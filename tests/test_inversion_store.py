@@ -21,7 +21,7 @@ from jaxalign.eval.features import FeatureStore, make_key
 from jaxalign.eval.tasks import inverting
 from jaxalign.eval.tasks.runs import read_runs
 
-PICTURES, CHUNK, STEPS = 6, 2, 3
+IMAGES, CHUNK, STEPS = 6, 2, 3
 PATIENCE = 180  # seconds; many times what a busy machine needs
 
 # Runs the command; its inversion of the chunk whose number is given says so in a file, and then goes on when
@@ -48,9 +48,9 @@ sys.exit(cli.main(command))
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory) -> list[str]:
-    """OTI of six pictures by a tiny model, without `--out` and `--store`."""
+    """OTI of six images by a tiny model, without `--out` and `--store`."""
     folder = tmp_path_factory.mktemp("inversions")
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         pixels = np.random.default_rng(i).integers(0, 256, (20, 26, 3), np.uint8)
         path = folder / "photos" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_without_inverting_anything_twice(command, finished
         child.kill()
         assert child.wait(PATIENCE) == -signal.SIGKILL
     store = inversion_store(command, tmp_path / "killed")
-    assert store.missing() == list(range(finished, PICTURES // CHUNK))
+    assert store.missing() == list(range(finished, IMAGES // CHUNK))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("features/c/*/0")}
     invert, inverted = ja.invert_to_text, []
 
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_without_inverting_anything_twice(command, finished
 
     monkeypatch.setattr(ja, "invert_to_text", watched)
     assert cli.main(killed) == 0
-    assert inverted == list(range(finished * CHUNK, PICTURES))
+    assert inverted == list(range(finished * CHUNK, IMAGES))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert cli.main(whole) == 0
     assert stored_bytes(store) == stored_bytes(inversion_store(command, tmp_path / "whole"))

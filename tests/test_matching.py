@@ -49,7 +49,7 @@ def test_what_cannot_be_compared_is_refused():
         common_labels(twice, examples("ab", [0], "train"), "label")
     with pytest.raises(JaxalignError, match="d/train gives several"):
         common_labels(examples("ab", [0]), replace(twice, split="train"), "label")
-    with pytest.raises(JaxalignError, match="unknown labelling of d/train 'label'"):
+    with pytest.raises(JaxalignError, match="unknown task of d/train 'label'"):
         common_labels(twice, replace(twice, split="train", labels={}), "label")
 
 
@@ -58,7 +58,7 @@ def photos(tmp_path_factory):
     """Two splits: one image of `test` is a link to one of `train`, one is the same file by a second name."""
     root = tmp_path_factory.mktemp("photos")
     for seed, name in enumerate(("train/cat/a.png", "train/dog/b.png", "train/dog/c.png", "test/cat/a.png")):
-        layouts.write_picture(root / name, seed)
+        layouts.write_image(root / name, seed)
     (root / "test" / "cat" / "b.png").symlink_to(root / "train" / "dog" / "b.png")
     os.link(root / "train" / "dog" / "c.png", root / "test" / "cat" / "c.png")
     return root

@@ -65,7 +65,7 @@ def test_two_models_of_one_name_are_told_apart(two, images, tmp_path, capsys):
     assert {(run.settings["model"], run.settings["source"]) for run in found} == {
         ("cats", str(path)) for path in two
     }
-    jaxalign(capsys, "report", runs, "--out", tmp_path / "report.html")
+    jaxalign(capsys, "report", runs, "--page", tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
     for path in two:
         assert f"cats ({path})" in report
@@ -83,7 +83,7 @@ def test_settings_and_names_that_do_not_fit(two, images, tmp_path, capsys):
 
 def test_embeddings_say_where_their_model_is_from(two, images, tmp_path, capsys):
     folder, file = images.removeprefix("folder:"), tmp_path / "x.json"
-    command = ("embed", "--folder", folder, "--model", two[0], "--name", "cats", "--json", file)
+    command = ("embed", "--dataset", f"folder:{folder}", "--model", two[0], "--name", "cats", "--json", file)
     jaxalign(capsys, *command, "--store", tmp_path / "store")
     said = json.loads(file.read_text())
     assert (said["model"], said["source"]) == ("cats", str(two[0]))

@@ -10,7 +10,6 @@ from oracles_ranking import circle
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval.tasks.heads import image_embeddings, text_embeddings
 from jaxalign.eval.tasks.image_retrieval import landmark_retrieval, retrieval
 from jaxalign.eval.tasks.methods import (
     METHODS,
@@ -21,8 +20,9 @@ from jaxalign.eval.tasks.methods import (
     find_method,
 )
 from jaxalign.eval.tasks.pairs import collect_captions
+from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
 from jaxalign.eval.tasks.runs import paired_gain
-from jaxalign.eval.tasks.text_image import names_find_pictures
+from jaxalign.eval.tasks.text_image import names_find_images
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
 from jaxalign.models import ImageTowerConfig
 
@@ -30,13 +30,13 @@ NAMES = ("cat", "dog", "red apple", "blue", "photo of dog", "apple", "red", "cat
 RNG = np.random.default_rng(0)
 
 
-def pictures(model, count=7):
+def images(model, count=7):
     side = model.config.image.image_size
     return RNG.random((count, side, side, 3)).astype(np.float32)
 
 
 def features(model, count=7):
-    pixels = pictures(model, count)
+    pixels = images(model, count)
     pre = model.apply_image(model.params, pixels, projected=False)
     return np.asarray(pre), np.asarray(model.apply_image(model.params, pixels))
 
@@ -206,12 +206,12 @@ def test_hand_computed_retrieval():
     assert [found.metrics[name] for name in counts] == [2, 5, 0, 0, 0]
 
 
-@pytest.mark.parametrize("protocol", ["paper", "reference"])
-def test_retrieval_is_the_librarys(protocol):
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_retrieval_is_the_librarys(variant):
     x, labels = RNG.normal(size=(40, 6)), RNG.integers(0, 5, 40)
     labels[0] = 77  # a query without positives
-    found = retrieval(x, x, labels, labels, exclude_self=True, protocol=protocol)
-    expected = ja.retrieval_metrics(x, x, labels, labels, exclude_self=True, protocol=protocol)
+    found = retrieval(x, x, labels, labels, exclude_self=True, variant=variant)
+    expected = ja.retrieval_metrics(x, x, labels, labels, exclude_self=True, variant=variant)
     assert {name: found.metrics[name] for name in expected} == pytest.approx(expected)
     precision = found.arrays["average_precision"]
     assert np.isnan(precision[0])
@@ -231,10 +231,10 @@ def test_unlabelled_examples_are_left_out_and_counted():
     at = np.searchsorted(np.flatnonzero(kept), [5, 25])
     expected = retrieval(x[[5, 25]], x[kept], labels[[5, 25]], labels[kept], exclude_self=at)
     assert found.metrics["mAP"] == expected.metrics["mAP"]
-    with pytest.raises(JaxalignError, match="has a label; choose another labelling"):
+    with pytest.raises(JaxalignError, match="has a label; choose another task"):
         retrieval(x, x, labels, np.full(30, -1))
     with pytest.raises(JaxalignError, match="expected 'paper' or 'reference'"):
-        retrieval(x, x, labels, labels, protocol="papers")
+        retrieval(x, x, labels, labels, variant="papers")
 
 
 def test_landmarks_go_by_their_own_protocol():
@@ -248,24 +248,24 @@ def test_landmarks_go_by_their_own_protocol():
     assert (found["queries"], found["gallery"]) == (1, 5)
 
 
-def test_names_without_pictures_are_left_out():
-    found = names_find_pictures(circle(0, 90, 60), GALLERY, np.array([0, 7, 1]), LABELS)
+def test_names_without_images_are_left_out():
+    found = names_find_images(circle(0, 90, 60), GALLERY, np.array([0, 7, 1]), LABELS)
     assert found.metrics["queries"] == 2
-    with pytest.raises(JaxalignError, match="none of the texts has a picture"):
-        names_find_pictures(circle(0), GALLERY, np.array([9]), LABELS)
+    with pytest.raises(JaxalignError, match="none of the texts has an image"):
+        names_find_images(circle(0), GALLERY, np.array([9]), LABELS)
 
 
 def test_hand_computed_captions():
     captions = collect_captions([("a", "b"), ("c", "d"), ("c", "d"), ()], ["x", "y", "z", "w"])
     assert captions.texts == ("a", "b", "c", "d")  # z has y's captions
     assert captions.ids == ("x#0", "x#1", "y#0", "y#1")
-    assert captions.pictures.tolist() == [0, 0, 1, 1]
+    assert captions.images.tolist() == [0, 0, 1, 1]
     assert captions.queries.tolist() == [0, 2]
     # From a at 0: b at 30 is second, c at 20 first. From c at 20: b (10), a (20), d at 50 (30) is third.
     x = circle(0, 30, 20, 50)
     found = text_retrieval(x[captions.queries], x, captions)
     np.testing.assert_allclose(found.arrays["average_precision"], [50, 100 / 3], rtol=1e-6)
-    expected = ja.text_retrieval_metrics(x, captions.pictures)
+    expected = ja.text_retrieval_metrics(x, captions.images)
     assert found.metrics["mAP"] == pytest.approx(expected["mAP"])
     with pytest.raises(JaxalignError, match="has no captions"):
         collect_captions([(), ()], ["x", "y"])

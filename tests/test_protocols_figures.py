@@ -14,12 +14,12 @@ from jaxalign import JaxalignError
 from jaxalign.eval import figures
 from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.ambiguity import ambiguity
-from jaxalign.eval.tasks.band_search import apply_everywhere, band_map, band_sweep, default_grid
 from jaxalign.eval.tasks.degrees_of_freedom import degrees_of_freedom
 from jaxalign.eval.tasks.dogs_cats import dogs_cats
 from jaxalign.eval.tasks.indicators import class_indicator, histogram_mean, modality_indicator
 from jaxalign.eval.tasks.runs import Result, Run
 from jaxalign.eval.tasks.spectra import bands_of_the_spectrum, operator_spectra
+from jaxalign.eval.tasks.sweep import apply_everywhere, band_map, band_sweep, default_grid
 from jaxalign.eval.tasks.views import embedding_views
 
 RNG = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def test_modality_indicator():
     assert found.metrics["image_text_mean"] == pytest.approx(cosines.mean(), abs=0.02)  # half a bin
 
 
-def test_dogs_and_cats_compares_methods_on_the_same_pictures():
+def test_dogs_and_cats_compares_methods_on_the_same_images():
     labels = np.arange(60) % 2
     texts = np.eye(2, 8)
     plain = 1.2 * texts[labels] + RNG.normal(size=(60, 8))
@@ -231,7 +231,7 @@ def test_views_by_pca():
         shapes = [found.arrays[f"{variant}_{kind}"].shape for kind in ("text", "image", "projected")]
         assert shapes == [(11, 2), (24, 2), (24, 2)]
         assert 0 < found.metrics[variant]["explained"] < 1
-    # Equation 12 puts the projected pictures' centroid back where the pictures' is.
+    # Equation 12 puts the projected images' centroid back where the images' is.
     assert found.metrics["adjusted"]["shift"] == pytest.approx(0, abs=1e-6)
     assert found.metrics["plain"]["shift"] > 0.1
     with pytest.raises(JaxalignError, match="unknown view 'pac'; did you mean 'pca'"):

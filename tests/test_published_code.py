@@ -1,4 +1,4 @@
-"""The protocol `reference` against transcriptions of what the published code does, and options that do not
+"""The variant `reference` against transcriptions of what the published code does, and options that do not
 apply."""
 
 import hashlib
@@ -28,7 +28,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def few():
-    """Shots `[12, 8]` of four classes, validation and test pictures, and texts, all of length one."""
+    """Shots `[12, 8]` of four classes, validation and test images, and texts, all of length one."""
     rng = np.random.default_rng(5)
     centres = rng.normal(size=(4, 8))
     unit = lambda x: (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
@@ -41,27 +41,27 @@ def few():
 
 
 def test_no_query_is_in_the_published_gallery_of_captions():
-    pictures = RNG.permutation(np.repeat(np.arange(9), [5, 5, 6, 2, 3, 5, 7, 5, 4]))
-    features = RNG.normal(size=(len(pictures), 6))
-    expected = published.text_retrieval(features, pictures.tolist())
-    found = ja.text_retrieval_metrics(features, pictures, protocol="reference")
+    images = RNG.permutation(np.repeat(np.arange(9), [5, 5, 6, 2, 3, 5, 7, 5, 4]))
+    features = RNG.normal(size=(len(images), 6))
+    expected = published.text_retrieval(features, images.tolist())
+    found = ja.text_retrieval_metrics(features, images, variant="reference")
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-5)
-    # more than rounding: the two protocols differ
-    assert found["mAP"] != pytest.approx(ja.text_retrieval_metrics(features, pictures)["mAP"], abs=0.1)
+    # more than rounding: the two variants differ
+    assert found["mAP"] != pytest.approx(ja.text_retrieval_metrics(features, images)["mAP"], abs=0.1)
 
-    rows = [np.flatnonzero(pictures == p).tolist() for p in dict.fromkeys(pictures.tolist())]
+    rows = [np.flatnonzero(images == p).tolist() for p in dict.fromkeys(images.tolist())]
     collected = collect_captions([tuple(map(str, own)) for own in rows], [str(i) for i in range(9)])
     ordered = features[[row for own in rows for row in own]]
-    measured = text_retrieval(ordered[collected.queries], ordered, collected, protocol="reference").metrics
+    measured = text_retrieval(ordered[collected.queries], ordered, collected, variant="reference").metrics
     assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=1e-5)
-    assert (measured["queries"], measured["gallery"]) == (9, len(pictures) - 9)
+    assert (measured["queries"], measured["gallery"]) == (9, len(images) - 9)
 
 
-def test_captions_that_are_all_the_first_of_their_picture():
-    with pytest.raises(JaxalignError, match="each of the 4 captions is the first of its picture"):
-        ja.text_retrieval_metrics(RNG.normal(size=(4, 3)), [1, 2, 3, 4], protocol="reference")
-    with pytest.raises(JaxalignError, match="unknown protocol 'refrence'"):
-        ja.text_retrieval_metrics(RNG.normal(size=(4, 3)), [1, 1, 2, 2], protocol="refrence")
+def test_captions_that_are_all_the_first_of_their_image():
+    with pytest.raises(JaxalignError, match="each of the 4 captions is the first of its image"):
+        ja.text_retrieval_metrics(RNG.normal(size=(4, 3)), [1, 2, 3, 4], variant="reference")
+    with pytest.raises(JaxalignError, match="unknown variant 'refrence'"):
+        ja.text_retrieval_metrics(RNG.normal(size=(4, 3)), [1, 1, 2, 2], variant="refrence")
 
 
 # PCA<-.
@@ -252,7 +252,7 @@ def test_ape_and_tip_x_are_tuned_as_published(few):
     )
     loops = [("alpha", 0.1, 50, 3), ("beta", 1, 50, 4), ("gamma", 0.1, 30, 3)]
     grid = thinned(find_grid("published", "tip-x"), alpha=3, beta=4, gamma=3)
-    found = tuned(few, "tip-x", grid, protocol="reference")
+    found = tuned(few, "tip-x", grid, variant="reference")
     assert found == pytest.approx(published.search(loops, tip_x, held_out), rel=1e-5)
 
 

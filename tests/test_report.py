@@ -183,7 +183,7 @@ def test_each_variant_of_the_protocol_has_its_own_baseline():
     assert [row.cells[0].gain for row in table.rows] == [None, None, 3.0]
 
 
-def test_questions_to_the_same_pictures_are_columns():
+def test_questions_to_the_same_images_are_columns():
     metrics = {
         "weather": {"image-image": {"mAP": 30.0}, "pca": {"mAP": 20.0, "gain": -10.0, "gain_error": 1.0}},
         "time": {"image-image": {"mAP": 50.0}, "pca": {"mAP": 50.0, "gain": 0.0, "gain_error": 1.0}},
@@ -306,10 +306,10 @@ def test_settings_that_all_share_are_told_once(page):
 
 
 def scenes(count=6, version="1.0.0"):
-    pictures = np.zeros((count, 200, 100, 3), np.uint8)
+    images = np.zeros((count, 200, 100, 3), np.uint8)
     labels = {"emoji": np.array([0, 0, 1, 1, -1, 0])[:count]}
     names = tuple(f"file {i}" for i in range(count))
-    return Examples("cub", "test", version, pictures, labels, {"emoji": (HOSTILE, "dog")}, (), names)
+    return Examples("cub", "test", version, images, labels, {"emoji": (HOSTILE, "dog")}, (), names)
 
 
 def with_results(method, first, score):
@@ -334,25 +334,25 @@ def test_queries_are_shown_before_and_after_with_the_best_method():
     rows = re.findall(r'<div class="row"><span class="quiet">(.*?)</span>', grid)
     assert rows == ["query", "image-image", "pca"] * 3
     assert grid.count('class="result label"') == 1 + 2 + 0  # dog's one before, emoji 0's two after
-    assert 'alt="a distractor"' in grid  # position 9 is behind the data set's own pictures
+    assert 'alt="a distractor"' in grid  # position 9 is behind the data set's own images
     assert 'alt="file 4"' in grid  # it has no label
 
 
-def test_pictures_that_are_not_at_hand_are_said_to_be_missing():
+def test_images_that_are_not_at_hand_are_said_to_be_missing():
     runs = [with_results(name, [[1], [3], [1]], 1.0) for name in ("image-image", "pca")]
-    assert "The pictures of cub 1.0.0 were not on the machine" in build_report(runs)
-    few = build_report(runs, find_split=lambda *where: scenes(2))  # not the pictures that were measured
-    assert "The pictures of cub 1.0.0 were not on the machine" in few
+    assert "The images of cub 1.0.0 were not on the machine" in build_report(runs)
+    few = build_report(runs, find_split=lambda *where: scenes(2))  # not the images that were measured
+    assert "The images of cub 1.0.0 were not on the machine" in few
 
 
-def test_runs_that_left_out_pictures_say_so_and_stand_apart():
+def test_runs_that_left_out_images_say_so_and_stand_apart():
     """Escaped like everything else; a run with the option is not mistaken for one without."""
     lost = {f"{HOSTILE}/test": ["a.jpg", "b.jpg"]}
     without = make_run()
-    allowing = make_run(unreadable="leave out")
+    allowing = make_run(unreadable="leave-out")
     allowing = Run(**{**vars(allowing), "left_out": lost})
     label = dataset_label([without, allowing])
-    assert [label(without), label(allowing)] == ["cub", "cub (unreadable leave out)"]
+    assert [label(without), label(allowing)] == ["cub", "cub (unreadable leave-out)"]
     shown = build_report([without, allowing])
     assert "left out, unreadable" in shown
     assert f"2 of {html.escape('<script>')}" in shown

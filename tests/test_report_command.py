@@ -93,7 +93,7 @@ def test_the_page_lies_beside_the_runs_unless_told_otherwise(runs, tmp_path, cap
         "protocols": {"image-retrieval": 1, "something-new": 1},
         "tables": [],
     }
-    assert cli.main(["report", str(runs), "--out", str(tmp_path / "p.html"), "--title", "<i>"]) == 0
+    assert cli.main(["report", str(runs), "--page", str(tmp_path / "p.html"), "--title", "<i>"]) == 0
     assert "<title>&lt;i&gt;</title>" in (tmp_path / "p.html").read_text()
     assert cli.main(["report", str(runs)]) == 0  # its own page does not get in the way
     assert sorted(p.name for p in runs.iterdir() if p.suffix not in (".json", ".npz")) == ["report.html"]
@@ -113,8 +113,8 @@ def test_what_cannot_be_reported_is_one_line(runs, tmp_path, capsys):
     message = fail([tmp_path / "empty"], capsys)
     assert "there are no runs in" in message
     assert "jaxalign retrieve --out" in message
-    assert "it is a folder" in fail([runs, "--out", tmp_path], capsys)
-    assert "there is no folder" in fail([runs, "--out", tmp_path / "a" / "b.html"], capsys)
+    assert "it is a folder" in fail([runs, "--page", tmp_path], capsys)
+    assert "there is no folder" in fail([runs, "--page", tmp_path / "a" / "b.html"], capsys)
     assert "it is a folder" in fail([runs, "--json", tmp_path], capsys)
     assert not (runs / "report.html").exists()
 
@@ -149,7 +149,7 @@ def test_a_printed_table_comes_back_as_it_was_measured(tmp_path):
     (table,) = read_tables(tmp_path)
     assert table.title == "Table <1>"
     assert table.summary.startswith(
-        "1 of 2 cells measured (reference protocol), mean absolute difference 0.50"
+        "1 of 2 cells measured (reference variant), mean absolute difference 0.50"
     )
     assert table.missing == ["data set pets (3 cells): put it there"]
     assert table.failed == ["Image-Image, B/<32>, cub: no <space>".replace("Image-Image", "IsoCLIP")]
@@ -197,7 +197,7 @@ def test_a_damaged_table_is_named(tmp_path, content, message):
         read_tables(tmp_path)
 
 
-def test_pictures_come_from_prepared_copies_of_the_same_version_only(tmp_path):
+def test_images_come_from_prepared_copies_of_the_same_version_only(tmp_path):
     find = prepared_splits(tmp_path)
     assert find("emoji", "1.0.0", "test") is None  # embedded, but a report prepares nothing
     assert list(tmp_path.iterdir()) == []
@@ -212,15 +212,15 @@ def test_pictures_come_from_prepared_copies_of_the_same_version_only(tmp_path):
 
 @pytest.fixture
 def measured(tmp_path):
-    """What the measuring commands write about three classes of two copies of a picture each."""
-    pictures, out = tmp_path / "twins & more", tmp_path / "runs"
+    """What the measuring commands write about three classes of two copies of an image each."""
+    images, out = tmp_path / "twins & more", tmp_path / "runs"
     for seed, label in enumerate(("apple", "cat", "<dog>")):
         pixels = np.random.default_rng(seed).integers(0, 256, (20, 26, 3), np.uint8)
-        (pictures / label).mkdir(parents=True)
+        (images / label).mkdir(parents=True)
         for copy in range(2):
-            Image.fromarray(pixels).save(pictures / label / f"{copy}.png")
+            Image.fromarray(pixels).save(images / label / f"{copy}.png")
     ja.save(tiny_model("emoji-clip"), tmp_path / "tiny")
-    model, data = ["--model", tmp_path / "tiny"], ["--dataset", f"folder:{pictures}"]
+    model, data = ["--model", tmp_path / "tiny"], ["--dataset", f"folder:{images}"]
     place = ["--out", out, "--store", tmp_path / "store"]
     methods = ["--methods", "image-image", "isoclip", "--band", "1", "2"]
     for command in (
@@ -237,7 +237,7 @@ def test_what_the_commands_measure_is_drawn(measured, capsys):
     page = (measured / "report.html").read_text()
     for heading in (
         "Image retrieval",
-        "Names find pictures",
+        "Names find images",
         "Search for the band",
         "Similarities by",
     ):
@@ -281,7 +281,7 @@ def test_runs_of_an_earlier_program_are_counted_and_left_out(tmp_path, capsys):
     assert "77.1" not in (tmp_path / "report.html").read_text()
 
 
-def test_pictures_of_a_gallery_of_another_version_are_found(tmp_path, capsys):
+def test_images_of_a_gallery_of_another_version_are_found(tmp_path, capsys):
     for seed, name in enumerate(("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)

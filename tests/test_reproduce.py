@@ -44,7 +44,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def animals(tmp_path_factory, model):
-    """A folder of pictures, and a store that holds chosen features for them: name of the data set, store."""
+    """A folder of images, and a store that holds chosen features for them: name of the data set, store."""
     root, store = tmp_path_factory.mktemp("animals"), tmp_path_factory.mktemp("store")
     back = np.linalg.pinv(np.asarray(model.projectors.image.kernel, np.float64))
     for split, classes in (("test", QUERIES), ("train", GALLERY)):
@@ -159,7 +159,7 @@ def test_averages_and_differences_of_methods(animals, model, tmp_path):
     )
     columns = "protocol,method,backbone,dataset,value,minus"
     table = find_table(str(write_table(tmp_path / "t.csv", dataset, rows, columns)))
-    found = reproduce(table, session_of(tmp_path, store, protocol="paper"))
+    found = reproduce(table, session_of(tmp_path, store, variant="paper"))
     assert [o.state for o in found.outcomes] == ["measured"] * 3
     # percent, as above
     assert found.outcomes[1].value == found.outcomes[0].value == pytest.approx(MAP, abs=1e-4)
@@ -173,7 +173,7 @@ def test_few_shot_cells_of_a_table(animals, tmp_path):
     rows = ("few-shot,prototype,no,2,emoji-clip,ANIMALS,50", "few-shot,prototype,no,1,emoji-clip,ANIMALS,50")
     columns = "protocol,classifier,projected,shots,backbone,dataset,value"
     table = find_table(str(write_table(tmp_path / "t.csv", dataset, rows, columns)))
-    found = reproduce(table, session_of(tmp_path, store, protocol="paper"))
+    found = reproduce(table, session_of(tmp_path, store, variant="paper"))
     # Two shots are all there is: means of unit vectors (0.597, 0.540) and (-0.45, 0.498), as for NCM above.
     assert found.outcomes[0].value == pytest.approx(ACCURACY)
     assert found.outcomes[0].runs == found.outcomes[1].runs
@@ -195,13 +195,13 @@ def test_every_protocol_gives_a_number(tmp_path, emoji_data_dir):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         for label, colour in {"blue": (30, 40, 220), "green": (30, 200, 60)}.items():
-            (tmp_path / "pictures" / split / label).mkdir(parents=True)
+            (tmp_path / "images" / split / label).mkdir(parents=True)
             for i in range(8):
                 pixels = np.clip(colour + rng.normal(0, 20, (8, 8, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "pictures" / split / label / f"{i}.png")
+                Image.fromarray(pixels).save(tmp_path / "images" / split / label / f"{i}.png")
     columns = "protocol,method,classifier,backbone,dataset,shots,projected,steps,with_text,value"
     rows = [f"{row}," for row in OTHERS]
-    table = find_table(str(write_table(tmp_path / "t.csv", f"folder:{tmp_path / 'pictures'}", rows, columns)))
+    table = find_table(str(write_table(tmp_path / "t.csv", f"folder:{tmp_path / 'images'}", rows, columns)))
     workspace = Workspace(tmp_path / "runs", tmp_path / "store", emoji_data_dir)
     found = reproduce(table, Session(workspace, Places(data_dir=emoji_data_dir)))
     assert [outcome.reason for outcome in found.outcomes[:-1]] == [""] * 7
@@ -247,14 +247,14 @@ def test_figures_are_measured_and_drawn(animals, tmp_path, emoji_data_dir):
 
 
 def test_the_layout_of_the_heads_is_an_option(animals, tmp_path):
-    """By default that of the protocol; runs and tables say which."""
+    """By default that of the variant; runs and tables say which."""
     dataset, store = animals
     table = find_table(str(write_table(tmp_path / "t.csv", dataset, ROWS[:1])))
-    for layout, used in (("", "reference"), ("paper", "paper")):
+    for layout, used in (("", "paper"), ("reference", "reference")):
         found = reproduce(table, session_of(tmp_path, store, layout=layout))
         assert found.outcomes[0].value == pytest.approx(MAP, abs=1e-4)  # percent, as above
         assert to_json(found)["layout"] == used
-        assert ("heads of the paper layout" in summary(found)) == (layout == "paper")
+        assert ("projectors of the reference layout" in summary(found)) == (layout == "reference")
     assert {run.settings["layout"] for run in read_runs(tmp_path / "runs")} == {"paper", "reference"}
 
 

@@ -1,4 +1,4 @@
-"""`jaxalign reproduce` with the protocol `reference`: which models, pictures and grids, and what it notes."""
+"""`jaxalign reproduce` with the variant `reference`: which models, images and grids, and what it notes."""
 
 import json
 from dataclasses import replace
@@ -82,13 +82,13 @@ def square_siglip():
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    """A folder of pictures of two classes, and the folder of the square SigLIP."""
+    """A folder of images of two classes, and the folder of the square SigLIP."""
     root = tmp_path_factory.mktemp("colours")
     for seed in range(12):
         split, which = ("train", seed) if seed < 8 else ("test", seed - 8)
-        layouts.write_picture(root / "pictures" / split / ("cat", "dog")[which % 2] / f"{which}.png", seed)
+        layouts.write_image(root / "images" / split / ("cat", "dog")[which % 2] / f"{which}.png", seed)
     ja.save(square_siglip(), root / "siglip")
-    return f"folder:{root / 'pictures'}", str(root / "siglip")
+    return f"folder:{root / 'images'}", str(root / "siglip")
 
 
 def test_every_command_takes_the_band_of_the_layout(colours, tmp_path):
@@ -116,7 +116,7 @@ def test_a_band_search_counts_as_the_published_code_does(colours, tmp_path):
     table = tmp_path / "t.csv"
     rows = [f"band-selection,{model},{dataset},best.{axis},1" for axis in ("k_top", "k_bottom")]
     table.write_text("\n".join(["protocol,backbone,dataset,metric,value", *rows]) + "\n")
-    session = Session(Workspace(tmp_path / "runs", tmp_path / "store"), Places())
+    session = Session(Workspace(tmp_path / "runs", tmp_path / "store"), Places(), "reference")
     found = reproduce(find_table(str(table)), session)
     assert [outcome.reason for outcome in found.outcomes] == ["", ""]
     (run,) = read_runs(tmp_path / "runs")
@@ -129,7 +129,7 @@ def test_a_band_search_counts_as_the_published_code_does(colours, tmp_path):
 
 
 def test_each_paper_has_the_models_of_its_code():
-    first = lambda backbone, paper, protocol="reference": candidates(backbone, paper, protocol)[0]
+    first = lambda backbone, paper, variant="reference": candidates(backbone, paper, variant)[0]
     assert (
         first("SigLIP2 B/16", "isoclip") == first("SigLIP2 B/16", "") == "siglip2-base-patch16-224-open-clip"
     )
@@ -154,7 +154,7 @@ def test_transformers_siglip_is_transformers_in_everything():
         assert spec.cleaning in ("siglip", "lower")
 
 
-def test_dino_sees_pictures_through_slips_transform():
+def test_dino_sees_images_through_slips_transform():
     """Against `Resize(224)`, `CenterCrop(224)`, `ToTensor` and `Normalize` of torchvision."""
     transforms = pytest.importorskip("torchvision.transforms", reason="the extra `reference`")
     published = transforms.Compose(
@@ -166,14 +166,14 @@ def test_dino_sees_pictures_through_slips_transform():
         ]
     )
     rng = np.random.default_rng(0)
-    pictures = [
+    images = [
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)) for size in ((300, 257), (230, 400))
     ]
-    expected = np.stack([published(picture).permute(1, 2, 0).numpy() for picture in pictures])
+    expected = np.stack([published(image).permute(1, 2, 0).numpy() for image in images])
     for name in ("dinov2-with-registers-base-meta", "dinov3-large-patch16", "dinov3-large-patch16-256"):
         model = with_slip_transform(DualEncoder(ja.find_spec(name), {}))
         assert model.name == f"{name}, SLIP's transform"
-        np.testing.assert_allclose(model.image_processor(pictures), expected, atol=1e-6)
+        np.testing.assert_allclose(model.image_processor(images), expected, atol=1e-6)
 
 
 class Loaded(Session):
@@ -196,8 +196,8 @@ def test_only_retrieval_and_what_took_its_features_over_has_slips_transform(monk
         "DINOv2 ViT-B/14": False,
         "CLIP B/32": False,
     }
-    for protocol in ("reference", "paper"):
-        session = Loaded(Workspace(tmp_path), Places(), protocol).with_tiny(monkeypatch)
+    for variant in ("reference", "paper"):
+        session = Loaded(Workspace(tmp_path), Places(), variant).with_tiny(monkeypatch)
         for backbone, transformed in expected.items():
             (cell, *_) = [
                 cell
@@ -207,7 +207,7 @@ def test_only_retrieval_and_what_took_its_features_over_has_slips_transform(monk
                 if cell.backbone == backbone
             ]
             name = session.model(cell).name
-            assert name.endswith(", SLIP's transform") == (transformed and protocol == "reference"), backbone
+            assert name.endswith(", SLIP's transform") == (transformed and variant == "reference"), backbone
 
 
 # Few-shot.
@@ -229,11 +229,11 @@ def asked(monkeypatch, session, cell):
 
 
 def test_what_few_shot_cells_are_fed(monkeypatch, tmp_path):
-    session = Loaded(Workspace(tmp_path), Places()).with_tiny(monkeypatch)
+    session = Loaded(Workspace(tmp_path), Places(), "reference").with_tiny(monkeypatch)
     one = lambda name, **labels: next(c for c in cells_of(name, **labels) if c.dataset and not c.members)
     clip = asked(monkeypatch, session, one("reevaluating-table2", backbone="CLIP", projected="PCA<-"))
     assert (clip.augmentation, clip.unit, clip.few_shot.draws, clip.tune) == (1, True, "published", False)
-    assert (clip.protocol, clip.methods) == ("reference", ("pca",))
+    assert (clip.variant, clip.methods) == ("reference", ("pca",))
     siglip = asked(monkeypatch, session, one("reevaluating-table2", backbone="SigLIP2"))
     assert (siglip.augmentation, siglip.unit) == (None, False)
     figure = lambda classifier: asked(
@@ -306,7 +306,7 @@ def oxford(tmp_path):
     """ROxford with and without distractors: prepared folders, and a table with a cell of it."""
     records = [layouts.revisited(tmp_path / "raw"), layouts.distractors(tmp_path / "raw")]
     for seed, name in enumerate(sorted((tmp_path / "raw" / "revisitop1m").rglob("*.jpg"))):
-        layouts.write_picture(name, 100 + seed)  # other pictures than those of ROxford
+        layouts.write_image(name, 100 + seed)  # other images than those of ROxford
     prepare(records[0], tmp_path / "alone", tmp_path / "raw")
     for record in records:
         prepare(record, tmp_path / "both", tmp_path / "raw")
@@ -319,7 +319,7 @@ def oxford(tmp_path):
 
 def test_landmarks_as_the_published_code_has_them(oxford, capsys):
     options = ["--model", str(oxford / "model"), "--store", str(oxford / "store"), "--methods", "image-image"]
-    command = ["retrieve", "--dataset", "roxford5k", "--protocol", "reference", *options]
+    command = ["retrieve", "--dataset", "roxford5k", "--variant", "reference", *options]
     runs = {}
     for name, more in (("both", []), ("both", ["--distractors", "no"]), ("alone", [])):
         out = oxford / f"{name}{len(more)}"
@@ -344,24 +344,24 @@ def test_landmarks_as_the_published_code_has_them(oxford, capsys):
         assert ("distractors" in run.settings) == (len(items) > 3)
 
 
-@pytest.mark.parametrize("protocol", ["reference", "paper"])
-def test_landmarks_of_a_table(oxford, protocol):
-    rows = ["yes,", "no,", ",yes", ",no"] if protocol == "reference" else [",yes", ",no"]
+@pytest.mark.parametrize("variant", ["reference", "paper"])
+def test_landmarks_of_a_table(oxford, variant):
+    rows = ["yes,", "no,", ",yes", ",no"] if variant == "reference" else [",yes", ",no"]
     table = oxford / "t.csv"
     lines = [f"image-retrieval,image-image,{oxford / 'model'},ROxford,50,{row}" for row in rows]
     table.write_text(
         "\n".join(["protocol,method,backbone,dataset,value,distractors,uncropped", *lines]) + "\n"
     )
     workspace = Workspace(oxford / "runs", oxford / "store", oxford / "both")
-    found = reproduce(find_table(str(table)), Session(workspace, Places(data_dir=oxford / "both"), protocol))
+    found = reproduce(find_table(str(table)), Session(workspace, Places(data_dir=oxford / "both"), variant))
     assert [outcome.reason for outcome in found.outcomes] == [""] * len(rows)
     by_digest = {run.digest: run for run in read_runs(oxford / "runs")}
     made = [by_digest[outcome.runs[0]] for outcome in found.outcomes]
     assert [run.settings["query"] for run in made][-2:] == ["query-uncropped", "query"]
     added = ["distractors" in run.settings for run in made]
-    assert added == ([True, False, True, True] if protocol == "reference" else [False, False])
+    assert added == ([True, False, True, True] if variant == "reference" else [False, False])
     noted = [any("without revisitop1m" in note for note in outcome.notes) for outcome in found.outcomes]
-    assert noted == [protocol == "reference" and not own for own in added]
+    assert noted == [variant == "reference" and not own for own in added]
 
 
 # What a task does not have.
@@ -370,8 +370,8 @@ def test_landmarks_of_a_table(oxford, protocol):
 @pytest.mark.parametrize(
     ("command", "status", "message"),
     [
-        (["classify", "--protocol", "reference"], 2, "--protocol reference is about PCA<- and Tip-X"),
-        (["classify", "--classifiers", "lda", "--protocol", "reference"], 2, "of lda with image-image"),
+        (["classify", "--variant", "reference"], 2, "--variant reference is about PCA<- and Tip-X"),
+        (["classify", "--classifiers", "lda", "--variant", "reference"], 2, "of lda with image-image"),
         (["classify", "--grid", "published"], 2, "--grid is about few-shot classifiers"),
         (["classify", "--draws", "published"], 2, "--draws is about few-shot classifiers"),
         (["classify", "--classifiers", "lda", "--grid", "published"], 2, "add --with-text"),
@@ -408,20 +408,20 @@ def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
     for seed in range(24):
         split = ("train", "val", "test")[seed % 3]
-        layouts.write_picture(root / split / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
+        layouts.write_image(root / split / ("cat", "dog")[seed % 2] / f"{seed}.png", seed)
     return f"folder:{root}"
 
 
-def test_captions_alone_have_no_reference_protocol(tmp_path, capsys):
+def test_captions_alone_have_no_reference_variant(tmp_path, capsys):
     record = layouts.karpathy(tmp_path / "raw", "flickr30k")
     prepare(record, tmp_path / "tfds", tmp_path / "raw")
     ja.save(tiny_model("emoji-clip"), tmp_path / "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
         where = ["--model", str(tmp_path / "model"), "--data-dir", str(tmp_path / "tfds"), "--out"]
-        command = ["retrieve", "--dataset", "flickr30k", "--text-image", "--protocol", "reference"]
+        command = ["retrieve", "--dataset", "flickr30k", "--text-image", "--variant", "reference"]
         assert main([*command, *where, str(tmp_path / "runs"), "--store", str(tmp_path / "store")]) == 1
-        assert "captions that find pictures have no reference protocol" in capsys.readouterr().err
+        assert "captions that find images have no reference variant" in capsys.readouterr().err
 
 
 def test_classify_says_which_grid_it_searched(photos, tmp_path, capsys):
@@ -459,7 +459,7 @@ def test_few_shot_pca_of_the_published_code_in_a_command(photos, tmp_path):
         "--seeds",
         "1",
     ]
-    assert main([*command, "--shots", "2", "--protocol", "reference", "--draws", "published", *options]) == 0
+    assert main([*command, "--shots", "2", "--variant", "reference", "--draws", "published", *options]) == 0
     (run,) = read_runs(tmp_path / "runs")
     assert (run.settings["subspace"], run.settings["normalize"]) == ("few-shot", False)
     assert (run.settings["texts"].split()[0], run.settings["draws"]) == ("7000", "published")

@@ -34,7 +34,7 @@ def test_every_printed_number_is_a_cell():
 
 
 def test_the_tables_are_those_of_the_papers():
-    """All tables, and all figures but the pictures of ideas, of captions and of methods (1, 3, 4, 9, 10)."""
+    """All tables, and all figures but the images of ideas, of captions and of methods (1, 3, 4, 9, 10)."""
     isoclip = ["table1", "table2", "table3", "table4", *(f"tableS{i}" for i in range(5, 11))]
     isoclip += ["figure2", "figure3", "figure4", "figure5", *(f"figureS{i}" for i in range(6, 11))]
     other = ["table1", "table2", "table3", "bdd100k", "figure2", "figure5", "figure6", "figure6-methods"]

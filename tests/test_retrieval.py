@@ -36,7 +36,7 @@ def test_four_items_by_hand():
     assert all(type(value) in (float, int) for value in metrics.values())
 
 
-def test_reference_protocol_looks_one_deeper_by_hand():
+def test_reference_variant_looks_one_deeper_by_hand():
     # Query 0 without itself ranks 0 1 1, R = 2: published mAP@R (1/2 + 2/3) / 2, corrected (1/2) / 2.
     features, labels = circle(0, 20, 30, 10), [1, 1, 1, 0]
     rest = {"exclude_self": True}
@@ -44,7 +44,7 @@ def test_reference_protocol_looks_one_deeper_by_hand():
     scores, own = oracles.cosine(features, features), np.eye(4, dtype=bool)
     paper = retrieval_metrics(features, features, labels, labels, **rest)
     assert paper == pytest.approx(oracles.retrieval_metrics(scores, relevant & ~own, own))
-    published = retrieval_metrics(features, features, labels, labels, protocol="reference", **rest)
+    published = retrieval_metrics(features, features, labels, labels, variant="reference", **rest)
     assert published == pytest.approx(
         oracles.retrieval_metrics(scores, relevant & ~own, own, reference_depth=1, count_empty=True)
     )
@@ -56,9 +56,9 @@ def test_reference_protocol_looks_one_deeper_by_hand():
     assert paper["queries_without_positives"] == published["queries_without_positives"] == 1
 
 
-def test_reference_protocol_differs_in_nothing_else():
+def test_reference_variant_differs_in_nothing_else():
     case = problem()
-    assert retrieval_metrics(*case) == retrieval_metrics(*case, protocol="reference")
+    assert retrieval_metrics(*case) == retrieval_metrics(*case, variant="reference")
 
 
 def test_equal_scores_put_irrelevant_items_first():
@@ -79,9 +79,9 @@ def test_zero_vectors_have_cosine_zero():
 # Against the oracle, and properties.
 
 
-@pytest.mark.parametrize("protocol", ["paper", "reference"])
+@pytest.mark.parametrize("variant", ["paper", "reference"])
 @pytest.mark.parametrize("own", ["kept", "excluded", "positions"])
-def test_metrics_agree_with_the_oracle(own, protocol):
+def test_metrics_agree_with_the_oracle(own, variant):
     query, gallery, query_labels, gallery_labels = problem()
     exclude_self, ignored = False, None
     if own == "excluded":
@@ -92,7 +92,7 @@ def test_metrics_agree_with_the_oracle(own, protocol):
         query, query_labels = gallery[exclude_self], gallery_labels[exclude_self]
         ignored = exclude_self[:, None] == np.arange(len(gallery))
     relevant = query_labels[:, None] == gallery_labels
-    reference = protocol == "reference"
+    reference = variant == "reference"
     expected = oracles.retrieval_metrics(
         oracles.cosine(query, gallery),
         relevant if ignored is None else relevant & ~ignored,
@@ -101,14 +101,14 @@ def test_metrics_agree_with_the_oracle(own, protocol):
         count_empty=reference,
     )
     got = retrieval_metrics(
-        query, gallery, query_labels, gallery_labels, exclude_self=exclude_self, protocol=protocol
+        query, gallery, query_labels, gallery_labels, exclude_self=exclude_self, variant=variant
     )
     assert got == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("protocol", ["paper", "reference"])
+@pytest.mark.parametrize("variant", ["paper", "reference"])
 @pytest.mark.parametrize("own", [False, True])
-def test_what_each_query_found_agrees_with_the_oracle(own, protocol):
+def test_what_each_query_found_agrees_with_the_oracle(own, variant):
     """Most vectors are there several times, under any label: what is equal has an order, too."""
     rng = np.random.default_rng(2)
     query, gallery, query_labels, _ = problem(20, 12, classes=4)
@@ -118,7 +118,7 @@ def test_what_each_query_found_agrees_with_the_oracle(own, protocol):
         query, query_labels = gallery, gallery_labels
     given, options = (
         (query, gallery, query_labels, gallery_labels),
-        {"exclude_self": own, "protocol": protocol},
+        {"exclude_self": own, "variant": variant},
     )
     found = retrieval_metrics(*given, **options, recall_at=(1, 5), per_query=True)
     each = found.pop("per_query")
@@ -133,7 +133,7 @@ def test_what_each_query_found_agrees_with_the_oracle(own, protocol):
                 query_labels[i] == gallery_labels,
                 ignored,
                 (1, 5),
-                int(own and protocol == "reference"),
+                int(own and variant == "reference"),
                 first=10,
             )
         )
@@ -205,7 +205,7 @@ def test_queries_without_positives_are_left_out_and_counted():
     with_them = retrieval_metrics(query, gallery, query_labels, gallery_labels)
     without = retrieval_metrics(query[4:], gallery, query_labels[4:], gallery_labels)
     assert with_them == pytest.approx(without | {"queries_without_positives": 4})
-    published = retrieval_metrics(query, gallery, query_labels, gallery_labels, protocol="reference")
+    published = retrieval_metrics(query, gallery, query_labels, gallery_labels, variant="reference")
     assert published["mAP"] == pytest.approx(without["mAP"] * 33 / 37)
 
 
@@ -314,7 +314,7 @@ def test_half_precision_galleries_are_accepted():
 
 
 def test_first_caption_finds_the_others_by_hand():
-    # Pictures a, b, a, b, a: caption 0 asks for 2 and 4, caption 1 for 3.
+    # Images a, b, a, b, a: caption 0 asks for 2 and 4, caption 1 for 3.
     captions = circle(0, 90, 10, 80, 70)
     metrics = text_retrieval_metrics(captions, list("ababa"))
     # from 0 without itself: 2 (a), 4 (a), 3, 1; from 1: 3 (b), 4, 2, 0
@@ -326,14 +326,14 @@ def test_first_caption_finds_the_others_by_hand():
 
 def test_text_retrieval_agrees_with_the_oracle():
     rng = np.random.default_rng(0)
-    captions, pictures = rng.normal(size=(40, 6)), rng.permutation(np.repeat(np.arange(9), 5)[:40])
-    first = [int(np.flatnonzero(pictures == p)[0]) for p in dict.fromkeys(pictures.tolist())]
+    captions, images = rng.normal(size=(40, 6)), rng.permutation(np.repeat(np.arange(9), 5)[:40])
+    first = [int(np.flatnonzero(images == p)[0]) for p in dict.fromkeys(images.tolist())]
     own = np.zeros((len(first), 40), bool)
     own[np.arange(len(first)), first] = True
-    relevant = pictures[first][:, None] == pictures
+    relevant = images[first][:, None] == images
     expected = oracles.retrieval_metrics(oracles.cosine(captions[first], captions), relevant & ~own, own)
-    assert text_retrieval_metrics(captions, pictures) == pytest.approx(expected, abs=1e-5)
-    names = np.array([f"{p}.jpg" for p in pictures])
+    assert text_retrieval_metrics(captions, images) == pytest.approx(expected, abs=1e-5)
+    names = np.array([f"{p}.jpg" for p in images])
     assert text_retrieval_metrics(captions, names, block_size=2) == pytest.approx(expected, abs=1e-5)
 
 
@@ -358,9 +358,9 @@ def test_average_precision_under_jit_and_vmap():
 def test_metrics_under_jit_and_vmap():
     query, gallery, query_labels, gallery_labels = problem()
     query_labels[:2] = 99
-    for protocol in ("paper", "reference"):
-        metrics = lambda q, protocol=protocol: retrieval_metrics(
-            q, gallery, query_labels, gallery_labels, recall_at=(1, 3), protocol=protocol
+    for variant in ("paper", "reference"):
+        metrics = lambda q, variant=variant: retrieval_metrics(
+            q, gallery, query_labels, gallery_labels, recall_at=(1, 3), variant=variant
         )
         expected = metrics(query)
         got = jax.jit(metrics)(query)

@@ -70,7 +70,7 @@ QUERY, GALLERY, QUERY_LABELS, GALLERY_LABELS = problem(4, 6, 3, 2)
             {"ignore": [[], [1.5], [2], []]},
             r"ignore\[1\] is float64 of shape \(1,\); expected gallery positions",
         ),
-        ({"protocol": "papers"}, "unknown protocol 'papers'; did you mean 'paper'"),
+        ({"variant": "papers"}, "unknown variant 'papers'; did you mean 'paper'"),
     ],
 )
 def test_error_messages(changes, message):

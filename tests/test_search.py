@@ -1,4 +1,4 @@
-"""Search of one's own pictures: rankings by hand, features that are kept, and the picture of both."""
+"""Search of one's own images: rankings by hand, features that are kept, and the image of both."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from jaxalign.eval.cli.search import read_query
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import image_features
 from jaxalign.eval.figures.look import drawable, png
-from jaxalign.eval.figures.sheet import Cell, draw_sheet, shorten, thumbnail
+from jaxalign.eval.figures.sheet import Tile, draw_sheet, shorten, thumbnail
 from jaxalign.eval.search import compare, find_library
 from jaxalign.eval.search.compare import similarities
 
@@ -35,7 +35,7 @@ def photos(tmp_path):
 
 
 class Counted:
-    """How many pictures were computed by a call of `find_library`."""
+    """How many images were computed by a call of `find_library`."""
 
     def __init__(self, model, folder, store):
         self.arguments, self.options = (model, folder), {"store": store, "batch_size": 2}
@@ -73,16 +73,16 @@ def test_a_library_computes_only_what_is_new_or_has_changed(tmp_path, clip, phot
     assert library.position(tmp_path / "favourite.png") == 2
 
 
-def test_an_unreadable_picture_is_named_left_out_and_found_when_it_is_repaired(tmp_path, clip, photos):
+def test_an_unreadable_image_is_named_left_out_and_found_when_it_is_repaired(tmp_path, clip, photos):
     (photos / "2.png").write_bytes(b"")
     find = Counted(clip, photos, tmp_path / "store")
     for _ in range(2):
         with pytest.raises(JaxalignError, match=r"^2\.png .*it is empty.*--unreadable leave-out"):
             find()
-    library, computed = find(unreadable="leave out")
+    library, computed = find(unreadable="leave-out")
     assert (library.left_out, library.names) == (("2.png",), ("0.png", "1.png", "3.png", "trip/a.png"))
     assert computed == 5
-    assert find(unreadable="leave out")[1] == 0
+    assert find(unreadable="leave-out")[1] == 0
     with pytest.raises(JaxalignError, match=r"^2\.png .*it is empty"):
         find()
     save(photos / "2.png", 2)
@@ -93,7 +93,7 @@ def test_an_unreadable_picture_is_named_left_out_and_found_when_it_is_repaired(t
 
 
 def test_an_interrupted_library_is_continued_or_replaced(tmp_path, clip, photos):
-    """A generation that stopped is finished where all its pictures are still there, else made anew."""
+    """A generation that stopped is finished where all its images are still there, else made anew."""
 
     class Stop(Exception):  # noqa: N818
         pass
@@ -115,17 +115,17 @@ def test_an_interrupted_library_is_continued_or_replaced(tmp_path, clip, photos)
     assert len(list((tmp_path / "other").rglob("store.json"))) == 1
 
 
-def test_a_folder_without_pictures_or_without_readable_ones(tmp_path, clip):
+def test_a_folder_without_images_or_without_readable_ones(tmp_path, clip):
     with pytest.raises(JaxalignError, match="is not there"):
         find_library(clip, tmp_path / "none", store=tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JaxalignError, match="no pictures in"):
+    with pytest.raises(JaxalignError, match="no images in"):
         find_library(clip, tmp_path / "empty", store=tmp_path)
     (tmp_path / "empty" / "dangling.jpg").symlink_to(tmp_path / "nowhere")
     with pytest.raises(JaxalignError, match=r"^dangling\.jpg .*cannot be read: No such file"):
         find_library(clip, tmp_path / "empty", store=tmp_path)
-    with pytest.raises(JaxalignError, match=r"none of the 1 pictures .*dangling\.jpg for one"):
-        find_library(clip, tmp_path / "empty", store=tmp_path, unreadable="leave out")
+    with pytest.raises(JaxalignError, match=r"none of the 1 images .*dangling\.jpg for one"):
+        find_library(clip, tmp_path / "empty", store=tmp_path, unreadable="leave-out")
 
 
 def test_rankings_by_hand():
@@ -146,14 +146,14 @@ def test_rankings_by_hand():
 
 def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # wide enough for a title on one line
-    save(photos / "$1$ 日本 a very long name of a picture.png", 0, (200, 30))
+    save(photos / "$1$ 日本 a very long name of an image.png", 0, (200, 30))
     results, out = tmp_path / "results.json", tmp_path / "found.png"
-    arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--out", str(out)]
+    arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--sheet", str(out)]
     store = ["--store", str(tmp_path / "store"), "--json", str(results)]
     assert cli.main([*arguments, *store, "--method", "pca", "--rank", "8", "--first", "3"]) == 0
     said = capsys.readouterr().out
     assert "emoji-clip is a toy" in said
-    assert "0.png among 6 pictures" in said
+    assert "0.png among 6 images" in said
     assert "after: pca, rank 8" in said
     found = json.loads(results.read_text())
     assert found["after"]["rank"] == 8
@@ -198,9 +198,9 @@ def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, mon
     arguments = ["search", ".", "--query", "0.png", "--store", str(tmp_path / "store"), "--first", "9"]
     arguments += ["--unreadable", "leave-out", "--json", str(tmp_path / "found.json")]
     for out in ("search.png", "search.png", "other.png"):
-        assert cli.main([*arguments, "--out", out]) == 0
+        assert cli.main([*arguments, "--sheet", out]) == 0
         said = capsys.readouterr()
-        assert "0.png among 5 pictures" in said.out
+        assert "0.png among 5 images" in said.out
         assert "1 left out, unreadable: a\\x1b]0;b\\n.jpg" in said.out
         assert "\x1b]" not in said.out + said.err
         found = json.loads((tmp_path / "found.json").read_text())
@@ -209,13 +209,20 @@ def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, mon
     expected = {".nef": 1, "linked folder that is there already": 1, "written by jaxalign": 2}
     assert found["not_read"] == expected | {"written by jaxalign": 1}  # other.png was not there yet
     assert ".: not read: 1 .nef, 1 linked folder that is there already, 1 written by jaxalign" in said.err
-    assert cli.main([*arguments, "--out", "0.png"]) == 0  # which is about to be overwritten
-    assert "0.png among 4 pictures" in capsys.readouterr().out
+    assert cli.main([*arguments, "--sheet", "0.png"]) == 0  # which is about to be overwritten
+    assert "0.png among 4 images" in capsys.readouterr().out
 
 
 def test_a_pipe_is_no_query(tmp_path, photos, capsys):
     os.mkfifo(tmp_path / "query.jpg")
-    arguments = ["search", str(photos), "--query", str(tmp_path / "query.jpg"), "--out", f"{tmp_path}/s.png"]
+    arguments = [
+        "search",
+        str(photos),
+        "--query",
+        str(tmp_path / "query.jpg"),
+        "--sheet",
+        f"{tmp_path}/s.png",
+    ]
     assert cli.main(arguments) == 1
     assert "query.jpg is a pipe; expected a file" in capsys.readouterr().err
 
@@ -223,11 +230,11 @@ def test_a_pipe_is_no_query(tmp_path, photos, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--out", "found.gif"], 2, "--out is found.gif; expected a file name that ends in .png"),
+        (["--sheet", "found.gif"], 2, "--sheet is found.gif; expected a file name that ends in .png"),
         (["--first", "0"], 2, "--first is 0; expected 1 or more"),
-        (["--query", "nowhere.jpg"], 1, "the query nowhere.jpg is not there; expected a picture file"),
-        (["--query", "empty.jpg"], 1, "the query empty.jpg cannot be read as a picture: it is empty"),
-        (["--out", "no/such/x.png"], 1, "cannot write the file no/such/x.png: there is no folder no/such"),
+        (["--query", "nowhere.jpg"], 1, "the query nowhere.jpg is not there; expected an image file"),
+        (["--query", "empty.jpg"], 1, "the query empty.jpg cannot be read as an image: it is empty"),
+        (["--sheet", "no/such/x.png"], 1, "cannot write the file no/such/x.png: there is no folder no/such"),
         (["--method", "isoclip"], 1, "the paper prints no image band for emoji-clip; pass one"),
         (["--band", "100", "100"], 1, "the band (100, 100) leaves none of the 128 singular directions"),
     ],
@@ -244,9 +251,9 @@ def test_a_folder_of_the_query_alone(tmp_path, photos, capsys):
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(photos / "0.png", alone)
-    where = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "found.png")]
+    where = ["--store", str(tmp_path / "store"), "--sheet", str(tmp_path / "found.png")]
     assert cli.main(["search", str(alone), "--query", str(alone / "0.png"), *where]) == 1
-    assert "no picture but the query; there is nothing to find" in capsys.readouterr().err
+    assert "no image but the query; there is nothing to find" in capsys.readouterr().err
     assert not (tmp_path / "found.png").exists()
 
 
@@ -257,13 +264,13 @@ def test_usage_needs_a_query(photos, capsys):
 
 def test_parts_of_the_sheet():
     assert shorten("short.png") == "short.png"
-    assert shorten("a very long name of a picture.png") == "…long name of a picture.png"[-22:].rjust(23, "…")
+    assert shorten("a very long name of an image.png") == "…long name of an image.png"[-22:].rjust(23, "…")
     assert drawable("$1$ 日 é") == "$1$ \N{WHITE SQUARE} é"
     upright = Image.new("RGB", (40, 20))
     upright.getexif()[0x0112] = 6  # turned by 90 degrees
     assert thumbnail(upright, 20).shape == (20, 10, 3)
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     assert (thumbnail(clear, 4) == 255).all()
-    cells = [Cell(clear, "$x$", 0.5, True)] * 7
+    cells = [Tile(clear, "$x$", 0.5, True)] * 7
     content = png(draw_sheet(upright, "日本.png", ("before", cells), ("after", cells[:1])))
     assert content.startswith(b"\x89PNG")

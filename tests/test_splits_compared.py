@@ -10,7 +10,6 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.report import build_report
-from jaxalign.eval.tasks.band_search import Sweeping, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying, FewShotSettings
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
@@ -18,6 +17,7 @@ from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.pairs import ImagePair
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.spectra import measure_parts
+from jaxalign.eval.tasks.sweep import Sweeping, measure_sweep
 from jaxalign.eval.tasks.workspace import Workspace
 
 PLAIN = Retrieving(methods=("image-image",))
@@ -29,7 +29,7 @@ def noise(path, seed):
 
 
 def write(root, **splits):
-    """Images of a class are copies of one picture: whoever compares names finds all of them."""
+    """Images of a class are copies of one image: whoever compares names finds all of them."""
     for split, classes in splits.items():
         for name in classes:
             for copy in range(2):
@@ -102,7 +102,7 @@ def test_names_find_the_images_of_their_class(workspace, clip, photos):
 # A query leaves the gallery by identity.
 
 
-@pytest.mark.parametrize("protocol", ["paper", "reference"])
+@pytest.mark.parametrize("variant", ["paper", "reference"])
 @pytest.mark.parametrize(
     ("query", "gallery", "positions"),
     [
@@ -111,11 +111,11 @@ def test_names_find_the_images_of_their_class(workspace, clip, photos):
         ("train+test", "train+test", list(range(10))),
     ],
 )
-def test_a_query_leaves_its_gallery(query, gallery, positions, protocol, workspace, clip, photos):
-    run = retrieve(workspace, clip, photos, query, gallery, protocol=protocol)
+def test_a_query_leaves_its_gallery(query, gallery, positions, variant, workspace, clip, photos):
+    run = retrieve(workspace, clip, photos, query, gallery, variant=variant)
     labels = [[name.split("/")[1] for name in load_split(photos, split).ids] for split in (query, gallery)]
     x, y = (features(clip, photos, split) for split in (query, gallery))
-    expected = ja.retrieval_metrics(x, y, *labels, exclude_self=positions, protocol=protocol)
+    expected = ja.retrieval_metrics(x, y, *labels, exclude_self=positions, variant=variant)
     for name in ("mAP", "mAP_at_R", "recall_at_1"):
         assert run.metrics[name] == pytest.approx(expected[name])
     assert run.metrics["queries_in_gallery"] == len(positions)
@@ -152,7 +152,7 @@ def test_some_queries_are_in_the_gallery_and_others_not(workspace, clip, photos)
         ja.retrieval_metrics(x, y, *labels, exclude_self=exclude)["mAP"]
     )
     with pytest.raises(JaxalignError, match="4 of 10 queries are in the gallery; expected all or none"):
-        retrieve(workspace, clip, photos, "train+test", "test", protocol="reference")
+        retrieve(workspace, clip, photos, "train+test", "test", variant="reference")
 
 
 def test_a_linked_image_leaves_with_its_query(workspace, clip, tmp_path):

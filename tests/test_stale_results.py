@@ -41,7 +41,7 @@ def noise(path, seed):
 
 
 def write(root, **splits):
-    """Images of a class are copies of one picture: whoever compares names finds all of them."""
+    """Images of a class are copies of one image: whoever compares names finds all of them."""
     for split, classes in splits.items():
         for name in classes:
             for copy in range(2):

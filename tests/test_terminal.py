@@ -68,7 +68,7 @@ def test_progress_on_a_terminal(monkeypatch):
     ("arguments", "status"),
     [
         (["convert", f"/no{BAD[:-2]}", "out"], 1),
-        (["datasets", "--names", f"folder:/{BAD[:-2]}"], 1),
+        (["datasets", f"folder:/{BAD[:-2]}"], 1),
         (["report", f"/no{BAD[:-2]}"], 1),
         (["demo", f"--no{BAD}"], 2),
         (["demo", "--seed", BAD], 2),
@@ -127,19 +127,19 @@ def test_nothing_is_printed_elsewhere():
 
 
 def test_a_folder_of_such_names(tmp_path, capfd):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     rng = np.random.default_rng(0)
     for name in (b"a\xff\x1b[31m", "b\n[bold]\u202e".encode()):
         (folder / os.fsdecode(name)).mkdir(parents=True)
         for i in range(3):
-            picture = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8))
-            picture.save(folder / os.fsdecode(name) / f"{i}\x07\n\u202e.png")
-        (folder / os.fsdecode(name) / "bad\x1b[2J\n.png").write_bytes(b"no picture")
+            image = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8))
+            image.save(folder / os.fsdecode(name) / f"{i}\x07\n\u202e.png")
+        (folder / os.fsdecode(name) / "bad\x1b[2J\n.png").write_bytes(b"no image")
     ja.save(tiny_model("emoji-clip"), tmp_path / "model")
     given = ["--model", tmp_path / "model", "--dataset", f"folder:{folder}", "--unreadable", "leave-out"]
     given += ["--out", tmp_path / "runs", "--store", tmp_path / "store"]
     for command in (
-        ["embed", *given[:2], "--folder", folder, *given[4:6], *given[8:], "--json", tmp_path / "embed.json"],
+        ["embed", *given[:6], *given[8:], "--json", tmp_path / "embed.json"],
         ["retrieve", *given, "--methods", "image-image", "--json", tmp_path / "retrieve.json"],
         ["sweep", *given, "--k-top", "0", "--k-bottom", "0", "2"],
         ["report", tmp_path / "runs"],

@@ -1,4 +1,4 @@
-"""Pictures and texts through a trainer's `predict_fn`, on all of its devices."""
+"""Images and texts through a trainer's `predict_fn`, on all of its devices."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +57,7 @@ class Encoder:
         self._batch_size = batch_size
 
     def images(self, train_state: Any, images: Any, processor: ja.ImageProcessor) -> ImageFeatures:
-        """Features of pictures: uint8 `[n, h, w, 3]` or a sequence of what `processor` takes."""
+        """Features of images: uint8 `[n, h, w, 3]` or a sequence of what `processor` takes."""
 
         prepare = lambda rows: processor(images[rows], start=rows.start)
         empty = np.zeros((0, processor.size, processor.size, 3), np.float32)

@@ -1,4 +1,4 @@
-"""What both evaluators stand on: pictures of a data set, embedded as the parameters of the moment allow."""
+"""What both evaluators stand on: images of a data set, embedded as the parameters of the moment allow."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ PREPROCESS: Mapping[str, Any] = {"pipeline": "big_vision", "interpolation": "bil
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPictures:
-    """Pictures, read when they are asked for, and their labels int32 `[n]`.
+class LabelledImages:
+    """Images, read when they are asked for, and their labels int32 `[n]`.
 
     Attributes:
       examples: what they are, without those that have no label.
@@ -40,10 +40,10 @@ class LabelledPictures:
 
     @property
     def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
-        """Of ROxford and RParis, whose pictures have no labels: `ja.revisited_metrics` takes it."""
+        """Of ROxford and RParis, whose images have no labels: `ja.revisited_metrics` takes it."""
         return self.examples.ground_truth
 
-    def numbered_as(self, other: "LabelledPictures") -> "LabelledPictures":
+    def numbered_as(self, other: "LabelledImages") -> "LabelledImages":
         """These, the labels numbered by name as those of `other`, whose names may be too few."""
         if not self.task or not other.task:
             return self
@@ -55,13 +55,13 @@ class LabelledPictures:
 
 
 class Evaluation:
-    """The pictures of a data set, and a trainer's model to embed them with.
+    """The images of a data set, and a trainer's model to embed them with.
 
     Args:
       predict_fn, batch_size, devices: from the trainer.
       dataset: of `jaxalign datasets`, or `folder:PATH`.
-      image_size: side of the pictures that the model takes, in pixels.
-      label: which pictures are alike, or the classes; by default the data set's first label.
+      image_size: side of the images that the model takes, in pixels.
+      label: which images are alike, or the classes; by default the data set's first label.
       data_dir: where prepared data sets are.
       preprocess: options of `ja.ImageProcessor`; by default big_vision's `resize(size)|value_range(-1, 1)`.
       band, rank, class_names, template, tokenizer: see `MethodSettings` and `make_tokenizer`.
@@ -94,25 +94,25 @@ class Evaluation:
         self.dataset, self.record = dataset, find_dataset(dataset)
         self._label, self._data_dir = label, data_dir
 
-    def read(self, split: str) -> LabelledPictures:
-        """The pictures of a split that have a label; all of them, with labels of -1, where there are none.
+    def read(self, split: str) -> LabelledImages:
+        """The images of a split that have a label; all of them, with labels of -1, where there are none.
 
         Raises:
           JaxalignError: an unknown split or label, data that are not there, or nothing labelled.
         """
         examples = load_split(self.record, split, self._data_dir)
         if examples.images is None:
-            raise JaxalignError(f"{self.dataset} has no pictures; expected a data set of pictures")
+            raise JaxalignError(f"{self.dataset} has no images; expected a data set of images")
         if not self._label and not examples.labels:
-            return LabelledPictures(examples, "", np.full(len(examples), UNLABELLED, np.int32), ())
+            return LabelledImages(examples, "", np.full(len(examples), UNLABELLED, np.int32), ())
         task = self._label or next(iter(examples.labels), "")
         if task not in examples.labels:
             raise unknown_name(f"label of {self.dataset}", task, examples.labels)
         labelled = examples.labels[task] != UNLABELLED
         if not labelled.any():
-            raise JaxalignError(f"no picture of {self.dataset}, {split}, has the label {task}")
+            raise JaxalignError(f"no image of {self.dataset}, {split}, has the label {task}")
         shown = examples if labelled.all() else examples.select(labelled)
-        return LabelledPictures(shown, task, shown.labels[task], shown.label_names[task])
+        return LabelledImages(shown, task, shown.labels[task], shown.label_names[task])
 
     def run(
         self,
@@ -124,7 +124,7 @@ class Evaluation:
         """`(name, value)` of everything that is logged, for the parameters in `train_state`.
 
         Args:
-          images: sets of pictures.
+          images: sets of images.
           names: of what is measured; NaN where the parameters of the moment do not allow a method.
           measure: takes the embeddings `[n, d]` of each set, and gives at least those.
         """

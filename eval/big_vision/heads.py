@@ -42,7 +42,7 @@ def pre_projection(params: Params, out: Mapping[str, jax.Array]) -> jax.Array:
     """The image features `[n, d_image]` that `read_projectors(params).image` maps to embeddings; float32.
 
     Args:
-      out: what `two_towers` returns beside the embeddings, for pictures.
+      out: what `two_towers` returns beside the embeddings, for images.
     """
     image, _ = _towers(params)
     if "head" in image or "MAPHead_0" not in image:

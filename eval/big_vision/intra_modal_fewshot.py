@@ -25,14 +25,14 @@ class Evaluator:
     `image-image`, `pre`, `isoclip` and, with a tokenizer, `pca`; and the band. As IsoCLIP has it, the means
     of NCM are of features that are not normalised; few-shot classifiers get normalised ones, as in
     Reevaluating. NaN where the parameters of the moment do not allow a method. `test_in_train`, where there
-    are any, is how many test pictures are training pictures, too, which flatters the accuracy.
+    are any, is how many test images are training images, too, which flatters the accuracy.
 
     Args:
       predict_fn: from the trainer.
       train_split, test_split: by default those of the data set's protocol; both have the same classes.
       shots, seeds: of the few-shot part; no shots leave it out.
       classifier: "prototype" or "lda".
-      ncm: False leaves NCM out: only the pictures that the seeds draw are then computed.
+      ncm: False leaves NCM out: only the images that the seeds draw are then computed.
       **settings: those of `Evaluation`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""big_vision evaluator: how well pictures find pictures, as the model is and under every method."""
+"""big_vision evaluator: how well images find images, as the model is and under every method."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ API = "jit"  # which kind of trainer this is for, in big_vision's words
 
 
 class Evaluator:
-    """Image-to-image retrieval among the pictures of a data set.
+    """Image-to-image retrieval among the images of a data set.
 
     Logs `<method>/<metric>` in percent, for the methods `image-image`, `pre`, `isoclip` and, with a
     tokenizer, `pca`; and `isoclip/k_top`, `isoclip/k_bottom`, the band. A metric of a method that the
@@ -26,7 +26,7 @@ class Evaluator:
 
     Args:
       predict_fn: from the trainer.
-      split: whose pictures are queries and gallery; by default those of the data set's protocol.
+      split: whose images are queries and gallery; by default those of the data set's protocol.
         `gallery_split`, where the gallery is another one. A query that is in the gallery leaves its own.
       metrics: of `mAP`, `mAP_at_R`, `precision_at_R` and `recall_at_1`; for ROxford and RParis of `mAP`,
         `mAP_easy`, `mAP_medium` and `mAP_hard`.
@@ -63,7 +63,7 @@ class Evaluator:
         if not landmarks and not self._query.names:
             raise JaxalignError(f"{dataset} has no labels and no ground truth; expected one of them")
         if not landmarks and not np.isin(self._query.labels, self._gallery.labels).any():
-            raise JaxalignError(f"no query of {dataset}, {query}, has a picture of its label in {gallery}")
+            raise JaxalignError(f"no query of {dataset}, {query}, has an image of its label in {gallery}")
         for metric in self._metrics:
             known = LANDMARK_METRICS if landmarks else METRICS
             if metric not in known:

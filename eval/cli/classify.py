@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
-from .options import DatasetName, SeedNumber, SplitName, TaskName, UsageError, option
+from .options import DatasetName, SeedNumber, SplitName, TaskNames, UsageError, VariantOption, option
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classify(Measuring):
-    """Classify pictures by class names (zero-shot), class means (ncm) or a few pictures of each class.
+    """Classify images by class names (zero-shot), class means (ncm) or a few images of each class.
 
     Class means are those of the whole training split. Few-shot accuracies are means over several draws; the
     classifiers prototype and lda need no class names, the others take --with-text. Each measurement becomes a
-    run in --out, and is not computed again.
+    run in --out, and is not computed again. --variant reference is about PCA<- and Tip-X in few-shot
+    classification; ImageNet is then tuned on the images that are classified.
 
     Examples:
-      jaxalign classify --task group
+      jaxalign classify --tasks group
       jaxalign classify --model ViT-B/16 --dataset dtd --methods image-image isoclip
       jaxalign classify --model ViT-B/16 --dataset pets --classifiers prototype lda --methods image-image pca
       jaxalign classify --model RN50 --dataset pets --classifiers tip-x ape lda --with-text --tune --augment
@@ -38,21 +39,21 @@ class Classify(Measuring):
     methods: Annotated[
         tuple[str, ...],
         option(
-            "How all but zero-shot embed pictures: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
+            "How all but zero-shot embed images: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
             "METHOD [METHOD ...]",
         ),
     ] = ("image-image",)
-    task: TaskName = ""
+    tasks: TaskNames = ()
     train: SplitName = ""
     test: SplitName = ""
-    shots: Annotated[tuple[int, ...], option("Pictures of each class.", "N [N ...]")] = (1, 2, 4, 8, 16)
+    shots: Annotated[tuple[int, ...], option("Images of each class.", "N [N ...]")] = (1, 2, 4, 8, 16)
     seeds: Annotated[tuple[SeedNumber, ...], option("One for each draw.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[
         Literal["ours", "published"],
-        option("Which pictures a seed draws: nested draws, or those of the published code."),
+        option("Which images a seed draws: nested draws, or those of the published code."),
     ] = "ours"
     with_text: Annotated[bool, option("Let class names take part in few-shot classifiers.")] = False
-    alpha: Annotated[float | None, option("Weight of pictures beside class names.", "X", "0.5")] = None
+    alpha: Annotated[float | None, option("Weight of images beside class names.", "X", "0.5")] = None
     tune: Annotated[bool, option("Search the few-shot classifiers' hyper-parameters on the split val.")] = (
         False
     )
@@ -66,18 +67,12 @@ class Classify(Measuring):
         ),
     ] = None
     augment: Annotated[
-        bool, option("Crop and flip the drawn pictures at random, as the published code does.")
+        bool, option("Crop and flip the drawn images at random, as the published code does.")
     ] = False
     templates: Annotated[
         str, option("Prompts of class names: single (CoOp's), ensemble (CLIP's).", "NAME")
     ] = "single"
-    protocol: Annotated[
-        Literal["paper", "reference"],
-        option(
-            "reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
-            " then tuned on the pictures that are classified."
-        ),
-    ] = "paper"
+    variant: VariantOption = "paper"
     projection: Projection = field(default_factory=ProjectionOptions)
     distributed: Distributed = field(default_factory=Processes)
 
@@ -88,12 +83,16 @@ class Classify(Measuring):
 
         classifying = self.settings()
         workspace, model = self.open()
-        pair = LabelledPair(workspace, model, self.dataset, self.task, self.train, self.test)
-        runs = measure_classification(workspace, model, pair, classifying)
+        pairs = [
+            LabelledPair(workspace, model, self.dataset, task, self.train, self.test)
+            for task in self.tasks or ("",)
+        ]
+        found = [measure_classification(workspace, model, pair, classifying) for pair in pairs]
         if not is_first():
             return
-        print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
-        self.report(runs)
+        for pair, runs in zip(pairs, found, strict=True):
+            print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+        self.report([run for runs in found for run in runs])
 
     @property
     def tuned(self) -> bool:
@@ -121,7 +120,7 @@ class Classify(Measuring):
             augmentation=1 if self.augment else None,
             tune=self.tuned,
             grid=self.grid or "default",
-            protocol=self.protocol,
+            variant=self.variant,
         )
 
     def _check(self) -> None:
@@ -132,7 +131,7 @@ class Classify(Measuring):
         if not (self.classifiers and self.methods):
             raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
-            raise UsageError(f"{asking[0]} compares pictures by class names; add --with-text")
+            raise UsageError(f"{asking[0]} compares images by class names; add --with-text")
         if self.tuned and not drawn:
             raise UsageError(
                 f"--{'tune' if self.tune else 'grid'} is about few-shot classifiers; there is none among"
@@ -141,15 +140,15 @@ class Classify(Measuring):
         if self.draws != "ours" and not drawn:
             raise UsageError("--draws is about few-shot classifiers; there is none among --classifiers")
         if self.tuned and not self.with_text:
-            raise UsageError("tuning weighs pictures against class names; add --with-text")
-        if self.protocol == "reference" and not self._has_reference(drawn):
+            raise UsageError("tuning weighs images against class names; add --with-text")
+        if self.variant == "reference" and not self._has_reference(drawn):
             raise UsageError(
-                f"--protocol reference is about PCA<- and Tip-X in few-shot classification; of"
+                f"--variant reference is about PCA<- and Tip-X in few-shot classification; of"
                 f" {', '.join(self.classifiers)} with {', '.join(self.methods)} the published code does what"
                 " the papers say"
             )
-        if self.protocol == "reference" and self.projection.subspace != "paper":
-            raise UsageError("--protocol reference has a variant of PCA<- of its own; leave out --subspace")
+        if self.variant == "reference" and self.projection.subspace != "paper":
+            raise UsageError("--variant reference has a variant of PCA<- of its own; leave out --subspace")
 
     def _has_reference(self, drawn: "Sequence[FewShotMethod]") -> bool:
         """Whether the published code departs from the papers in what is asked for."""
@@ -169,18 +168,20 @@ def print_runs(title: str, runs: "Sequence[Run]") -> None:
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
         numbers = TASKS["classification"].columns
-        rows = [[describe(run), *(f"{run.metrics[of.metric]:.1f}" for of in numbers)] for run in whole]
+        rows = [
+            [describe_classifier(run), *(f"{run.metrics[of.metric]:.1f}" for of in numbers)] for run in whole
+        ]
         print_table(f"{title}: accuracy, %", ["classifier", *(of.title for of in numbers)], rows)
     if drawn:
         shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]
-        rows = [[describe(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
+        rows = [[describe_classifier(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
         what = f"{title}: mean accuracy of {seeds} draws ± deviation, %"
         grids = dict.fromkeys(run.settings["grid"] for run in drawn if run.settings["tuned"])
         print_table(what + (f", tuned on the grid {', '.join(grids)}" if grids else ""), columns, rows)
 
 
-def describe(run: "Run") -> str:
+def describe_classifier(run: "Run") -> str:
     """The classifier, and the method that embeds for it."""
     from .printing import describe_method
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import tyro
+
 from .options import DataDir, JsonFile, option
 
 
@@ -14,16 +16,15 @@ class Datasets:
 
     Examples:
       jaxalign datasets
-      jaxalign datasets --names caltech101 roxford5k --source-dir /data/coop
+      jaxalign datasets caltech101 roxford5k --source-dir /data/coop
       jaxalign datasets --prepare caltech101 --source-dir /data/coop --data-dir /data/tfds
       jaxalign datasets --json datasets.json
     """
 
     names: Annotated[
         tuple[str, ...],
-        option(
-            "Data sets to describe at length, folder:PATH among them.", "NAME [NAME ...]", "a table of all"
-        ),
+        tyro.conf.Positional,
+        option("Data sets to describe at length, folder:PATH among them.", "[NAME ...]", "a table of all"),
     ] = ()
     prepare: Annotated[tuple[str, ...], option("Data sets to prepare first.", "NAME [NAME ...]", "none")] = ()
     data_dir: DataDir = None
@@ -47,7 +48,7 @@ class Datasets:
         records = [find_dataset(name) for name in self.names] or list(DATASETS.values())
         for record in [find_dataset(name) for name in self.prepare]:
             prepare(record, self.data_dir, self.source_dir)
-        rows = [describe(record, self.data_dir, self.source_dir) for record in records]
+        rows = [describe_dataset(record, self.data_dir, self.source_dir) for record in records]
         write_json(self.json, rows)
         if self.names:
             for i, row in enumerate(rows):
@@ -57,7 +58,7 @@ class Datasets:
             print_list(rows, COLUMNS, NOTES)
 
 
-def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
+def describe_dataset(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
     """The facts of an `jaxalign.eval.datasets.DatasetRecord`, and what of it is on this machine."""
     from jaxalign.eval.availability import find_dataset_copy
     from jaxalign.eval.datasets import source_root
@@ -72,7 +73,7 @@ def describe(record: Any, data_dir: Path | None, source_dir: Path | None) -> dic
         "splits": dict(record.splits),
         "tasks": list(record.tasks),
         "captions": record.captions,
-        "pictures": record.pictures,
+        "images": record.images,
         **{fact: getattr(record, fact) for fact in facts},
         "reference_splits": dict(record.reference_splits),
         "templates": {name: list(templates) for name, templates in record.templates.items()},
@@ -105,7 +106,7 @@ COLUMNS = {
 }
 NOTES = {
     "ready": "ready: prepared when it is first used, or now by jaxalign datasets --prepare NAME",
-    "missing": "missing: jaxalign datasets --names NAME says what to put where, and where it comes from",
+    "missing": "missing: jaxalign datasets NAME says what to put where, and where it comes from",
 }
 
 
@@ -136,4 +137,4 @@ def page(row: dict[str, Any]) -> Iterator[str]:
             yield f"  put: {source['what']} to {source['path']}{optional}"
             yield f"       from {source['url']}"
     if row["tfds"]:
-        yield f"  or: {row['name']}@tfds reads the pictures of TFDS's own {row['tfds']} (in ArrayRecord)"
+        yield f"  or: {row['name']}@tfds reads the images of TFDS's own {row['tfds']} (in ArrayRecord)"

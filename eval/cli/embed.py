@@ -1,28 +1,25 @@
-"""`jaxalign embed`: features of a split or of a folder of pictures into the feature store."""
+"""`jaxalign embed`: features of a split or of a folder of images into the feature store."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from .groups import Distributed, Embedding, Processes
-from .options import DatasetName, SplitName, option
+from .options import DatasetName, SplitName
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.datasets import Examples
     from jaxalign.eval.features import Features
 
-_EITHER = tyro.conf.create_mutex_group(required=False)
-
 
 @dataclass(frozen=True)
 class Embed(Embedding):
-    """Compute the pre-projection features of a split, or of a folder of pictures, into the feature store.
+    """Compute the pre-projection features of a split, or of a folder of images, into the feature store.
 
     Whatever is killed goes on where it stopped: run the same command again, and finished chunks of 256
-    pictures are neither computed again nor changed. Every other command finds the features there. All devices
+    images are neither computed again nor changed. Every other command finds the features there. All devices
     of the machine take part; with --distributed also those of other machines.
 
     An image that is missing, damaged, cut off, empty, no regular file, larger than 179 megapixels (100 to 130
@@ -34,14 +31,11 @@ class Embed(Embedding):
     Examples:
       jaxalign embed
       jaxalign embed --model openai/clip-vit-base-patch32 --dataset dtd --split train --data-dir /data/tfds
-      jaxalign embed --folder ~/photos --unreadable leave-out --json photos.json
+      jaxalign embed --dataset folder:photos --unreadable leave-out --json photos.json
       jaxalign embed --model clip-vit-large-patch14 --dataset caltech101 --dtype bfloat16 --batch-size 256
     """
 
-    dataset: Annotated[DatasetName, _EITHER] = "emoji-scenes"
-    folder: Annotated[
-        Path | None, option("Images of one's own: short for --dataset folder:DIR.", "DIR", "none"), _EITHER
-    ] = None
+    dataset: DatasetName = "emoji-scenes"
     split: Annotated[SplitName, tyro.conf.arg(help_behavior_hint="(default: the one it is tested on)")] = ""
     distributed: Distributed = field(default_factory=Processes)
 
@@ -54,7 +48,7 @@ class Embed(Embedding):
         from .printing import write_json
 
         workspace, model = self.open()
-        record = workspace.find_dataset(self.dataset if self.folder is None else f"folder:{self.folder}")
+        record = workspace.find_dataset(self.dataset)
         split = self.split or record.test or record.gallery
         examples = load_split(record, split, self.data.data_dir)
         watch = Watch()
@@ -64,12 +58,12 @@ class Embed(Embedding):
             )
         if not is_first():
             return
-        facts = describe(model, examples, features, self.results.store) | watch.facts()
+        facts = embedding_facts(model, examples, features, self.results.store) | watch.facts()
         write_json(self.results.json, facts)
         print_summary(facts)
 
 
-def describe(
+def embedding_facts(
     model: "DualEncoder", examples: "Examples", features: "Features", store: str | None
 ) -> dict[str, Any]:
     """What was embedded, and where it is."""
@@ -87,7 +81,7 @@ def describe(
         "split": examples.split,
         "dtype": np.dtype(model.dtype).name,
         "store": store_url(default_store() if store is None else store, key),
-        "pictures": len(examples),
+        "images": len(examples),
         "width": features.values.shape[1],
         "left_out": list(features.left_out),
         "not_read": dict(examples.not_read),
@@ -102,7 +96,7 @@ def print_summary(facts: dict[str, Any]) -> None:
 
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     say(
-        f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['pictures']:,} pictures,"
+        f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['images']:,} images,"
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:

@@ -23,7 +23,7 @@ class Export(Embedding):
     --npy writes a folder with embeddings.npy, which NumPy maps into memory and ScaNN takes as it is; --faiss
     writes an index that FAISS searches, exact unless --faiss-index says otherwise. Ids come beside them, one
     JSON string on a line for each embedding. Features come out of the feature store; what it lacks is
-    computed first. Pictures are exported, or with --modality text the captions of the split.
+    computed first. Images are exported, or with --modality text the captions of the split.
 
     Nothing half-written is left behind, an earlier export is replaced, and memory does not grow with the
     split, but for what FAISS keeps in its index.
@@ -76,7 +76,7 @@ class Export(Embedding):
         print_summary(facts)
 
     def _check(self) -> None:
-        """What would fail at the end fails before any picture is embedded."""
+        """What would fail at the end fails before any image is embedded."""
         from jaxalign.eval.export.faiss_index import require_faiss
         from jaxalign.eval.export.numpy_files import check_npy_folder
 

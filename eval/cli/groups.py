@@ -48,7 +48,7 @@ class ModelOptions:
     ] = "float32"
     layout: Annotated[
         Literal["paper", "reference"],
-        option("Heads of SigLIP and EVA-02 as in the paper, or as in its published code."),
+        option("Projectors of SigLIP and EVA-02 as in the paper, or as in its published code."),
     ] = "paper"
 
     def load(self, workspace: "Workspace") -> "DualEncoder":
@@ -63,7 +63,7 @@ class ReadingOptions:
 
     unreadable: Annotated[
         Literal["fail", "leave-out"],
-        option("What a picture that cannot be read does: end the command, or be left out and named."),
+        option("What an image that cannot be read does: end the command, or be left out and named."),
     ] = "fail"
     batch_size: Annotated[
         int, option("Images that pass through the tower together on each device; 256 suits a GPU.", "N")
@@ -74,8 +74,7 @@ class ReadingOptions:
 
     def reading(self) -> dict[str, Any]:
         """What `jaxalign.eval.features.image_features` calls these options."""
-        unreadable = "leave out" if self.unreadable == "leave-out" else "fail"
-        return {"unreadable": unreadable, "batch_size": self.batch_size, "threads": self.threads}
+        return {"unreadable": self.unreadable, "batch_size": self.batch_size, "threads": self.threads}
 
 
 @dataclass(frozen=True)

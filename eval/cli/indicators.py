@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from .groups import Measuring, Projection, ProjectionOptions
-from .options import DatasetName, MethodNames, Seed, SplitName, TaskName, option
+from .options import DatasetName, MethodNames, Seed, SplitName, TaskNames, option
 
 if TYPE_CHECKING:
+    from jaxalign.eval.tasks.indicators import Indicators as IndicatorsOf
     from jaxalign.eval.tasks.runs import Run
 
 
@@ -22,14 +23,14 @@ class Indicators(Measuring):
       jaxalign indicators
       jaxalign indicators --methods image-image pca pca-mean --views pca
       jaxalign indicators --model openai/clip-vit-base-patch16 --dataset dogs-vs-cats
-      jaxalign indicators --tasks --dataset bdd100k
+      jaxalign indicators --ambiguity --dataset bdd100k
     """
 
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
-    task: TaskName = ""
+    tasks: TaskNames = ()
     split: SplitName = ""
-    max_pictures: Annotated[int, option("At most so many pictures, evenly spaced.", "N")] = 5000
+    max_images: Annotated[int, option("At most so many images, evenly spaced.", "N")] = 5000
     views: Annotated[
         tuple[Literal["pca", "tsne", "umap"], ...],
         option("Views in two dimensions; t-SNE and UMAP need the extra `plots`."),
@@ -37,7 +38,7 @@ class Indicators(Measuring):
     dogs_cats: Annotated[
         bool, option("The experiment of dogs and cats on another data set of two classes.")
     ] = False
-    tasks: Annotated[bool, option("mAP on every labelling of the same pictures.")] = False
+    ambiguity: Annotated[bool, option("mAP on every task that the data set has.")] = False
     freedom: Annotated[
         bool, option("Recover image-image similarities from image-text ones (appendix A).")
     ] = False
@@ -45,39 +46,45 @@ class Indicators(Measuring):
     projection: Projection = field(default_factory=ProjectionOptions)
 
     def run(self) -> None:
-        from jaxalign.eval.tasks.ambiguity import measure_ambiguity
-        from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
-        from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
         from jaxalign.eval.tasks.indicators import Indicating, Indicators
         from jaxalign.eval.tasks.methods import check_methods
-        from jaxalign.eval.tasks.views import measure_view
 
         from .printing import chart_name
 
         workspace, model = self.open()
         options = self.projection.method_options()
         check_methods(self.methods, model, "image", options)
-        indicating = Indicating(self.methods, options, self.task, self.split, self.max_pictures)
-        found = Indicators(workspace, model, self.dataset, indicating)
-        name = chart_name(model, self.dataset, found.task)
+        runs, charts = [], []
+        for task in self.tasks or ("",):
+            indicating = Indicating(self.methods, options, task, self.split, self.max_images)
+            own = self._measure(Indicators(workspace, model, self.dataset, indicating))
+            charts += self.save_figures(own, chart_name(model, self.dataset, own[0].settings["task"]))
+            runs += own
+        self.report(runs, charts)
+
+    def _measure(self, found: "IndicatorsOf") -> "list[Run]":
+        """The runs of one task, each printed."""
+        from jaxalign.eval.tasks.ambiguity import measure_ambiguity
+        from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
+        from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
+        from jaxalign.eval.tasks.views import measure_view
+
         by_class, by_modality = found.by_class(), found.by_modality()
         runs = [*by_class, *by_modality]
-        about = f"{model.title} on {self.dataset}"
+        about = f"{found.model.title} on {self.dataset}"
         print_cosines(f"{about}, {found.task}: cosines by class", by_class)
         if by_modality:
             print_cosines(f"{about}: cosines by modality", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
             runs.append(measure_dogs_cats(found))
             print_dogs_cats(runs[-1].metrics)
-        if self.tasks:
+        if self.ambiguity:
             runs.append(measure_ambiguity(found))
-            print_tasks(runs[-1].metrics)
+            print_ambiguity(runs[-1].metrics)
         if self.freedom:
             runs.append(measure_degrees_of_freedom(found))
             print_freedom(runs[-1].metrics)
-        if self.views:
-            runs += [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
-        self.report(runs, self.save_figures(runs, name))
+        return runs + [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
 
 
 def print_cosines(title: str, runs: "Sequence[Run]") -> None:
@@ -107,12 +114,12 @@ def print_dogs_cats(found: Any) -> None:
         for name, of in found["aligned"].items()
     ]
     removed, queries = found["removed"], found["queries"]
-    title = f"without {removed} pictures nearer to the other class's text, {queries} queries"
+    title = f"without {removed} images nearer to the other class's text, {queries} queries"
     print_table(title, ["method", "IoU", "mAP", *(f"P@{k}" for k in ks)], rows)
 
 
-def print_tasks(found: Any) -> None:
-    """mAP of each method on each labelling, with its change."""
+def print_ambiguity(found: Any) -> None:
+    """mAP of each method on each task, with its change."""
     from .printing import print_table, signed
 
     def cell(numbers: dict[str, float]) -> str:
@@ -121,7 +128,7 @@ def print_tasks(found: Any) -> None:
 
     methods = next(iter(found.values()))
     rows = [[method, *(cell(numbers[method]) for numbers in found.values())] for method in methods]
-    print_table("mAP in % on every labelling, and the change", ["method", *found], rows)
+    print_table("mAP in % on every task, and the change", ["method", *found], rows)
 
 
 def print_freedom(found: Any) -> None:
@@ -131,8 +138,8 @@ def print_freedom(found: Any) -> None:
     rows = [["unknowns, equations", f"{found['unknowns']}, {found['equations']}"]]
     for key, what in (("with_texts", "with the texts"), ("without_texts", "without the texts")):
         of = found[key]
-        said = "too few pictures" if of is None else f"{of['largest_error']:.1e}"
+        said = "too few images" if of is None else f"{of['largest_error']:.1e}"
         if of is not None and not of.get("converged", True):
-            said += f" (not converged after {of['iterations']} iterations; it takes more pictures)"
+            said += f" (not converged after {of['iterations']} iterations; it takes more images)"
         rows.append([f"largest error {what}", said])
     print_table("image-image cosines recovered from image-text ones", ["", ""], rows)

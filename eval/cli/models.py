@@ -48,7 +48,7 @@ class Models:
 
 COLUMNS = {
     "parameters": lambda model: f"{model['parameters'] / 1e6:.1f} M",
-    "pictures": lambda model: f"{model['image_size']} px",
+    "images": lambda model: f"{model['image_size']} px",
     "texts": lambda model: f"{model['context']} tokens" if model["context"] else "",
     "band": lambda model: format_band(model["band"]),
     "text band": lambda model: format_band(model["text_band"]),

@@ -75,7 +75,9 @@ DataDir = Annotated[
 SplitName = Annotated[
     str, option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol")
 ]
-TaskName = Annotated[str, option("Labelling of the pictures.", "NAME", "the data set's first")]
+TaskNames = Annotated[
+    tuple[str, ...], option("What the images are labelled by, each a task.", "NAME [NAME ...]", "the first")
+]
 ModalityOption = Annotated[
     Literal["image", "text"], option("Images, or captions where the data set has them.")
 ]
@@ -104,10 +106,11 @@ BandOption = Annotated[
         "what the paper prints for the model",
     ),
 ]
-ProtocolOption = Annotated[
+VariantOption = Annotated[
     Literal["paper", "reference"],
     option(
-        "Splits, galleries and metrics as in the paper, or as in its published code (docs/published_code.md)."
+        "Where a paper and its published code differ: what the paper says, or what the code does"
+        " (docs/published_code.md)."
     ),
 ]
 JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]

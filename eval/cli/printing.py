@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WIDE = 120  # columns from which on a list with a row for each line can be read
 _LONGEST = 200  # characters of a file's name, of 255 that file systems take
-_NAMED = 10  # pictures left out that the terminal names
+_NAMED = 10  # images left out that the terminal names
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
@@ -162,13 +162,13 @@ def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], out: Path, json: 
 
 
 def _left_out(runs: "Sequence[Run]") -> list[str]:
-    """A line for each split of which pictures were left out; the JSON of the runs names all of them."""
+    """A line for each split of which images were left out; the JSON of the runs names all of them."""
     lost: dict[str, dict[str, None]] = {}
     for run in runs:
         for origin, names in run.left_out.items():
             lost.setdefault(origin, {}).update(dict.fromkeys(names))
     return [
-        f"{len(found):,} pictures of {origin} left out, unreadable: {first_names(list(found))}"
+        f"{len(found):,} images of {origin} left out, unreadable: {first_names(list(found))}"
         for origin, found in lost.items()
     ]
 

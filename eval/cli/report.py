@@ -16,19 +16,19 @@ from .options import DataDir, JsonFile, option
 class Report:
     """Show the runs of a folder as one HTML page: tables, spectra, band heat maps, histograms, queries.
 
-    The page needs no other file and no network. Pictures of queries come from the prepared data sets of this
+    The page needs no other file and no network. Images of queries come from the prepared data sets of this
     machine; nothing is measured, prepared or downloaded.
 
     Examples:
       jaxalign report
-      jaxalign report results --out results.html
+      jaxalign report results --page results.html
       jaxalign report results --title "Bands on CUB" --json report.json
     """
 
     folder: Annotated[
         Path, tyro.conf.Positional, option("Where the runs are: what other commands got as --out.", "FOLDER")
     ] = Path("jaxalign-runs")
-    out: Annotated[
+    page: Annotated[
         Path | None, option("File for the page.", "FILE", "report.html in the folder of the runs")
     ] = None
     title: Annotated[str, option("Heading of the page.", "TEXT")] = "jaxalign report"
@@ -54,7 +54,7 @@ class Report:
                     f"there are no {which} in {self.folder}; measure first, for example"
                     f" `jaxalign retrieve --out {self.folder}`"
                 )
-            out = self.out or self.folder / "report.html"
+            out = self.page or self.folder / "report.html"
             check_file(out)
             check_file(self.json)
             page = build_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))

@@ -9,7 +9,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
-from .options import UsageError, WithDistractors, option
+from .options import UsageError, VariantOption, WithDistractors, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -35,7 +35,7 @@ class Reproduce:
       jaxalign reproduce --list
       jaxalign reproduce isoclip-table1 --backbones ViT-B/32 --datasets Caltech DTD --download
       jaxalign reproduce reevaluating-table3 --weights 'SLIP B/16=slip_base_100ep.pt' --out slip
-      jaxalign reproduce my-table.csv --protocol paper --json table.json
+      jaxalign reproduce my-table.csv --variant paper --json table.json
       jaxalign reproduce features-table.csv --class-texts features:imagenet_texts.npy
     """
 
@@ -50,28 +50,23 @@ class Reproduce:
     backbones: Annotated[tuple[str, ...], option("Only these, as printed.", "NAME [NAME ...]", "all")] = ()
     datasets: Annotated[tuple[str, ...], Some] = ()
     methods: Annotated[tuple[str, ...], Some] = ()
-    protocol: Annotated[
-        Literal["reference", "paper"],
-        option(
-            "What to do where a paper and its published code differ: as the code, or the paper"
-            " (docs/published_code.md)."
-        ),
-    ] = "reference"
+    variant: VariantOption = "paper"
     distractors: Annotated[
         WithDistractors,
         option(
             "Add R1M to the galleries of ROxford and RParis.",
-            default="of the protocol: for IsoCLIP's tables as its paper says, or where it is there as the"
+            default="of the variant: for IsoCLIP's tables as its paper says, or where it is there as the"
             " published code does",
         ),
     ] = None
     layout: Annotated[
-        Literal["protocol", "paper", "reference"],
+        Literal["paper", "reference"] | None,
         option(
-            "Heads of SigLIP, EVA-02 and Perception Encoder: of the protocol, of the paper, or of its"
-            " published code, which gave the printed numbers."
+            "Projectors of SigLIP, EVA-02 and Perception Encoder as in the paper, or as in its published"
+            " code, which gave the printed numbers.",
+            default="as --variant",
         ),
-    ] = "protocol"
+    ] = None
     weights: Annotated[
         tuple[str, ...],
         option(
@@ -106,8 +101,8 @@ class Reproduce:
 
         out = self.results.out
         workspace = self.results.open_workspace(self.data, self.data.data_dir, self.given.reading())
-        layout = "" if self.layout == "protocol" else self.layout
-        session = Session(workspace, places, self.protocol, self.distractors, layout, self._stand_in)
+        options = (self.variant, self.distractors, self.layout or "", self._stand_in)
+        session = Session(workspace, places, *options)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
         print_reproduction(found, write_files(out, found, content) + draw_figures(out, found))

@@ -1,11 +1,21 @@
-"""`jaxalign retrieve`: pictures that find pictures."""
+"""`jaxalign retrieve`: images that find images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
-from .options import DatasetName, MethodNames, ProtocolOption, Seed, SplitName, Steps, WithDistractors, option
+from .options import (
+    DatasetName,
+    MethodNames,
+    Seed,
+    SplitName,
+    Steps,
+    TaskNames,
+    VariantOption,
+    WithDistractors,
+    option,
+)
 
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.pairs import ImagePair
@@ -14,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Retrieve(Measuring):
-    """Retrieve pictures by pictures with one or several methods, and print mAP and its kin in percent.
+    """Retrieve images by images with one or several methods, and print mAP and its kin in percent.
 
     Methods: image-image, pre, whitened, isoclip, isoclip-auto, pca, pca-mean, and oti, which optimises each
     query. A query that is in the gallery is left out of its own, whatever the splits are called. ROxford and
-    RParis are measured by their own protocol; with --protocol reference their queries are read whole and R1M
+    RParis are measured by their own protocol; with --variant reference their queries are read whole and R1M
     is added where it is there, as in the published code. The gain in mAP is against the first method, with
     its standard error over the queries.
 
@@ -31,20 +41,20 @@ class Retrieve(Measuring):
 
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
-    tasks: Annotated[tuple[str, ...], option("Labellings, each a task.", "NAME [NAME ...]", "the first")] = ()
+    tasks: TaskNames = ()
     query: SplitName = ""
     gallery: SplitName = ""
     distractors: Annotated[
         WithDistractors,
         option(
             "Add the data set's distractors (R1M).",
-            default="no; with --protocol reference, where they are there",
+            default="no; with --variant reference, where they are there",
         ),
     ] = None
     text_image: Annotated[
-        bool, option("Also let class names, or captions, find their pictures, before and after IsoCLIP.")
+        bool, option("Also let class names, or captions, find their images, before and after IsoCLIP.")
     ] = False
-    protocol: ProtocolOption = "paper"
+    variant: VariantOption = "paper"
     steps: Steps = None
     seed: Seed = 0
     projection: Projection = field(default_factory=ProjectionOptions)
@@ -62,10 +72,10 @@ class Retrieve(Measuring):
         options = self.projection.method_options(Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
         record = workspace.find_dataset(self.dataset)
-        query = query_split(record, self.query, self.protocol)
-        added = takes_distractors(record, self.distractors, self.protocol, self.data.data_dir)
+        query = query_split(record, self.query, self.variant)
+        added = takes_distractors(record, self.distractors, self.variant, self.data.data_dir)
         pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
-        retrieving = Retrieving(self.methods, options, self.tasks, self.protocol)
+        retrieving = Retrieving(self.methods, options, self.tasks, self.variant)
         runs = []
         if not (self.text_image and pair.has_captions_alone):
             runs += measure_image_retrieval(workspace, model, pair, retrieving)
@@ -74,7 +84,7 @@ class Retrieve(Measuring):
         if not is_first():
             return
         lacking = "" if added or self.distractors is False else pair.record.distractors
-        if lacking and self.protocol == "reference":
+        if lacking and self.variant == "reference":
             say(f"Note: {lacking} is not here; the published code adds it where it is")
         for task in pair.tasks(self.tasks):
             about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
@@ -83,11 +93,11 @@ class Retrieve(Measuring):
 
 
 def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:
-    """A table of the runs of a task in which pictures find pictures, and one in which texts do."""
+    """A table of the runs of a task in which images find images, and one in which texts do."""
     from .printing import describe_counts, print_retrieval
 
     texts = "captions" if pair.has_captions_alone else "names"
-    for protocol, what in (("image-retrieval", ""), ("text-image", f"{texts} find pictures, ")):
+    for protocol, what in (("image-retrieval", ""), ("text-image", f"{texts} find images, ")):
         shown = [run for run in runs if run.protocol == protocol]
         if shown:
             print_retrieval(f"{about}: {what}{describe_counts(shown[0].metrics)}, %", shown)

@@ -1,4 +1,4 @@
-"""`jaxalign search`: one's own pictures that are like a picture, before and after a method."""
+"""`jaxalign search`: one's own images that are like an image, before and after a method."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.search import Comparison, Hit, Library
+    from jaxalign.eval.search import BeforeAfter, Hit, Library
     from jaxalign.eval.tasks.methods import Embed, Method
 
 BEFORE = "image-image"
@@ -35,7 +35,7 @@ class Search:
     """Find the images of FOLDER that are like an image: with the model's embeddings as they are (before),
     and with a method that improves their intra-modal similarities (after).
 
-    Both rankings come as a table and as one picture, --out, which frames what the other ranking does not
+    Both rankings come as a table and as one image, --sheet, which frames what the other ranking does not
     have. The query itself is left out where it lies in FOLDER, and so is what jaxalign has drawn. Features
     are kept: the next search computes only the images that are new or have changed.
 
@@ -48,15 +48,13 @@ class Search:
 
     Examples:
       jaxalign search ~/photos --query ~/photos/goose.jpg
-      jaxalign search ~/photos --query goose.jpg --model openai/clip-vit-base-patch16 --out geese.png
+      jaxalign search ~/photos --query goose.jpg --model openai/clip-vit-base-patch16 --sheet geese.png
       jaxalign search ~/photos --query goose.jpg --method pca --rank 64 --class-names animals.txt
     """
 
-    folder: Annotated[
-        Path, tyro.conf.Positional, option("Pictures to search, subfolders included.", "FOLDER")
-    ]
-    query: Annotated[Path, option("The picture to search with.", "IMAGE")]
-    out: Annotated[Path, option("Where the picture of both goes.", "FILE.png")] = Path("search.png")
+    folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
+    query: Annotated[Path, option("The image to search with.", "IMAGE")]
+    sheet: Annotated[Path, option("Where the image of both goes.", "FILE.png")] = Path("search.png")
     method: Annotated[
         Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
         option("What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."),
@@ -74,7 +72,7 @@ class Search:
         from .printing import check_file, first_names, write_json
 
         workspace = self.results.open_workspace(self.reading)
-        check_file(self.out)
+        check_file(self.sheet)
         self._check()
         model = self.model.load(workspace)
         method = self._find_method(model)
@@ -83,19 +81,19 @@ class Search:
         before, after = self._fit(model, method, library)
         own = library.position(self.query)
         if own is not None and len(library.names) == 1:
-            raise JaxalignError(f"{self.folder} has no picture but the query; there is nothing to find")
+            raise JaxalignError(f"{self.folder} has no image but the query; there is nothing to find")
         found = compare(pre, library.features, before, after, first=self.first, leave_out=own)
-        title = describe(method)
+        title = method_title(method)
         write_json(self.results.json, self._facts(model, method, library, found))
         print_hits(model, self.query, title, library, found)
-        write_sheet(self.out, query, self.query.name, title, library, found)
+        write_sheet(self.sheet, query, self.query.name, title, library, found)
         if library.left_out:
             say(f"{len(library.left_out):,} left out, unreadable: {first_names(library.left_out)}")
-        say(f"Wrote {self.out}")
+        say(f"Wrote {self.sheet}")
 
     def _check(self) -> None:
-        if self.out.suffix.lower() != ".png":
-            raise UsageError(f"--out is {self.out}; expected a file name that ends in .png")
+        if self.sheet.suffix.lower() != ".png":
+            raise UsageError(f"--sheet is {self.sheet}; expected a file name that ends in .png")
         if self.first < 1:
             raise UsageError(f"--first is {self.first}; expected 1 or more")
 
@@ -123,7 +121,7 @@ class Search:
             return find_library(
                 model,
                 self.folder,
-                without=self.out,
+                without=self.sheet,
                 store=self.results.store,
                 **self.reading.reading(),
                 start=watch.start,
@@ -133,8 +131,8 @@ class Search:
     def _fit(self, model: "DualEncoder", method: "Method", library: "Library") -> "tuple[Embed, Embed]":
         """The embeddings before and after."""
         from jaxalign.eval.features import text_features
-        from jaxalign.eval.tasks.heads import text_embeddings
         from jaxalign.eval.tasks.methods import Method
+        from jaxalign.eval.tasks.projecting import text_embeddings
 
         texts = None
         if isinstance(method.texts, tuple) and method.texts:
@@ -145,7 +143,7 @@ class Search:
         return before, method.fit(model, subspace_texts=texts, gallery=library.features)
 
     def _facts(
-        self, model: "DualEncoder", method: "Method", library: "Library", found: "Comparison"
+        self, model: "DualEncoder", method: "Method", library: "Library", found: "BeforeAfter"
     ) -> dict[str, Any]:
         rows = lambda hits: [{"file": library.names[hit.row], "score": hit.score} for hit in hits]
         return {
@@ -153,7 +151,7 @@ class Search:
             "source": model.spec.source,
             "folder": str(library.folder),
             "query": str(self.query),
-            "pictures": len(library.names),
+            "images": len(library.names),
             "left_out": list(library.left_out),
             "not_read": dict(library.not_read),
             "after": method.to_json(),
@@ -172,14 +170,14 @@ def read_query(model: "DualEncoder", file: Path) -> "tuple[Any, np.ndarray]":
     from jaxalign.local_files import is_there
 
     if not is_there(file):
-        raise JaxalignError(f"the query {file} is not there; expected a picture file")
+        raise JaxalignError(f"the query {file} is not there; expected an image file")
     with opened_image(file, f"the query {file}") as stored:
         turned = upright(stored)
         features = np.asarray(model.encode_image([turned], projected=False))[0]
         return Image.fromarray(thumbnail(turned, SIDE)), features
 
 
-def describe(method: "Method") -> str:
+def method_title(method: "Method") -> str:
     """The method with what was chosen for it."""
     if method.band is not None:
         return f"{method.name}, band ({method.band[0]}, {method.band[1]})"
@@ -189,7 +187,7 @@ def describe(method: "Method") -> str:
 
 
 def print_hits(
-    model: "DualEncoder", query: Path, title: str, library: "Library", found: "Comparison"
+    model: "DualEncoder", query: Path, title: str, library: "Library", found: "BeforeAfter"
 ) -> None:
     """Both rankings side by side."""
     from jaxalign.eval.terminal import say
@@ -204,26 +202,26 @@ def print_hits(
 
     rows = [[str(i + 1), *cell(found.before, i), *cell(found.after, i)] for i in range(len(found.before))]
     columns = ["", "cosine", f"before: {BEFORE}", "cosine", f"after: {title}"]
-    print_table(f"{model.title}: {query.name} among {len(library.names):,} pictures", columns, rows)
+    print_table(f"{model.title}: {query.name} among {len(library.names):,} images", columns, rows)
     say("* not among the first of the other ranking")
 
 
 def write_sheet(
-    out: Path, query: Any, name: str, title: str, library: "Library", found: "Comparison"
+    out: Path, query: Any, name: str, title: str, library: "Library", found: "BeforeAfter"
 ) -> None:
     """Draw both rankings, and put the file in place at once."""
     from PIL import Image
 
     from jaxalign.eval.figures import save
-    from jaxalign.eval.figures.sheet import SIDE, Cell, draw_sheet, thumbnail
+    from jaxalign.eval.figures.sheet import SIDE, Tile, draw_sheet, thumbnail
     from jaxalign.inputs.image_files import opened_image
 
-    def cell(hit: "Hit") -> Cell:
+    def cell(hit: "Hit") -> Tile:
         name = library.names[hit.row]
-        with opened_image(library.folder / name, name) as picture:
-            return Cell(Image.fromarray(thumbnail(picture, SIDE)), name, hit.score, hit.is_new)
+        with opened_image(library.folder / name, name) as image:
+            return Tile(Image.fromarray(thumbnail(image, SIDE)), name, hit.score, hit.is_new)
 
-    def cells(hits: "tuple[Hit, ...]") -> list[Cell]:
+    def cells(hits: "tuple[Hit, ...]") -> list[Tile]:
         return [cell(hit) for hit in hits]
 
     before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .groups import Measuring
-from .options import BandOption, MaxQueries, SplitName, TaskName, option
+from .options import BandOption, MaxQueries, SplitName, TaskNames, option
 
 
 @dataclass(frozen=True)
 class Spectrum(Measuring):
     """Draw the spectra of the inter-modal and the intra-modal operators, and measure the parts of the former.
 
-    Three PNG files: the singular values with the bands, and the eigenvalues of both heads before and after
-    IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as the
-    middle grows (figure S8).
+    Three PNG files: the singular values with the bands, and the eigenvalues of both projectors before and
+    after IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as
+    the middle grows (figure S8).
 
     Examples:
       jaxalign spectrum
@@ -33,29 +33,31 @@ class Spectrum(Measuring):
             "50, or a tenth of the spectrum where that is less",
         ),
     ] = None
-    task: TaskName = ""
+    tasks: TaskNames = ()
     query: SplitName = ""
     gallery: SplitName = ""
     max_queries: MaxQueries = 1000
 
     def run(self) -> None:
-        from jaxalign.eval.tasks.band_search import Sweeping
         from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
+        from jaxalign.eval.tasks.sweep import Sweeping
 
         from .printing import chart_name
 
         workspace, model = self.open()
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
-        name = chart_name(model, self.dataset)
+        charts = self.save_figures(runs, chart_name(model))
         print_spectrum(f"{model.title}: inter-modal operator", runs[0].metrics)
-        if self.dataset != "none":
+        for task in () if self.dataset == "none" else self.tasks or ("",):
             sweeping = Sweeping(
-                task=self.task, query=self.query, gallery=self.gallery, max_queries=self.max_queries
+                task=task, query=self.query, gallery=self.gallery, max_queries=self.max_queries
             )
             parts = measure_parts(workspace, model, self.dataset, sweeping, self.width)
+            about = ", ".join(filter(None, (f"{model.title} on {self.dataset}", task)))
+            print_parts(f"{about}: mAP in %, mean cosines", parts.metrics["parts"])
+            charts += self.save_figures([parts], chart_name(model, self.dataset, *filter(None, [task])))
             runs.append(parts)
-            print_parts(f"{model.title} on {self.dataset}: mAP in %, mean cosines", parts.metrics["parts"])
-        self.report(runs, self.save_figures(runs, name))
+        self.report(runs, charts)
 
 
 def print_spectrum(title: str, found: Any) -> None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .groups import Distributed, Measuring, Processes
-from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskName, option
+from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskNames, option
 
 if TYPE_CHECKING:
-    from jaxalign.eval.tasks.band_search import Sweeping
+    from jaxalign.eval.tasks.sweep import Sweeping
     from jaxalign.eval.tasks.workspace import Workspace
 
 Grid = Annotated[
@@ -24,7 +24,7 @@ Grid = Annotated[
 class Sweep(Measuring):
     """Search IsoCLIP's band by labelled retrieval, and draw the heat map.
 
-    The paper chooses on Caltech101 (pictures) or COCO (captions) and applies the band everywhere: --apply-to
+    The paper chooses on Caltech101 (images) or COCO (captions) and applies the band everywhere: --apply-to
     says what that costs against each data set's own best band. On the embedded data sets the band is chosen
     on `train`.
 
@@ -41,7 +41,7 @@ class Sweep(Measuring):
     ] = ()
     k_top: Grid = ()
     k_bottom: Grid = ()
-    task: TaskName = ""
+    tasks: TaskNames = ()
     query: SplitName = ""
     gallery: SplitName = ""
     max_queries: MaxQueries = None
@@ -51,25 +51,32 @@ class Sweep(Measuring):
         from jaxalign.eval.figures import draw_sweeps, save
         from jaxalign.eval.labels import dataset_label
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.tasks.band_search import chosen_band, measure_sweep
+        from jaxalign.eval.tasks.sweep import chosen_band, measure_sweep
 
         from .printing import chart_name
 
         workspace, model = self.open()
-        sweeps = self._sweeps(workspace)
-        runs = {name: measure_sweep(workspace, model, name, self.modality, of) for name, of in sweeps.items()}
-        if not is_first():
-            return
-        band = chosen_band(list(runs.values()))
-        print_bands(f"{model.title}, {self.modality}", runs, band)
-        name = chart_name(model, self.dataset, self.modality)
-        found = list(runs.values())
-        figure = draw_sweeps(found, dataset_label(found), f"{model.title}, {self.modality}", chosen=band)
-        self.report(found, [save(figure, self.results.out / f"sweep-{name}.png")])
+        found, charts = [], []
+        for task in self.tasks or ("",):
+            sweeps = self._sweeps(workspace, task)
+            measure = lambda name, of: measure_sweep(workspace, model, name, self.modality, of)
+            runs = {name: measure(name, of) for name, of in sweeps.items()}
+            if not is_first():
+                continue
+            own = list(runs.values())
+            band = chosen_band(own)
+            about = ", ".join(filter(None, (model.title, self.modality, task)))
+            print_bands(about, runs, band)
+            figure = draw_sweeps(own, dataset_label(own), about, chosen=band)
+            name = chart_name(model, self.dataset, self.modality, *filter(None, [task]))
+            charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
+            found += own
+        if is_first():
+            self.report(found, charts)
 
-    def _sweeps(self, workspace: "Workspace") -> "dict[str, Sweeping]":
+    def _sweeps(self, workspace: "Workspace", task: str) -> "dict[str, Sweeping]":
         """What is asked for, and the same on the other data sets, each once however it is spelled."""
-        from jaxalign.eval.tasks.band_search import Sweeping
+        from jaxalign.eval.tasks.sweep import Sweeping
 
         record = workspace.find_dataset(self.dataset)
         others: dict[str, str] = {}
@@ -78,16 +85,14 @@ class Sweep(Measuring):
         others.pop(record.name, None)
         # On the embedded data sets the protocol's split is held out: a choice is made on the other emoji.
         split = self.query or (record.train if record.needs_no_sources and not record.in_place else "")
-        sweeping = Sweeping(
-            self.k_top, self.k_bottom, self.task, split, self.gallery or split, self.max_queries
-        )
+        sweeping = Sweeping(self.k_top, self.k_bottom, task, split, self.gallery or split, self.max_queries)
         elsewhere = replace(sweeping, query="", gallery="", task="")
         return {self.dataset: sweeping} | dict.fromkeys(others.values(), elsewhere)
 
 
 def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None:
     """What `band` costs on each data set, against its own best one."""
-    from jaxalign.eval.tasks.band_search import apply_everywhere
+    from jaxalign.eval.tasks.sweep import apply_everywhere
 
     from .printing import percent, print_table
 

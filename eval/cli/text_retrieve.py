@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from .groups import Distributed, Measuring, Processes
-from .options import BandOption, DatasetName, MethodNames, ProtocolOption, Seed, SplitName, Steps, option
+from .options import BandOption, DatasetName, MethodNames, Seed, SplitName, Steps, VariantOption, option
 
 
 @dataclass(frozen=True)
 class TextRetrieve(Measuring):
-    """Find the other captions of a picture by its first one, and print mAP and its kin in percent.
+    """Find the other captions of an image by its first one, and print mAP and its kin in percent.
 
     Methods: text-text, pre, whitened, isoclip, isoclip-auto, and ovi, which optimises each query. The gallery
-    is all captions; the query itself is left out. With --protocol reference it is all captions but the first
-    of each picture, and of Flickr30k the split is val, as in the published code.
+    is all captions; the query itself is left out. With --variant reference it is all captions but the first
+    of each image, and of Flickr30k the split is val, as in the published code.
 
     Examples:
       jaxalign text-retrieve
@@ -28,7 +28,7 @@ class TextRetrieve(Measuring):
     methods: MethodNames = ()
     band: BandOption = None
     split: SplitName = ""
-    protocol: ProtocolOption = "paper"
+    variant: VariantOption = "paper"
     steps: Steps = None
     patches: Annotated[int | None, option("Pseudo-patches of OVI.", "P", "the backbone's, table S5")] = None
     seed: Seed = 0
@@ -47,9 +47,9 @@ class TextRetrieve(Measuring):
         inverting = Inverting(steps=self.steps, patches=self.patches, seed=self.seed)
         options = MethodOptions(self.band, inverting=inverting)
         check_methods(self.methods, model, "text", options)
-        split = caption_split(workspace.find_dataset(self.dataset), self.split, self.protocol)
+        split = caption_split(workspace.find_dataset(self.dataset), self.split, self.variant)
         pair = CaptionPair(workspace, model, self.dataset, split)
-        retrieving = Retrieving(self.methods, options, protocol=self.protocol)
+        retrieving = Retrieving(self.methods, options, variant=self.variant)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)
         if not is_first():
             return

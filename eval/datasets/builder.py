@@ -1,4 +1,4 @@
-"""One TFDS builder for every layout: examples in order, pictures byte for byte, in shards; no TensorFlow.
+"""One TFDS builder for every layout: examples in order, images byte for byte, in shards; no TensorFlow.
 
 What it shares with the builders of the emoji: a copy is checked before it counts, and TFDS's bucket has
 nothing of it.
@@ -20,7 +20,7 @@ from .items import Content, Item
 from .prepared_files import Index, write_index
 from .records import DatasetRecord
 
-SHARD_BYTES = 256 * 2**20  # of pictures; one shard is one file
+SHARD_BYTES = 256 * 2**20  # of images; one shard is one file
 
 
 class LocalInfo(tfds.core.DatasetInfo):
@@ -56,11 +56,11 @@ class LocalBuilder(tfds.core.DatasetBuilder, skip_registration=True):
                 )
 
 
-class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
+class ImageBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
     """Stores the content of a layout. `bind` makes the builder class of a data set.
 
     Beside the examples it writes an index of each split, so that labels and names are there without reading
-    pictures.
+    images.
 
     Attributes:
       record: what is known of the data set.
@@ -72,7 +72,7 @@ class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registratio
     content: Content
 
     @classmethod
-    def bind(cls, record: DatasetRecord, content: Content) -> "type[PictureBuilder]":
+    def bind(cls, record: DatasetRecord, content: Content) -> "type[ImageBuilder]":
         """The builder class of `record`, to store `content`."""
         body = {
             "name": record.builder_name,
@@ -96,7 +96,7 @@ class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registratio
 
     def _features(self) -> dict[str, Any]:
         features: dict[str, Any] = {"file_name": tfds.features.Text(), "index": np.int64}
-        if self.record.pictures:
+        if self.record.images:
             features["image"] = tfds.features.Image(shape=(None, None, 3))  # the file's bytes, as they are
         if self.record.captions:
             features["captions"] = tfds.features.Sequence(tfds.features.Text())
@@ -116,7 +116,7 @@ class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registratio
         for index in rows:
             item = items[index]
             example: dict[str, Any] = {"file_name": item.file_name, "index": index}
-            if self.record.pictures:
+            if self.record.images:
                 example["image"] = os.fspath(item.path or "")
             if self.record.captions:
                 example["captions"] = list(item.captions)
@@ -136,7 +136,7 @@ class PictureBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registratio
 
 
 def make_index(record: DatasetRecord, content: Content, split: str, items: list[Item]) -> Index:
-    """What of the examples is wanted without their pictures."""
+    """What of the examples is wanted without their images."""
     labels = np.array([item.labels for item in items], np.int32).reshape(len(items), len(record.tasks))
     return Index(
         file_names=tuple(item.file_name for item in items),
@@ -149,7 +149,7 @@ def make_index(record: DatasetRecord, content: Content, split: str, items: list[
 
 
 def shard_rows(items: list[Item]) -> list[range]:
-    """Consecutive examples of about `SHARD_BYTES` of pictures together."""
+    """Consecutive examples of about `SHARD_BYTES` of images together."""
     starts, size = [0], 0
     for index, item in enumerate(items):
         size += item.path.stat().st_size if item.path is not None else 0

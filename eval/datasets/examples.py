@@ -1,4 +1,4 @@
-"""The examples of a split: names, labels and captions at once, pictures on demand.
+"""The examples of a split: names, labels and captions at once, images on demand.
 
 Two sets of them are compared by what labels are called, and by what each example is.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .images import Pictures
+from .images import Images
 
 UNLABELLED = -1
 
@@ -22,11 +22,11 @@ class Examples:
     """A split of a data set; n examples.
 
     Attributes:
-      images: the pictures. Of the embedded data sets uint8 [n, h, w, 3], RGB; of the others `Pictures`,
+      images: the images. Of the embedded data sets uint8 [n, h, w, 3], RGB; of the others `Images`,
         which reads and decodes one when it is asked for; None where there are captions only.
       labels: int32 [n] for each label, indices into `label_names`, -1 where an example has none.
       label_names: the names of each label's values, those of the other splits included.
-      captions: the captions of each picture; empty where the data set has none.
+      captions: the captions of each image; empty where the data set has none.
       file_names: unique in the data set.
       ground_truth: for each query the positions in the gallery that are `easy`, `hard` and `junk`; or empty.
       content: a digest of all of it, which tells copies of one version apart; empty where the version does.
@@ -78,7 +78,7 @@ class Examples:
         return f"{self.version}+{self.content}" if self.content else self.version
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Examples":
-        """The examples at `rows`, int [m] or bool [n]; pictures that are read on demand still are."""
+        """The examples at `rows`, int [m] or bool [n]; images that are read on demand still are."""
         rows = np.arange(len(self))[np.asarray(rows)]
         return replace(
             self,
@@ -106,7 +106,7 @@ def common_labels(
     """
     for examples in (first, second):
         if task not in examples.labels:
-            raise unknown_name(f"labelling of {examples.origin}", task, examples.labels)
+            raise unknown_name(f"task of {examples.origin}", task, examples.labels)
     names, others = tuple(first.label_names[task]), tuple(second.label_names[task])
     if names == others:
         return first.labels[task], second.labels[task], names
@@ -180,7 +180,7 @@ def _concatenate_images(images: Sequence[Any]) -> Any:
         return None
     if isinstance(images[0], np.ndarray):  # images of one size, or features
         return np.concatenate(images)
-    return Pictures.concatenate(images)
+    return Images.concatenate(images)
 
 
 def _concatenate_labels(

@@ -13,7 +13,7 @@ from .tfds_images import JOINED, joined_record
 def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = None) -> DatasetRecord:
     """The record of `name`; a record is its own.
 
-    `folder:PATH` is the data set of a folder of pictures (`classes:PATH`, `splits:PATH` where it is said what
+    `folder:PATH` is the data set of a folder of images (`classes:PATH`, `splits:PATH` where it is said what
     its subfolders are), which is read here, once: `load_split` of the record does not look again. `NAME@tfds`
     is that of CoOp's splits on a copy of TFDS. `features:PATH` is that of features that are there already,
     read as `reading` says.
@@ -31,5 +31,5 @@ def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = Non
         return joined_record(name.removesuffix(JOINED))
     known = catalogue.DATASETS
     if name not in known:
-        raise unknown_name("data set", name, known, "a folder of pictures is written folder:PATH")
+        raise unknown_name("data set", name, known, "a folder of images is written folder:PATH")
     return known[name]

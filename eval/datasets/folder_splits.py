@@ -80,7 +80,7 @@ def interpret(root: Path, images: Sequence[ImageFile], reading: str = FOLDER) ->
     return Reading(taken, _classes(class_of.values()), class_of, len(files) - len(class_of))
 
 
-def describe(root: Path, found: Reading) -> str:
+def describe_reading(root: Path, found: Reading) -> str:
     """For people: what the subfolders are taken for, and what is left out."""
     classes = "without classes"
     if found.classes:

@@ -12,9 +12,9 @@ import numpy as np
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .examples import UNLABELLED, Examples
-from .folder_splits import ALL, FOLDER, Reading, canonical, describe, interpret
+from .folder_splits import ALL, FOLDER, Reading, canonical, describe_reading, interpret
 from .image_tree import ImageFile, expected_files, find_images, tell_not_read
-from .images import Pictures
+from .images import Images
 from .records import DatasetRecord, Folder
 
 
@@ -37,7 +37,7 @@ def read_folder(root: Path, reading: str = FOLDER) -> Reading:
     """
     tree = find_images(root)
     if not tree.files:
-        raise JaxalignError(f"there are no pictures in {root}; {expected_files(tree)}")
+        raise JaxalignError(f"there are no images in {root}; {expected_files(tree)}")
     return replace(interpret(root, tree.files, reading), not_read=tree.not_read)
 
 
@@ -61,7 +61,7 @@ def folder_record(name: str) -> DatasetRecord:
         licence="one's own",
         source=str(root),
         description="A folder of images",
-        reading=describe(root, found),
+        reading=describe_reading(root, found),
         protocol=(
             f"Queries are `{test}`, the gallery is `{gallery}`; a query that is in the gallery is left out of"
             " its own."
@@ -100,7 +100,7 @@ def open_folder(
         dataset=f"{reading}{os.path.realpath(root)}",
         split=known,
         version=version_of(files, found.classes),
-        images=Pictures([file.path for file in files].__getitem__, names, str(root)),
+        images=Images([file.path for file in files].__getitem__, names, str(root)),
         labels={"label": np.array(labels, np.int32)} if found.classes else {},
         label_names={"label": found.classes} if found.classes else {},
         captions=(),

@@ -78,7 +78,7 @@ def find_images(root: Path) -> ImageTree:
     """
     if not is_there(root) or not root.is_dir():
         what = "is not a folder" if root.exists() else "is not there"
-        raise JaxalignError(f"the folder {root} {what}; expected a folder of pictures")
+        raise JaxalignError(f"the folder {root} {what}; expected a folder of images")
     files: list[ImageFile] = []
     not_read: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()

@@ -1,4 +1,4 @@
-"""Pictures that are read and decoded when they are asked for."""
+"""Images that are read and decoded when they are asked for."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +16,12 @@ from jaxalign.local_files import read_limited
 Box = tuple[float, float, float, float]
 
 
-class Pictures:
-    """A sequence of n pictures of any size, of which none is in memory.
+class Images:
+    """A sequence of n images of any size, of which none is in memory.
 
-    `pictures[i]` is the picture as a PIL image, decoded, in the file's own mode (grey, palette, CMYK), so
+    `images[i]` is the image as a PIL image, decoded, in the file's own mode (grey, palette, CMYK), so
     that what takes it can resize and convert it in its own order; a slice or an array of positions gives the
-    `Pictures` there. Threads may read at the same time.
+    `Images` there. Threads may read at the same time.
 
     Attributes:
       ids: their names, unique in the data set.
@@ -38,13 +38,13 @@ class Pictures:
     ):
         """
         Args:
-          read: gives the file of a picture, or its bytes; is called from threads. Raises JaxalignError where
+          read: gives the file of an image, or its bytes; is called from threads. Raises JaxalignError where
             the data cannot be read.
-          ids: of all pictures.
+          ids: of all images.
           origin: what they belong to, for messages.
-          boxes: the part of each that is meant, in pixels; empty for whole pictures.
-          rows: of the pictures that are taken, and in which order; by default all of them.
-          upright: whether pictures are turned as their EXIF orientation says, which no model's own
+          boxes: the part of each that is meant, in pixels; empty for whole images.
+          rows: of the images that are taken, and in which order; by default all of them.
+          upright: whether images are turned as their EXIF orientation says, which no model's own
             preprocessing does.
         """
         self._read, self._all_ids, self._origin, self._boxes = read, ids, origin, boxes
@@ -61,43 +61,43 @@ class Pictures:
     @overload
     def __getitem__(self, index: int | np.integer, /) -> Image.Image: ...
     @overload
-    def __getitem__(self, index: slice | Sequence[int] | np.ndarray, /) -> "Pictures": ...
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray, /) -> "Images": ...
     def __getitem__(self, index, /):
-        """A picture, or the pictures at several positions.
+        """An image, or the images at several positions.
 
         Raises:
-          JaxalignError: naming the picture that cannot be decoded.
+          JaxalignError: naming the image that cannot be decoded.
         """
         if not isinstance(index, int | np.integer):
             rows = self._rows[index if isinstance(index, slice) else np.asarray(index)]
-            return Pictures(self._read, self._all_ids, self._origin, self._boxes, rows, self._upright)
-        with self.opened(int(index)) as picture:
-            return picture
+            return Images(self._read, self._all_ids, self._origin, self._boxes, rows, self._upright)
+        with self.opened(int(index)) as image:
+            return image
 
     @contextmanager
     def opened(self, index: int) -> Iterator[Image.Image]:
-        """The same picture, which counts towards the memory of all threads until the block ends."""
+        """The same image, which counts towards the memory of all threads until the block ends."""
         row = int(self._rows[index])
-        with opened_image(self._read(row), f"{self._all_ids[row]} of {self._origin}") as picture:
+        with opened_image(self._read(row), f"{self._all_ids[row]} of {self._origin}") as image:
             if self._upright:
-                picture = upright(picture)
-            yield crop(picture, self._boxes[row]) if self._boxes else picture
+                image = upright(image)
+            yield crop(image, self._boxes[row]) if self._boxes else image
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[index] for index in range(len(self)))
 
     def read_bytes(self, index: int) -> bytes:
-        """The picture's file as it is stored."""
+        """The image's file as it is stored."""
         source = self.source(index)
         return source if isinstance(source, bytes) else read_limited(source, FILE_LIMIT)
 
     def source(self, index: int) -> bytes | Path:
-        """The picture's file, or its bytes."""
+        """The image's file, or its bytes."""
         return self._read(int(self._rows[index]))
 
     @staticmethod
-    def concatenate(parts: Sequence["Pictures"]) -> "Pictures":
-        """All pictures of `parts`, one part after the other."""
+    def concatenate(parts: Sequence["Images"]) -> "Images":
+        """All images of `parts`, one part after the other."""
         starts = np.cumsum([0, *(len(part) for part in parts)])
 
         def read(row: int) -> bytes | Path:
@@ -106,13 +106,13 @@ class Pictures:
 
         boxes = [box for part in parts for box in part.boxes]
         if boxes and len(boxes) != starts[-1]:
-            raise JaxalignError("pictures with boxes and pictures without cannot be put together")
+            raise JaxalignError("images with boxes and images without cannot be put together")
         origin = "+".join(dict.fromkeys(part._origin for part in parts))
-        return Pictures(read, tuple(name for part in parts for name in part.ids), origin, boxes)
+        return Images(read, tuple(name for part in parts for name in part.ids), origin, boxes)
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """Left, top, right, bottom of what is shown of each picture; empty for whole pictures."""
+        """Left, top, right, bottom of what is shown of each image; empty for whole images."""
         return tuple(self._boxes[row] for row in self._rows.tolist()) if self._boxes else ()
 
 
@@ -120,13 +120,13 @@ def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
     """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels.
 
     Raises:
-      JaxalignError: `where` cannot be read as a picture, and why.
+      JaxalignError: `where` cannot be read as an image, and why.
     """
-    with opened_image(data, where) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with opened_image(data, where) as image:
+        return np.asarray(image.convert("RGB"))
 
 
-def crop(picture: Image.Image, box: Box) -> Image.Image:
+def crop(image: Image.Image, box: Box) -> Image.Image:
     """What is in the box, to the nearest pixel, as revisitop crops its queries."""
     left, top, right, bottom = (round(side) for side in box)
-    return picture.crop((left, top, right, bottom))
+    return image.crop((left, top, right, bottom))

@@ -18,9 +18,9 @@ class Item:
 
     Attributes:
       file_name: unique in the data set.
-      path: of the picture, or None where only the captions are wanted.
+      path: of the image, or None where only the captions are wanted.
       labels: one for each task of the record, or `UNLABELLED`.
-      box: left, top, right, bottom in pixels: what of the picture is meant.
+      box: left, top, right, bottom in pixels: what of the image is meant.
     """
 
     file_name: str
@@ -48,7 +48,7 @@ def read_content(record: DatasetRecord, folder: Path) -> Content:
 
     Raises:
       JaxalignError: files that cannot be understood, wrong counts,
-        labels out of range, names that are there twice, or pictures that are not there.
+        labels out of range, names that are there twice, or images that are not there.
     """
     try:
         content: Content = record.builder_class()(record, folder)
@@ -73,7 +73,7 @@ def check_sources(record: DatasetRecord, folder: Path, data_dir: str | os.PathLi
 
 
 def check_content(record: DatasetRecord, content: Content) -> None:
-    """Raise for wrong counts, labels out of range, names that are there twice and missing pictures."""
+    """Raise for wrong counts, labels out of range, names that are there twice and missing images."""
     for split, expected in record.splits.items():
         if split not in content.splits and split in record.optional_splits:
             continue
@@ -81,7 +81,7 @@ def check_content(record: DatasetRecord, content: Content) -> None:
         if found != expected:
             raise JaxalignError(
                 f"{record.name}: {split} has {found:,} examples instead of {expected:,}; get the "
-                "lists and pictures"
+                "lists and images"
                 f" again from {record.source}"
             )
     items = [item for split in content.splits.values() for item in split]
@@ -94,7 +94,7 @@ def check_content(record: DatasetRecord, content: Content) -> None:
                 f" {wrong[0].file_name} the first; expected 0 to {classes - 1}"
             )
     check_names(record, [item.file_name for item in items])
-    check_pictures(record, items)
+    check_images(record, items)
 
 
 def check_names(record: DatasetRecord, names: list[str]) -> None:
@@ -107,7 +107,7 @@ def check_names(record: DatasetRecord, names: list[str]) -> None:
         )
 
 
-def check_pictures(record: DatasetRecord, items: Iterable[Item]) -> None:
+def check_images(record: DatasetRecord, items: Iterable[Item]) -> None:
     """Raise for images that are not there, or whose names no file system takes.
 
     What is in the others is seen when they are read.
@@ -115,12 +115,12 @@ def check_pictures(record: DatasetRecord, items: Iterable[Item]) -> None:
     lost = [item.path for item in items if item.path is not None and not os.path.isfile(item.path)]
     if lost:
         raise JaxalignError(
-            f"{record.name}: {count(lost, 'picture')} missing, {lost[0]} the first; unpack the archive again"
+            f"{record.name}: {count(lost, 'image')} missing, {lost[0]} the first; unpack the archive again"
         )
 
 
 def content_bytes(content: Content) -> int:
-    """Bytes of all pictures."""
+    """Bytes of all images."""
     items = (item for split in content.splits.values() for item in split)
     return sum(item.path.stat().st_size for item in items if item.path is not None)
 

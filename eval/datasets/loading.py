@@ -13,14 +13,14 @@ from jaxalign.eval.feature_files import FeatureReading
 
 from .examples import Examples, concatenate
 from .finding import find_dataset
-from .images import Pictures, decode_image
+from .images import Images, decode_image
 from .preparation import damaged, prepare
 from .prepared_files import READ_ERRORS, Index, content_digest, index_file, read_index
 from .records import DatasetRecord
 
 BLOCK = 256  # examples that a thread reads and decodes at a time
 THREADS = 4
-UNCROPPED = "-uncropped"  # ending of the split whose pictures are not cropped to their boxes
+UNCROPPED = "-uncropped"  # ending of the split whose images are not cropped to their boxes
 
 
 def load_split(
@@ -35,15 +35,15 @@ def load_split(
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
     Args:
-      name: of `DATASETS`; `NAME@tfds` for the pictures of a copy that TFDS has prepared from its own
-        catalogue; `folder:PATH` for the pictures of a folder, `classes:PATH` or `splits:PATH` where it
+      name: of `DATASETS`; `NAME@tfds` for the images of a copy that TFDS has prepared from its own
+        catalogue; `folder:PATH` for the images of a folder, `classes:PATH` or `splits:PATH` where it
         is to be said what its subfolders are; `features:PATH` for features that are there already; or the
         record of any of them.
       split: of the data set; `a+b` is both, one after the other. `query-uncropped` is `query` with whole
-        pictures.
+        images.
       data_dir: see `data_root`.
       source_dir: see `source_root`.
-      on_demand: whether the pictures of the embedded data sets, too, are decoded when they are asked for.
+      on_demand: whether the images of the embedded data sets, too, are decoded when they are asked for.
 
       reading: how the files of `features:PATH` are read.
 
@@ -106,7 +106,7 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
             f"{', '.join(needed)};"
             f" put that in place, delete the folder {folder} and run again"
         )
-    decoders = {"image": tfds.decode.SkipDecoding()} if record.pictures else None
+    decoders = {"image": tfds.decode.SkipDecoding()} if record.images else None
     source = builder.as_data_source(split, decoders=decoders)
     index = read_index(folder, split)
     if record.in_memory:
@@ -116,9 +116,7 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
     else:
         boxes = () if name.endswith(UNCROPPED) else index.boxes
         reader = reader_of(record, source, folder)
-        images = (
-            Pictures(reader, index.file_names, f"{record.name}/{name}", boxes) if record.pictures else None
-        )
+        images = Images(reader, index.file_names, f"{record.name}/{name}", boxes) if record.images else None
     if len(index.file_names) != len(source):
         raise ValueError(
             f"the index of {split} has {len(index.file_names)} examples instead of {len(source)}"
@@ -146,7 +144,7 @@ def prepared_files(record: DatasetRecord, builder: Any, split: str, folder: Path
 
 
 def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
-    """Reads the bytes of a picture, by its position in the split."""
+    """Reads the bytes of an image, by its position in the split."""
 
     def read(row: int) -> bytes:
         try:
@@ -159,8 +157,8 @@ def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
 
 def read_all(
     record: DatasetRecord, builder: Any, source: Any, *, decoded: bool
-) -> tuple[Index, np.ndarray | Pictures]:
-    """Every example of a split; pictures uint8 [n, h, w, 3], or as their files hold them."""
+) -> tuple[Index, np.ndarray | Images]:
+    """Every example of a split; images uint8 [n, h, w, 3], or as their files hold them."""
 
     def read(start: int) -> list[dict]:
         rows = source.__getitems__(range(start, min(start + BLOCK, len(source))))
@@ -179,4 +177,4 @@ def read_all(
     images = [row["image"] for row in rows]
     if decoded:
         return index, np.stack(images)
-    return index, Pictures(images.__getitem__, index.file_names, record.name)
+    return index, Images(images.__getitem__, index.file_names, record.name)

@@ -36,7 +36,7 @@ def prepare(
       A builder to read from with `as_data_source` (the files are ArrayRecord).
 
     Raises:
-      JaxalignError: unknown name, data that are not there (and where to put them), lists or pictures that
+      JaxalignError: unknown name, data that are not there (and where to put them), lists or images that
         are not as they should be, a folder that cannot be written, or a damaged prepared copy.
     """
     record = find_dataset(name)
@@ -88,7 +88,7 @@ def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
     """The builder that writes a data set under `root`."""
     if record.needs_no_sources:
         return record.builder_class()(data_dir=root, file_format="array_record")
-    from .builder import PictureBuilder  # here: importing it imports tensorflow_datasets
+    from .builder import ImageBuilder  # here: importing it imports tensorflow_datasets
 
     content = read_content(record, sources)
     needed, free = content_bytes(content), shutil.disk_usage(root).free
@@ -98,7 +98,7 @@ def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
             "free; choose another"
             " folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
         )
-    return PictureBuilder.bind(record, content)(data_dir=root, file_format="array_record")
+    return ImageBuilder.bind(record, content)(data_dir=root, file_format="array_record")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What lies beside the examples of a prepared split: an index of names, labels and captions, and a digest.
 
-The index tells what is in a split without reading pictures; it is a file with its SHA-256 in the first line.
+The index tells what is in a split without reading images; it is a file with its SHA-256 in the first line.
 The digest tells copies of one version apart, which need not hold the same images. TFDS ignores both.
 """
 
@@ -32,7 +32,7 @@ class Index:
       labels: int32 [n] for each task, -1 where an example has none.
       label_names: the names of each task's values; two values may have the same one.
       captions: of each example; empty where the data set has none.
-      boxes: left, top, right, bottom of each example, in pixels; empty where the whole pictures are meant.
+      boxes: left, top, right, bottom of each example, in pixels; empty where the whole images are meant.
       ground_truth: for each query the positions in the gallery that are `easy`, `hard` and `junk`; or empty.
     """
 

@@ -50,18 +50,18 @@ class DatasetRecord:
         split in both, a query is left out of its own gallery.
       train, test: splits of the classification protocol.
       classified: which of `tasks` it classifies; by default the first.
-      distractors: data set whose pictures may be added to the gallery.
+      distractors: data set whose images may be added to the gallery.
       reference_splits: what the papers' published code takes where it departs from the protocol: its `query`,
         and the `captions` of text retrieval.
       template: one prompt for a class name, as CoOp uses it.
       printed: its name in the papers' tables.
       tfds: a data set of the TFDS catalogue, `name:version`, whose prepared copy can stand in for the
-        pictures (see `join`).
+        images (see `join`).
       sources: what to put where before it is prepared.
       optional_splits: that are left out where their source is.
       options: for the function that reads the layout.
-      pictures: whether there are any; else there are captions only.
-      in_memory: whether `load_split` decodes all pictures at once: they are few, small and of one size.
+      images: whether there are any; else there are captions only.
+      in_memory: whether `load_split` decodes all images at once: they are few, small and of one size.
       open_split: of what is read where it is, without being prepared: the examples of a split, given its name
         and what `data_root` and `source_root` take.
       reading: of a folder of images, what its subfolders are taken for; to be said to whoever asks for it.
@@ -90,7 +90,7 @@ class DatasetRecord:
     sources: tuple[Source, ...] = ()
     optional_splits: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    pictures: bool = True
+    images: bool = True
     in_memory: bool = False
     open_split: "Callable[[str, Folder, Folder], Examples] | None" = field(
         default=None, repr=False, compare=False

@@ -1,7 +1,7 @@
-"""CoOp's splits on pictures that TFDS has prepared from its own catalogue, for those who hold such a copy.
+"""CoOp's splits on images that TFDS has prepared from its own catalogue, for those who hold such a copy.
 
-The split file decides on splits, labels and class names; TFDS gives the pictures only. Its copies differ
-from the original files for a few data sets (Pets: 12 re-encoded pictures; SUN397: all are shrunk), so what
+The split file decides on splits, labels and class names; TFDS gives the images only. Its copies differ
+from the original files for a few data sets (Pets: 12 re-encoded images; SUN397: all are shrunk), so what
 is joined has a version of its own.
 """
 
@@ -19,9 +19,9 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from . import catalogue
 from .examples import Examples
-from .images import Pictures
-from .layouts.zhou import read_split_file
+from .images import Images
 from .prepared_files import READ_ERRORS, one_line
+from .readers.zhou import read_split_file
 from .records import DatasetRecord, data_root, source_root
 
 JOINED = "@tfds"  # ending of the names of these data sets
@@ -54,9 +54,9 @@ def load_joined(
     data_dir: str | os.PathLike | None = None,
     source_dir: str | os.PathLike | None = None,
 ) -> Examples:
-    """A split of CoOp's file, with the pictures of a copy that TFDS has prepared (in ArrayRecord).
+    """A split of CoOp's file, with the images of a copy that TFDS has prepared (in ArrayRecord).
 
-    Reads the whole copy once to find the pictures.
+    Reads the whole copy once to find the images.
 
     Args:
       name: one of `KEYS`.
@@ -65,14 +65,14 @@ def load_joined(
       source_dir: where the split file is; see `source_root`.
 
     Raises:
-      JaxalignError: unknown names, a copy or a split file that is not there, or a picture of the file that
+      JaxalignError: unknown names, a copy or a split file that is not there, or an image of the file that
         is not exactly once in the copy.
     """
     joined, record = joined_record(name), catalogue.DATASETS[name]
     if split not in record.splits:
         raise unknown_name(f"split of {name}", split, record.splits)
     splits, names = read_split_file(record, split_file(record, source_root(data_dir, source_dir)))
-    sources, found, pictures = find_pictures(record.name, tfds_folder(record, data_root(data_dir)))
+    sources, found, images = find_images(record.name, tfds_folder(record, data_root(data_dir)))
     paths = [path for path, _ in splits[split]]
     place_of = {path: locate(record, found, path) for rows in splits.values() for path, _ in rows}
     places = [place_of[path] for path in paths]
@@ -88,12 +88,12 @@ def load_joined(
         dataset=joined.name,
         split=split,
         version=joined.version,
-        images=Pictures(read, paths, f"{name}@tfds/{split}"),
+        images=Images(read, paths, f"{name}@tfds/{split}"),
         labels={"label": np.array([label for _, label in splits[split]], np.int32)},
         label_names={"label": names},
         captions=(),
         file_names=tuple(paths),
-        content=hashlib.sha256(f"{pictures} {splits[split]} {names}".encode()).hexdigest()[:16],
+        content=hashlib.sha256(f"{images} {splits[split]} {names}".encode()).hexdigest()[:16],
         same=tuple(places),
     )
 
@@ -131,9 +131,9 @@ def tfds_folder(record: DatasetRecord, root: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=1)  # for the splits of a data set, one after the other
-def find_pictures(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, list], str]:
-    """A data source for each split, for each path of CoOp the places (split, index) of its picture, and a
-    digest of all pictures."""
+def find_images(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, list], str]:
+    """A data source for each split, for each path of CoOp the places (split, index) of its image, and a
+    digest of all images."""
     import tensorflow_datasets as tfds
 
     record = catalogue.DATASETS[name]
@@ -172,12 +172,12 @@ def read_rows(source: Any) -> Iterator[Row]:
 
 
 def locate(record: DatasetRecord, found: Mapping[str, list], path: str) -> tuple[str, int]:
-    """Where the picture is; it must be there once."""
+    """Where the image is; it must be there once."""
     places = found.get(path.lower() if record.name in IGNORES_CASE else path, [])
     if len(places) != 1:
         raise JaxalignError(
             f"{record.name}@tfds: {path} of the split file is {len(places)} times in {record.tfds}; "
             "expected once:"
-            f" use the original pictures, with the data set {record.name}"
+            f" use the original images, with the data set {record.name}"
         )
     return places[0]

@@ -24,14 +24,14 @@ from jaxalign.eval.demo.findings import (
 from jaxalign.eval.demo.measuring import evaluate, runs_of
 from jaxalign.eval.files import staged_folder, write_json, write_whole
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.report import Cell, Row, build_report
+from jaxalign.eval.report import Row, Score, build_report
 from jaxalign.eval.tasks.runs import Run, package_versions
 from jaxalign.eval.terminal import open_console, styled
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
 INTRODUCTION = (
-    "How well pictures find pictures, and texts find texts, with a dual encoder that was trained to match"
-    " pictures with texts: the embeddings as they are, and under each method that changes projectors,"
+    "How well images find images, and texts find texts, with a dual encoder that was trained to match"
+    " images with texts: the embeddings as they are, and under each method that changes projectors,"
     " embeddings or queries without training. Data: emoji-scenes and emoji. The embedded models have seen"
     " none of their emoji; bands and ranks were chosen on others."
 )
@@ -134,7 +134,7 @@ def print_results(results: Mapping[str, Any], out: str | os.PathLike, seconds: f
     console.print(
         "* best of its column; in brackets the difference to the baseline, coloured where it exceeds twice"
         " its standard error; below the mAP: R-precision, recall@1. text-image is the reference: names find"
-        " pictures.",
+        " images.",
         style="dim",
     )
     folder = os.fspath(Path(out))
@@ -150,7 +150,7 @@ def print_model(console: Console, entry: Mapping[str, Any]) -> None:
     console.print(score_table("Captions of the same emoji", ["text to text"], text_table(entry)))
     if note := inversion_note(entry):
         console.print(note, style="dim")
-    console.print(score_table("Unicode group of a picture", ["accuracy"], classification_table(entry)))
+    console.print(score_table("Unicode group of an image", ["accuracy"], classification_table(entry)))
     console.print(
         f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom,"
         f" chosen on the training names; isoclip-auto {auto['k_top']} and {auto['k_bottom']}, chosen from the"
@@ -173,7 +173,7 @@ def score_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Tabl
     return table
 
 
-def _cell(cell: Cell | None) -> Text:
+def _cell(cell: Score | None) -> Text:
     if cell is None:
         return styled("-", "dim")
     text = styled(f"{cell.score:.1f}", "bold" if cell.best else "")

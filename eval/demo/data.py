@@ -20,8 +20,8 @@ class DemoSettings:
     """How much the demo measures; the defaults are what fits into a minute and a half on two cores.
 
     Attributes:
-      queries: at most so many held-out emoji are queries, with one picture each; None for all of them.
-      training_names: so many training names, with all their pictures, on which bands and the rank are
+      queries: at most so many held-out emoji are queries, with one image each; None for all of them.
+      training_names: so many training names, with all their images, on which bands and the rank are
         chosen and from which class means are taken.
       band_grid: the values of `k_top` and of `k_bottom` that are tried.
       ranks: the ranks of the text subspace that are tried.
@@ -54,7 +54,7 @@ class DemoSettings:
 
 @dataclass(frozen=True, eq=False)
 class DemoData:
-    """Held-out pictures, plain and in scenes, and captions; scenes and captions of some training names."""
+    """Held-out images, plain and in scenes, and captions; scenes and captions of some training names."""
 
     plain: Examples
     scenes: Examples
@@ -71,10 +71,10 @@ def load_data(data_dir: str | os.PathLike | None, training_names: int, seed: int
             stages.announce(f"Preparing {name}")
         with stages.timed("prepare"):  # shows progress of its own
             prepare(name, data_dir)
-    with stages.stage("read", "Reading the pictures", total=4) as advance:
+    with stages.stage("read", "Reading the images", total=4) as advance:
         splits = {}
         for name, split in ((PLAIN, "train"), (PLAIN, "test"), (SCENES, "train"), (SCENES, "test")):
-            # of the training pictures only some are looked at
+            # of the training images only some are looked at
             splits[name, split] = load_split(name, split, data_dir, on_demand=split == "train")
             advance(1)
     label_names = splits[SCENES, "train"].label_names["emoji"]
@@ -98,18 +98,18 @@ def choose_emoji(examples: Examples, emoji: Set[str]) -> Examples:
 
 
 def first_of_each(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-    """The emoji that occur: labels int [e], ascending, and the position of each one's first picture."""
+    """The emoji that occur: labels int [e], ascending, and the position of each one's first image."""
     return np.unique(examples.labels["emoji"], return_index=True)
 
 
 def emoji_captions(examples: Examples) -> Captions:
-    """The captions of each emoji once, by label: all pictures of an emoji have the same ones."""
+    """The captions of each emoji once, by label: all images of an emoji have the same ones."""
     _, first = first_of_each(examples)
     return collect_captions([examples.captions[i] for i in first], [examples.ids[i] for i in first])
 
 
 def choose_queries(emoji: np.ndarray, limit: int | None) -> np.ndarray:
-    """Positions int [q], sorted, of one picture for each emoji of the labels `emoji` [n], styles in turn.
+    """Positions int [q], sorted, of one image for each emoji of the labels `emoji` [n], styles in turn.
 
     With `limit`, of so many emoji, evenly spaced.
     """

@@ -1,4 +1,4 @@
-"""Features of all pictures and texts under one model, before and after the projector."""
+"""Features of all images and texts under one model, before and after the projector."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,17 +26,15 @@ class Encoder:
 
     def __init__(self, model: ja.DualEncoder):
         self.model = model
-        self._pictures = jax.jit(
+        self._images = jax.jit(
             lambda p, x: tuple(model.apply_image(p, x, projected=z) for z in (False, True))
         )
         self._texts = jax.jit(lambda p, x: tuple(model.apply_text(p, x, projected=z) for z in (False, True)))
 
-    def pictures(self, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> Features:
+    def images(self, images: np.ndarray, advance: Callable[[int], None] = lambda count: None) -> Features:
         """Features of uint8 `images` [n, h, w, 3]; `advance` is told of each batch that is done."""
         model = self.model
-        return _encode(
-            lambda rows: self._pictures(model.params, model.image_processor(rows)), images, advance
-        )
+        return _encode(lambda rows: self._images(model.params, model.image_processor(rows)), images, advance)
 
     def texts(self, texts: Sequence[str]) -> Features:
         """Features of `texts`."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxalign.eval.report import Cell, Row
+from jaxalign.eval.report import Row, Score
 from jaxalign.eval.report.comparisons import Entry, compare
 
 TASKS = {
@@ -88,12 +88,12 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     inter_modal = results.get("inter_modal", {})
     if inter_modal:
         scores = " and ".join(f"{entry['mAP']:.1f} on {name}" for name, entry in inter_modal.items())
-        sentences.append(f"For reference, a name finds its pictures with mAP {scores}.")
+        sentences.append(f"For reference, a name finds its images with mAP {scores}.")
     return sentences + list(_indicators(results.get("indicators", {})))
 
 
 def _compare(
-    title: str, model: str, baseline: str, cells: Mapping[str, Cell | None], context: bool = False
+    title: str, model: str, baseline: str, cells: Mapping[str, Score | None], context: bool = False
 ) -> str:
     """One sentence on a task; more of the context is neither help nor harm, so there it is only raised."""
     base = cells[baseline]

@@ -26,7 +26,7 @@ from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.findings import BASELINES, TASKS, inversion_note
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.report.comparisons import paired
-from jaxalign.eval.tasks import band_search, classification, image_retrieval, indicators, text_image
+from jaxalign.eval.tasks import classification, image_retrieval, indicators, sweep, text_image
 from jaxalign.eval.tasks import text_retrieval as text_task
 from jaxalign.eval.tasks.methods import Method
 from jaxalign.eval.tasks.pairs import Captions
@@ -68,10 +68,10 @@ def evaluate(
 ) -> tuple[dict[str, Any], Measured]:
     """The model's entry of `metrics.json`, and what stands behind it."""
     encoder = Encoder(model)
-    pictures = {"training": data.training, "scenes": data.scenes, "plain": data.plain}
-    total = sum(len(split) for split in pictures.values())
-    with stages.stage("encode", f"{model.name}: encoding {total} pictures", total) as advance:
-        training, scenes, plain = (encoder.pictures(split.images, advance) for split in pictures.values())
+    images = {"training": data.training, "scenes": data.scenes, "plain": data.plain}
+    total = sum(len(split) for split in images.values())
+    with stages.stage("encode", f"{model.name}: encoding {total} images", total) as advance:
+        training, scenes, plain = (encoder.images(split.images, advance) for split in images.values())
         captions = encoder.texts(data.captions.texts)
     with stages.stage("sweep", f"{model.name}: choosing bands and rank on the training names"):
         chosen = choose(encoder, training, data, settings)
@@ -113,9 +113,9 @@ def choose(encoder: Encoder, training: Features, data: DemoData, settings: DemoS
     captions = data.training_captions
     for modality, pre, own, at in (
         ("image", training.pre, labels, queries),
-        ("text", encoder.texts(captions.texts).pre, captions.pictures, captions.queries),
+        ("text", encoder.texts(captions.texts).pre, captions.images, captions.queries),
     ):
-        sweeps[modality] = band_search.band_sweep(
+        sweeps[modality] = sweep.band_sweep(
             heads, pre[at], pre, own[at], own, exclude_self=at, k_top=grid, k_bottom=grid, modality=modality
         )
     prompts = tuple(PROMPT.format(name) for name in data.training_names)
@@ -173,7 +173,7 @@ def measure_images(
     labels: Mapping[str, np.ndarray],
     queries: np.ndarray,
 ) -> dict[str, Results]:
-    """Pictures that find pictures: every method on the same queries and the same gallery.
+    """Images that find images: every method on the same queries and the same gallery.
 
     The first results are those under the baseline, IsoCLIP and PCA<-, of which the report takes the best.
     """
@@ -210,11 +210,11 @@ def _retrieve(
 
 
 def measure_names(encoder: Encoder, features: Features, examples: Examples) -> Results:
-    """Names of held-out emoji that find their pictures, and those of their group, as a reference."""
+    """Names of held-out emoji that find their images, and those of their group, as a reference."""
     labels, first = first_of_each(examples)
     texts = encoder.texts([PROMPT.format(examples.label_names["emoji"][i]) for i in labels]).embeddings
     return {
-        task: text_image.names_find_pictures(
+        task: text_image.names_find_images(
             texts, features.embeddings, examples.labels[task][first], examples.labels[task]
         )
         for task in ("emoji", "group")
@@ -364,7 +364,7 @@ def runs_of(entry: Mapping[str, Any], found: Measured) -> Iterator[Run]:
         yield run(classification.TASK.name, on(SCENES, task="group", method=method), of)
     for (modality, of), dataset in zip(found.chosen.sweeps.items(), (SCENES, PLAIN), strict=True):
         settings = model | {"dataset": dataset, "query": "train", "gallery": "train", "modality": modality}
-        yield run(band_search.TASK.name, settings, of)
+        yield run(sweep.TASK.name, settings, of)
     bands = {key: list(entry[key].values()) for key in ("band", "auto_band")}
     rank = {"effective_rank": entry["indicators"]["effective_rank"]}
     yield Run("spectrum", model, bands | rank, {"inter_modal": np.asarray(found.chosen.spectrum.s)})

@@ -13,7 +13,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.replacing import replaced_files
 
 from .gallery import Gallery
-from .numpy_files import describe, write_facts, write_ids
+from .numpy_files import export_facts, write_facts, write_ids
 
 EXACT = "Flat"
 _PER_CENTROID = 256  # training vectors: FAISS's own k-means takes no more than that
@@ -55,7 +55,7 @@ def write_faiss(
     for block in gallery.blocks():
         _call(index.add, np.ascontiguousarray(block), doing=f"add embeddings to {factory!r}")
         advance(len(block))
-    facts = gallery.facts | describe(gallery) | {"index": factory, "metric": "inner product"}
+    facts = gallery.facts | export_facts(gallery) | {"index": factory, "metric": "inner product"}
     beside = [file.with_name(file.name + end) for end in (".ids.jsonl", ".json")]
     with replaced_files(*beside, file) as (ids, about, content):  # the index last: what has one is whole
         write_ids(ids, gallery.ids)

@@ -113,7 +113,7 @@ def open_gallery(
     modality: Modality = "image",
     options: MethodOptions | None = None,
 ) -> Gallery:
-    """The embeddings of a split's pictures or captions; what the feature store lacks is computed first.
+    """The embeddings of a split's images or captions; what the feature store lacks is computed first.
 
     Args:
       split: by default the gallery of the data set's protocol.

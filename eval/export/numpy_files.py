@@ -42,7 +42,7 @@ def write_npy(
     if dtype not in DTYPES:
         raise JaxalignError(f"dtype is {dtype}; expected float32 or float16")
     check_npy_folder(folder)
-    facts = gallery.facts | describe(gallery) | {"dtype": dtype}
+    facts = gallery.facts | export_facts(gallery) | {"dtype": dtype}
     with replaced_folder(folder) as partial:
         # Written in order, not through a memory map: a full disk is then an error, not the process's end.
         with open(partial / EMBEDDINGS, "wb") as file:
@@ -76,7 +76,7 @@ def write_facts(file: Path, facts: dict[str, Any]) -> None:
     file.write_text(json_text(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def describe(gallery: Gallery) -> dict[str, Any]:
+def export_facts(gallery: Gallery) -> dict[str, Any]:
     """Numbers of a gallery."""
     rows, width = gallery.shape
     return {"rows": rows, "width": width, "left_out": gallery.store.rows - rows, "normalized": True}

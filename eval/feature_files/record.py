@@ -51,7 +51,7 @@ def features_record(name: str, reading: FeatureReading | None = None) -> Dataset
         gallery=gallery,
         train=train,
         test=test,
-        pictures=False,
+        images=False,
         reading=f"{text} is read as {_describe(splits, classes)}",
         open_split=partial(_open, examples),
     )

@@ -1,7 +1,7 @@
 """Features of data sets, computed once: a resumable store of what the towers give before their projectors."""
 
 from .embed import Embedded as Embedded
-from .embed import Pictures as Pictures
+from .embed import Images as Images
 from .embed import embed_images as embed_images
 from .embed import embed_texts as embed_texts
 from .key import FeatureKey as FeatureKey

@@ -1,4 +1,4 @@
-"""Training pictures as few-shot code sees them: one random crop and flip of each, instead of the test
+"""Training images as few-shot code sees them: one random crop and flip of each, instead of the test
 preprocessing.
 
 The published few-shot code (Reevaluating, section 4.3, and the training-free methods before it) takes its
@@ -16,7 +16,7 @@ from jaxalign.eval.datasets import Examples
 from jaxalign.inputs.image_files import check_depth
 from jaxalign.inputs.resampling import resize_part
 
-from .embed import open_picture
+from .embed import open_image
 from .key import make_key
 from .obtain import Computing, filled_store, require_images
 from .store import Features
@@ -28,10 +28,10 @@ _TRIES = 10
 
 @dataclass(frozen=True, eq=False)
 class Augmented:
-    """Pictures of `examples`, each cropped and flipped at random by its own generator, `size` x `size`
+    """Images of `examples`, each cropped and flipped at random by its own generator, `size` x `size`
     pixels, RGB.
 
-    What becomes of a picture depends on the seed and its id alone.
+    What becomes of an image depends on the seed and its id alone.
     """
 
     examples: Examples
@@ -46,19 +46,19 @@ class Augmented:
         from PIL import Image
 
         name = hashlib.sha256(f"{self.seed} {self.examples.ids[index]}".encode()).digest()
-        with open_picture(self.examples.images, index) as picture:
-            if isinstance(picture, np.ndarray):
-                picture = Image.fromarray(picture)
-            check_depth(picture, self.examples.ids[index])  # converted to RGB it would look like any other
-            return augment(picture.convert("RGB"), self.size, np.random.default_rng(list(name)), self.scale)
+        with open_image(self.examples.images, index) as image:
+            if isinstance(image, np.ndarray):
+                image = Image.fromarray(image)
+            check_depth(image, self.examples.ids[index])  # converted to RGB it would look like any other
+            return augment(image.convert("RGB"), self.size, np.random.default_rng(list(name)), self.scale)
 
 
-def augment(picture: Any, size: int, rng: np.random.Generator, scale: tuple[float, float] = SCALE) -> Any:
+def augment(image: Any, size: int, rng: np.random.Generator, scale: tuple[float, float] = SCALE) -> Any:
     """A crop of some share of the area, sides 3:4 to 4:3, resized bicubically; half of them flipped."""
     from PIL import Image
 
-    box = random_box(picture.width, picture.height, rng, scale)
-    cropped = resize_part(picture.crop(box), (size, size), (0, 0, size, size), "bicubic")
+    box = random_box(image.width, image.height, rng, scale)
+    cropped = resize_part(image.crop(box), (size, size), (0, 0, size, size), "bicubic")
     return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cropped
 
 
@@ -91,11 +91,11 @@ def subset_features(
     Args:
       rows: int `[m]`, positions in `examples`.
       augmentation: seed of the random crops and flips; None for the model's own preprocessing. Crops are of
-        50 to 100 % of a picture's area, of ImageNet 8 to 100 %.
+        50 to 100 % of an image's area, of ImageNet 8 to 100 %.
       computing: as for `filled_store`.
 
     Raises:
-      JaxalignError: captions without pictures, an unreadable picture, or a store that cannot be used.
+      JaxalignError: captions without images, an unreadable image, or a store that cannot be used.
     """
     require_images(examples)
     chosen = examples.select(rows)

@@ -27,13 +27,13 @@ BATCH = 32  # small activations stay in the cache of a CPU; an accelerator wants
 AHEAD = 3  # batches that are decoded before the device asks for them
 THREADS = 8
 
-Unreadable = Literal["fail", "leave out"]
+Unreadable = Literal["fail", "leave-out"]
 
 
-class Pictures(Protocol):
-    """Pictures that are read when asked for, each as `ImageProcessor` takes it.
+class Images(Protocol):
+    """Images that are read when asked for, each as `ImageProcessor` takes it.
 
-    Those that have a method `opened` (`datasets.pictures.Pictures`) keep within its bound of memory.
+    Those that have a method `opened` (`datasets.images.Images`) keep within its bound of memory.
     """
 
     def __getitem__(self, index: int, /) -> Any: ...
@@ -57,7 +57,7 @@ class _Batch:
 
 def embed_images(
     model: DualEncoder,
-    pictures: Pictures,
+    images: Images,
     store: FeatureStore,
     *,
     names: Sequence[str] | None = None,
@@ -69,36 +69,36 @@ def embed_images(
     """Compute the pre-projection features that `store` lacks.
 
     Args:
-      pictures: in the order of the store's ids.
+      images: in the order of the store's ids.
       names: what messages call them; by default the ids.
-      unreadable: `fail` stops at a picture that cannot be read, also at one that an earlier run left out;
-        `leave out` stores a row of NaN for it. Which ones, `jaxalign.inputs.image_files` says; one that this
+      unreadable: `fail` stops at an image that cannot be read, also at one that an earlier run left out;
+        `leave-out` stores a row of NaN for it. Which ones, `jaxalign.inputs.image_files` says; one that this
         machine lacks the memory for always stops.
-      batch_size: pictures that pass through the tower together, on each device.
+      batch_size: images that pass through the tower together, on each device.
       threads: that read, decode and resize.
       advance: is told how many examples are done, those of earlier runs first.
 
     Raises:
-      JaxalignError: an unreadable picture or one whose features are not finite, by its id, or a store that
+      JaxalignError: an unreadable image or one whose features are not finite, by its id, or a store that
         another process fills.
     """
 
     if unreadable not in get_args(Unreadable):
-        raise unknown_name("treatment of unreadable pictures", unreadable, get_args(Unreadable))
+        raise unknown_name("treatment of unreadable images", unreadable, get_args(Unreadable))
     processor = model.image_processor
 
     def prepare(row: int) -> np.ndarray | None:
         try:
-            with open_picture(pictures, row) as picture:
-                return processor([picture])[0]
+            with open_image(images, row) as image:
+                return processor([image])[0]
         except JaxalignError as error:
-            if unreadable == "leave out" and not isinstance(error.__cause__, MemoryError):
+            if unreadable == "leave-out" and not isinstance(error.__cause__, MemoryError):
                 return None
             reason = str(error).removeprefix("image 0").lstrip(" :")
             name = printable((store.ids if names is None else names)[row])
             named = reason if reason.startswith(name) else f"{name}: {reason}"
             raise JaxalignError(
-                f"{named}; repair it, or leave such pictures out (--unreadable leave-out)"
+                f"{named}; repair it, or leave such images out (--unreadable leave-out)"
             ) from error
 
     size = processor.size
@@ -111,10 +111,10 @@ def embed_images(
         return _fill(store, missing, prepare, empty, tower, batch_size, threads, advance)
 
 
-def open_picture(pictures: Pictures, row: int) -> AbstractContextManager[Any]:
-    """One of the pictures, which may be dropped when the block ends."""
-    opened = getattr(pictures, "opened", None)
-    return nullcontext(pictures[row]) if opened is None else opened(row)
+def open_image(images: Images, row: int) -> AbstractContextManager[Any]:
+    """One of the images, which may be dropped when the block ends."""
+    opened = getattr(images, "opened", None)
+    return nullcontext(images[row]) if opened is None else opened(row)
 
 
 def embed_texts(

@@ -17,7 +17,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples
 
-from .embed import BATCH, THREADS, Pictures, Unreadable, embed_images, embed_texts
+from .embed import BATCH, THREADS, Images, Unreadable, embed_images, embed_texts
 from .key import FeatureKey, make_key
 from .store import Features, FeatureStore
 
@@ -48,7 +48,7 @@ def default_store() -> Path:
 
 def filled_store(
     model: DualEncoder,
-    images: Pictures,
+    images: Images,
     key: FeatureKey,
     ids: Sequence[str],
     labels: Mapping[str, np.ndarray],
@@ -68,14 +68,14 @@ def filled_store(
       labels: int `[n]` by name.
       names: what messages call the images; by default the ids.
       store: folder or URL of the feature stores; `default_store()` by default.
-      unreadable: whether a picture that cannot be read stops the run or is left out (`Features.left_out`);
+      unreadable: whether an image that cannot be read stops the run or is left out (`Features.left_out`);
         `embed_images` says which ones.
-      batch_size: pictures that pass through the tower together, on each device.
+      batch_size: images that pass through the tower together, on each device.
       threads: that read, decode and resize.
       progress: is told how many examples are done, those of earlier runs first.
 
     Raises:
-      JaxalignError: an unreadable picture, or a store that cannot be used.
+      JaxalignError: an unreadable image, or a store that cannot be used.
     """
     found = FeatureStore.open(place_of(store), key, ids, dict(labels), model.config.image.width)
     embed_images(
@@ -97,42 +97,42 @@ def place_of(store: Place) -> str | os.PathLike:
 
 
 def image_store(model: DualEncoder, examples: Examples, **computing: Unpack[Computing]) -> FeatureStore:
-    """The filled store of a split's pictures, for what is read in parts; raises as `image_features`."""
+    """The filled store of a split's images, for what is read in parts; raises as `image_features`."""
     require_images(examples)
     key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     return filled_store(model, examples.images, key, examples.ids, examples.labels, **computing)
 
 
 def image_features(model: DualEncoder, examples: Examples, **computing: Unpack[Computing]) -> Features:
-    """Pre-projection features `[n, d_image]` of a split's pictures, in float32.
+    """Pre-projection features `[n, d_image]` of a split's images, in float32.
 
     Args:
       computing: as for `filled_store`.
 
     Raises:
-      JaxalignError: captions without pictures, an unreadable picture, no readable one, or a store that cannot
+      JaxalignError: captions without images, an unreadable image, no readable one, or a store that cannot
         be used.
     """
     return read_images(image_store(model, examples, **computing), examples)
 
 
 def read_images(store: FeatureStore, examples: Examples) -> Features:
-    """What a filled store of `examples` holds; raises JaxalignError where no picture could be read."""
+    """What a filled store of `examples` holds; raises JaxalignError where no image could be read."""
     features = store.read()
     if not features.ids:
         raise JaxalignError(
-            f"none of the {len(examples)} pictures of {examples.origin} can be read,"
+            f"none of the {len(examples)} images of {examples.origin} can be read,"
             f" {features.left_out[0]} for one; expected at least one"
         )
     return features
 
 
 def require_images(examples: Examples) -> None:
-    """Raise for captions without pictures."""
+    """Raise for captions without images, and for features in their place."""
     if examples.features is not None:
         raise JaxalignError(f"{examples.dataset} is features already; expected a data set of images")
     if examples.images is None:
-        raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with pictures")
+        raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with images")
 
 
 def text_features(

@@ -2,7 +2,7 @@
 
 The array is zarr version 3 through tensorstore: one file for each chunk of rows, put in place at once, with a
 checksum that is compared on every read. A run that was killed leaves whole chunks; the next one computes the
-others. Rows that could not be computed (a picture that cannot be read, where that is allowed) are NaN.
+others. Rows that could not be computed (an image that cannot be read, where that is allowed) are NaN.
 """
 
 import hashlib

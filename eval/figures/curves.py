@@ -87,7 +87,7 @@ def has_precision(run: Run) -> bool:
 def draw_precision(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """Precision among the first k results of each method, on a logarithmic axis (IsoCLIP, figure 4)."""
     figure = _curves(
-        _precision(runs[0]), f"Precision among the first k, {about}", "retrieved pictures k", "precision in %"
+        _precision(runs[0]), f"Precision among the first k, {about}", "retrieved images k", "precision in %"
     )
     logarithmic(figure.axes[0], "x")
     return figure

@@ -1,4 +1,4 @@
-"""One picture: the query, what it finds before, and what it finds after."""
+"""One image: the query, what it finds before, and what it finds after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from jaxalign.inputs.image_files import upright
 
 from .look import RESOLUTION, drawable, styled
 
-COLUMNS = 5  # results in a row: a picture that is as legible on a phone
+COLUMNS = 5  # results in a row: an image that is as legible on a phone
 CELL, CAPTION, TITLE = 1.7, 0.44, 0.32  # inches
 LONGEST = 23  # characters of a file name that are shown
 INK, MUTED, NEW = "#1c1c1e", "#6b6b70", "#c2410c"
-SIDE = round(CELL * RESOLUTION)  # pixels that a picture may have on the sheet
+SIDE = round(CELL * RESOLUTION)  # pixels that an image may have on the sheet
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A picture, at most `SIDE` pixels are shown of it, with its caption; `is_new` frames it."""
+class Tile:
+    """An image, at most `SIDE` pixels are shown of it, with its caption; `is_new` frames it."""
 
-    picture: Image.Image
+    image: Image.Image
     name: str
     score: float
     is_new: bool
@@ -31,7 +31,7 @@ class Cell:
 
 @styled()
 def draw_sheet(
-    query: Image.Image, query_name: str, before: tuple[str, Sequence[Cell]], after: tuple[str, Sequence[Cell]]
+    query: Image.Image, query_name: str, before: tuple[str, Sequence[Tile]], after: tuple[str, Sequence[Tile]]
 ) -> Figure:
     """The query on the left, beside it the titled results before and, below them, after."""
     blocks = (before, after)
@@ -51,20 +51,18 @@ def draw_sheet(
         for i, cell in enumerate(cells):
             x = left + (i % COLUMNS) * CELL
             y = top + (i // COLUMNS) * (CELL + CAPTION)
-            place(figure, cell.picture, x, y, CELL - 0.08, NEW if cell.is_new else None)
+            place(figure, cell.image, x, y, CELL - 0.08, NEW if cell.is_new else None)
             write(figure, x, y + CELL - 0.05, 8, INK, shorten(cell.name))
             write(figure, x, y + CELL + 0.1, 8, NEW if cell.is_new else MUTED, f"{cell.score:.3f}")
         top += count * (CELL + CAPTION)
     return figure
 
 
-def place(
-    figure: Any, picture: Image.Image, x: float, y: float, side: float, frame: str | None = None
-) -> None:
-    """Draw a picture into a square whose upper left corner is `x`, `y` inches from the figure's."""
+def place(figure: Any, image: Image.Image, x: float, y: float, side: float, frame: str | None = None) -> None:
+    """Draw an image into a square whose upper left corner is `x`, `y` inches from the figure's."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
-    axes.imshow(thumbnail(picture, round(side * RESOLUTION)), interpolation="antialiased")
+    axes.imshow(thumbnail(image, round(side * RESOLUTION)), interpolation="antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_anchor("NW")
@@ -88,9 +86,9 @@ def write(figure: Any, x: float, y: float, size: float, colour: str, *lines: str
     )
 
 
-def thumbnail(picture: Image.Image, side: int) -> np.ndarray:
-    """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the picture is transparent."""
-    small = upright(picture).convert("RGBA")
+def thumbnail(image: Image.Image, side: int) -> np.ndarray:
+    """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the image is transparent."""
+    small = upright(image).convert("RGBA")
     small.thumbnail((side, side))
     white = Image.new("RGBA", small.size, "white")
     return np.asarray(Image.alpha_composite(white, small).convert("RGB"))

@@ -1,4 +1,4 @@
-"""Texts, pictures and projected pictures in two dimensions (Reevaluating, figure 7)."""
+"""Texts, images and projected images in two dimensions (Reevaluating, figure 7)."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from .read import number
 MOST = 600  # points of a kind that are drawn; of more, so many evenly spaced ones
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _VARIANTS = {"plain": "eq. 11", "adjusted": "eq. 12"}
-_KINDS = {"image": "pictures", "projected": "projected pictures", "text": "texts"}
+_KINDS = {"image": "images", "projected": "projected images", "text": "texts"}
 
 
 def views_of(run: Run) -> dict[str, dict[str, np.ndarray]]:

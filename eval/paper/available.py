@@ -48,13 +48,13 @@ class Places:
                 raise JaxalignError(f"there is no file or folder {path}, the weights of {name}")
 
     def find_weights(
-        self, backbone: str, paper: str = "", protocol: str = "reference"
+        self, backbone: str, paper: str = "", variant: str = "paper"
     ) -> tuple[str, str | None] | Missing:
         """What `jaxalign.load` takes for a backbone, and its spec where the file does not say it.
 
-        `paper`, `protocol`: as for `candidates`.
+        `paper`, `variant`: as for `candidates`.
         """
-        names = candidates(backbone, paper, protocol)
+        names = candidates(backbone, paper, variant)
         for name in (backbone, *names):
             if name in self.weights:
                 return _local(self.weights[name], names[0])
@@ -85,11 +85,11 @@ class Places:
             return Missing(f"data set {record.name}", copy.advice)
         return _missing_optional(record, self.data_dir) if copy.state == "ready" else None
 
-    def missing_for(self, cell: Cell, protocol: str = "reference") -> list[Missing]:
+    def missing_for(self, cell: Cell, variant: str = "paper") -> list[Missing]:
         """What a cell lacks."""
         if cell.dataset.startswith(FEATURES):  # a model was needed to compute them
             return _missing_packages(cell)
-        weights = self.find_weights(cell.backbone, cell.paper, protocol)
+        weights = self.find_weights(cell.backbone, cell.paper, variant)
         data = self.missing_dataset(cell.dataset) if cell.dataset else None
         return [found for found in (weights, data) if isinstance(found, Missing)] + _missing_packages(cell)
 
@@ -101,14 +101,14 @@ def _missing_packages(cell: Cell) -> list[Missing]:
     return [Missing(f"package {package[1]}", "pip install 'jaxalign[plots]'")]
 
 
-def candidates(backbone: str, paper: str = "", protocol: str = "reference") -> tuple[str, ...]:
+def candidates(backbone: str, paper: str = "", variant: str = "paper") -> tuple[str, ...]:
     """Names of `jaxalign models` that a backbone may be, the preferred one first; none for an unknown one.
 
     `paper`: "isoclip" or "reevaluating", where a table is one of theirs.
     """
     if paper == "reevaluating" and backbone in OF_REEVALUATING:
         return OF_REEVALUATING[backbone]
-    if protocol == "reference" and backbone in OF_REFERENCE:
+    if variant == "reference" and backbone in OF_REFERENCE:
         return OF_REFERENCE[backbone]
     if backbone in BACKBONES:
         return BACKBONES[backbone]

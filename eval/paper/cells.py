@@ -61,7 +61,7 @@ class Cell:
       members: positions of the cells whose mean this is.
       shown: whether it is a number of the table itself; members that the paper does not print are not.
       minus: a method whose number is taken off.
-      paper: of the table, whose published code the protocol "reference" is about.
+      paper: of the table, whose published code the variant "reference" is about.
       notes: what is to be known of the number.
     """
 
@@ -92,7 +92,7 @@ class Outcome:
       reason: why there is none.
       model: name of the model that was used.
       runs: digests of the runs.
-      left_out: names of pictures that the runs left out because they cannot be read, by data set and split.
+      left_out: names of images that the runs left out because they cannot be read, by data set and split.
       notes: what is to be known of the number, the printed one included.
     """
 

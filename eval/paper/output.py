@@ -110,8 +110,8 @@ def to_json(reproduction: Reproduction) -> dict[str, Any]:
         "title": table.title,
         "unit": table.unit,
         "digits": table.digits,
-        "protocol": reproduction.protocol,
-        "layout": reproduction.layout or reproduction.protocol,
+        "variant": reproduction.variant,
+        "layout": reproduction.layout or reproduction.variant,
         "summary": {s: reproduction.count(s) for s in ("measured", "missing", "failed", "incomplete")},
         "cells": [_record(outcome) for outcome in reproduction.outcomes],
         "missing": [
@@ -199,9 +199,9 @@ def summary(reproduction: Reproduction) -> str:
     """One sentence: how much there is, and how near it is."""
     shown = [outcome for outcome in reproduction.outcomes if outcome.cell.shown]
     measured = [outcome for outcome in shown if outcome.value is not None]
-    how = f"{reproduction.protocol} protocol"
-    if reproduction.layout not in ("", reproduction.protocol):
-        how += f", heads of the {reproduction.layout} layout"
+    how = f"{reproduction.variant} variant"
+    if reproduction.layout not in ("", reproduction.variant):
+        how += f", projectors of the {reproduction.layout} layout"
     text = f"{len(measured)} of {len(shown)} cells measured ({how})"
     differences = [abs(o.difference) for o in measured if o.difference is not None]
     if differences:
@@ -209,7 +209,7 @@ def summary(reproduction: Reproduction) -> str:
         text += f", mean absolute difference {mean:.2f}, largest {max(differences):.2f}"
     if lost := reproduction.left_out:
         counts = ", ".join(f"{len(names)} of {origin}" for origin, names in lost.items())
-        text += f", unreadable pictures left out: {counts}"
+        text += f", unreadable images left out: {counts}"
     return text + "."
 
 

@@ -50,7 +50,7 @@ OF_REFERENCE: Mapping[str, tuple[str, ...]] = {
 # Preprocessed with SLIP's transform in the published code of retrieval, whose features its few-shot code took
 # over; table 1 has code of its own.
 SLIP_TRANSFORM = ("DINOv2", "DINOv3 L/16", "dinov3_vitl16")
-# Whose few-shot features are taken over from retrieval: of pictures that are neither cropped nor flipped, and
+# Whose few-shot features are taken over from retrieval: of images that are neither cropped nor flipped, and
 # not scaled to length one ("merge from ctg to gda.py" in the published code).
 TAKEN_OVER = ("SigLIP", "SigLIP2", "DINOv2", "dinov3_vitl16")
 

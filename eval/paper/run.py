@@ -24,19 +24,19 @@ class Reproduction:
     Attributes:
       outcomes: one for each cell, in the table's order.
       missing: what is not here, with how many cells lack it.
-      protocol: "reference" or "paper".
-      layout: of the heads, likewise; empty for that of the protocol.
+      variant: "reference" or "paper".
+      layout: of the heads, likewise; empty for that of the variant.
     """
 
     table: Table
     outcomes: tuple[Outcome, ...]
     missing: tuple[tuple[Missing, int], ...]
-    protocol: str
+    variant: str
     layout: str = ""
 
     @property
     def left_out(self) -> dict[str, Sequence[str]]:
-        """Pictures that took no part because they cannot be read, by data set and split."""
+        """Images that took no part because they cannot be read, by data set and split."""
         return {origin: names for outcome in self.outcomes for origin, names in outcome.left_out.items()}
 
     @property
@@ -126,7 +126,7 @@ def reproduce(table: Table, session: Session, selection: Selection | None = None
         if members:
             outcomes[i] = _mean(cell, members)
     ordered = tuple(outcomes[i] for i in sorted(outcomes))
-    return Reproduction(table, ordered, tuple(lacking.items()), session.protocol, session.used_layout)
+    return Reproduction(table, ordered, tuple(lacking.items()), session.variant, session.used_layout)
 
 
 def _measure(session: Session, cell: Cell) -> Outcome:

@@ -13,7 +13,6 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DatasetRecord
 from jaxalign.eval.datasets.loading import UNCROPPED
 from jaxalign.eval.feature_files import FEATURES
-from jaxalign.eval.tasks.band_search import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import OURS, PUBLISHED, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
@@ -34,6 +33,7 @@ from jaxalign.eval.tasks.pairs import (
 )
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
+from jaxalign.eval.tasks.sweep import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.text_image import measure_text_image
 from jaxalign.eval.tasks.text_retrieval import TASK as TEXT_RETRIEVAL_TASK
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
@@ -47,7 +47,7 @@ from .available import Missing, Places, candidates
 from .cells import Cell, Outcome
 from .printed_names import SLIP_TRANSFORM, TAKEN_OVER
 
-_EVERY = 1 << 40  # no picture is left out
+_EVERY = 1 << 40  # no image is left out
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
 
@@ -65,17 +65,17 @@ class Session:
     Attributes:
       workspace: where features and runs are.
       places: where models and data sets are.
-      protocol: "reference" for what the published code does, "paper" for what the papers say.
-      distractors: whether R1M is added to all galleries of ROxford and RParis; by default as the protocol
+      variant: "reference" for what the published code does, "paper" for what the papers say.
+      distractors: whether R1M is added to all galleries of ROxford and RParis; by default as the variant
         says: by the papers for IsoCLIP's tables, by the published code where it is there.
       layout: of the heads of SigLIP, EVA-02 and Perception Encoder: "paper" or "reference", empty for that of
-        the protocol. The published numbers are those of the "reference".
+        the variant. The published numbers are those of the "reference".
       stand_in: gives what stands for the model of a data set `features:PATH`, of images or of texts.
     """
 
     workspace: Workspace
     places: Places
-    protocol: str = "reference"
+    variant: str = "paper"
     distractors: bool | None = None
     layout: str = ""
     stand_in: Callable[[Workspace, str, str], DualEncoder] = stand_in
@@ -97,12 +97,12 @@ class Session:
 
     def model(self, cell: Cell) -> DualEncoder:
         """The model of a cell, with the projectors and, where the published code has them of its own, the
-        preprocessing of the protocol."""
+        preprocessing of the variant."""
         if cell.dataset.startswith(FEATURES):
             return self._stand_in(cell)
         backbone = cell.backbone
         if self._model is None or self._model[0] != (backbone, cell.paper):
-            found = self.places.find_weights(backbone, cell.paper, self.protocol)
+            found = self.places.find_weights(backbone, cell.paper, self.variant)
             if isinstance(found, Missing):
                 raise JaxalignError(f"{found.what} is not here; {found.advice}")
             self._model = self._data = None  # two at a time may be too large
@@ -110,8 +110,8 @@ class Session:
             with self.workspace.stages.stage("load", f"loading {backbone}"):
                 model = ja.load(name, spec=spec)
             if not is_known(model.name):
-                model = _with_printed_bands(model, cell, self.protocol)
-            if self.protocol == REFERENCE and backbone in SLIP_TRANSFORM:
+                model = _with_printed_bands(model, cell, self.variant)
+            if self.variant == REFERENCE and backbone in SLIP_TRANSFORM:
                 model = with_slip_transform(model)
             self._model = ((backbone, cell.paper), model.with_layout(self.used_layout))
         return self._model[1]
@@ -131,20 +131,20 @@ class Session:
 
     @property
     def used_layout(self) -> str:
-        return self.layout or self.protocol
+        return self.layout or self.variant
 
     def takes_distractors(self, cell: Cell) -> bool:
         """Whether the gallery of a cell has R1M in it."""
         if not cell.dataset or not self.record(cell).distractors:
             return False
         wanted = self.distractors
-        if wanted is None and (self.protocol != REFERENCE or cell.settings.get("distractors") is False):
+        if wanted is None and (self.variant != REFERENCE or cell.settings.get("distractors") is False):
             wanted = cell.settings.get("distractors", False)
-        return takes_distractors(self.record(cell), wanted, self.protocol, self.places.data_dir)
+        return takes_distractors(self.record(cell), wanted, self.variant, self.places.data_dir)
 
     def missing_for(self, cell: Cell) -> list[Missing]:
         """What a cell lacks."""
-        lacking = self.places.missing_for(cell, self.protocol)
+        lacking = self.places.missing_for(cell, self.variant)
         if self.takes_distractors(cell):
             more = self.places.missing_dataset(self.record(cell).distractors)
             lacking += [more] if more is not None else []
@@ -158,14 +158,14 @@ class Session:
     def _notes(self, cell: Cell, run: Run) -> Iterator[str]:
         """What one has to know of the number, beside what the table says of the cell."""
         name = self.model(cell).name.removesuffix(WITH_SLIP)
-        first = candidates(cell.backbone, cell.paper, self.protocol)[:1]
+        first = candidates(cell.backbone, cell.paper, self.variant)[:1]
         if first and name != first[0]:
             yield f"measured with {name} instead of {first[0]}"
         if "grid" in run.settings:
             tuned = f"hyper-parameters chosen on the grid {run.settings['grid']}"
-            yield f"{tuned}, on the pictures of {run.settings['tuned_on']}"
+            yield f"{tuned}, on the images of {run.settings['tuned_on']}"
         lacking = self.record(cell).distractors if cell.dataset else ""
-        if lacking and self.protocol == REFERENCE and "distractors" not in run.settings:
+        if lacking and self.variant == REFERENCE and "distractors" not in run.settings:
             yield f"without {lacking}, which the published code adds to the gallery where it is there"
 
     def kept(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -177,7 +177,7 @@ class Session:
 
     def options(self, cell: Cell, settings: Mapping[str, Any]) -> MethodOptions:
         """Options of the methods."""
-        reference = self.protocol == REFERENCE
+        reference = self.variant == REFERENCE
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
         return MethodOptions(
             band=band,
@@ -187,9 +187,9 @@ class Session:
         )
 
 
-def _with_printed_bands(model: DualEncoder, cell: Cell, protocol: str) -> DualEncoder:
+def _with_printed_bands(model: DualEncoder, cell: Cell, variant: str) -> DualEncoder:
     """`model` with the bands that the papers print for the backbone that the user says it is."""
-    for name in candidates(cell.backbone, cell.paper, protocol)[:1]:
+    for name in candidates(cell.backbone, cell.paper, variant)[:1]:
         record = find_spec(name)
         spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
         return replace(model, spec=spec)
@@ -197,23 +197,22 @@ def _with_printed_bands(model: DualEncoder, cell: Cell, protocol: str) -> DualEn
 
 
 def with_slip_transform(model: DualEncoder) -> DualEncoder:
-    """`model` for pictures whose shortest side is resized to 224 bilinearly and whose centre is cropped.
+    """`model` for images whose shortest side is resized to 224 bilinearly and whose centre is cropped.
 
     Reevaluating's `dino.py` imports SLIP's transform for DINOv2 and DINOv3.
     """
     slip = find_spec("slip-vit-base-patch16")
     facts = {name: getattr(slip, name) for name in _PREPROCESSING}
     towers, image = model.config, model.config.image
-    if isinstance(image, ImageTowerConfig) and not image.learned_positions:  # as large as the pictures are
+    if isinstance(image, ImageTowerConfig) and not image.learned_positions:  # as large as the images are
         towers = replace(towers, image=replace(image, image_size=slip.towers.image.image_size))
     return replace(model, spec=replace(model.spec, name=f"{model.name}{WITH_SLIP}", towers=towers, **facts))
 
 
 def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
-    query = query_split(
-        session.record(cell), settings.get("query", "") or _cropped(session, cell), session.protocol
-    )
+    named = settings.get("query", "") or _cropped(session, cell)
+    query = query_split(session.record(cell), named, session.variant)
     distractors = session.takes_distractors(cell)
     key = ("images", cell.backbone, cell.dataset, query, settings.get("gallery", ""), distractors)
     pair = session.kept(
@@ -226,7 +225,7 @@ def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) 
         methods=(settings.get("method", "image-image"),),
         options=session.options(cell, settings),
         tasks=(settings["task"],) if settings.get("task") else (),
-        protocol=session.protocol,
+        variant=session.variant,
     )
     return measure_image_retrieval(session.workspace, model, pair, retrieving)[0]
 
@@ -245,13 +244,13 @@ def _cropped(session: Session, cell: Cell) -> str:
 
 def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
-    split = caption_split(session.record(cell), settings.get("split", ""), session.protocol)
+    split = caption_split(session.record(cell), settings.get("split", ""), session.variant)
     key = ("captions", cell.backbone, cell.dataset, split)
     pair = session.kept(key, lambda: CaptionPair(session.workspace, model, cell.dataset, split))
     retrieving = Retrieving(
         methods=(settings.get("method", "text-text"),),
         options=session.options(cell, settings),
-        protocol=session.protocol,
+        variant=session.variant,
     )
     return measure_text_retrieval(session.workspace, model, pair, retrieving)[0]
 
@@ -268,7 +267,7 @@ def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -
         methods=(settings.get("method", "image-image"),),
         options=session.options(cell, settings),
         templates=settings.get("templates", "single"),
-        protocol=session.protocol,
+        variant=session.variant,
     )
     if settings["protocol"] == FEW_SHOT_TASK.name:
         classifying = _few_shot(session, cell, settings, classifying)
@@ -280,7 +279,7 @@ def _few_shot(
 ) -> Classifying:
     """`classifying` with what is asked of a few-shot cell, and what the published code feeds it."""
     classifier, with_text = settings.get("classifier", "prototype"), settings.get("with_text", False)
-    reference, dataset = session.protocol == REFERENCE, cell.dataset.removesuffix("@tfds")
+    reference, dataset = session.variant == REFERENCE, cell.dataset.removesuffix("@tfds")
     tuned = reference and settings.get("tuned_as_published", False) and FEW_SHOT[classifier].published
     grid = settings.get("grid") or (PUBLISHED if tuned and with_text else "")
     options: Mapping[str, Any] = {}
@@ -363,7 +362,7 @@ def _band_search(session: Session, cell: Cell, settings: Mapping[str, Any]) -> R
 def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
     methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
-    indicating = Indicating(methods, session.options(cell, settings), max_pictures=_EVERY)
+    indicating = Indicating(methods, session.options(cell, settings), max_images=_EVERY)
     return measure_dogs_cats(Indicators(session.workspace, model, cell.dataset, indicating))
 
 

@@ -40,7 +40,7 @@ class Table:
       columns: the columns that hold numbers, with the settings that each of them means.
       datasets: what a number is the mean over, where the table has no column for it.
       digits: behind the point, as printed.
-      paper: "isoclip" or "reevaluating", whose published code the protocol "reference" is then about; empty
+      paper: "isoclip" or "reevaluating", whose published code the variant "reference" is then about; empty
         for a table of one's own.
       notes: what is to be known of some of the cells: their labels, and the text.
     """
@@ -196,14 +196,14 @@ _RECORDS = (
     ),
     _isoclip(
         "figureS10",
-        "figure S10: bands on the data sets of pictures that have labels",
+        "figure S10: bands on the data sets of images that have labels",
         "figureS10_band_search",
         "mAP in %, singular directions left out",
         _BANDS,
     ),
     _isoclip(
         "sectionH",
-        "section H: texts find pictures, with IsoCLIP's heads and the original ones (data sets: our choice)",
+        "section H: texts find images, by IsoCLIP's projectors and the original ones (data sets: our choice)",
         "sectionH_text_image",
         "mAP and recall at 1, %",
         {"protocol": "text-image"},
@@ -276,9 +276,9 @@ _RECORDS = (
     ),
     _reevaluating(
         "figure7",
-        "figure 7: views of texts, pictures and projected pictures",
+        "figure 7: views of texts, images and projected images",
         "figure7_views",
-        "distance of the centroids of pictures and projected pictures",
+        "distance of the centroids of images and projected images",
         {"protocol": "view"} | _IMAGENET,
         digits=3,
     ),
@@ -292,7 +292,7 @@ _RECORDS = (
     ),
     _reevaluating(
         "appendixA",
-        "appendix A: similarities of pictures out of those to texts",
+        "appendix A: similarities of images out of those to texts",
         "appendixA_recovery",
         "error of a cosine",
         {"protocol": "degrees-of-freedom"} | _IMAGENET,

@@ -54,10 +54,10 @@ def build_report(
 
     Args:
       introduction: a sentence at the top.
-      credits: to the authors of pictures that are shown, at the bottom.
+      credits: to the authors of images that are shown, at the bottom.
       findings: what the numbers say, sentences under headings.
       facts: how it was measured, as far as no run says that, under the same headings.
-      find_split: the examples of a data set's name, version and split, for pictures of queries and results;
+      find_split: the examples of a data set's name, version and split, for images of queries and results;
         None where they are not at hand, which the report says.
       examples: so many queries of a data set are shown with their first results.
     """

@@ -1,4 +1,4 @@
-"""Methods beside each other: on several data sets, or on several questions to the same pictures."""
+"""Methods beside each other: on several data sets, or on several questions to the same images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SMALLEST_GAIN = 0.05  # percentage points: what rounds to 0.0 is no difference, 
 
 
 @dataclass(frozen=True)
-class Cell:
+class Score:
     """The numbers of one method on one task, in percent; None where the task does not exist for the method.
 
     Attributes:
@@ -59,7 +59,7 @@ class Cell:
 @dataclass(frozen=True)
 class Row:
     method: str
-    cells: list[Cell | None]
+    cells: list[Score | None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Comparison:
     Attributes:
       title: what it is about, for those who do not see the page.
       caption: how to read it.
-      baselines: the rows that others are compared with: one, or one for each variant of the protocol.
+      baselines: the rows that others are compared with: one, or one for each variant.
     """
 
     title: str
@@ -146,7 +146,7 @@ def compare(
     }
     rows = []
     for method in methods:
-        row: list[Cell | None] = []
+        row: list[Score | None] = []
         for column in columns:
             entry = entries.get((method, column))
             first = entry is not None and len(methods) > 1 and shown(entry) == best[column]
@@ -177,10 +177,10 @@ def paired(run: Run | Result, baseline: Run | Result) -> dict[str, float]:
     return {}
 
 
-def _cell(entry: Entry, score: str, best: bool) -> Cell:
+def _cell(entry: Entry, score: str, best: bool) -> Score:
     names = next((n for n in DETAILS if all(is_number(entry.metrics.get(name)) for name in n)), ())
     details = tuple(entry.metrics[name] for name in names)
-    return Cell(entry.metrics[score], details, entry.gain, entry.error, best)
+    return Score(entry.metrics[score], details, entry.gain, entry.error, best)
 
 
 def _caption(score: str, entries: Sequence[Entry], methods: Sequence[str], baselines: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Queries with their first results before and after, out of runs and the data set's pictures."""
+"""Queries with their first results before and after, out of runs and the data set's images."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +19,16 @@ from jaxalign.eval.tasks.runs import Run
 # The examples of a data set, version and split; None where this machine has no such prepared copy.
 FindSplit = Callable[[str, str, str], Any]
 
-SIDE = 96  # pixels of the longer side of a picture
+SIDE = 96  # pixels of the longer side of an image
 GROUP = "group"  # the labelling that is wider than the one that is asked for
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of an example: uint8 `[h, w, 3]`, its name, and what it shares with the query."""
+    """One image of an example: uint8 `[h, w, 3]`, its name, and what it shares with the query."""
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     shares: Literal["label", "group", "nothing"] = "nothing"
 
 
@@ -192,9 +192,9 @@ def _shown(examples: Any, row: int, task: str, shares: Any) -> Shown:
     return Shown(name, _thumbnail(examples.images[row]), shares)
 
 
-def _thumbnail(picture: Any) -> np.ndarray:
+def _thumbnail(given: Any) -> np.ndarray:
     """uint8 `[h, w, 3]`, the longer side at most `SIDE`."""
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    image = given if isinstance(given, Image.Image) else Image.fromarray(np.asarray(given))
     image = image.convert("RGB")
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)

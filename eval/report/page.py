@@ -23,17 +23,17 @@ def _as_text(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def data_uri(picture: np.ndarray) -> str:
-    """`picture` uint8 `[h, w, 3]` as a lossy WebP of good quality: a scene of 48 pixels takes about 1 KiB."""
+def data_uri(image: np.ndarray) -> str:
+    """`image` uint8 `[h, w, 3]` as a lossy WebP of good quality: a scene of 48 pixels takes about 1 KiB."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=85, method=4)
+    Image.fromarray(image).save(buffer, "WEBP", quality=85, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def render(template: str, **values: Any) -> str:
     """The page that `template` of this folder makes of `values`; every text in it is one line, and escaped.
 
-    Its content security policy allows pictures inside the page and the page's own style sheet, nothing else.
+    Its content security policy allows images inside the page and the page's own style sheet, nothing else.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),

@@ -76,8 +76,8 @@ def _restore(content: Mapping[str, Any]) -> Reproduction:
     ]
     missing = [(Missing(m["what"], m["advice"]), m["cells"]) for m in content["missing"]]
     table = Table(content["table"], content["title"], "", content["unit"], {}, digits=content["digits"])
-    layout = content.get("layout", content["protocol"])
-    return Reproduction(table, tuple(outcomes), tuple(missing), content["protocol"], layout)
+    layout = content.get("layout", content["variant"])
+    return Reproduction(table, tuple(outcomes), tuple(missing), content["variant"], layout)
 
 
 def _shown(reproduction: Reproduction) -> ReproducedTable:

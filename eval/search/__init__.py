@@ -1,6 +1,6 @@
-"""Search of one's own pictures by a picture, before and after a method that changes their embeddings."""
+"""Search of one's own images by an image, before and after a method that changes their embeddings."""
 
-from .compare import Comparison as Comparison
+from .compare import BeforeAfter as BeforeAfter
 from .compare import Hit as Hit
 from .compare import compare as compare
 from .library import Library as Library

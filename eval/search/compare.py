@@ -10,7 +10,7 @@ from jaxalign.eval.tasks.methods import Embed
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found.
+    """An image that was found.
 
     Attributes:
       row: of the gallery.
@@ -24,7 +24,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BeforeAfter:
     """The first results of both rankings, the nearest first."""
 
     before: tuple[Hit, ...]
@@ -39,7 +39,7 @@ def compare(
     *,
     first: int,
     leave_out: int | None = None,
-) -> Comparison:
+) -> BeforeAfter:
     """Rank `gallery` by cosine similarity to `query`, under two embeddings.
 
     Args:
@@ -57,7 +57,7 @@ def compare(
         tuple(Hit(row, float(score[row]), row not in other) for row in own)
         for own, other, score in zip(rows, reversed(rows), scores, strict=True)
     ]
-    return Comparison(*hits)
+    return BeforeAfter(*hits)
 
 
 def similarities(query: ArrayLike, gallery: ArrayLike, embed: Embed) -> np.ndarray:

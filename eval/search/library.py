@@ -1,7 +1,7 @@
-"""The features of a folder that changes: only pictures that are new or have changed are computed.
+"""The features of a folder that changes: only images that are new or have changed are computed.
 
-The feature store of a folder is a row of generations. Each holds the pictures that no earlier one had, and
-none is ever changed, apart from being finished. What identifies a picture is its path below the folder, its
+The feature store of a folder is a row of generations. Each holds the images that no earlier one had, and
+none is ever changed, apart from being finished. What identifies an image is its path below the folder, its
 size and its times of change, of which nobody can set the second one back. Photos are turned as their EXIF
 orientation says.
 """
@@ -17,14 +17,14 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.image_tree import ImageFile, expected_files, find_images, tell_not_read
-from jaxalign.eval.datasets.images import Pictures
+from jaxalign.eval.datasets.images import Images
 from jaxalign.eval.features import FeatureKey, FeatureStore, filled_store, make_key
 from jaxalign.eval.features.obtain import Computing, Progress, place_of
 
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """The pictures of a folder, n of them readable.
+    """The images of a folder, n of them readable.
 
     Attributes:
       folder: where they are.
@@ -42,9 +42,9 @@ class Library:
     not_read: Mapping[str, int]
     numbers: tuple[tuple[int, int] | None, ...] = ()
 
-    def position(self, picture: str | os.PathLike) -> int | None:
-        """Where a picture file is in the library, whatever a link calls it; None where it is not."""
-        number = file_number(picture)
+    def position(self, image: str | os.PathLike) -> int | None:
+        """Where an image file is in the library, whatever a link calls it; None where it is not."""
+        number = file_number(image)
         return None if number is None or number not in self.numbers else self.numbers.index(number)
 
 
@@ -56,15 +56,15 @@ def find_library(
     start: Progress = lambda total: None,
     **computing: Unpack[Computing],
 ) -> Library:
-    """The pictures of `folder` and of all folders below it; what the store lacks is computed.
+    """The images of `folder` and of all folders below it; what the store lacks is computed.
 
     Args:
-      without: a file that is no picture of the library, wherever it is: the one that is about to be written.
-      start: is told how many pictures there are.
+      without: a file that is no image of the library, wherever it is: the one that is about to be written.
+      start: is told how many images there are.
       computing: as for `filled_store`.
 
     Raises:
-      JaxalignError: no such folder, no picture in it, one that cannot be read, or an unusable store.
+      JaxalignError: no such folder, no image in it, one that cannot be read, or an unusable store.
     """
     root = Path(folder).expanduser()
     tree = find_images(root)
@@ -72,14 +72,14 @@ def find_library(
     hidden = file_number(without)
     files = {identify(file): file for file in tree.files if hidden is None or file.number != hidden}
     if not files:
-        raise JaxalignError(f"there are no pictures in {root}; {expected_files(tree)}")
+        raise JaxalignError(f"there are no images in {root}; {expected_files(tree)}")
     found: dict[str, np.ndarray | None] = {}
-    leaves_out = computing.get("unreadable") == "leave out"
+    leaves_out = computing.get("unreadable") == "leave-out"
     progress = computing.get("progress", lambda count: None)
 
     def fill(number: int, ids: Sequence[str]) -> FeatureStore:
         names = [name_of(key) for key in ids]
-        images = Pictures([root / name for name in names].__getitem__, names, str(root), upright=True)
+        images = Images([root / name for name in names].__getitem__, names, str(root), upright=True)
         told = iter([lambda count: None])  # the first call is about what earlier runs did
         advance = lambda count: next(told, progress)(count)
         key = generation_key(model, root, number)
@@ -96,7 +96,7 @@ def find_library(
     progress(len(found))
     for number, generation in enumerate(generations):
         unfinished = unfinished_ids(generation, left_out=not leaves_out)
-        if unfinished and unfinished <= files.keys():  # else some of its pictures are gone
+        if unfinished and unfinished <= files.keys():  # else some of its images are gone
             take(fill(number, generation.ids))
     if new := [key for key in files if key not in found]:
         take(fill(len(generations), new))
@@ -118,11 +118,11 @@ def gather(
     found: dict[str, np.ndarray | None],
     not_read: Mapping[str, int],
 ) -> Library:
-    """The library of what was found; None stands for a picture that was left out."""
+    """The library of what was found; None stands for an image that was left out."""
     lost = tuple(file.name for key, file in files.items() if found[key] is None)
     kept = {file: row for key, file in files.items() if (row := found[key]) is not None}
     if not kept:
-        raise JaxalignError(f"none of the {len(files)} pictures in {root} can be read, {lost[0]} for one")
+        raise JaxalignError(f"none of the {len(files)} images in {root} can be read, {lost[0]} for one")
     names, numbers = zip(*((file.name, file.number) for file in kept), strict=True)
     return Library(root, names, np.stack(list(kept.values())), lost, not_read, numbers)
 
@@ -145,8 +145,8 @@ def find_generations(model: DualEncoder, root: Path, store: str | os.PathLike | 
 
 
 def generation_key(model: DualEncoder, root: Path, number: int) -> FeatureKey:
-    place = (f"pictures:{root.absolute()}", str(number), "search", "image")
-    return make_key(model, *place, options={"orientation": "upright"})  # others compute pictures as stored
+    place = (f"images:{root.absolute()}", str(number), "search", "image")
+    return make_key(model, *place, options={"orientation": "upright"})  # others compute images as stored
 
 
 def finished_rows(generation: FeatureStore) -> Iterator[tuple[str, np.ndarray | None]]:

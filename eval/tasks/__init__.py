@@ -2,7 +2,6 @@
 
 from . import (
     ambiguity,
-    band_search,
     classification,
     degrees_of_freedom,
     dogs_cats,
@@ -10,6 +9,7 @@ from . import (
     image_retrieval,
     indicators,
     spectra,
+    sweep,
     text_image,
     text_retrieval,
     views,
@@ -26,7 +26,7 @@ TASKS: dict[str, Task] = {
         text_retrieval.TASK,
         classification.TASK,
         few_shot.TASK,
-        band_search.TASK,
+        sweep.TASK,
         spectra.SPECTRUM,
         spectra.PARTS,
         indicators.BY_CLASS,

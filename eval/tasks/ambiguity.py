@@ -1,4 +1,4 @@
-"""The same pictures, asked for different things: a method that helps one question and hurts another has not
+"""The same images, asked for different things: a method that helps one question and hurts another has not
 repaired the embeddings, it has chosen a question (Reevaluating, section 4.3, BDD100k's weather and time of
 day)."""
 
@@ -15,7 +15,7 @@ from .task import Task
 
 TASK = Task(
     name="ambiguity",
-    title="Different questions to the same pictures",
+    title="Different questions to the same images",
     about="mAP in percent for each labelling.",
     headline="",  # no table prints it
 )
@@ -28,7 +28,7 @@ def ambiguity(
     *,
     exclude_self: bool | ArrayLike = False,
 ) -> Result:
-    """mAP of every method on every labelling of the same pictures, and its change against the first method.
+    """mAP of every method on every labelling of the same images, and its change against the first method.
 
     Args:
       embeddings: by method, queries `[q, d]` and gallery `[g, d]`; the baseline first.
@@ -55,7 +55,7 @@ def ambiguity(
 
 
 def measure_ambiguity(shown: Indicators) -> Run:
-    """The run of this task: all labellings of the same pictures."""
+    """The run of this task: all labellings of the same images."""
 
     def compute() -> Result:
         whole = shown.pair.read_query.examples.labels

@@ -11,10 +11,10 @@ from jaxalign.dual_encoder import DualEncoder
 
 from .classifying import NCM, ZERO_SHOT, Classes, Classifying
 from .few_shot import check_draws, measure_few_shot
-from .heads import image_embeddings
 from .labelled import LabelledPair
 from .methods import Method
 from .pairs import naming_left_out
+from .projecting import image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, model_settings
@@ -22,7 +22,7 @@ from .workspace import Workspace, model_settings
 TASK = Task(
     name="classification",
     title="Classification",
-    about="Zero-shot by class names, and by the nearest mean of the training pictures.",
+    about="Zero-shot by class names, and by the nearest mean of the training images.",
     headline="accuracy",
     columns=(Column("accuracy", "accuracy"), Column("class_accuracy", "mean over classes")),
 )
@@ -93,7 +93,7 @@ def measure_classification(
     """Runs of the tasks `classification` and `few-shot`, for each classifier and each method.
 
     Raises:
-      JaxalignError: before any picture is embedded, for an unknown name or a bad option.
+      JaxalignError: before any image is embedded, for an unknown name or a bad option.
     """
     classes = Classes(workspace, model, pair, classifying)
     if set(classifying.classifiers) & set(FEW_SHOT):

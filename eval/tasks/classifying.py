@@ -1,4 +1,4 @@
-"""What is asked of classifiers, and what all of them share: pictures under a method, prompts, validation."""
+"""What is asked of classifiers, and what all of them share: images under a method, prompts, validation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ from jaxalign.eval.datasets.examples import own_positions
 from . import own
 from .fitting import Fitting
 from .given import check_needs
-from .heads import image_embeddings
 from .labelled import LabelledPair
 from .methods import METHODS, Method, MethodOptions, find_methods
-from .pairs import PROTOCOLS, REFERENCE
+from .pairs import REFERENCE, VARIANTS
+from .projecting import image_embeddings
 from .runs import Result
 from .workspace import Workspace
 
@@ -35,7 +35,7 @@ class FewShotSettings:
 
     Attributes:
       classifier: of `FEW_SHOT`.
-      with_text: whether the class names take part; otherwise only pictures do.
+      with_text: whether the class names take part; otherwise only images do.
       shots, seeds: examples of each class, and of the draws that are averaged.
       normalize: whether features are scaled to length one; False for features that were projected after they
         had been, as the published code leaves them.
@@ -55,7 +55,7 @@ class FewShotSettings:
         if self.classifier not in FEW_SHOT:
             raise unknown_name("few-shot classifier", self.classifier, FEW_SHOT)
         if FEW_SHOT[self.classifier].needs_text and not self.with_text:
-            raise JaxalignError(f"{self.classifier} compares pictures by class names; expected with_text")
+            raise JaxalignError(f"{self.classifier} compares images by class names; expected with_text")
         if self.draws not in DRAWS:
             raise unknown_name("draws", self.draws, DRAWS)
         for name, values in (("shots", self.shots), ("seeds", self.seeds)):
@@ -69,16 +69,16 @@ class Classifying:
 
     Attributes:
       classifiers: of `CLASSIFIERS`.
-      methods: how pictures are embedded for all classifiers but `zero-shot`; image methods of `METHODS`.
+      methods: how images are embedded for all classifiers but `zero-shot`; image methods of `METHODS`.
       options: of the methods.
       templates: prompts of the class names: `single` (CoOp's), `ensemble` (CLIP's).
       few_shot: of all few-shot classifiers; its `classifier` and `normalize` are set for each of them.
-      augmentation: seed of random crops and flips of the training pictures; None for the test preprocessing.
+      augmentation: seed of random crops and flips of the training images; None for the test preprocessing.
       tune: whether hyper-parameters are searched on the split `val`.
       grid: which of their values, as for `find_grid`.
-      protocol: "paper"; or "reference" for the published few-shot code: PCA<- keeps the directions of
+      variant: "paper"; or "reference" for the published few-shot code: PCA<- keeps the directions of
         ImageNet's names in CLIP's seven templates and what it has projected is not scaled to length one
-        again, Tip-X is its own `reference`, and ImageNet, which has no split `val`, is tuned on the pictures
+        again, Tip-X is its own `reference`, and ImageNet, which has no split `val`, is tuned on the images
         that are classified.
       unit: whether embeddings are scaled to length one before anything else; the published code has not done
         so with those that it takes over from retrieval.
@@ -92,30 +92,30 @@ class Classifying:
     augmentation: int | None = None
     tune: bool = False
     grid: str = "default"
-    protocol: str = "paper"
+    variant: str = "paper"
     unit: bool = True
 
     def __post_init__(self):
         for name in self.classifiers:
             if name not in CLASSIFIERS:
                 raise unknown_name("classifier", name, CLASSIFIERS)
-        if self.protocol not in PROTOCOLS:
-            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+        if self.variant not in VARIANTS:
+            raise unknown_name("variant", self.variant, VARIANTS)
         if self.tune and not self.few_shot.with_text:
-            raise JaxalignError("tuning weighs pictures against class names; expected with_text")
+            raise JaxalignError("tuning weighs images against class names; expected with_text")
         if self.grid != "default" and not self.tune:
             raise JaxalignError(f"the grid {self.grid} is for tuning; expected tune, too")
         for name in self.methods:
             if any(name in kinds and kinds[name].inverter for kinds in METHODS.values()):
-                raise JaxalignError(f"{name} inverts queries; expected a method that embeds pictures")
+                raise JaxalignError(f"{name} inverts queries; expected a method that embeds images")
 
 
 class Classes:
-    """The pictures of a labelled pair as classifiers see them.
+    """The images of a labelled pair as classifiers see them.
 
     Raises:
-      JaxalignError: before any picture is embedded, for an unknown method or grid, a bad option, a split that
-        is not there, or a class without training picture.
+      JaxalignError: before any image is embedded, for an unknown method or grid, a bad option, a split that
+        is not there, or a class without training image.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Classes:
     ):
         self.workspace, self.model, self.pair, self.classifying = workspace, model, pair, classifying
         options = classifying.options
-        if classifying.protocol == REFERENCE:
+        if classifying.variant == REFERENCE:
             options = replace(options, subspace="few-shot")
         self.methods = find_methods(classifying.methods, model, "image", options)
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
@@ -151,7 +151,7 @@ class Classes:
 
     def is_left_unscaled(self, method: Method) -> bool:
         """Whether what `method` projects stays as long as it then is."""
-        return self.classifying.protocol == REFERENCE and method.rank is not None
+        return self.classifying.variant == REFERENCE and method.rank is not None
 
     def noting_known(self, result: Result, how: str) -> Result:
         """`result`, and how many of the test images are among the training images that decide."""
@@ -160,14 +160,14 @@ class Classes:
         if not known:
             return replace(result, metrics=metrics)
         note = (
-            f"the pictures of {pair.test.split} are classified by {how} training pictures, and"
+            f"the images of {pair.test.split} are classified by {how} training images, and"
             f" {known:,} of the {len(pair.test_pre_and_labels[1]):,} are among these, which flatters the"
             " accuracy; give --train and --test that share none"
         )
         return replace(result, metrics=metrics, notes=[*result.notes, note])
 
     def _validation_split(self) -> str:
-        """The split whose pictures hyper-parameters are chosen on.
+        """The split whose images hyper-parameters are chosen on.
 
         Raises JaxalignError where the data set has no `val` that is neither learned from nor classified; the
         published codes take what is classified of ImageNet.
@@ -175,7 +175,7 @@ class Classes:
         pair = self.pair
         if "val" in pair.record.splits and "val" not in (pair.train_split, pair.test_split):
             return "val"
-        if self.classifying.protocol == REFERENCE and pair.record.name == "imagenet":
+        if self.classifying.variant == REFERENCE and pair.record.name == "imagenet":
             return pair.test_split
         raise JaxalignError(
             f"{pair.record.name} has no validation split to choose hyper-parameters on; leave out --tune"
@@ -183,7 +183,7 @@ class Classes:
 
     @cached_property
     def held_out(self) -> LabelledPair:
-        """The pictures that hyper-parameters are chosen on, as the test pictures of a pair."""
+        """The images that hyper-parameters are chosen on, as the test images of a pair."""
         pair, split = self.pair, self.tuned_on
         if split == pair.test_split:
             return pair

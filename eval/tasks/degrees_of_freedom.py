@@ -16,7 +16,7 @@ from .task import Column, Task
 TASK = Task(
     name="degrees-of-freedom",
     title="Degrees of freedom",
-    about="Similarities of pictures, recovered from their similarities to texts.",
+    about="Similarities of images, recovered from their similarities to texts.",
     headline="with_texts.largest_error",
     columns=(
         Column("unknowns", "unknowns"),
@@ -30,20 +30,20 @@ _PAIRS = 4096  # whose similarities are compared
 
 
 def degrees_of_freedom(images: ArrayLike, texts: ArrayLike, *, seed: int = 0) -> Result:
-    """Recover the similarities of pictures from their similarities to texts, and compare with the true ones.
+    """Recover the similarities of images from their similarities to texts, and compare with the true ones.
 
     With the texts at hand (eq. 2, d texts or more), and without them (appendix A, which needs d (d + 1) / 2
-    pictures too); what the counts do not allow is None.
+    images too); what the counts do not allow is None.
 
     Args:
       images: embeddings `[n, d]`, scaled to length one here.
       texts: embeddings `[t, d]`, likewise.
-      seed: of the 4,096 pairs of pictures that are compared.
+      seed: of the 4,096 pairs of images that are compared.
 
     Returns:
       Metrics: `unknowns`, `equations`, `condition_number` of the texts, and `with_texts` and `without_texts`,
       each with `largest_error` and `root_mean_square_error` of a cosine, the latter with `residual`,
-      `iterations` and `converged`. With hardly more pictures than unknowns, or pictures that are much alike,
+      `iterations` and `converged`. With hardly more images than unknowns, or images that are much alike,
       it takes so many iterations that the recovery stops before the errors are those of rounding.
 
     Raises:

@@ -18,7 +18,7 @@ from .task import Column, Task
 TASK = Task(
     name="dogs-cats",
     title="Dogs and cats",
-    about="A task that is easy, and looks hard by similarities of pictures.",
+    about="A task that is easy, and looks hard by similarities of images.",
     headline="image_image_mAP",
     columns=(
         Column("image_image_mAP", "image-image mAP"),
@@ -41,8 +41,8 @@ def dogs_cats(
 ) -> Result:
     """Both papers' experiment.
 
-    Table 1 is about the first entry of `embeddings`, all pictures. Figure 4 compares all entries on the same
-    pictures: without those of the query class that are nearer to another class's text, under the first entry.
+    Table 1 is about the first entry of `embeddings`, all images. Figure 4 compares all entries on the same
+    images: without those of the query class that are nearer to another class's text, under the first entry.
 
     Args:
       embeddings: by method, `[n, d]`; the first one, the embeddings as they are, belongs to the texts.

@@ -1,4 +1,4 @@
-"""Few-shot classification: pictures alone (Reevaluating, table 2) and with class names (figure 6)."""
+"""Few-shot classification: images alone (Reevaluating, table 2) and with class names (figure 6)."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -200,14 +200,14 @@ def _options(
 
 
 def check_draws(classes: Classes) -> None:
-    """Raise where the training split has too few pictures of a class."""
+    """Raise where the training split has too few images of a class."""
     drawn_rows(classes.pair.train_labels, classes.pair.num_classes, classes.classifying.few_shot)
 
 
 def measure_few_shot(classes: Classes, classifier: str, method: Method, settings: dict[str, Any]) -> Run:
-    """The run of one classifier on pictures under `method`; `settings` are those of any classifier."""
+    """The run of one classifier on images under `method`; `settings` are those of any classifier."""
     classifying, pair, few = classes.classifying, classes.pair, FEW_SHOT[classifier]
-    reference = few.reference if classifying.protocol == REFERENCE else {}
+    reference = few.reference if classifying.variant == REFERENCE else {}
     chosen = replace(
         classifying.few_shot,
         classifier=classifier,
@@ -273,7 +273,7 @@ def _measure(classes: Classes, method: Method, settings: FewShotSettings, grid: 
         origin = f"{pair.train.dataset}/{pair.train.split}"
         found = replace(found, left_out={**found.left_out, origin: drawn.left_out})
     if held_out is pair:
-        said = "the hyper-parameters are chosen on the pictures that are classified, which flatters"
+        said = "the hyper-parameters are chosen on the images that are classified, which flatters"
         found = replace(found, notes=[*found.notes, f"{said} the accuracy"])
     return classes.noting_known(found, "draws from")
 

@@ -1,4 +1,4 @@
-"""Pictures that find pictures (IsoCLIP, tables 1, 4, S6, S8, S9; Reevaluating, table 3)."""
+"""Images that find images (IsoCLIP, tables 1, 4, S6, S8, S9; Reevaluating, table 3)."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ LANDMARK_COLUMNS = (  # where lists of positives stand in place of labels
 TASK = Task(
     name="image-retrieval",
     title="Image retrieval",
-    about="Pictures that find pictures.",
+    about="Images that find images.",
     headline="mAP",
     columns=COLUMNS,
 )
@@ -55,14 +55,14 @@ class Retrieving:
       methods: names; by default all but inversions.
       options: of the methods.
       tasks: labellings; by default the data set's first one.
-      protocol: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`, and for
+      variant: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`, and for
         captions `ja.text_retrieval_metrics`); `pairs` has the splits that it takes.
     """
 
     methods: tuple[str, ...] = ()
     options: MethodOptions = field(default_factory=MethodOptions)
     tasks: tuple[str, ...] = ()
-    protocol: str = "paper"
+    variant: str = "paper"
 
 
 def measure_image_retrieval(
@@ -71,20 +71,20 @@ def measure_image_retrieval(
     """Runs of protocol `image-retrieval`, one for each task and method.
 
     Metrics and arrays are those of `retrieval` or `landmark_retrieval`, first results as positions in the
-    whole splits, which `jaxalign report` has the pictures of; a method that inverts its queries also has
+    whole splits, which `jaxalign report` has the images of; a method that inverts its queries also has
     `steps`, `mAP_at_step` and `losses`.
 
     Raises:
-      JaxalignError: before any picture is embedded, for an unknown method, task or protocol or a bad option.
+      JaxalignError: before any image is embedded, for an unknown method, task or variant or a bad option.
     """
     tasks = pair.tasks(retrieving.tasks)
     methods = find_methods(retrieving.methods, model, "image", retrieving.options)
     if pair.has_captions_alone:
         raise JaxalignError(
             f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
-            " pictures (--text-image), or captions (`jaxalign text-retrieve`)"
+            " images (--text-image), or captions (`jaxalign text-retrieve`)"
         )
-    facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
+    facts = model_settings(model) | pair.settings | {"variant": retrieving.variant}
     fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
     runs: dict[str, list[Run]] = {task: [] for task in tasks}
     for method in methods:
@@ -96,7 +96,7 @@ def measure_image_retrieval(
                 start = time.perf_counter()
                 pair.read()
                 embedded = embedded or _embed(fitting, pair, method)
-                result = _measure(pair, task, retrieving.protocol, *embedded)
+                result = _measure(pair, task, retrieving.variant, *embedded)
                 run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
             runs[task].append(run)
     return [run for task in tasks for run in runs[task]]
@@ -120,7 +120,7 @@ def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any,
 
 
 def _measure(
-    pair: ImagePair, task: str, protocol: str, query: Any, gallery: Any, inverted: Inverted | None
+    pair: ImagePair, task: str, variant: str, query: Any, gallery: Any, inverted: Inverted | None
 ) -> Result:
     measure: Callable[..., Result]
     if pair.has_ground_truth:
@@ -133,7 +133,7 @@ def _measure(
             query_labels=query_labels,
             gallery_labels=gallery_labels,
             exclude_self=own.exclusion(pair.own),
-            protocol=protocol,
+            variant=variant,
         )
     measure = partial(measure, mesh=pair.workspace.mesh)
     result = with_curve(measure(query, shown=True), measure, inverted)
@@ -162,7 +162,7 @@ def retrieval(
     gallery_labels: np.ndarray,
     *,
     exclude_self: bool | ArrayLike = False,
-    protocol: str = "paper",
+    variant: str = "paper",
     mesh: Mesh | None = None,
     shown: bool = False,
 ) -> Result:
@@ -175,7 +175,7 @@ def retrieval(
       query_labels, gallery_labels: int `[q]` and `[g]`.
       exclude_self: whether query i is gallery item i and leaves its own gallery; or the position of each
         query in the gallery, int `[q]`, or of each one's copies, `[q, m]`, as in `ja.retrieval_metrics`.
-      protocol: "paper" or "reference", as in `ja.retrieval_metrics`, whose numbers these are.
+      variant: "paper" or "reference", as in `ja.retrieval_metrics`, whose numbers these are.
       mesh: devices that the gallery is divided over.
       shown: whether the first results of some queries are kept, for a look at what a method finds.
 
@@ -187,12 +187,12 @@ def retrieval(
     Raises:
       JaxalignError: as `ja.retrieval_metrics`, or nothing labelled.
     """
-    if protocol not in ("paper", "reference"):
-        raise JaxalignError(f"the protocol is {protocol!r}; expected 'paper' or 'reference'")
+    if variant not in ("paper", "reference"):
+        raise JaxalignError(f"the variant is {variant!r}; expected 'paper' or 'reference'")
     query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     queries, items = (np.flatnonzero(labels != UNLABELLED) for labels in (query_labels, gallery_labels))
     if not queries.size or not items.size:
-        raise JaxalignError("no query, or no picture of the gallery, has a label; choose another labelling")
+        raise JaxalignError("no query, or no image of the gallery, has a label; choose another task")
     unlabelled = {
         "unlabelled_queries": len(query_labels) - len(queries),
         "unlabelled_gallery": len(gallery_labels) - len(items),
@@ -208,7 +208,7 @@ def retrieval(
         query_labels,
         gallery_labels,
         exclude_self=exclude_self,
-        protocol=protocol,
+        variant=variant,
         mesh=mesh,
         per_query=True,
     )
@@ -224,7 +224,7 @@ def retrieval(
         arrays |= {"shown_queries": queries[at], "first_results": items[first]}
     notes = []
     if counts["queries_without_positives"]:
-        counted = "count as 0" if protocol == "reference" else "take no part in the means"
+        counted = "count as 0" if variant == "reference" else "take no part in the means"
         few = f"{counts['queries_without_positives']:,} of {len(queries):,} queries"
         notes.append(f"{few} have no positive in the gallery, and {counted}")
     return Result({name: found[name] for name in METRICS} | counts | unlabelled, arrays, notes=notes)
@@ -241,7 +241,7 @@ def landmark_retrieval(
     """ROxford and RParis by their own protocol (`ja.revisited_metrics`).
 
     Args:
-      query, gallery: embeddings; distractors after the data set's own pictures.
+      query, gallery: embeddings; distractors after the data set's own images.
       ground_truth: for each query its `easy`, `hard` and `junk` positions.
       mesh, shown: as in `retrieval`.
 

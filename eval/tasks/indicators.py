@@ -15,9 +15,9 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED
 
 from .fitting import Fitting
-from .heads import image_embeddings
 from .methods import MethodOptions, find_methods
 from .pairs import ImagePair
+from .projecting import image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings
@@ -33,7 +33,7 @@ BY_CLASS = Task(
 BY_MODALITY = Task(
     name="modality-indicator",
     title="Similarities by modality",
-    about="Pairs of pictures, of texts, and of both.",
+    about="Pairs of images, of texts, and of both.",
     headline="overlap",
     columns=(
         *_OVERLAP,
@@ -106,23 +106,23 @@ class Indicating:
       methods: whose histograms are compared; by default all that need neither inversion nor a choice.
       options: of the methods.
       task: labelling; by default the data set's first one.
-      split: whose pictures; by default the queries of the retrieval protocol.
-      max_pictures: at most so many, evenly spaced.
+      split: whose images; by default the queries of the retrieval protocol.
+      max_images: at most so many, evenly spaced.
     """
 
     methods: tuple[str, ...] = ()
     options: MethodOptions = field(default_factory=MethodOptions)
     task: str = ""
     split: str = ""
-    max_pictures: int = 5000
+    max_images: int = 5000
 
     def __post_init__(self):
-        if self.max_pictures < 2:
-            raise JaxalignError(f"max_pictures is {self.max_pictures}; expected 2 or more")
+        if self.max_images < 2:
+            raise JaxalignError(f"max_images is {self.max_images}; expected 2 or more")
 
 
 class Indicators:
-    """Pictures of one split under several methods, and the class names beside them; embedded once."""
+    """Images of one split under several methods, and the class names beside them; embedded once."""
 
     def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, indicating: Indicating):
         self.workspace, self.model, self.indicating = workspace, model, indicating
@@ -141,7 +141,7 @@ class Indicators:
         """The part of a run's settings that all indicators share."""
         shared = model_settings(self.model) | self.pair.settings
         del shared["gallery"], shared["gallery_version"]
-        return shared | {"task": self.task, "max_pictures": self.indicating.max_pictures}
+        return shared | {"task": self.task, "max_images": self.indicating.max_images}
 
     @property
     def text_settings(self) -> dict:
@@ -150,9 +150,9 @@ class Indicators:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """Positions of the pictures that are looked at."""
+        """Positions of the images that are looked at."""
         labelled = np.flatnonzero(self.pair.read_query.examples.labels[self.task] >= 0)
-        count = min(len(labelled), self.indicating.max_pictures)
+        count = min(len(labelled), self.indicating.max_images)
         return labelled[np.linspace(0, len(labelled) - 1, count).round().astype(int)]
 
     @property
@@ -165,15 +165,15 @@ class Indicators:
         return self.pair.name_embeddings(self.task)
 
     def embeddings(self, name: str) -> np.ndarray:
-        """The pictures `[n, d]` under a method."""
+        """The images `[n, d]` under a method."""
         return np.asarray(self.fitting.embed(self.methods[name])(self.pair.query_pre[self.rows]))
 
     def baseline(self) -> np.ndarray:
-        """The pictures' embeddings `[n, d]` as they are."""
+        """The images' embeddings `[n, d]` as they are."""
         return np.asarray(image_embeddings(self.model, self.pair.query_pre[self.rows]))
 
     def measure(self, task: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
-        """The run of a task, in which pictures that cannot be read are named."""
+        """The run of a task, in which images that cannot be read are named."""
         return self.workspace.measure(task, settings, lambda: self.pair.name_left_out(compute()))
 
     def by_class(self) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Training and test pictures of a data set under one labelling, and prompts for its classes."""
+"""Training and test images of a data set under one labelling, and prompts for its classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,17 +40,17 @@ class Drawn:
 
 
 class LabelledPair:
-    """Pictures to learn from and pictures to classify; examples without label are left out of both.
+    """Images to learn from and images to classify; examples without label are left out of both.
 
-    `train`, `test` and `train_labels` are of the whole splits, which are there before any picture is read;
-    everything else is about the pictures that can be read.
+    `train`, `test` and `train_labels` are of the whole splits, which are there before any image is read;
+    everything else is about the images that can be read.
 
     Args:
       task: the labelling; by default that of the data set's protocol.
       train, test: splits; by default those of the data set's protocol.
 
     Raises:
-      JaxalignError: unknown data set, split or labelling, captions without pictures, or labels out of range.
+      JaxalignError: unknown data set, split or labelling, captions without images, or labels out of range.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LabelledPair:
         self.test = self._load(self.test_split)
         self.task = choose_task(self.test, task or self.record.classified)
         self.names = self.test.label_names[self.task]
-        self._labelled(self.test)  # says what is wrong before any picture is read
+        self._labelled(self.test)  # says what is wrong before any image is read
 
     @property
     def num_classes(self) -> int:
@@ -81,13 +81,13 @@ class LabelledPair:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The part of a run's settings that this is; `train` where training pictures take part."""
+        """The part of a run's settings that this is; `train` where training images take part."""
         return {
             "dataset": self.test.dataset,
             "version": self.test.state,
             "task": self.task,
             "test": self.test.split,
-        } | self.workspace.picture_settings
+        } | self.workspace.image_settings
 
     @property
     def train_settings(self) -> dict[str, Any]:
@@ -152,8 +152,8 @@ class LabelledPair:
     def draw(self, choose: Callable[[np.ndarray], np.ndarray], augmentation: int | None = None) -> "Drawn":
         """Some of the labelled training examples, with their features.
 
-        Where a picture that is drawn cannot be read, and may be left out, all are drawn again without it. So
-        what is drawn depends on the pictures alone, and not on what the store holds.
+        Where an image that is drawn cannot be read, and may be left out, all are drawn again without it. So
+        what is drawn depends on the images alone, and not on what the store holds.
 
         Args:
           choose: from labels int `[n]` to ascending positions int `[m]`.
@@ -187,7 +187,7 @@ class LabelledPair:
             return shown.pre[at], tuple(self.train.ids[row] for row in lost)
         name = f"{self.train.dataset}/{self.train.split}"
         with self.workspace.stages.stage(
-            "embed", f"{self.model.name}: {name}, {len(rows)} pictures that are drawn", len(rows)
+            "embed", f"{self.model.name}: {name}, {len(rows)} images that are drawn", len(rows)
         ) as advance:
             found = subset_features(
                 self.model,
@@ -229,7 +229,7 @@ class LabelledPair:
     def _load(self, split: str) -> Examples:
         examples = self.workspace.load_split(self.record, split)
         if not examples.shows_images:
-            raise JaxalignError(f"{self.record.name} has captions only; expected a data set with pictures")
+            raise JaxalignError(f"{self.record.name} has captions only; expected a data set with images")
         return examples
 
     @cached_property
@@ -247,7 +247,7 @@ class LabelledPair:
         rows = np.flatnonzero(labels != UNLABELLED)
         where = f"{examples.dataset}/{examples.split}"
         if not rows.size:
-            raise JaxalignError(f"no picture of {where} has a label for {self.task!r}; choose another")
+            raise JaxalignError(f"no image of {where} has a label for {self.task!r}; choose another")
         wrong = rows[(labels[rows] < 0) | (labels[rows] >= self.num_classes)]
         if wrong.size:
             raise JaxalignError(

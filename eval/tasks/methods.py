@@ -20,7 +20,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import GivenFeatures, GivenTexts, Need, check_needs
-from .heads import image_embeddings, text_embeddings
+from .projecting import image_embeddings, text_embeddings
 from .subspaces import SUBSPACES, digest_texts, texts_and_rank
 
 Embed = Callable[[ArrayLike], jax.Array]
@@ -341,7 +341,7 @@ _TOWERS: tuple[Need, ...] = ("towers",)
 _PRE = Kind("the features before the projection head", _unprojected, needs=("pre",))
 _WHITENED = Kind("the head with all singular values set to one", _whitened, needs=_HEADS)
 _ISOCLIP = Kind(
-    "the heads restricted to a band of the inter-modal spectrum",
+    "the projectors restricted to a band of the inter-modal spectrum",
     _in_a_band,
     _printed_or_given_band,
     needs=_HEADS,
@@ -386,7 +386,7 @@ METHODS: dict[str, dict[str, Kind]] = {
         "isoclip": _ISOCLIP,
         "isoclip-auto": _ISOCLIP_AUTO,
         "ovi": Kind(
-            "queries inverted to pictures, the gallery as it is",
+            "queries inverted to images, the gallery as it is",
             _plain,
             _with_steps,
             TO_IMAGES,

@@ -19,11 +19,11 @@ from .runs import Result
 from .workspace import Readable, Workspace, choose_task, digest_texts
 
 # What feeds a measurement: the paper, or its published code.
-PAPER, REFERENCE = PROTOCOLS = ("paper", "reference")
+PAPER, REFERENCE = VARIANTS = ("paper", "reference")
 
 
 @dataclass(eq=False)
-class ReadPictures:
+class ReadImages:
     """What of queries, gallery and distractors can be read."""
 
     query: Readable
@@ -51,17 +51,17 @@ def naming_left_out(result: Result, *parts: Readable | None) -> Result:
 
 
 class ImagePair:
-    """Pictures as queries, and pictures as gallery; the same ones where both splits are the same.
+    """Images as queries, and images as gallery; the same ones where both splits are the same.
 
-    `query`, `gallery` and `distractors` are the whole splits, which are there before any picture is read;
-    everything else is about the pictures that can be read.
+    `query`, `gallery` and `distractors` are the whole splits, which are there before any image is read;
+    everything else is about the images that can be read.
 
     Args:
       query, gallery: splits; by default those of the data set's protocol.
       distractors: whether the data set's distractors are added to the gallery.
 
     Raises:
-      JaxalignError: unknown data set or split, captions without pictures, or no distractors.
+      JaxalignError: unknown data set or split, captions without images, or no distractors.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ImagePair:
                 f" {self.record.gallery}; got {self.gallery.split}"
             )
         self._names: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._read: ReadPictures | None = None
+        self._read: ReadImages | None = None
         self.distractors: Examples | None = None
         if distractors:
             if not self.record.distractors:
@@ -109,7 +109,7 @@ class ImagePair:
             "gallery": self.gallery.split,
             "gallery_version": self.gallery.state,
         }
-        found |= self.workspace.picture_settings
+        found |= self.workspace.image_settings
         if self.distractors is None:
             return found
         more = self.distractors
@@ -140,7 +140,7 @@ class ImagePair:
     def _numbered(self, task: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         return common_labels(self.read().query.examples, self.read().gallery.examples, task)
 
-    def read(self) -> "ReadPictures":
+    def read(self) -> "ReadImages":
         """Queries, gallery and distractors with their features, which the store lacks no longer.
 
         A measurement whose run is there asks for none of it.
@@ -150,7 +150,7 @@ class ImagePair:
             query = read(self.model, self.query)
             gallery = query if self.same else read(self.model, self.gallery)
             more = None if self.distractors is None else read(self.model, self.distractors)
-            self._read = ReadPictures(query, gallery, more)
+            self._read = ReadImages(query, gallery, more)
         return self._read
 
     @property
@@ -184,7 +184,7 @@ class ImagePair:
         return tuple({kind: kept(rows) for kind, rows in lists.items()} for lists in truth)
 
     def name_left_out(self, result: Result) -> Result:
-        """`result` of queries and gallery, with the names of the pictures that were left out."""
+        """`result` of queries and gallery, with the names of the images that were left out."""
         return naming_left_out(result, *self.read().parts)
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -227,10 +227,10 @@ class ImagePair:
         return self.workspace.text_embeddings(self.model, name, ids, prompts)
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What finds pictures: `name_features`, or without a labelling all captions; labels of the gallery.
+        """What finds images: `name_features`, or without a labelling all captions; labels of the gallery.
 
         Returns:
-          Pre-projection features `[t, d_text]`, labels int `[t]` of the texts and `[g]` of the pictures.
+          Pre-projection features `[t, d_text]`, labels int `[t]` of the texts and `[g]` of the images.
         """
         if not self.has_captions_alone:
             return *self.name_features(task), self.labels(task)[1]
@@ -238,7 +238,7 @@ class ImagePair:
         captions = [(row, i, text) for row, own in enumerate(examples.captions) for i, text in enumerate(own)]
         pre = self.workspace.texts(
             self.model,
-            f"captions of the pictures of {examples.dataset} {examples.split}",
+            f"captions of the images of {examples.dataset} {examples.split}",
             [f"{examples.ids[row]}#{i}" for row, i, _ in captions],
             [text for *_, text in captions],
         )
@@ -251,19 +251,19 @@ class Captions:
 
     Attributes:
       texts: n of them.
-      ids: of the captions: the picture's and a number.
-      pictures: int `[n]`, which picture each is of.
-      queries: int `[q]`, the position of each picture's first caption.
+      ids: of the captions: the image's and a number.
+      images: int `[n]`, which image each is of.
+      queries: int `[q]`, the position of each image's first caption.
     """
 
     texts: tuple[str, ...]
     ids: tuple[str, ...]
-    pictures: np.ndarray
+    images: np.ndarray
     queries: np.ndarray
 
 
 def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> Captions:
-    """The captions of each picture; pictures with the very same ones, as an emoji in each style, count once.
+    """The captions of each image; images with the very same ones, as an emoji in each style, count once.
 
     Raises:
       JaxalignError: no captions.
@@ -271,21 +271,21 @@ def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> C
     seen: set[tuple[str, ...]] = set()
     texts: list[str] = []
     names: list[str] = []
-    pictures: list[int] = []
+    images: list[int] = []
     queries: list[int] = []
-    for picture, own in zip(ids, captions, strict=True):
+    for image, own in zip(ids, captions, strict=True):
         if not own or tuple(own) in seen:
             continue
         seen.add(tuple(own))
-        pictures += [len(queries)] * len(own)
+        images += [len(queries)] * len(own)
         queries.append(len(texts))
         texts += own
-        names += [f"{picture}#{i}" for i in range(len(own))]
+        names += [f"{image}#{i}" for i in range(len(own))]
     if not texts:
         raise JaxalignError(
             "the data set has no captions; expected one with captions, see `jaxalign datasets`"
         )
-    return Captions(tuple(texts), tuple(names), np.array(pictures, np.int32), np.array(queries, np.int32))
+    return Captions(tuple(texts), tuple(names), np.array(images, np.int32), np.array(queries, np.int32))
 
 
 def given_captions(examples: Examples) -> Captions:
@@ -305,7 +305,7 @@ def given_captions(examples: Examples) -> Captions:
 
 
 class CaptionPair:
-    """Captions of a split as queries (the first of each picture) and gallery (all of them)."""
+    """Captions of a split as queries (the first of each image) and gallery (all of them)."""
 
     def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, split: str = ""):
         self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
@@ -324,9 +324,9 @@ class CaptionPair:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
-        if len(np.unique(self.captions.pictures)) == len(self.captions.pictures):
+        if len(np.unique(self.captions.images)) == len(self.captions.images):
             raise JaxalignError(
-                f"{dataset} has one caption of each picture, and text retrieval looks for the others; choose"
+                f"{dataset} has one caption of each image, and text retrieval looks for the others; choose"
                 " a data set with several, such as emoji or coco"
             )
 
@@ -353,26 +353,26 @@ class CaptionPair:
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
 
 
-def query_split(dataset: str | DatasetRecord, query: str, protocol: str) -> str:
-    """`query`, or where it is empty that of the protocol; empty where that is the data set's own.
+def query_split(dataset: str | DatasetRecord, query: str, variant: str) -> str:
+    """`query`, or where it is empty that of the variant; empty where that is the data set's own.
 
     The published code reads the queries of ROxford and RParis whole, and does not crop them to their boxes.
     """
-    return query or _reference_split(dataset, "query", protocol)
+    return query or _reference_split(dataset, "query", variant)
 
 
-def caption_split(dataset: str | DatasetRecord, split: str, protocol: str) -> str:
+def caption_split(dataset: str | DatasetRecord, split: str, variant: str) -> str:
     """The same for the captions of text retrieval: of Flickr30k the published code takes `val`."""
-    return split or _reference_split(dataset, "captions", protocol)
+    return split or _reference_split(dataset, "captions", variant)
 
 
 def takes_distractors(
     dataset: str | DatasetRecord,
     wanted: bool | None,
-    protocol: str,
+    variant: str,
     data_dir: str | os.PathLike | None = None,
 ) -> bool:
-    """Whether a gallery gets the data set's distractors: `wanted`, or what the protocol does.
+    """Whether a gallery gets the data set's distractors: `wanted`, or what the variant does.
 
     By the paper's none; the published code appends R1M to ROxford and RParis where it finds it, which here
     is where it is prepared or can be.
@@ -380,10 +380,10 @@ def takes_distractors(
     if wanted is not None:
         return wanted
     distractors = find_dataset(dataset).distractors
-    if protocol != REFERENCE or not distractors:
+    if variant != REFERENCE or not distractors:
         return False
     return find_dataset_copy(find_dataset(distractors), data_dir).state != "missing"
 
 
-def _reference_split(dataset: str | DatasetRecord, which: str, protocol: str) -> str:
-    return find_dataset(dataset).reference_splits.get(which, "") if protocol == REFERENCE else ""
+def _reference_split(dataset: str | DatasetRecord, which: str, variant: str) -> str:
+    return find_dataset(dataset).reference_splits.get(which, "") if variant == REFERENCE else ""

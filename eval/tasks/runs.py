@@ -48,7 +48,7 @@ class Result:
     Attributes:
       metrics: JSON; percentages where a name does not say otherwise, None where something is not defined.
       arrays: for plots and for paired comparisons, by name.
-      left_out: names of pictures that took no part because they cannot be read, by data set and split.
+      left_out: names of images that took no part because they cannot be read, by data set and split.
       notes: sentences that belong beside the numbers wherever these are shown.
     """
 
@@ -70,7 +70,7 @@ class Run:
       arrays: for plots, by name.
       seconds: of the measurement; not part of what identifies it.
       versions: of the packages it ran with.
-      left_out: names of pictures that took no part because they cannot be read, by data set and split; only
+      left_out: names of images that took no part because they cannot be read, by data set and split; only
         where the settings allow that.
       notes: sentences that belong beside the numbers wherever these are shown.
       results: `RESULTS` of the program that measured it.

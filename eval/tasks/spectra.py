@@ -9,16 +9,16 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 
 from . import own
-from .band_search import Sweeping, labelled_examples
 from .methods import MethodOptions, find_method
 from .runs import Result, Run
+from .sweep import Sweeping, labelled_examples
 from .task import Column, Task
 from .workspace import Workspace, model_settings
 
 SPECTRUM = Task(
     name="spectrum",
     title="Spectra",
-    about="Of the operator between the two heads, and of each head alone.",
+    about="Of the operator between the two projectors, and of each projector alone.",
     headline="effective_rank",
     columns=(
         Column("singular_values", "singular values"),
@@ -151,7 +151,7 @@ def measure_parts(
     step: int | None = None,
     modality: str = "image",
 ) -> Run:
-    """The run of the task `spectral-parts` on pictures or captions, as `bands_of_the_spectrum` says."""
+    """The run of the task `spectral-parts` on images or captions, as `bands_of_the_spectrum` says."""
     pair, settings, examples = labelled_examples(workspace, model, dataset, modality, sweeping)
     if modality == "text":
         settings["modality"] = modality

@@ -1,4 +1,4 @@
-"""Texts that find pictures (IsoCLIP, appendix H): the names of classes, or captions."""
+"""Texts that find images (IsoCLIP, appendix H): the names of classes, or captions."""
 
 import numpy as np
 from jax.sharding import Mesh
@@ -10,18 +10,18 @@ from jaxalign.errors import JaxalignError
 
 from .fitting import Fitting
 from .given import check_needs
-from .heads import image_embeddings, text_embeddings
 from .image_retrieval import COLUMNS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
+from .projecting import image_embeddings, text_embeddings
 from .runs import Result, Run
 from .task import Task
 from .workspace import Workspace, model_settings
 
 TASK = Task(
     name="text-image",
-    title="Names find pictures",
-    about="Class names that find their pictures: the inter-modal reference.",
+    title="Names find images",
+    about="Class names that find their images: the inter-modal reference.",
     headline="mAP",
     columns=COLUMNS,
 )
@@ -30,17 +30,17 @@ TASK = Task(
 def measure_text_image(
     workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
 ) -> list[Run]:
-    """Runs of protocol `text-image`: texts find pictures, with both heads as they are, and filtered by bands.
+    """Runs of protocol `text-image`: texts find images, by the projectors as they are, and filtered by bands.
 
     The texts are the names of the classes, or every caption where a data set has captions and no labels.
-    IsoCLIP's appendix H says that its heads make this worse.
+    IsoCLIP's appendix H says that its projectors make this worse.
     """
     check_needs(model, "the search by texts", ("towers",))
     model.require_text()
-    if pair.has_captions_alone and retrieving.protocol == REFERENCE:
+    if pair.has_captions_alone and retrieving.variant == REFERENCE:
         raise JaxalignError(
-            "captions that find pictures have no reference protocol: the published code does what the paper"
-            " says; leave out --protocol"
+            "captions that find images have no reference variant: the published code does what the paper"
+            " says; leave out --variant"
         )
     fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
     plain = Method(BASELINES["image"], "image")
@@ -64,13 +64,13 @@ def _measure(fitting: Fitting, pair: ImagePair, task: str, method: Method) -> Re
         heads = ja.isoclip(pair.model.projectors, *method.band, fitting.spectrum)
         text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
     return pair.name_left_out(
-        names_find_pictures(
+        names_find_images(
             np.asarray(text), np.asarray(gallery), labels, gallery_labels, mesh=pair.workspace.mesh
         )
     )
 
 
-def names_find_pictures(
+def names_find_images(
     text: ArrayLike,
     gallery: ArrayLike,
     text_labels: np.ndarray,
@@ -78,20 +78,20 @@ def names_find_pictures(
     *,
     mesh: Mesh | None = None,
 ) -> Result:
-    """Text-to-image retrieval: a class name, or a caption, finds its pictures (IsoCLIP, appendix H).
+    """Text-to-image retrieval: a class name, or a caption, finds its images (IsoCLIP, appendix H).
 
-    The paper's appendix says that IsoCLIP's heads make this worse, and that the original ones can be kept for
-    it: the gallery holds pre-projection features. Compare the result with both heads as they are, and both
-      filtered.
+    The paper's appendix says that IsoCLIP's projectors make this worse, and that the original ones can be
+    kept for it: the gallery holds pre-projection features. Compare the result with both projectors as they
+      are, and both filtered.
 
     Args:
       text: embeddings `[t, d]` of prompts, one or more for each label.
-      gallery: embeddings `[g, d]` of pictures.
-      text_labels, gallery_labels: int; texts whose label no picture has are left out.
+      gallery: embeddings `[g, d]` of images.
+      text_labels, gallery_labels: int; texts whose label no image has are left out.
       mesh: devices that the gallery is divided over.
     """
     text_labels, gallery_labels = np.asarray(text_labels), np.asarray(gallery_labels)
     present = np.isin(text_labels, gallery_labels)
     if not present.any():
-        raise JaxalignError("none of the texts has a picture of its label in the gallery; check the labels")
+        raise JaxalignError("none of the texts has an image of its label in the gallery; check the labels")
     return retrieval(np.asarray(text)[present], gallery, text_labels[present], gallery_labels, mesh=mesh)

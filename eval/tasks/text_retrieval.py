@@ -1,4 +1,4 @@
-"""Captions that find the other captions of their picture (IsoCLIP, tables 2 and S5)."""
+"""Captions that find the other captions of their image (IsoCLIP, tables 2 and S5)."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from .workspace import Workspace, model_settings
 TASK = Task(
     name="text-retrieval",
     title="Text retrieval",
-    about="The first caption of each picture, which finds the picture's other captions.",
+    about="The first caption of each image, which finds the image's other captions.",
     headline="mAP",
     columns=COLUMNS,
 )
@@ -33,19 +33,19 @@ def measure_text_retrieval(
 ) -> list[Run]:
     """Runs of protocol `text-retrieval`, one for each method; as `measure_image_retrieval`."""
     methods = find_methods(retrieving.methods, model, "text", retrieving.options)
-    facts = model_settings(model) | pair.settings | {"protocol": retrieving.protocol}
+    facts = model_settings(model) | pair.settings | {"variant": retrieving.variant}
     fitting = Fitting(workspace, model, lambda: pair.pre)
     return [
         workspace.measure(
             TASK.name,
             facts | method.to_json(),
-            lambda m=method: _measure(fitting, pair, m, retrieving.protocol),
+            lambda m=method: _measure(fitting, pair, m, retrieving.variant),
         )
         for method in methods
     ]
 
 
-def _measure(fitting: Fitting, pair: CaptionPair, method: Method, protocol: str) -> Result:
+def _measure(fitting: Fitting, pair: CaptionPair, method: Method, variant: str) -> Result:
     captions, examples = pair.captions, pair.examples
     gallery = np.asarray(fitting.embed(method)(pair.pre))
     query, inverted = gallery[captions.queries], None
@@ -55,7 +55,7 @@ def _measure(fitting: Fitting, pair: CaptionPair, method: Method, protocol: str)
         inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
         query = inverted.embeddings
     measure = partial(
-        text_retrieval, gallery=gallery, captions=captions, protocol=protocol, mesh=pair.workspace.mesh
+        text_retrieval, gallery=gallery, captions=captions, variant=variant, mesh=pair.workspace.mesh
     )
     return with_curve(measure(query), measure, inverted)
 
@@ -65,26 +65,26 @@ def text_retrieval(
     gallery: ArrayLike,
     captions: Captions,
     *,
-    protocol: str = "paper",
+    variant: str = "paper",
     mesh: Mesh | None = None,
 ) -> Result:
-    """The first caption of each picture against all captions, itself left out; in the published code, against
+    """The first caption of each image against all captions, itself left out; in the published code, against
     all but the first ones.
 
     Args:
       query: embeddings `[q, d]` of the captions at `captions.queries`: rows of `gallery`, or their
         inversions.
       gallery: embeddings `[n, d]` of all captions.
-      protocol: "paper" or "reference", as in `ja.text_retrieval_metrics`.
+      variant: "paper" or "reference", as in `ja.text_retrieval_metrics`.
       mesh: as in `retrieval`.
 
     Returns:
-      As `retrieval`. A picture with one caption is a query without positives.
+      As `retrieval`. An image with one caption is a query without positives.
     """
-    labels, first = captions.pictures, captions.queries
+    labels, first = captions.images, captions.queries
     exclude: Any = first
-    if protocol == "reference":
+    if variant == "reference":
         others, exclude = other_captions(len(labels), first), False
         gallery, labels = np.asarray(gallery)[others], labels[others]
-    own = captions.pictures[first]
-    return retrieval(query, gallery, own, labels, exclude_self=exclude, protocol=protocol, mesh=mesh)
+    own = captions.images[first]
+    return retrieval(query, gallery, own, labels, exclude_self=exclude, variant=variant, mesh=mesh)

@@ -1,4 +1,4 @@
-"""Two-dimensional views of texts, pictures and projected pictures (Reevaluating, figure 7)."""
+"""Two-dimensional views of texts, images and projected images (Reevaluating, figure 7)."""
 
 import warnings
 from typing import Any
@@ -19,7 +19,7 @@ from .task import Column, Task
 TASK = Task(
     name="view",
     title="Views in two dimensions",
-    about="Texts, pictures, and pictures projected on the texts' directions.",
+    about="Texts, images, and images projected on the texts' directions.",
     headline="adjusted.shift",
     columns=(Column("plain.shift", "shift"), Column("adjusted.shift", "shift with the mean's adjustment")),
 )
@@ -37,7 +37,7 @@ def embedding_views(
     view: str = "pca",
     seed: int = 0,
 ) -> Result:
-    """Texts, pictures, and pictures after PCA<-, in two dimensions, without and with the mean's adjustment
+    """Texts, images, and images after PCA<-, in two dimensions, without and with the mean's adjustment
     (eq. 12).
 
     Args:
@@ -48,7 +48,7 @@ def embedding_views(
 
     Returns:
       Metrics: `explained`, the share of variance (PCA alone), and for both variants `shift`, the distance
-      between the centroids of pictures and projected pictures. Arrays: for `plain` and `adjusted`,
+      between the centroids of images and projected images. Arrays: for `plain` and `adjusted`,
       `VARIANT_text` `[m, 2]`, `VARIANT_image` and `VARIANT_projected` `[n, 2]`.
 
     Raises:
@@ -105,7 +105,7 @@ def _missing(view: str, package: str) -> JaxalignError:
 
 
 def measure_view(shown: Indicators, kind: str, seed: int = 0) -> Run:
-    """The run of this task: texts, pictures and projected pictures in two dimensions."""
+    """The run of this task: texts, images and projected images in two dimensions."""
     method = find_method("pca", shown.model, "image", shown.indicating.options)
 
     def compute() -> Result:

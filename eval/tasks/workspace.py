@@ -23,14 +23,14 @@ from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.given import GivenFeatures, check_needs
-from jaxalign.eval.tasks.heads import text_embeddings
+from jaxalign.eval.tasks.projecting import text_embeddings
 from jaxalign.eval.tasks.runs import Result, Run, find_run, write_run
 from jaxalign.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Readable:
-    """A split without the pictures that were left out, n of them.
+    """A split without the images that were left out, n of them.
 
     Attributes:
       examples: those that can be read.
@@ -58,10 +58,10 @@ class Workspace:
       out: folder of the runs; None to keep none and find none.
       store: folder or URL of the feature stores; `default_store()` by default.
       data_dir: folder of prepared data sets; TFDS's by default.
-      batch_size: pictures that pass through the tower together on each device; by default what suits a
+      batch_size: images that pass through the tower together on each device; by default what suits a
         CPU.
-      threads: that read, decode and resize pictures.
-      unreadable: whether a picture that cannot be read ends a measurement, or is left out and named in its
+      threads: that read, decode and resize images.
+      unreadable: whether an image that cannot be read ends a measurement, or is left out and named in its
         run.
       stages: shows progress.
       mesh: devices that galleries and test features are divided over; by default all of all processes.
@@ -120,14 +120,14 @@ class Workspace:
         return features.shape[1]
 
     @property
-    def picture_settings(self) -> dict[str, Any]:
-        """What a run's settings say of pictures that cannot be read: nothing, where they end it."""
+    def image_settings(self) -> dict[str, Any]:
+        """What a run's settings say of images that cannot be read: nothing, where they end it."""
         return {} if self.unreadable == "fail" else {"unreadable": self.unreadable}
 
     def image_store(self, model: DualEncoder, examples: Examples) -> FeatureStore:
-        """Pre-projection features of a split's pictures, all computed, under a progress bar."""
+        """Pre-projection features of a split's images, all computed, under a progress bar."""
         check_needs(model, examples.dataset, ("towers",))
-        title = f"{model.name}: {examples.origin}, {len(examples)} pictures"
+        title = f"{model.name}: {examples.origin}, {len(examples)} images"
         with self.stages.stage("embed", title, len(examples)) as advance:
             return image_store(
                 model,
@@ -140,7 +140,7 @@ class Workspace:
             )
 
     def images(self, model: DualEncoder, examples: Examples) -> Readable:
-        """The readable pictures of a split with their features in `image_store`.
+        """The readable images of a split with their features in `image_store`.
 
         Raises:
           JaxalignError: as `jaxalign.eval.features.image_features`.
@@ -248,11 +248,11 @@ def choose_task(examples: Examples, task: str) -> str:
             f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
         )
     if task and task not in examples.labels:
-        raise unknown_name(f"labelling of {examples.dataset}", task, examples.labels)
+        raise unknown_name(f"task of {examples.dataset}", task, examples.labels)
     task = task or next(iter(examples.labels))
     if len(names := examples.label_names[task]) == 1:
         raise JaxalignError(
-            f"{examples.dataset} has one class alone, {names[0]!r}, in which every picture is right; expected"
+            f"{examples.dataset} has one class alone, {names[0]!r}, in which every image is right; expected"
             " at least two: of a folder, give the one whose subfolders are the classes or splits"
         )
     return task

@@ -88,7 +88,7 @@ def few_shot_accuracy(
       test_features, test_labels: `[t, d]` and `[t]`.
       shots, seeds: what the two axes of the accuracy are.
       num_classes: c, by default the largest label of the pool plus one.
-      mesh: as for `Classifier.predict`. (Tip-X with `protocol="reference"` takes all test features at once,
+      mesh: as for `Classifier.predict`. (Tip-X with `variant="reference"` takes all test features at once,
         so on one device.)
       **options: of `fit`, such as `text_weights`.
 

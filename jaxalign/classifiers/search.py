@@ -66,7 +66,7 @@ def search_hyperparameters(
         of equal ones, decide by the order of their loops: beta, alpha in Tip-Adapter and CODER, alpha, beta,
         gamma in Tip-X, beta, alpha, gamma in APE.
       block_size: features taken at a time; the accuracies do not depend on it. (Tip-X with
-        `protocol="reference"` takes all at once.)
+        `variant="reference"` takes all at once.)
       mesh: devices whose axis `data` the features are divided over; not for what takes all at once.
       **axes: values of each hyper-parameter to search, such as `alpha=np.linspace(0.1, 3, 20)`: `alpha` for
         every classifier with text weights, `beta` for Tip-Adapter, CODER, Tip-X and APE, `gamma` for the
@@ -231,7 +231,7 @@ def _check_axes(classifier: Classifier, axes: dict[str, Iterable[float]]) -> dic
 
 
 def _block_size(classifier: Classifier, n: int, block_size: int | None) -> int:
-    if getattr(classifier, "protocol", "paper") == "reference":
+    if getattr(classifier, "variant", "paper") == "reference":
         return n
     if block_size is None:
         columns = len(classifier.keys) if isinstance(classifier, CacheClassifier) else classifier.width

@@ -14,7 +14,7 @@ from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import normalize as unit_rows
 
-_PROTOCOLS = ("paper", "reference")
+_VARIANTS = ("paper", "reference")
 
 
 @struct.dataclass
@@ -27,17 +27,17 @@ class SignatureClassifier(CacheClassifier):
     largest_divergence: jax.Array  # between two cached examples
     gamma: jax.Array  # scalar, weight of the divergences
     temperature: jax.Array  # scalar
-    protocol: str = struct.field(pytree_node=False)
+    variant: str = struct.field(pytree_node=False)
 
     combine_uses: ClassVar[tuple[str, ...]] = ("alpha", "gamma")
 
     @property
     def is_transductive(self) -> bool:
-        return self.protocol == "reference"
+        return self.variant == "reference"
 
     def __call__(self, features: ArrayLike) -> jax.Array:
-        """Logits `[..., c]`; with `protocol="reference"` they depend on all the features in the call."""
-        if self.protocol == "paper":
+        """Logits `[..., c]`; with `variant="reference"` they depend on all the features in the call."""
+        if self.variant == "paper":
             return super().__call__(features)
         x = check_width(features, self)
         logits = self.logits(x.reshape(-1, x.shape[-1]))
@@ -48,7 +48,7 @@ class SignatureClassifier(CacheClassifier):
         cosine = product(x, self.keys.T)
         text = product(x, self.text_kernel)
         divergence = _divergences(jax.nn.log_softmax(text / self.temperature), self.log_signatures)
-        if self.protocol == "reference":
+        if self.variant == "reference":
             # As published: the divergences are given the range of the cosines, then their sign is changed.
             low, high = divergence.min(), divergence.max()
             scale = (cosine.max() - cosine.min()) / jnp.where(high == low, 1, high - low)
@@ -58,7 +58,7 @@ class SignatureClassifier(CacheClassifier):
 
     def evidence(self, related: Related) -> tuple[jax.Array, jax.Array]:
         affinities = super().evidence(related)
-        if self.protocol == "reference":
+        if self.variant == "reference":
             return affinities, -related.extra
         lowest = jnp.exp(-self.beta * (1 - self.lowest_cosine))
         largest = jnp.where(self.largest_divergence == 0, 1, self.largest_divergence)
@@ -79,7 +79,7 @@ def tip_x(
     gamma: ArrayLike = 0.5,
     temperature: ArrayLike = 0.5,
     logit_scale: ArrayLike = 100.0,
-    protocol: str = "paper",
+    variant: str = "paper",
 ) -> SignatureClassifier:
     """Tip-X (Udandarao et al., "SuS-X", ICCV 2023): `100 f W^T + alpha A L + gamma psi(-M) L`.
 
@@ -93,13 +93,13 @@ def tip_x(
       text_weights: `[c, d]`, required.
       gamma: weight of the divergences, 0 or more; the published code searches it up to 30.
       temperature: of the signatures, positive.
-      protocol: "reference" for the published code, where M is given the range of the cosines f F^T, both
+      variant: "reference" for the published code, where M is given the range of the cosines f F^T, both
         over all features of one call, and then its sign is changed: logits change with the batch, and
         classification is transductive. (That code takes the cosines' range from the validation images
         also for the test images, and drops the last n mod 100 images; both are left out.)
     """
-    if protocol not in _PROTOCOLS:
-        raise unknown_name("protocol", protocol, _PROTOCOLS)
+    if variant not in _VARIANTS:
+        raise unknown_name("variant", variant, _VARIANTS)
     fields = cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
     keys, text_kernel = fields["keys"], fields["text_kernel"]
     temperature = check_scalar("temperature", temperature, 1e-6)
@@ -115,7 +115,7 @@ def tip_x(
         largest_divergence=_divergences(log_signatures, log_signatures).max(),
         gamma=check_scalar("gamma", gamma, 0),
         temperature=temperature,
-        protocol=protocol,
+        variant=variant,
     )
 
 
@@ -128,7 +128,7 @@ TIP_X = FewShotMethod(
         {"alpha": np.linspace(0.1, 5, 8), "beta": np.linspace(0.1, 12, 8), "gamma": np.linspace(0.1, 30, 10)}
     ),
     needs_text=True,
-    reference={"protocol": "reference"},
+    reference={"variant": "reference"},
     published={"": Grid(_PUBLISHED, ("alpha", "beta", "gamma"), name=PUBLISHED)},
 )
 

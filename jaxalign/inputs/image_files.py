@@ -168,12 +168,12 @@ def naming_errors(where: str) -> Iterator[None]:
         raise JaxalignError(f"there is not enough memory to read {where}") from error
     except UnidentifiedImageError as error:
         raise JaxalignError(
-            f"{where} cannot be read as a picture: cannot identify it as {_list_formats()}"
+            f"{where} cannot be read as an image: cannot identify it as {_list_formats()}"
         ) from error
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = reason.removesuffix(", could be decompression bomb DOS attack.")
-        raise JaxalignError(f"{where} cannot be read as a picture: {reason}") from error
+        raise JaxalignError(f"{where} cannot be read as an image: {reason}") from error
 
 
 def _list_formats() -> str:
@@ -220,7 +220,7 @@ def _open(source: str | os.PathLike | bytes, where: str) -> Iterator[BinaryIO]:
             raise JaxalignError(f"{where} cannot be read: {reason}") from error
     with file:
         if not file.length:
-            raise JaxalignError(f"{where} cannot be read as a picture: it is empty")
+            raise JaxalignError(f"{where} cannot be read as an image: it is empty")
         if file.length > FILE_LIMIT:
             raise JaxalignError(f"{where} has {file.length:,} bytes; expected at most {FILE_LIMIT:,}")
         with _FILES.take(file.length):

@@ -1,4 +1,4 @@
-"""Pictures to the float arrays that an image tower takes, as the original implementations do it."""
+"""Images to the float arrays that an image tower takes, as the original implementations do it."""
 
 import os
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class ImageProcessor:
           float32 `[n, size, size, 3]`.
 
         Raises:
-          JaxalignError: naming the first picture (its path or position) that is missing, damaged or none, or
+          JaxalignError: naming the first image (its path or position) that is missing, damaged or none, or
             grey with more than 8 bits.
         """
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
@@ -96,7 +96,7 @@ class ImageProcessor:
             return pixels
         # Pillow decodes and resizes without the interpreter's lock.
         with quiet_pillow, ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(fill, range(len(images))):  # in order: the first bad picture is the one named
+            for _ in pool.map(fill, range(len(images))):  # in order: the first bad image is the one named
                 pass
         return pixels
 
@@ -134,7 +134,7 @@ class ImageProcessor:
         return self.resize_size in (None, self.size)
 
     def _square(self, image: Any, index: int) -> np.ndarray:
-        """One picture as float32 [size, size, 3] in [0, 1]."""
+        """One image as float32 [size, size, 3] in [0, 1]."""
         from PIL import Image
 
         where = f"image {index}"
@@ -143,25 +143,25 @@ class ImageProcessor:
             with opened_image(image, where) as opened, naming_errors(where):
                 return self._resized(opened)
         if not isinstance(image, Image.Image):
-            image = Image.fromarray(_picture_array(image, where))
+            image = Image.fromarray(_image_array(image, where))
         with loaded_image(image, where), naming_errors(where):
             return self._resized(image)
 
     def _resized(self, image: Any) -> np.ndarray:
-        """The opened picture as float32 [size, size, 3] in [0, 1]."""
+        """The opened image as float32 [size, size, 3] in [0, 1]."""
         if self.pipeline == "big_vision":
-            picture = resize_tensorflow(np.asarray(_drop_alpha(image)), self.size)
+            pixels = resize_tensorflow(np.asarray(_drop_alpha(image)), self.size)
         elif self.pipeline == "transformers_float":
             return resize_floats(_blend_with_white(image), self.size, self.interpolation)
         elif self.pipeline == "open_clip":
-            picture = np.asarray(_drop_alpha(self._resize(image)))
+            pixels = np.asarray(_drop_alpha(self._resize(image)))
         else:
             to_rgb = _blend_with_white if self.pipeline == "transformers" else _drop_alpha
-            picture = np.asarray(self._resize(to_rgb(image)))
-        return picture.astype(np.float32) / 255
+            pixels = np.asarray(self._resize(to_rgb(image)))
+        return pixels.astype(np.float32) / 255
 
     def _resize(self, image: Any) -> Any:
-        """Resized and cropped by Pillow, in the mode that the picture has."""
+        """Resized and cropped by Pillow, in the mode that the image has."""
         width, height = image.size
         if self.resize == "squash":
             size = (self.size, self.size)
@@ -178,7 +178,7 @@ class ImageProcessor:
 
 
 def _drop_alpha(image: Any) -> Any:
-    """RGB, whatever the picture says about transparency."""
+    """RGB, whatever the image says about transparency."""
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.copy()
         del image.info["transparency"]  # Pillow would drop it with a warning; the colours are the same
@@ -186,7 +186,7 @@ def _drop_alpha(image: Any) -> Any:
 
 
 def _blend_with_white(image: Any) -> Any:
-    """RGB, with white where the picture is transparent, as transformers does since version 5."""
+    """RGB, with white where the image is transparent, as transformers does since version 5."""
     from PIL import Image
 
     if "A" not in image.getbands() and image.info.get("transparency") is None:
@@ -201,11 +201,11 @@ def _blend_with_white(image: Any) -> Any:
 
 
 def _to_rgb(image: Any) -> Any:
-    """Not copied where it is RGB already: a large picture takes hundreds of megabytes."""
+    """Not copied where it is RGB already: a large image takes hundreds of megabytes."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _picture_array(image: Any, where: str) -> np.ndarray:
+def _image_array(image: Any, where: str) -> np.ndarray:
     if not hasattr(image, "__array__"):
         raise JaxalignError(
             f"{where} is a {type(image).__name__}; expected a PIL image, a path or a uint8 array [h, w, 3]"

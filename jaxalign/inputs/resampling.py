@@ -187,26 +187,26 @@ def _nearest_pixels(length: int, resized: int, first: int, last: int) -> np.ndar
     return np.add.accumulate(np.r_[place, np.full(last - first - 1, step)]).astype(np.int64)
 
 
-def resize_tensorflow(picture: np.ndarray, size: int) -> np.ndarray:
+def resize_tensorflow(image: np.ndarray, size: int) -> np.ndarray:
     """`tf.image.resize(method="bilinear", antialias=False)` and the cast back, which cuts off the fraction.
 
-    big_vision's `resize(224)`: each output pixel mixes four input pixels, however much the picture shrinks.
+    big_vision's `resize(224)`: each output pixel mixes four input pixels, however much the image shrinks.
 
     Args:
-      picture: uint8 `[h, w, c]`.
+      image: uint8 `[h, w, c]`.
       size: of both sides of the result, in pixels.
 
     Returns:
       uint8 `[size, size, c]`.
     """
-    if picture.shape[:2] == (size, size):
-        return picture
-    top, bottom, down = _neighbours(picture.shape[0], size)
-    left, right, across = _neighbours(picture.shape[1], size)
+    if image.shape[:2] == (size, size):
+        return image
+    top, bottom, down = _neighbours(image.shape[0], size)
+    left, right, across = _neighbours(image.shape[1], size)
     across, down = across[:, None], down[:, None, None]
     rows = []
     for row in (top, bottom):
-        first, second = (picture[row[:, None], column].astype(np.float32) for column in (left, right))
+        first, second = (image[row[:, None], column].astype(np.float32) for column in (left, right))
         rows.append(first + (second - first) * across)
     return np.clip(rows[0] + (rows[1] - rows[0]) * down, 0, 255).astype(np.uint8)
 

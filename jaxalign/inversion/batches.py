@@ -29,7 +29,7 @@ class Inversion:
 
     Attributes:
       tokens: pseudo-tokens or pseudo-patches float32 `[n, p, width]`.
-      embeddings: of the prompts or pictures with them, float32 `[n, d]`, not normalised.
+      embeddings: of the prompts or images with them, float32 `[n, d]`, not normalised.
       losses: `1 - cosine` before each step, float32 `[n, steps]`; an example that has converged stays where
         it is.
       kept: for each step in `keep`, ascending, the embeddings `[n, d]` after that many steps.

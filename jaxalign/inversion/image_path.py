@@ -13,7 +13,7 @@ from jaxalign.models import ImageTower, ImageTowerConfig
 @dataclass(frozen=True)
 class ImagePath:
     """Pseudo-patches in place of the patch embedding's output, repeated to the number of patches by nearest
-    neighbour in reading order; then positions and the class token as for a picture. The last block computes
+    neighbour in reading order; then positions and the class token as for an image. The last block computes
     only the class token, or what the attention pool takes. Equal ones share a compilation.
     """
 
@@ -43,7 +43,7 @@ class ImagePath:
         return params
 
     def __call__(self, params: Any, tokens: jax.Array) -> jax.Array:
-        """Embeddings [n, d] of pictures with patches `tokens` [n, p, D]."""
+        """Embeddings [n, d] of images with patches `tokens` [n, p, D]."""
         count = self.config.num_patches
         # a product with one-hot rows: the transpose of a gather is a scatter, slow on CPU
         source = jax.nn.one_hot(np.arange(count) * self.count // count, self.count, dtype=tokens.dtype)

@@ -111,7 +111,7 @@ def invert_to_image(
     """OVI: pseudo-patches that give the image embedding nearest to a text embedding, by cosine.
 
     The pseudo-patches take the place of the patch embedding's output: repeated to the number of patches by
-    nearest neighbour in reading order, then positions and the class token as for a picture. Optimiser, start
+    nearest neighbour in reading order, then positions and the class token as for an image. Optimiser, start
     and the arguments that are not listed here are as in `invert_to_text`.
 
     Args:
@@ -124,7 +124,7 @@ def invert_to_image(
       Inversion with `tokens [n, num_patches, width]` and image embeddings.
 
     Raises:
-      JaxalignError: as `invert_to_text`, for more pseudo-patches than a picture has patches, and for an image
+      JaxalignError: as `invert_to_text`, for more pseudo-patches than an image has patches, and for an image
         tower without patches (ResNet).
     """
     check_kind("model", model, DualEncoder, "what jaxalign.load gives")
@@ -153,7 +153,7 @@ def _image_path(model: DualEncoder, num_patches: int | None) -> ImagePath:
     count = num_patches or model.spec.inversion_patches
     if count > config.num_patches:
         raise JaxalignError(
-            f"num_patches is {count}; expected at most the {config.num_patches} patches of a picture"
+            f"num_patches is {count}; expected at most the {config.num_patches} patches of an image"
         )
     return ImagePath(config, model.dtype, count)
 

@@ -178,7 +178,7 @@ class PatchEmbedding(nn.Module):
 class ImageTower(nn.Module):
     """Pixels to the pre-projection feature and the embedding.
 
-    `__call__` is `embed` and then `encode`; visual inversion enters at `encode`, with patches that no picture
+    `__call__` is `embed` and then `encode`; visual inversion enters at `encode`, with patches that no image
     has.
     """
 

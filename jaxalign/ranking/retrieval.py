@@ -18,7 +18,7 @@ from jaxalign.ranking.rank_order import RankStatistics
 from jaxalign.ranking.relevance import Relevance, relevance_from_table
 from jaxalign.ranking.relevance import relevance_from_labels as relevance_from_labels
 
-_PROTOCOLS = ("paper", "reference")
+_VARIANTS = ("paper", "reference")
 FIRST = 10  # items of each query that are named
 
 
@@ -34,7 +34,7 @@ def retrieval_metrics(
     recall_at: Sequence[int] = (1,),
     block_size: int | None = None,
     dtype: Any = jnp.float32,
-    protocol: str = "paper",
+    variant: str = "paper",
     mesh: Mesh | None = None,
     per_query: bool = False,
 ) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def retrieval_metrics(
       recall_at: depths k, 1 to g, for which `recall_at_k` is returned.
       block_size: queries scored at a time, by default what fits a few MiB; the numbers do not depend on it.
       dtype: float32, or bfloat16, to which unit vectors are then rounded before the product.
-      protocol: "paper", or "reference" for what the published code computes, which differs in two ways: it
+      variant: "paper", or "reference" for what the published code computes, which differs in two ways: it
         takes R before the query is removed from the gallery, so with `exclude_self` its mAP@R sums over the
         first R + 1 items and divides by R; and queries without positives count as 0 instead of being left
         out.
@@ -76,11 +76,11 @@ def retrieval_metrics(
 
     Raises:
       JaxalignError: shapes, widths or lengths that do not fit, empty, NaN or infinite features, labels of
-        different kinds, positions or depths out of range, no query with a positive, or the protocol
+        different kinds, positions or depths out of range, no query with a positive, or the variant
         "reference" where some queries are in the gallery and others are not.
     """
-    if protocol not in _PROTOCOLS:
-        raise unknown_name("protocol", protocol, _PROTOCOLS)
+    if variant not in _VARIANTS:
+        raise unknown_name("variant", variant, _VARIANTS)
     query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     given = {"query_labels": query_labels, "gallery_labels": gallery_labels, "relevant": relevant}
     names = [name for name, value in given.items() if value is not None]
@@ -93,7 +93,7 @@ def retrieval_metrics(
         relevance = relevance_from_labels(query, gallery, query_labels, gallery_labels, exclude_self, ignore)
     else:
         relevance = relevance_from_table(query, gallery, relevant, exclude_self, ignore)
-    reference = protocol == "reference"
+    reference = variant == "reference"
     ranks = rank_statistics(
         query,
         gallery,
@@ -139,42 +139,42 @@ def _extra_depth(relevance: Relevance) -> int:
     if 0 < inside < len(itself):
         raise JaxalignError(
             f"{inside} of {len(itself)} queries are in the gallery; expected all or none of them with the"
-            " protocol 'reference', whose mAP@R is not defined otherwise: take the protocol 'paper'"
+            " variant 'reference', whose mAP@R is not defined otherwise: take the variant 'paper'"
         )
     return int(inside > 0)
 
 
 def text_retrieval_metrics(
-    captions: ArrayLike, pictures: Any, *, protocol: str = "paper", **options: Any
+    captions: ArrayLike, images: Any, *, variant: str = "paper", **options: Any
 ) -> dict[str, Any]:
-    """Text-to-text retrieval of IsoCLIP (table 2): find the other captions of the same picture.
+    """Text-to-text retrieval of IsoCLIP (table 2): find the other captions of the same image.
 
-    The first caption of each picture is a query; the gallery is all captions, and the query leaves it.
+    The first caption of each image is a query; the gallery is all captions, and the query leaves it.
 
     Args:
       captions: text features `[n, d]`.
-      pictures: which picture each caption describes, `[n]`, integers or strings; captions of one picture need
+      images: which image each caption describes, `[n]`, integers or strings; captions of one image need
         not be neighbours, the first is the one that comes first.
-      protocol: "paper", or "reference" for the published code, whose gallery has no picture's first caption:
-        no query is in it, not even another one's, and its mAP@R has no R + 1. Pictures with a single caption
+      variant: "paper", or "reference" for the published code, whose gallery has no image's first caption:
+        no query is in it, not even another one's, and its mAP@R has no R + 1. Images with a single caption
         count as 0 there.
       **options: `recall_at`, `block_size`, `dtype`, `mesh` and `per_query` of `retrieval_metrics`.
 
     Returns:
-      As `retrieval_metrics`. A picture with a single caption is a query without positives.
+      As `retrieval_metrics`. An image with a single caption is a query without positives.
 
     Raises:
       JaxalignError: as `retrieval_metrics`.
     """
     captions = as_features("captions", captions)
     # The check of the labels, and their codes, before anything is taken from them.
-    codes = relevance_from_labels(captions, captions, pictures, pictures, False).gallery_codes
+    codes = relevance_from_labels(captions, captions, images, images, False).gallery_codes
     first = np.sort(np.unique(codes, return_index=True)[1])
     query, own = captions[first], codes[first]
-    if protocol == "reference":
+    if variant == "reference":
         others = other_captions(len(codes), first)
-        return retrieval_metrics(query, captions[others], own, codes[others], protocol=protocol, **options)
-    return retrieval_metrics(query, captions, own, codes, exclude_self=first, protocol=protocol, **options)
+        return retrieval_metrics(query, captions[others], own, codes[others], variant=variant, **options)
+    return retrieval_metrics(query, captions, own, codes, exclude_self=first, variant=variant, **options)
 
 
 def other_captions(count: int, first: np.ndarray) -> np.ndarray:
@@ -184,7 +184,7 @@ def other_captions(count: int, first: np.ndarray) -> np.ndarray:
     """
     others = np.delete(np.arange(count), first)
     if not others.size:
-        raise JaxalignError(f"each of the {count} captions is the first of its picture; expected others, too")
+        raise JaxalignError(f"each of the {count} captions is the first of its image; expected others, too")
     return others
 
 

@@ -131,7 +131,7 @@ class ModelSpec:
         if isinstance(image, ImageTowerConfig) and not 1 <= self.inversion_patches <= image.num_patches:
             raise JaxalignError(
                 f"{self.name}: inversion_patches is {self.inversion_patches}; expected 1 to"
-                f" {image.num_patches}, the patches of a picture"
+                f" {image.num_patches}, the patches of an image"
             )
         if self.resize_size is not None and self.resize_size < image.image_size:
             raise JaxalignError(

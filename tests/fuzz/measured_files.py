@@ -19,7 +19,7 @@ from jaxalign.eval.tasks.runs import Run, write_run
 from .mutant import Part
 
 KEY = FeatureKey("tiny", "0" * 64, {"mean": [0.5, 0.5, 0.5]}, "emoji", "1.0.0", "test", "image", "float32")
-IDS = [f"picture-{i}" for i in range(10)]
+IDS = [f"image-{i}" for i in range(10)]
 NAMES, QUERIES = ["a", "b", "c"], ["q", "r"]
 
 
@@ -30,7 +30,7 @@ def record_of(name: str) -> DatasetRecord:
     return replace(record, splits={split: sizes[split] for split in record.splits})
 
 
-def _pictures(folder: str, *names: str) -> dict[str, bytes]:
+def _images(folder: str, *names: str) -> dict[str, bytes]:
     return {f"{folder}/{name}": b"" for name in names}
 
 
@@ -50,8 +50,8 @@ def revisited() -> tuple[dict[str, bytes], list[Part]]:
     truths = [{"imlist": NAMES, "qimlist": QUERIES, "gnd": rows}]
     truths.append({"imlist": tuple(NAMES), "qimlist": QUERIES, "gnd": arrays} | extra)
     files = [pickle.dumps(truth, protocol) for truth in truths for protocol in range(6)]
-    pictures = _pictures("roxford5k/jpg", *(f"{name}.jpg" for name in NAMES + QUERIES))
-    return pictures, [Part("roxford5k/gnd_roxford5k.pkl", file) for file in files]
+    images = _images("roxford5k/jpg", *(f"{name}.jpg" for name in NAMES + QUERIES))
+    return images, [Part("roxford5k/gnd_roxford5k.pkl", file) for file in files]
 
 
 def _karpathy() -> list[dict[str, Any]]:
@@ -84,28 +84,28 @@ def lists() -> dict[str, tuple[dict[str, bytes], list[Part]]]:
         "eurosat": (
             "eurosat/split_zhou_EuroSAT.json",
             rows,
-            _pictures("eurosat/2750", *(f"{x}.jpg" for x in "abcdefg")),
+            _images("eurosat/2750", *(f"{x}.jpg" for x in "abcdefg")),
         ),
         "coco": (
             "COCO2014/dataset_coco.json",
             {"images": images},
-            _pictures("COCO2014/x", *(image["filename"] for image in images)),
+            _images("COCO2014/x", *(image["filename"] for image in images)),
         ),
         "nocaps": (
             "nocaps/nocaps_val_4500_captions.json",
             {"annotations": captions, "images": named},
-            _pictures("nocaps/images", "0.jpg", "1.jpg", "2.jpg"),
+            _images("nocaps/images", "0.jpg", "1.jpg", "2.jpg"),
         ),
         "bdd100k": (
             "bdd100k/labels/bdd100k_labels_images_train.json",
             frames,
-            _pictures("bdd100k/images/100k", *(f"{s}/{i}.jpg" for s in ("train", "val") for i in range(3)))
+            _images("bdd100k/images/100k", *(f"{s}/{i}.jpg" for s in ("train", "val") for i in range(3)))
             | {"bdd100k/labels/bdd100k_labels_images_val.json": json.dumps(frames[:2]).encode()},
         ),
         "inat2021-mini": (
             "iNaturalist2021_train/annotations/train_mini.json",
             {"categories": species, "annotations": seen, "images": named},
-            _pictures("iNaturalist2021_train", "0.jpg", "1.jpg", "2.jpg"),
+            _images("iNaturalist2021_train", "0.jpg", "1.jpg", "2.jpg"),
         ),
     }
     return {

@@ -1,10 +1,10 @@
-"""Small pictures of every mode, and what the original implementations make of them.
+"""Small images of every mode, and what the original implementations make of them.
 
-    python tests/goldens/make_preprocessing.py pictures open_clip timm transformers
+    python tests/goldens/make_preprocessing.py images open_clip timm transformers
     python tests/goldens/make_preprocessing.py big_vision       (needs tensorflow, 2.21 here)
 
-The first needs jaxalign's extra `reference`. Writes tests/goldens/preprocessing/: the pictures, and for each
-original an `.npz` with one array [pictures, side, side, 3] for each of its settings: uint8, or float32 where
+The first needs jaxalign's extra `reference`. Writes tests/goldens/preprocessing/: the images, and for each
+original an `.npz` with one array [images, side, side, 3] for each of its settings: uint8, or float32 where
 it resizes floats. `SETTINGS` says which settings of ImageProcessor they belong to.
 """
 
@@ -50,11 +50,11 @@ def paint(height: int, width: int, channels: int = 3) -> np.ndarray:
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-def make_pictures() -> None:
+def make_images() -> None:
     FOLDER.mkdir(exist_ok=True)
     rgb, alpha = Image.fromarray(paint(37, 52)), Image.fromarray(paint(37, 52, 4)[..., 3])
     grey, palette = rgb.convert("L"), rgb.quantize(16)
-    save = lambda picture, name, **options: picture.save(FOLDER / name, **options)
+    save = lambda image, name, **options: image.save(FOLDER / name, **options)
     save(rgb, "rgb.png")
     save(grey, "grey.png")
     save(grey.convert("1"), "one_bit.png")
@@ -80,23 +80,23 @@ def make_pictures() -> None:
         save(Image.fromarray(paint(height, width)), f"{name}.png")
 
 
-def open_pictures() -> list[Image.Image]:
+def open_images() -> list[Image.Image]:
     """In the order of their names, loaded, so that no file stays open."""
-    pictures = []
-    for path in picture_paths():
-        with Image.open(path) as picture:
-            picture.load()
-        pictures.append(picture)
-    return pictures
+    images = []
+    for path in image_paths():
+        with Image.open(path) as image:
+            image.load()
+        images.append(image)
+    return images
 
 
-def picture_paths() -> list[Path]:
+def image_paths() -> list[Path]:
     return sorted(path for path in FOLDER.iterdir() if path.suffix != ".npz")
 
 
 def apply(transform: Callable[[Image.Image], Any]) -> np.ndarray:
-    """uint8 [pictures, side, side, 3] of a transform that gives float [3, side, side] in [0, 1]."""
-    pixels = np.stack([np.asarray(transform(picture)) for picture in open_pictures()]) * 255
+    """uint8 [images, side, side, 3] of a transform that gives float [3, side, side] in [0, 1]."""
+    pixels = np.stack([np.asarray(transform(image)) for image in open_images()]) * 255
     if np.abs(pixels - pixels.round()).max() > 1e-4:
         raise SystemExit("a transform did not give whole grey values")
     return np.moveaxis(pixels.round().astype(np.uint8), 1, 3)
@@ -133,7 +133,7 @@ def from_timm() -> dict[str, np.ndarray]:
             std=(1, 1, 1),
             crop_pct=SIDE / settings.get("resize_size", SIDE),
         )
-        arrays[name] = apply(lambda picture, t=transform: t(picture.convert("RGB")))
+        arrays[name] = apply(lambda image, t=transform: t(image.convert("RGB")))
     return arrays
 
 
@@ -150,13 +150,13 @@ def from_transformers() -> dict[str, np.ndarray]:
         "dinov2": BitImageProcessorPil(size={"shortest_edge": 29}, crop_size=square, **plain),
     }
     return {
-        name: apply(lambda picture, p=processor: p(picture)["pixel_values"][0])
+        name: apply(lambda image, p=processor: p(image)["pixel_values"][0])
         for name, processor in processors.items()
     }
 
 
 def from_transformers_float() -> dict[str, np.ndarray]:
-    """The processor has no conversion to RGB of its own: it gets what the others make of a picture."""
+    """The processor has no conversion to RGB of its own: it gets what the others make of an image."""
     from transformers.image_transforms import convert_to_rgb
     from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
 
@@ -164,8 +164,8 @@ def from_transformers_float() -> dict[str, np.ndarray]:
         size={"height": SIDE, "width": SIDE}, image_mean=[0] * 3, image_std=[1] * 3
     )
     arrays = [
-        processor(Image.fromarray(convert_to_rgb(picture, return_numpy=True)), return_tensors="np")
-        for picture in open_pictures()
+        processor(Image.fromarray(convert_to_rgb(image, return_numpy=True)), return_tensors="np")
+        for image in open_images()
     ]
     return {"dinov3": np.moveaxis(np.concatenate([a["pixel_values"] for a in arrays]), 1, 3)}
 
@@ -175,9 +175,9 @@ def from_big_vision() -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     arrays = []
-    for picture in open_pictures():
+    for image in open_images():
         floats = tf.image.resize(
-            np.asarray(picture.convert("RGB")), (SIDE, SIDE), method="bilinear", antialias=False
+            np.asarray(image.convert("RGB")), (SIDE, SIDE), method="bilinear", antialias=False
         )
         arrays.append(tf.cast(tf.clip_by_value(floats, 0, 255), tf.uint8).numpy())
     return {"squash": np.stack(arrays)}
@@ -192,8 +192,8 @@ ORIGINALS = {
 
 
 def main(names: list[str]) -> None:
-    if "pictures" in names:
-        make_pictures()
+    if "images" in names:
+        make_images()
     for name in names:
         for make in ORIGINALS.get(name, ()):
             arrays = make()

@@ -89,7 +89,7 @@ def _hf_siglip(spec: str, vocabulary: dict[str, int], resample: int, shape: str 
 
 
 def _hf_dinov2(spec: str, registers: bool, side: dict[str, int]) -> Reference:
-    """`side` is what the pictures have: where it is not the positions' own, the model resamples them."""
+    """`side` is what the images have: where it is not the positions' own, the model resamples them."""
 
     def preprocessing(found: Any) -> dict[str, Any]:
         wanted = side["tiny" if found.num_hidden_layers == 2 else "full"]
@@ -116,7 +116,7 @@ def _timm(name: str, tag: str, spec: str, side: int, full: int) -> Reference:
 
 
 def _meta(name: str, spec: str, sides: tuple[int, int], see: Any, write: Any) -> Reference:
-    """Meta's own file of a timm model; `sides` of the pictures where it is tiny and where it is full."""
+    """Meta's own file of a timm model; `sides` of the images where it is tiny and where it is full."""
     return Reference(
         spec,
         make=partial(timm_models.make, name, sides[0]),

@@ -16,7 +16,7 @@ Outputs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a test has to feed: pictures [n, image_size, image_size, 3], ids [n, context] below vocabulary."""
+    """What a test has to feed: images [n, image_size, image_size, 3], ids [n, context] below vocabulary."""
 
     image_size: int
     context: int = 0

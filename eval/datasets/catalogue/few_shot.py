@@ -43,7 +43,7 @@ def zhou(
     split: str,
     drive: str,
     url: str,
-    pictures: tuple[str, ...] = (),
+    folders: tuple[str, ...] = (),
     **facts,
 ) -> DatasetRecord:
     """A record of CoOp's layout: paths below `folder/images`, the splits in `folder/split_zhou_*.json`."""
@@ -52,11 +52,11 @@ def zhou(
         name,
         printed,
         counts,
-        builder="jaxalign.eval.datasets.layouts.zhou:read",
+        builder="jaxalign.eval.datasets.readers.zhou:read",
         source=url,
         options={"folder": folder, "images": images, "split": file},
         sources=(
-            *(Source(f"{folder}/{path}", "the pictures, unpacked", url) for path in pictures or (images,)),
+            *(Source(f"{folder}/{path}", "the images, unpacked", url) for path in folders or (images,)),
             Source(f"{folder}/{file}", "the splits", f"https://drive.google.com/file/d/{drive}/view"),
         ),
         **facts,
@@ -67,7 +67,7 @@ RECORDS = (
     DatasetRecord(
         name="imagenet",
         printed="ImageNet",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_imagenet",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_imagenet",
         splits={"train": 1_281_167, "val": 50_000},
         optional_splits=("train",),
         tasks=("label",),
@@ -83,12 +83,12 @@ RECORDS = (
         sources=(
             Source(
                 "imagenet/images/val",
-                "a folder for each of the 1,000 classes with the 50,000 validation pictures",
+                "a folder for each of the 1,000 classes with the 50,000 validation images",
                 f"{IMAGENET} (ILSVRC2012_img_val.tar, sorted into folders)",
             ),
             Source(
                 "imagenet/images/train",
-                "a folder for each class with the 1,281,167 training pictures",
+                "a folder for each class with the 1,281,167 training images",
                 f"{IMAGENET} (ILSVRC2012_img_train.tar)",
                 required=False,
                 needed_by="the split train",
@@ -130,7 +130,7 @@ RECORDS = (
         "StanfordCars",
         "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
         "http://ai.stanford.edu/~jkrause/car196/ (cars_train.tgz, cars_test.tgz)",
-        pictures=("cars_train", "cars_test"),
+        folders=("cars_train", "cars_test"),
         licence="for non-commercial research",
         description="Stanford Cars: 196 makes and models of cars",
         tfds="cars196:2.1.0",
@@ -157,7 +157,7 @@ RECORDS = (
         "Food101",
         "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl",
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
-        licence="pictures of Foodspotting, for research",
+        licence="images of Foodspotting, for research",
         description="Food-101: 101 dishes",
         tfds="food101:2.1.0",
     ),
@@ -165,7 +165,7 @@ RECORDS = (
         "aircraft",
         "Aircraft",
         (3334, 3333, 3333),
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_aircraft",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_aircraft",
         licence="for non-commercial research",
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         description="FGVC-Aircraft: 100 variants of aircraft",

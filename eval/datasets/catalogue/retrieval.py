@@ -18,9 +18,9 @@ def revisited(name: str, printed: str, gallery: int, city: str, images: str) -> 
     return DatasetRecord(
         name=name,
         printed=printed,
-        builder="jaxalign.eval.datasets.layouts.revisited:read",
+        builder="jaxalign.eval.datasets.readers.revisited:read",
         splits={"query": 70, "gallery": gallery},
-        licence="pictures of Flickr, of their photographers; annotations MIT",
+        licence="images of Flickr, of their photographers; annotations MIT",
         source="http://cmp.felk.cvut.cz/revisitop/",
         description=f"Revisited {city}: landmarks, 70 queries with boxes",
         protocol=REVISITED_PROTOCOL,
@@ -29,7 +29,7 @@ def revisited(name: str, printed: str, gallery: int, city: str, images: str) -> 
         distractors="revisitop1m",
         reference_splits={"query": "query-uncropped"},
         sources=(
-            Source(f"{name}/jpg", "the pictures, all in this folder", images),
+            Source(f"{name}/jpg", "the images, all in this folder", images),
             Source(f"{name}/gnd_{name}.pkl", "lists and ground truth", f"{REVISITED}/{name}/gnd_{name}.pkl"),
         ),
     )
@@ -39,13 +39,13 @@ RECORDS = (
     DatasetRecord(
         name="cub",
         printed="CUB",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_cub",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_cub",
         splits={"train": 5994, "test": 5794},
         tasks=("label",),
         licence="for non-commercial research and education",
         source="https://data.caltech.edu/records/65de6-vp158",
         description="Caltech-UCSD Birds-200-2011: 200 species of birds",
-        protocol="All pictures are queries and gallery, the query left out; relevant is the same species.",
+        protocol="All images are queries and gallery, the query left out; relevant is the same species.",
         query="train+test",
         gallery="train+test",
         train="train",
@@ -75,35 +75,35 @@ RECORDS = (
     ),
     DatasetRecord(
         name="revisitop1m",
-        builder="jaxalign.eval.datasets.layouts.revisited:read_distractors",
+        builder="jaxalign.eval.datasets.readers.revisited:read_distractors",
         splits={"distractors": 1_001_001},
-        licence="pictures of Flickr, of their photographers",
+        licence="images of Flickr, of their photographers",
         source="http://cmp.felk.cvut.cz/revisitop/",
-        description="R1M: a million pictures without the landmarks of Oxford and Paris",
+        description="R1M: a million images without the landmarks of Oxford and Paris",
         protocol="Added to the gallery of ROxford and RParis; never relevant.",
         sources=(
             Source(
                 "revisitop1m/jpg",
-                "the pictures of all 100 archives, in their subfolders",
+                "the images of all 100 archives, in their subfolders",
                 f"{REVISITED}/revisitop1m/jpg/ (revisitop1m.1.tar.gz to revisitop1m.100.tar.gz)",
             ),
             Source(
                 "revisitop1m/revisitop1m.txt",
-                "the list of the pictures",
+                "the list of the images",
                 f"{REVISITED}/revisitop1m/revisitop1m.txt",
             ),
         ),
     ),
     DatasetRecord(
         name="dogs-vs-cats",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_dogs_vs_cats",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_dogs_vs_cats",
         splits={"train": 24_998},
         tasks=("label",),
         licence="terms of Microsoft Research",
         source="https://www.microsoft.com/en-us/download/details.aspx?id=54765",
-        description="Dogs vs Cats: 25,000 pictures without the two that are damaged",
+        description="Dogs vs Cats: 25,000 images without the two that are damaged",
         protocol=(
-            "All pictures are queries and gallery, the query itself left out. Reevaluating, table 1; "
+            "All images are queries and gallery, the query itself left out. Reevaluating, table 1; "
             "IsoCLIP, figure "
             "4, with dogs as queries and without the dogs that are nearer to `a photo of a cat`."
         ),
@@ -122,7 +122,7 @@ RECORDS = (
     ),
     DatasetRecord(
         name="bdd100k",
-        builder="jaxalign.eval.datasets.layouts.annotations:read_bdd100k",
+        builder="jaxalign.eval.datasets.readers.annotations:read_bdd100k",
         splits={"train": 69_863, "val": 10_000},
         tasks=("weather", "time-of-day", "scene"),
         licence="for educational, research and not-for-profit purposes",
@@ -136,8 +136,8 @@ RECORDS = (
         query="val",
         gallery="train",
         sources=(
-            Source("bdd100k/images/100k/train", "the training pictures", f"{BDD} (100K Images)"),
-            Source("bdd100k/images/100k/val", "the validation pictures", f"{BDD} (100K Images)"),
+            Source("bdd100k/images/100k/train", "the training images", f"{BDD} (100K Images)"),
+            Source("bdd100k/images/100k/val", "the validation images", f"{BDD} (100K Images)"),
             *(
                 Source(f"bdd100k/labels/bdd100k_labels_images_{split}.json", "the labels", f"{BDD} (Labels)")
                 for split in ("train", "val")
@@ -147,18 +147,18 @@ RECORDS = (
     DatasetRecord(
         name="places365",
         printed="Places365",
-        builder="jaxalign.eval.datasets.layouts.class_lists:read_places",
+        builder="jaxalign.eval.datasets.readers.class_lists:read_places",
         splits={"val": 36_500},
         tasks=("label",),
         licence="for non-commercial research and education",
         source="http://places2.csail.mit.edu/download-private.html",
-        description="Places365: 365 kinds of scenes, the large validation pictures",
-        protocol="All pictures are queries and gallery, the query itself left out.",
+        description="Places365: 365 kinds of scenes, the large validation images",
+        protocol="All images are queries and gallery, the query itself left out.",
         query="val",
         gallery="val",
         test="val",
         sources=(
-            Source("Places365_val/val_large", "the validation pictures", f"{PLACES}/val_large.tar"),
+            Source("Places365_val/val_large", "the validation images", f"{PLACES}/val_large.tar"),
             *(
                 Source(f"Places365_val/{file}", what, f"{PLACES}/filelist_places365-standard.tar")
                 for file, what in (
@@ -171,13 +171,13 @@ RECORDS = (
     DatasetRecord(
         name="inat2021-mini",
         printed="iNat",
-        builder="jaxalign.eval.datasets.layouts.annotations:read_inaturalist",
+        builder="jaxalign.eval.datasets.readers.annotations:read_inaturalist",
         splits={"train": 500_000},
         tasks=("label",),
-        licence="for non-commercial research and education; each picture has a licence of its own",
+        licence="for non-commercial research and education; each image has a licence of its own",
         source="https://github.com/visipedia/inat_comp/tree/master/2021",
-        description="iNaturalist 2021 mini: 10,000 species, 50 pictures of each",
-        protocol="All pictures are queries and gallery, the query itself left out.",
+        description="iNaturalist 2021 mini: 10,000 species, 50 images of each",
+        protocol="All images are queries and gallery, the query itself left out.",
         query="train",
         gallery="train",
         train="train",
@@ -188,7 +188,7 @@ RECORDS = (
                 f"https://ml-inat-competition-datasets.s3.amazonaws.com/2021/{archive}",
             )
             for path, what, archive in (
-                ("train_mini", "the pictures, in the folders of their species", "train_mini.tar.gz"),
+                ("train_mini", "the images, in the folders of their species", "train_mini.tar.gz"),
                 ("annotations/train_mini.json", "the annotations", "train_mini.json.tar.gz"),
             )
         ),

@@ -22,15 +22,15 @@ LICENCE = "Apache-2.0 (noto, noto-v1), MIT (fluent), CC-BY-4.0 (twemoji, emojion
 Composed = tuple[np.ndarray, dict[str, str], list[str]]
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """The PNG file of `picture`, uint8 [h, w, 3]."""
+def encode_png(image: np.ndarray) -> bytes:
+    """The PNG file of `image`, uint8 [h, w, 3]."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)  # the default, 6, is much slower
+    Image.fromarray(image).save(file, "PNG", compress_level=1)  # the default, 6, is much slower
     return file.getvalue()
 
 
-def picture_rng(file_name: str, version: str) -> np.random.Generator:
-    """The random generator of a picture, seeded from its file name and the version and from nothing else."""
+def image_rng(file_name: str, version: str) -> np.random.Generator:
+    """The random generator of an image, seeded from its file name and the version and from nothing else."""
     digest = hashlib.sha256(f"{version} {file_name}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
@@ -40,7 +40,7 @@ def distinct(values: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-class EmojiPictures(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class EmojiImages(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """What the two data sets share: an example for each emoji and drawing style, split by emoji."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -78,9 +78,9 @@ class EmojiPictures(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registra
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, (emoji, style, sprite) in enumerate(sprites.read_sprites(split)):
             file_name = f"{style}/{emoji.name.replace(' ', '-')}.png"
-            picture, context, said = self._compose(emoji, style, sprite, file_name)
+            image, context, said = self._compose(emoji, style, sprite, file_name)
             example = {
-                "image": encode_png(picture),
+                "image": encode_png(image),
                 "emoji": emoji.name,
                 "group": emoji.group,
                 "subgroup": emoji.subgroup,
@@ -95,11 +95,11 @@ class EmojiPictures(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registra
                 self.on_example()
 
     def _compose(self, emoji: sprites.Emoji, style: str, sprite: Image.Image, file_name: str) -> Composed:
-        """The picture uint8 [SIDE, SIDE, 3], the labels of its context, and its captions."""
+        """The image uint8 [SIDE, SIDE, 3], the labels of its context, and its captions."""
         raise NotImplementedError
 
 
-class Emoji(EmojiPictures):
+class Emoji(EmojiImages):
     """The emoji on white, with several captions each: the name, then pairs of CLDR keywords."""
 
     SUMMARY = "Emoji in seven drawing styles on white; captions from their Unicode names and CLDR keywords."
@@ -108,7 +108,7 @@ class Emoji(EmojiPictures):
         return scenes.compose_plain(sprite), {}, captions.keyword_captions(emoji.name, emoji.keywords)
 
 
-class EmojiScenes(EmojiPictures):
+class EmojiScenes(EmojiImages):
     """The emoji in scenes, with labels of the context and one caption that speaks of some of it."""
 
     SUMMARY = (
@@ -122,8 +122,8 @@ class EmojiScenes(EmojiPictures):
         return super()._features() | {k: tfds.features.ClassLabel(names=list(v)) for k, v in names.items()}
 
     def _compose(self, emoji: sprites.Emoji, style: str, sprite: Image.Image, file_name: str) -> Composed:
-        rng = picture_rng(file_name, str(self.VERSION))
+        rng = image_rng(file_name, str(self.VERSION))
         context = scenes.draw_context(rng)
-        picture = scenes.compose_scene(sprite, context, rng)
+        image = scenes.compose_scene(sprite, context, rng)
         said = captions.draw_caption(emoji.name, emoji.keywords, style, context, rng)
-        return picture, asdict(context), [said]
+        return image, asdict(context), [said]

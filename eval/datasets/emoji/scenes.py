@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-SIDE = 48  # pixels of a picture
+SIDE = 48  # pixels of an image
 BACKGROUNDS = {
     "red": (205, 50, 45),
     "orange": (240, 145, 40),
@@ -80,7 +80,7 @@ def paste(canvas: np.ndarray, sprite: Image.Image, side: int, left: int, top: in
 
 
 def compose_scene(sprite: Image.Image, context: Context, rng: np.random.Generator) -> np.ndarray:
-    """The picture of `sprite` in `context`, uint8 [SIDE, SIDE, 3]; size and place vary by two pixels."""
+    """The image of `sprite` in `context`, uint8 [SIDE, SIDE, 3]; size and place vary by two pixels."""
     side = SIZES[context.size] + int(rng.integers(-2, 3))
     room = SIDE - side
     column, row = PLACES.index(context.place) % 3, PLACES.index(context.place) // 3
@@ -89,5 +89,5 @@ def compose_scene(sprite: Image.Image, context: Context, rng: np.random.Generato
 
 
 def compose_plain(sprite: Image.Image, side: int = SIDE, left: int = 0, top: int = 0) -> np.ndarray:
-    """The picture of `sprite` on white, uint8 [SIDE, SIDE, 3]."""
+    """The image of `sprite` on white, uint8 [SIDE, SIDE, 3]."""
     return paste(np.full((SIDE, SIDE, 3), 255, np.float32), sprite, side, left, top)

@@ -64,7 +64,7 @@ class Sweeping:
 def default_grid(r: int, modality: str = "image") -> tuple[int, ...]:
     """Numbers of directions to leave out at an end of a spectrum of r, from none to more than half of it.
 
-    From r = 256 on multiples of 50 for pictures, as in the paper; captions want finer steps at the top.
+    From r = 256 on multiples of 50 for images, as in the paper; captions want finer steps at the top.
     """
     if modality == "image" and r >= 256:
         return tuple(range(0, 5 * r // 8 + 1, 50))
@@ -175,9 +175,9 @@ def measure_sweep(
 def labelled_examples(
     workspace: Workspace, model: DualEncoder, dataset: str, modality: str, sweeping: Sweeping
 ) -> tuple[ImagePair | CaptionPair, dict[str, Any], Callable[[], tuple[Any, ...]]]:
-    """Pictures or captions with a label: the pair, settings of its run, and what gives features and labels.
+    """Images or captions with a label: the pair, settings of its run, and what gives features and labels.
 
-    The latter are queries, gallery, their labels, and what `exclude_self` takes. One picture's captions have
+    The latter are queries, gallery, their labels, and what `exclude_self` takes. One image's captions have
     one label.
     """
     facts = model_settings(model)
@@ -186,7 +186,7 @@ def labelled_examples(
         captions = CaptionPair(workspace, model, dataset, sweeping.query)
 
         def read_captions() -> tuple[Any, ...]:
-            rows, labels = _some(captions.captions.queries, sweeping.max_queries), captions.captions.pictures
+            rows, labels = _some(captions.captions.queries, sweeping.max_queries), captions.captions.images
             return captions.pre[rows], captions.pre, labels[rows], labels, rows
 
         return captions, facts | captions.settings | limit, read_captions
@@ -195,7 +195,7 @@ def labelled_examples(
         raise JaxalignError(f"{dataset} has lists of positives and no labels, which a band search needs")
     task = choose_task(pair.query, sweeping.task)
 
-    def read_pictures() -> tuple[Any, ...]:
+    def read_images() -> tuple[Any, ...]:
         query_labels, gallery_labels = pair.labels(task)
         rows = _some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
         kept = np.flatnonzero(gallery_labels != UNLABELLED)
@@ -203,7 +203,7 @@ def labelled_examples(
         gallery = pair.gallery_pre if len(kept) == len(pair.gallery_pre) else pair.gallery_pre[kept]
         return pair.query_pre[rows], gallery, query_labels[rows], gallery_labels[kept], exclude
 
-    return pair, facts | pair.settings | limit | {"task": task}, read_pictures
+    return pair, facts | pair.settings | limit | {"task": task}, read_images
 
 
 def _some(rows: np.ndarray, most: int | None) -> np.ndarray:

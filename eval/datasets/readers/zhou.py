@@ -1,7 +1,7 @@
-"""CoOp's layout: a folder of pictures and `split_zhou_*.json`, which has splits, labels and class names.
+"""CoOp's layout: a folder of images and `split_zhou_*.json`, which has splits, labels and class names.
 
 The file holds `{"train" | "val" | "test": [[path, label, class name], ...]}`; the paths are relative to the
-pictures' folder. Zhou et al., "Learning to Prompt for Vision-Language Models".
+images' folder. Zhou et al., "Learning to Prompt for Vision-Language Models".
 """
 
 import reprlib
@@ -76,5 +76,5 @@ def parse_row(record: DatasetRecord, file: Path, row: Any) -> tuple[str, int, st
         raise broken(record, file, f"{EXPECTED}; got {reprlib.repr(row)}")
     path, label, name = row
     if not is_below(path):
-        raise broken(record, file, f"paths below the folder of the pictures; got {path!r:.80}")
+        raise broken(record, file, f"paths below the folder of the images; got {path!r:.80}")
     return path, label, name

@@ -1,6 +1,6 @@
 """Layouts in which folders or lines of text name the classes.
 
-ImageNet, FGVC-Aircraft, Dogs vs Cats, Caltech-UCSD Birds-200-2011, whose lists number pictures and classes
+ImageNet, FGVC-Aircraft, Dogs vs Cats, Caltech-UCSD Birds-200-2011, whose lists number images and classes
 from 1, and Places365.
 """
 
@@ -16,8 +16,8 @@ from ..records import DatasetRecord
 from .lists import broken, is_below, read_lines
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, by their names' endings, in the order of numbers and letters."""
+def list_images(folder: Path) -> list[Path]:
+    """The images in a folder, by their names' endings, in the order of numbers and letters."""
     endings = image_endings()
     found = [path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != "."]
     return sorted(found, key=lambda path: natural(path.name))
@@ -33,7 +33,7 @@ def read_imagenet(record: DatasetRecord, root: Path) -> Content:
     for split in record.splits:
         folder = root / "imagenet" / "images" / split
         if not folder.is_dir():
-            continue  # `check_sources` has let it pass: training pictures are optional
+            continue  # `check_sources` has let it pass: training images are optional
         classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
         if classes != list(names):
             strange = sorted(set(classes) ^ set(names))
@@ -45,13 +45,13 @@ def read_imagenet(record: DatasetRecord, root: Path) -> Content:
         splits[split] = [
             Item(f"{split}/{wnid}/{path.name}", path, (label,))
             for label, wnid in enumerate(classes)
-            for path in list_pictures(folder / wnid)
+            for path in list_images(folder / wnid)
         ]
     return Content(splits, {"label": tuple(names.values())})
 
 
 def read_aircraft(record: DatasetRecord, root: Path) -> Content:
-    """`images_variant_{train,val,test}.txt` (picture, then variant) and `variants.txt` of FGVC-Aircraft."""
+    """`images_variant_{train,val,test}.txt` (image, then variant) and `variants.txt` of FGVC-Aircraft."""
     folder = root / "fgvc_aircraft"
     variants = folder / "variants.txt"
     names = tuple(read_lines(record, variants))
@@ -61,15 +61,15 @@ def read_aircraft(record: DatasetRecord, root: Path) -> Content:
         splits[split] = []
         file = folder / f"images_variant_{split}.txt"
         for line in read_lines(record, file):
-            picture, _, variant = line.partition(" ")
+            image, _, variant = line.partition(" ")
             if variant not in label_of:
                 raise broken(record, file, f"variants of {variants.name}; got {variant!r}")
-            path = folder / "images" / f"{picture}.jpg"
+            path = folder / "images" / f"{image}.jpg"
             splits[split].append(Item(path.name, path, (label_of[variant],)))
     return Content(splits, {"label": names})
 
 
-# In the archive these two are no pictures; without them 24,998 are left, which is what the published code
+# In the archive these two are no images; without them 24,998 are left, which is what the published code
 # counts.
 DAMAGED = frozenset({"Cat/666.jpg", "Dog/11702.jpg"})
 
@@ -81,7 +81,7 @@ def read_dogs_vs_cats(record: DatasetRecord, root: Path) -> Content:
     for label, animal in enumerate(("Cat", "Dog")):
         if not (folder / animal).is_dir():
             raise broken(record, folder, "folders Cat and Dog")
-        for path in list_pictures(folder / animal):
+        for path in list_images(folder / animal):
             name = f"{animal}/{path.name}"
             if name not in DAMAGED:
                 items.append(Item(name, path, (label,)))
@@ -129,6 +129,6 @@ def read_places(record: DatasetRecord, root: Path) -> Content:
     for line in sorted(read_lines(record, folder / "places365_val.txt")):
         name, _, label = line.rpartition(" ")
         if not label.isdecimal() or not is_below(name):
-            raise broken(record, folder / "places365_val.txt", f"a picture and its label; got {line!r}")
+            raise broken(record, folder / "places365_val.txt", f"an image and its label; got {line!r}")
         items.append(Item(name, folder / "val_large" / name, (int(label),)))
     return Content({"val": items}, {"label": names})

@@ -1,4 +1,4 @@
-"""Pictures that are damaged or unusual: read as the originals do, named, or left out and counted."""
+"""Images that are damaged or unusual: read as the originals do, named, or left out and counted."""
 
 import json
 import struct
@@ -21,7 +21,7 @@ def noise(seed, mode="RGB"):
 
 
 def write_readable(folder):
-    """Unusual pictures that the originals read, and what they are in RGB."""
+    """Unusual images that the originals read, and what they are in RGB."""
     noise(0).save(folder / "plain.png")
     noise(1, "CMYK").save(folder / "cmyk.jpg", quality=95)
     frames = [noise(2, "P"), noise(3, "P"), noise(4, "P")]
@@ -46,7 +46,7 @@ def write_unreadable(folder):
     damaged[60:90] = bytes(30)
     png.write_bytes(damaged)
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "text.jpg").write_text("no image at all")
     header = struct.pack(">IIBBBBB", 20_000, 10_000, 8, 2, 0, 0, 0)
     oversized = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     (folder / "oversized.png").write_bytes(oversized)
@@ -62,7 +62,7 @@ def write_unreadable(folder):
     }
 
 
-def test_unusual_pictures_are_embedded_as_the_model_reads_them(tmp_path, clip):
+def test_unusual_images_are_embedded_as_the_model_reads_them(tmp_path, clip):
     photos = tmp_path / "photos"
     photos.mkdir()
     write_readable(photos)
@@ -77,7 +77,7 @@ def test_unusual_pictures_are_embedded_as_the_model_reads_them(tmp_path, clip):
     np.testing.assert_allclose(features.values[row], still[0], rtol=1e-5, atol=1e-5)
 
 
-def test_each_kind_of_unreadable_picture_is_fatal_by_default(tmp_path, clip):
+def test_each_kind_of_unreadable_image_is_fatal_by_default(tmp_path, clip):
     everything = tmp_path / "all"
     everything.mkdir()
     for name, reason in write_unreadable(everything).items():
@@ -93,12 +93,12 @@ def test_each_kind_of_unreadable_picture_is_fatal_by_default(tmp_path, clip):
         assert "\n" not in said
 
 
-def test_left_out_pictures_are_counted_in_the_result_of_the_command(tmp_path, capsys):
+def test_left_out_images_are_counted_in_the_result_of_the_command(tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     write_readable(photos)
     bad = sorted(write_unreadable(photos))
-    options = ["--folder", str(photos), "--store", str(tmp_path / "store")]
+    options = ["--dataset", f"folder:{photos}", "--store", str(tmp_path / "store")]
     assert cli.main(["embed", *options]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("jaxalign: error: corrupt.png")
     results = tmp_path / "results.json"
@@ -106,13 +106,13 @@ def test_left_out_pictures_are_counted_in_the_result_of_the_command(tmp_path, ca
     for computed in (12, 0):
         assert cli.main(["embed", *allowed]) == 0
         found = json.loads(results.read_text())
-        assert (found["pictures"], found["computed"], sorted(found["left_out"])) == (12, computed, bad)
+        assert (found["images"], found["computed"], sorted(found["left_out"])) == (12, computed, bad)
         assert f"6 left out, unreadable: {', '.join(bad)}" in capsys.readouterr().out
     assert cli.main(["embed", *options]) == 1, "a stored gap must not pass where none is allowed"
     assert "corrupt.png" in capsys.readouterr().err
 
 
-def test_a_picture_that_can_be_read_again_fills_its_gap(tmp_path, clip):
+def test_a_image_that_can_be_read_again_fills_its_gap(tmp_path, clip):
     """A network folder may fail for a moment."""
 
     class Flaky:
@@ -129,22 +129,22 @@ def test_a_picture_that_can_be_read_again_fills_its_gap(tmp_path, clip):
     flaky = Flaky()
     key = make_key(clip, "flaky", "1.0.0", "test", "image")
     store = FeatureStore.open(tmp_path, key, flaky.ids, {}, clip.config.image.width)
-    embed_images(clip, flaky, store, unreadable="leave out")
+    embed_images(clip, flaky, store, unreadable="leave-out")
     assert store.read().left_out == ("b",)
     flaky.fails = False
-    assert embed_images(clip, flaky, store, unreadable="leave out").chunks == 0
+    assert embed_images(clip, flaky, store, unreadable="leave-out").chunks == 0
     assert embed_images(clip, flaky, store).chunks == 1
     assert store.read().left_out == ()
 
 
-def test_no_readable_picture_at_all_is_an_error(tmp_path, clip):
+def test_no_readable_image_at_all_is_an_error(tmp_path, clip):
     (tmp_path / "a.jpg").write_bytes(b"")
     examples = load_split(f"folder:{tmp_path}", "all")
-    with pytest.raises(JaxalignError, match=r"none of the 1 pictures .* a\.jpg for one"):
-        image_features(clip, examples, store=tmp_path / "store", unreadable="leave out")
+    with pytest.raises(JaxalignError, match=r"none of the 1 images .* a\.jpg for one"):
+        image_features(clip, examples, store=tmp_path / "store", unreadable="leave-out")
 
 
-def test_a_large_picture_is_read_without_a_warning(tmp_path, clip):
+def test_a_large_image_is_read_without_a_warning(tmp_path, clip):
     Image.new("1", (10_000, 9_100)).save(tmp_path / "panorama.png")
     examples = load_split(f"folder:{tmp_path}", "all")
     with warnings.catch_warnings():

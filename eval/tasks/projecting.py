@@ -17,7 +17,7 @@ _ROWS = 8192  # features that pass through an MLP head together
 
 
 def image_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
-    """`model.encode_image(...)` [n, d] of pictures whose pre-projection features are `pre` [n, d_image].
+    """`model.encode_image(...)` [n, d] of images whose pre-projection features are `pre` [n, d_image].
 
     SigLIP's residual MLP is computed as it is, not linearised as in `model.projectors`: the baseline of both
     papers is the embedding itself. Not normalised, float32.

@@ -42,7 +42,7 @@ def parse_frame(record: DatasetRecord, file: Path, images: Path, frame: Any) -> 
     except (KeyError, TypeError, ValueError) as error:
         raise broken(record, file, f"name and attributes of each frame; got {error}") from None
     if not is_below(name):
-        raise broken(record, file, f"names of pictures; got {name!r}")
+        raise broken(record, file, f"names of images; got {name!r}")
     return Item(f"{images.name}/{name}", images / name, labels)
 
 
@@ -55,7 +55,7 @@ def label_of(value: str, values: tuple[str, ...]) -> int:
 
 
 def read_inaturalist(record: DatasetRecord, root: Path) -> Content:
-    """`annotations/train_mini.json` and `train_mini/`, in the order of the annotations' list of pictures.
+    """`annotations/train_mini.json` and `train_mini/`, in the order of the annotations' list of images.
 
     Class names are the species' common names, or the scientific ones where there is none.
     """
@@ -71,12 +71,12 @@ def read_inaturalist(record: DatasetRecord, root: Path) -> Content:
         }
         if len(label_of) != len(species) or len(labels) != len(content["annotations"]):
             raise TypeError("ids that occur once")
-        pictures = [(text(row["file_name"]), labels[integer(row["id"])]) for row in content["images"]]
+        images = [(text(row["file_name"]), labels[integer(row["id"])]) for row in content["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise broken(record, file, f"categories, images and their annotations; no {error}") from None
-    strange = [name for name, _ in pictures if not is_below(name)]
+    strange = [name for name, _ in images if not is_below(name)]
     if strange:
-        raise broken(record, file, f"paths of pictures; got {strange[0]!r}")
+        raise broken(record, file, f"paths of images; got {strange[0]!r}")
     return Content(
-        {"train": [Item(name, folder / name, (label,)) for name, label in pictures]}, {"label": names}
+        {"train": [Item(name, folder / name, (label,)) for name, label in images]}, {"label": names}
     )

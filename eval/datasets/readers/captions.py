@@ -9,7 +9,7 @@ from .lists import broken, integer, is_below, read_json, text
 
 
 def read_karpathy(record: DatasetRecord, root: Path) -> Content:
-    """`dataset_*.json`: a list of pictures with their split and sentences; captions are the `raw` sentences.
+    """`dataset_*.json`: a list of images with their split and sentences; captions are the `raw` sentences.
 
     Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions".
     """
@@ -30,7 +30,7 @@ def read_karpathy(record: DatasetRecord, root: Path) -> Content:
 
 
 def read_nocaps(record: DatasetRecord, root: Path) -> Content:
-    """`nocaps_val_4500_captions.json`: pictures and captions, in the order of the captions."""
+    """`nocaps_val_4500_captions.json`: images and captions, in the order of the captions."""
     file = root / record.options["file"]
     content = read_json(record, file)
     captions: dict[Any, list[str]] = {}
@@ -49,10 +49,10 @@ def read_nocaps(record: DatasetRecord, root: Path) -> Content:
 
 
 def captioned(record: DatasetRecord, root: Path, name: str, captions: list[str]) -> Item:
-    """A picture, where it is wanted, and its captions with single spaces."""
+    """An image, where it is wanted, and its captions with single spaces."""
     texts = tuple(" ".join(caption.split()) for caption in captions)
     if not texts:
         raise ValueError(f"at least one caption for {name!r}")
     if not is_below(name):
-        raise ValueError(f"names of pictures; got {name!r}")
-    return Item(name, root / record.options["images"] / name if record.pictures else None, (), texts)
+        raise ValueError(f"names of images; got {name!r}")
+    return Item(name, root / record.options["images"] / name if record.images else None, (), texts)

@@ -39,7 +39,7 @@ def read(record: DatasetRecord, root: Path) -> Content:
         raise broken(record, file, f"{EXPECTED}; got {len(queries)} queries and {len(boxes)} ground truths")
     strange = [name for name in (*queries, *gallery) if not is_below(name)]
     if strange:
-        raise broken(record, file, f"names of pictures; got {strange[0]!r:.80}")
+        raise broken(record, file, f"names of images; got {strange[0]!r:.80}")
     files = [f"{name}.jpg" for name in queries], [f"{name}.jpg" for name in gallery]
     return Content(
         {
@@ -53,7 +53,7 @@ def read(record: DatasetRecord, root: Path) -> Content:
 
 
 def read_names(values: Any) -> list[str]:
-    """The names of pictures."""
+    """The names of images."""
     if not isinstance(values, list) or not all(type(name) is str for name in values):
         raise ValueError("lists of names expected")
     return values
@@ -70,7 +70,7 @@ def read_positions(values: Any, size: int) -> list[int]:
     """Positions in the gallery; a float is one where it is a whole number."""
     numbers = read_numbers(values)
     if not all(0 <= number < size and number == int(number) for number in numbers):
-        raise ValueError(f"positions of the {size} pictures expected")
+        raise ValueError(f"positions of the {size} images expected")
     return [int(number) for number in numbers]
 
 
@@ -91,10 +91,10 @@ def read_numbers(values: Any) -> list[int | float]:
 
 
 def read_distractors(record: DatasetRecord, root: Path) -> Content:
-    """`revisitop1m.txt` and `jpg/`: the pictures in the order of the list."""
+    """`revisitop1m.txt` and `jpg/`: the images in the order of the list."""
     folder = root / record.name
     names = read_lines(record, folder / f"{record.name}.txt")
     strange = [name for name in names if not is_below(name)]
     if strange:
-        raise broken(record, folder / f"{record.name}.txt", f"paths of pictures; got {strange[0]!r}")
+        raise broken(record, folder / f"{record.name}.txt", f"paths of images; got {strange[0]!r}")
     return Content({"distractors": [Item(name, folder / "jpg" / name) for name in names]})

@@ -1,4 +1,4 @@
-"""`--unreadable leave-out`: results are those of the folder without such pictures, which every run names."""
+"""`--unreadable leave-out`: results are those of the folder without such images, which every run names."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> tuple[Path, Path]:
-    """A folder with pictures that cannot be read, and the same one without them."""
+    """A folder with images that cannot be read, and the same one without them."""
     root = tmp_path_factory.mktemp("photos")
     clean, dirty = root / "clean", root / "dirty"
     rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
         for name in names:
             (clean / split / name).unlink()
     (dirty / "train" / "green" / "1.png").write_bytes(b"")
-    (dirty / "test" / "blue" / "0.png").write_text("no picture")
+    (dirty / "test" / "blue" / "0.png").write_text("no image")
     (dirty / "test" / "teal" / "1.png").unlink()
     (dirty / "test" / "teal" / "1.png").symlink_to("nowhere.png")
     return clean, dirty
@@ -80,7 +80,7 @@ COMMANDS = {
         "pca",
         "--rank",
         "4",
-        "--tasks",
+        "--ambiguity",
         "--freedom",
         "--views",
         "pca",
@@ -90,7 +90,7 @@ OF_SETTINGS = {"dataset", "version", "gallery_version", "train_version", "unread
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_results_are_those_of_the_readable_pictures(name, model, folders, tmp_path, capsys):
+def test_results_are_those_of_the_readable_images(name, model, folders, tmp_path, capsys):
     command = ("classify" if name == "augmented" else name, *COMMANDS[name])
     clean, dirty = folders
     (status, expected), (left_out, found) = (
@@ -105,17 +105,15 @@ def test_results_are_those_of_the_readable_pictures(name, model, folders, tmp_pa
         assert_close(other.metrics, without.metrics)
         if other.protocol == "spectrum":  # of the model alone
             continue
-        assert other.settings["unreadable"] == "leave out"
+        assert other.settings["unreadable"] == "leave-out"
         assert not without.left_out
         (test,) = [names for origin, names in other.left_out.items() if origin.endswith("/test")]
         assert tuple(test) == in_split("test")
-    assert (
-        f"2 pictures of folder:{dirty}/test left out, unreadable: {', '.join(in_split('test'))}" in said.out
-    )
+    assert f"2 images of folder:{dirty}/test left out, unreadable: {', '.join(in_split('test'))}" in said.out
     written = json.loads((tmp_path / "dirty.json").read_text())["runs"]
     assert any(f"folder:{dirty}/test" in of["left_out"] for of in written)
     if name in ("retrieve", "classify", "augmented", "sweep", "spectrum"):
-        assert f"1 pictures of folder:{dirty}/train left out, unreadable: train/green/1.png" in said.out
+        assert f"1 images of folder:{dirty}/train left out, unreadable: train/green/1.png" in said.out
 
 
 def _own(found):
@@ -145,26 +143,33 @@ def test_by_default_they_end_the_command(name, model, folders, tmp_path, capsys)
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxalign: error:")]
     assert status == 1
     assert len(error) == 1
-    assert "or leave such pictures out (--unreadable leave-out)" in error[0]
+    assert "or leave such images out (--unreadable leave-out)" in error[0]
     assert any(bad in error[0] for names in BAD.values() for bad in names)
     assert all(not run.left_out for run in found)
 
 
 def test_a_run_with_the_option_is_another_run(model, folders, tmp_path):
-    """Also where every picture can be read; it is found again, and then nothing is embedded."""
+    """Also where every image can be read; it is found again, and then nothing is embedded."""
     command = ("retrieve", "--methods", "image-image")
     run(model, folders[0], tmp_path / "runs", *command, unreadable=False)
     for _ in range(2):
         _, found = run(model, folders[0], tmp_path / "runs", *command)
-        assert sorted(r.settings.get("unreadable", "") for r in found) == ["", "leave out"]
+        assert sorted(r.settings.get("unreadable", "") for r in found) == ["", "leave-out"]
     assert len({r.metrics["mAP"] for r in found}) == 1
 
 
 def test_what_is_drawn_does_not_depend_on_what_is_stored(model, folders, tmp_path):
-    """Few-shot pictures out of the whole split, which is stored, and on their own."""
+    """Few-shot images out of the whole split, which is stored, and on their own."""
     few = ("classify", "--classifiers", "prototype", "--shots", "1", "--seeds", "3")
     _, alone = run(model, folders[1], tmp_path / "alone", *few)
-    store = ["--folder", folders[1], "--split", "train", "--store", tmp_path / "stored" / "store"]
+    store = [
+        "--dataset",
+        f"folder:{folders[1]}",
+        "--split",
+        "train",
+        "--store",
+        tmp_path / "stored" / "store",
+    ]
     assert cli.main([str(x) for x in ("embed", "--model", model, *store, "--unreadable", "leave-out")]) == 0
     _, whole = run(model, folders[1], tmp_path / "stored", *few)
     assert whole[-1].metrics == alone[-1].metrics
@@ -172,7 +177,7 @@ def test_what_is_drawn_does_not_depend_on_what_is_stored(model, folders, tmp_pat
 
 
 def test_first_results_are_positions_in_the_whole_split(model, folders, tmp_path):
-    """The report shows pictures by them."""
+    """The report shows images by them."""
     _, (found,) = run(model, folders[1], tmp_path / "runs", "retrieve", "--methods", "image-image")
     names = {split: load_split(f"folder:{folders[1]}", split).ids for split in BAD}
     shown = [names["test"][row] for row in found.arrays["shown_queries"]]
@@ -183,7 +188,7 @@ def test_first_results_are_positions_in_the_whole_split(model, folders, tmp_path
 
 @pytest.fixture
 def landmarks(tmp_path, model):
-    """ROxford with distractors in several shards; a query, a picture and a distractor cannot be read."""
+    """ROxford with distractors in several shards; a query, an image and a distractor cannot be read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxalign.eval.datasets.builder.SHARD_BYTES", 1500)
         truth = {"bbx": [2, 3, 17, 12], "easy": [1], "hard": [2], "junk": [0]}
@@ -197,7 +202,7 @@ def landmarks(tmp_path, model):
             (tmp_path / "raw" / name).write_bytes(b"")
         for seed, name in enumerate(sorted((tmp_path / "raw" / "revisitop1m").rglob("*.jpg"))):
             if name.stat().st_size:
-                layouts.write_picture(name, 100 + seed)  # other pictures than those of ROxford
+                layouts.write_image(name, 100 + seed)  # other images than those of ROxford
         for record in records:
             prepare(record, tmp_path / "tfds", tmp_path / "raw")
         known = dict(DATASETS) | {record.name: record for record in records}
@@ -212,7 +217,7 @@ def test_landmarks_among_distractors_in_shards(landmarks, model, tmp_path):
     table.write_text(
         "protocol,method,backbone,dataset,value\n" + f"image-retrieval,image-image,{model},ROxford,50\n"
     )
-    workspace = Workspace(tmp_path / "runs", tmp_path / "store", landmarks, unreadable="leave out")
+    workspace = Workspace(tmp_path / "runs", tmp_path / "store", landmarks, unreadable="leave-out")
     found = reproduce(
         find_table(str(table)), Session(workspace, Places(data_dir=landmarks), "paper", distractors=True)
     )
@@ -235,7 +240,7 @@ def test_landmarks_among_distractors_in_shards(landmarks, model, tmp_path):
     assert outcome.value == pytest.approx(expected["mAP_easy"], abs=1e-4)
     lost = {"roxford5k/query": ["radcliffe_2.jpg"], "roxford5k/gallery": ["worcester_1.jpg"]}
     assert to_json(found)["left_out"] == lost | {"revisitop1m/distractors": ["0/002.jpg"]}
-    assert "unreadable pictures left out: 1 of roxford5k/query" in summary(found)
+    assert "unreadable images left out: 1 of roxford5k/query" in summary(found)
 
 
 def test_distractors_are_missing_unless_they_are_prepared(model, tmp_path):
@@ -246,17 +251,17 @@ def test_distractors_are_missing_unless_they_are_prepared(model, tmp_path):
     table.write_text("\n".join(["protocol,method,backbone,dataset,value,distractors", *rows]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
-        for protocol, states in (("paper", ["missing", "measured"]), ("reference", ["measured"] * 2)):
-            workspace = Workspace(tmp_path / protocol, tmp_path / "store", tmp_path / "tfds")
-            session = Session(workspace, Places(data_dir=tmp_path / "tfds"), protocol)
+        for variant, states in (("paper", ["missing", "measured"]), ("reference", ["measured"] * 2)):
+            workspace = Workspace(tmp_path / variant, tmp_path / "store", tmp_path / "tfds")
+            session = Session(workspace, Places(data_dir=tmp_path / "tfds"), variant)
             found = reproduce(find_table(str(table)), session)
             assert [outcome.state for outcome in found.outcomes] == states
-            if protocol == "paper":
+            if variant == "paper":
                 assert found.missing[0][0].what == "data set revisitop1m"
                 assert "revisitop1m.1.tar.gz" in found.missing[0][0].advice
 
 
-def test_deep_grey_pictures_are_unreadable_when_they_are_augmented_too(tmp_path, clip):
+def test_deep_grey_images_are_unreadable_when_they_are_augmented_too(tmp_path, clip):
     from jaxalign.errors import JaxalignError
     from jaxalign.eval.features.augment import subset_features
 
