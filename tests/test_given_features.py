@@ -1,6 +1,8 @@
 """What is measured of given features: by stage, projectors and class texts; what is lacking is named."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import pytest
 import jaxalign as ja
 from jaxalign.conversion.npz_files import write_npz
 from jaxalign.eval import cli
+from jaxalign.eval.tasks import given
 from jaxalign.projectors import Projector, Projectors
+from jaxalign.weights.stored import aligned_zeros
 
 CLASSES, EACH, WIDTH, D = 4, 12, 10, 6
 RNG = np.random.default_rng(0)
@@ -29,6 +33,7 @@ def files(tmp_path_factory):
     for split, rows in (("train", slice(0, None, 2)), ("test", slice(1, None, 2))):
         np.savez(folder / f"{split}.npz", features=EMBEDDINGS[rows], labels=LABELS[rows])
     write_npz({"image": KERNEL, "image_bias": BIAS, "text": TEXT_KERNEL}, folder / "heads.npz")
+    (folder / "names.txt").write_text("cat\n")
     write_npz({"image": KERNEL.T, "text": TEXT_KERNEL}, folder / "turned.npz")
     hf = {"visual_projection.weight": KERNEL.T, "text_projection.weight": TEXT_KERNEL.T}
     write_npz(hf, folder / "transformers.npz")
@@ -199,6 +204,12 @@ REFUSED = {
         ("--model", "emoji-clip"),
         "emoji-clip has 128 there (--stage embedding)",
     ),
+    "no kernels": (
+        "retrieve",
+        "pre.npz",
+        ("--stage", "pre", "--projectors", "FILES/names.txt"),
+        "has no two kernels called image and text",
+    ),
     "embed": ("embed", "emb.npz", (), "features already"),
     "no labels": ("retrieve", "texts.npz", (), "--labels FILE"),
 }
@@ -252,3 +263,39 @@ def test_the_model_that_gave_the_features_serves_with_heads_and_texts(tmp_path, 
     right = np.asarray(ja.zero_shot_classifier(texts).predict(model.image_projector(pre))) == labels
     assert zero["metrics"]["accuracy"] == pytest.approx(100 * right.mean())
     assert zero["settings"]["encoder"]["model"] == "emoji-clip"
+
+
+def test_large_embeddings_are_not_copied(monkeypatch):
+    monkeypatch.setattr(given, "is_streamed", lambda x: True)
+    x = aligned_zeros((64, 32), np.float16)
+    assert np.shares_memory(np.asarray(given.project(x, None, 32)), x)
+
+
+PROGRAM = """
+import resource, sys
+import numpy as np
+from jaxalign.eval import cli
+
+folder, rng = sys.argv[1], np.random.default_rng(0)
+labels = rng.integers(0, 1000, 1_000_000)
+gallery = np.lib.format.open_memmap(f"{folder}/gallery.npy", "w+", np.float16, (1_000_000, 512))
+for start in range(0, len(gallery), 10_000):
+    gallery[start : start + 10_000] = rng.standard_normal((10_000, 512), np.float32)
+np.save(f"{folder}/query.npy", gallery[:64])
+np.save(f"{folder}/of_gallery.npy", labels)
+np.save(f"{folder}/of_query.npy", labels[:64])
+del gallery
+named = lambda name: f"query={folder}/{name}query.npy,gallery={folder}/{name}gallery.npy"
+options = ["--dataset", f"features:{named('')}", "--labels", named("of_"), "--out", f"{folder}/runs"]
+assert cli.main(["retrieve", *options, "--methods", "image-image"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_features_are_retrieved_in_under_3_gib(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("ru_maxrss is in KiB on Linux only")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(run.stdout.split()[-1]) < 3 * 2**30

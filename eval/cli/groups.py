@@ -152,7 +152,7 @@ class FeatureOptions:
     ) -> "DualEncoder":
         """What stands for the model of the features in `dataset`, which are of images or of texts."""
         from jaxalign.eval.tasks.given import given_features
-        from jaxalign.eval.tasks.given_files import read_class_texts, read_projectors
+        from jaxalign.eval.tasks.given_files import describe_projectors, read_class_texts, read_projectors
 
         record = workspace.find_dataset(dataset)
         width = workspace.feature_width(record)
@@ -163,7 +163,12 @@ class FeatureOptions:
             if model.model is not None:
                 raise UsageError("--projectors is a checkpoint, and --model another one; give one of both")
             model = dataclasses.replace(model, model=str(self.projectors))
-        encoder = None if model.model is None else model.load(workspace)
+            try:
+                encoder = model.load(workspace)
+            except JaxalignError as error:
+                raise describe_projectors(self.projectors, error) from error
+        else:
+            encoder = None if model.model is None else model.load(workspace)
         also = {"heads": heads, "class_texts": texts, "encoder": encoder}
         return given_features(width, self.stage, modality=modality, **also)
 

@@ -82,6 +82,11 @@ def read_split(split: str, parts: Sequence[Part], reading: FeatureReading, count
             raise JaxalignError(
                 f"{(other or own[0]).path} has {len(found):,} {what} for the {len(features):,} features of"
                 f" {where}; expected one for each, in their order"
+                + (
+                    " (the features may be turned: save them [n, d])"
+                    if len(found) == features.shape[1]
+                    else ""
+                )
             )
     if reading.labels == FOLDERS:
         labels = _folders(where, ids)

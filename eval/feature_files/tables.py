@@ -52,7 +52,7 @@ class Table:
     def keys(self) -> str:
         """For messages: all names."""
         named = [repr(name) for name in self.entries if name]
-        return ", ".join(named[:20]) + (", ..." if len(named) > 20 else "") or "one array without a name"
+        return ", ".join(named[:8]) + (", ..." if len(named) > 8 else "") or "one array without a name"
 
 
 def read_table(path: Path) -> Table:
