@@ -1,6 +1,7 @@
 """`features:PATH`: every format gives the same features, and what does not belong together is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -208,6 +209,11 @@ def test_files_that_are_damaged_or_unknown_are_refused(tmp_path):
     refused(tmp_path, "no folder of features", name="folder")
     (tmp_path / "x.csv").write_text("id,name,f0\n1,cat,2\n")
     refused(tmp_path, "the column 'name' has no numbers", name="x.csv")
+    (tmp_path / "long.csv").write_text("f0\n" + "1" * 200_000)
+    refused(tmp_path, "is no CSV", name="long.csv")
+    refused(tmp_path, "cannot read", name="x" * 300 + ".npy")
+    os.mkfifo(tmp_path / "pipe.npy")
+    refused(tmp_path, "is a pipe; expected a file", name="pipe.npy")
 
 
 def test_parquet_without_the_column_or_with_ragged_rows(tmp_path):

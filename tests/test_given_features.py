@@ -11,6 +11,7 @@ import jaxalign as ja
 from jaxalign.conversion.npz_files import write_npz
 from jaxalign.eval import cli
 from jaxalign.eval.tasks import given
+from jaxalign.eval.tasks.methods import find_method
 from jaxalign.projectors import Projector, Projectors
 from jaxalign.weights.stored import aligned_zeros
 
@@ -89,6 +90,13 @@ def test_projectors_make_all_methods_of_pre_projection_features(measure):
             truth(ja.isoclip(HEADS, *ja.select_band(ja.decompose(HEADS))).image(PRE))
         ),
     }
+
+
+def test_half_precision_is_computed_with_in_float32(files):
+    model = given.given_features(WIDTH, "pre", heads=HEADS)
+    for name in ("pre", "image-image", "whitened"):
+        embed = find_method(name, model).fit(model)
+        assert embed(PRE.astype(np.float16)).dtype == np.float32
 
 
 def test_kernels_that_transformers_saves_are_turned(measure):

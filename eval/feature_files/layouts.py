@@ -61,6 +61,9 @@ def find_splits(text: str) -> dict[str, tuple[Part, ...]]:
       JaxalignError: no such file or folder, or a folder of no known layout.
     """
     paths = split_paths(text)
+    for path in paths.values():
+        if not is_there(path):
+            raise JaxalignError(f"there is no file or folder {path}; expected one of features")
     if list(paths) == [ALL] and paths[ALL].is_dir() and not _is_layout(paths[ALL]):
         paths = _splits_in(paths[ALL])
     return {split: _parts_of(path) for split, path in paths.items()}
@@ -93,8 +96,6 @@ def _is_layout(folder: Path) -> bool:
 
 
 def _parts_of(path: Path) -> tuple[Part, ...]:
-    if not is_there(path):
-        raise JaxalignError(f"there is no file or folder {path}; expected one of features")
     if not path.is_dir():
         return (Part(path),)
     embeddings, ids = (path / name for name in _EXPORTED)

@@ -123,7 +123,10 @@ def _json(path: Path) -> Table:
 
 def _csv(path: Path) -> Table:
     """Columns by the names in the first line; where that line is numbers alone, one array without a name."""
-    rows = [row for row in csv.reader(io.StringIO(_text(path))) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(_text(path))) if row]
+    except csv.Error as error:
+        raise JaxalignError(f"{path} is no CSV: {error!s:.200}") from error
     if not rows:
         raise JaxalignError(f"{path} is empty; expected a line for each feature or label")
     first = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .given import GivenFeatures, GivenTexts, Need, check_needs
+from .given import GivenFeatures, GivenTexts, Need, check_needs, project
 from .projecting import image_embeddings, text_embeddings
 from .subspaces import SUBSPACES, digest_texts, texts_and_rank
 
@@ -216,7 +217,7 @@ def _plain(method: Method, model: DualEncoder, given: Given) -> Embed:
 
 
 def _unprojected(method: Method, model: DualEncoder, given: Given) -> Embed:
-    return jnp.asarray
+    return lambda pre: project(pre, None, np.shape(pre)[-1])
 
 
 def _whitened(method: Method, model: DualEncoder, given: Given) -> Embed:
