@@ -113,6 +113,13 @@ def test_the_sweep_and_the_spectrum_work_on_projectors(measure):
     assert spectrum["metrics"]["largest"] == pytest.approx(float(ja.decompose(HEADS).s[0]))
 
 
+def test_the_spectrum_of_projectors_needs_no_features(files, tmp_path):
+    options = ["--dataset", "none", "--stage", "pre", "--projectors", files / "heads.npz", "--out", tmp_path]
+    assert cli.main(["spectrum", *map(str, options), "--json", str(tmp_path / "runs.json")]) == 0
+    (run,) = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert run["metrics"]["largest"] == pytest.approx(float(ja.decompose(HEADS).s[0]))
+
+
 def test_classifiers_take_splits_and_one_class_text_for_each_class(measure):
     named = ("--classifiers", "zero-shot", "ncm", "lda", "tip-adapter", "--with-text", "--shots", "2")
     runs = measure("classify", "", *named, *TEXT_OPTION)

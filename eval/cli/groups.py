@@ -154,9 +154,13 @@ class FeatureOptions:
         from jaxalign.eval.tasks.given import given_features
         from jaxalign.eval.tasks.given_files import describe_projectors, read_class_texts, read_projectors
 
-        record = workspace.find_dataset(dataset)
-        width = workspace.feature_width(record)
         heads = None if self.projectors is None else read_projectors(self.projectors)
+        if dataset == "none":  # they alone are looked at
+            if heads is None:
+                raise UsageError(f"{self.projectors} has no two kernels called image and text; see --model")
+            width = heads.image.kernel.shape[0]
+        else:
+            width = workspace.feature_width(workspace.find_dataset(dataset))
         key = self.class_texts_key or ""
         texts = None if self.class_texts is None else read_class_texts(self.class_texts, key)
         if self.projectors is not None and heads is None:
@@ -276,7 +280,7 @@ class Embedding:
         """The workspace and the model."""
         workspace = self.results.open_workspace(self.data, self.data.data_dir, self.given.reading())
         dataset: str = getattr(self, "dataset", "")
-        if dataset.startswith("features:"):
+        if dataset.startswith("features:") or (dataset == "none" and self.given.projectors is not None):
             modality: str = getattr(self, "modality", "image")
             return workspace, self.given.stand_in(workspace, dataset, self.model, modality)
         self.given.check_unused(dataset)
