@@ -18,6 +18,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval import interrupts
 from jaxalign.eval.terminal import say
 
+from .bake import Bake
 from .classify import Classify
 from .convert import Convert
 from .datasets import Datasets
@@ -39,6 +40,7 @@ from .text_retrieve import TextRetrieve
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "convert": Convert,
+    "bake": Bake,
     "models": Models,
     "datasets": Datasets,
     "embed": Embed,
@@ -141,8 +143,17 @@ def run(arguments: Sequence[str]) -> int:
     processes = getattr(command, "distributed", None)
     if processes is not None and processes.distributed:
         return run_as_one_of_several(command, processes, arguments)
-    command.run()
+    execute(command)
     return 0
+
+
+def execute(command: Any) -> None:
+    """Run `command`; where its JSON goes to standard output, nothing else does."""
+    from .printing import only_results
+
+    group = command if hasattr(command, "json") else getattr(command, "results", None)
+    with only_results(getattr(group, "json", None)):
+        command.run()
 
 
 def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
@@ -154,14 +165,14 @@ def run_as_one_of_several(command: Command, processes: Processes, arguments: Seq
     distributed.end_with_parent()
     where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)
     with distributed.connected(*where, asked(command, arguments[0])):
-        command.run()
+        execute(command)
     return 0
 
 
 # What may differ between the processes of a run: where a folder is mounted, and what concerns one alone. What
 # files hold is compared where it is used.
 OF_ONE_PROCESS = (
-    *("distributed", "store", "out", "data_dir", "json", "threads", "class_names"),
+    *("distributed", "store", "out", "data_dir", "json", "table", "threads", "class_names"),
     *("projectors", "class_texts", "labels", "label_names", "ids"),
 )
 

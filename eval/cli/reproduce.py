@@ -39,7 +39,7 @@ class Reproduce:
       jaxalign reproduce features-table.csv --class-texts features:imagenet_texts.npy
     """
 
-    table: Annotated[
+    printed: Annotated[
         str | None,
         tyro.conf.Positional,
         tyro.conf.arg(
@@ -88,9 +88,9 @@ class Reproduce:
         if self.list:
             write_json(self.results.json, print_tables(places))
             return
-        if self.table is None:
+        if self.printed is None:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
-        self.reproduce(find_table(self.table), places)
+        self.reproduce(find_table(self.printed), places)
 
     def reproduce(self, table: "Table", places: "Places") -> None:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""

@@ -14,6 +14,7 @@ from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
 from jaxalign.eval.datasets.examples import common_labels, own_positions
 
+from .captions import collect_captions, given_captions
 from .given import class_texts_of
 from .runs import Result
 from .workspace import Readable, Workspace, choose_task, digest_texts
@@ -245,69 +246,21 @@ class ImagePair:
         return pre, np.array([row for row, *_ in captions], np.int32), np.arange(len(examples))
 
 
-@dataclass(frozen=True, eq=False)
-class Captions:
-    """All captions of a split, one after the other.
-
-    Attributes:
-      texts: n of them.
-      ids: of the captions: the image's and a number.
-      images: int `[n]`, which image each is of.
-      queries: int `[q]`, the position of each image's first caption.
-    """
-
-    texts: tuple[str, ...]
-    ids: tuple[str, ...]
-    images: np.ndarray
-    queries: np.ndarray
-
-
-def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> Captions:
-    """The captions of each image; images with the very same ones, as an emoji in each style, count once.
-
-    Raises:
-      JaxalignError: no captions.
-    """
-    seen: set[tuple[str, ...]] = set()
-    texts: list[str] = []
-    names: list[str] = []
-    images: list[int] = []
-    queries: list[int] = []
-    for image, own in zip(ids, captions, strict=True):
-        if not own or tuple(own) in seen:
-            continue
-        seen.add(tuple(own))
-        images += [len(queries)] * len(own)
-        queries.append(len(texts))
-        texts += own
-        names += [f"{image}#{i}" for i in range(len(own))]
-    if not texts:
-        raise JaxalignError(
-            "the data set has no captions; expected one with captions, see `jaxalign datasets`"
-        )
-    return Captions(tuple(texts), tuple(names), np.array(images, np.int32), np.array(queries, np.int32))
-
-
-def given_captions(examples: Examples) -> Captions:
-    """The rows of features as captions, those with one label as the captions of one image.
-
-    Raises:
-      JaxalignError: rows without a label.
-    """
-    labels = examples.labels[choose_task(examples, "")]
-    if (labels < 0).any():
-        raise JaxalignError(
-            f"{int((labels < 0).sum()):,} texts of {examples.origin} have no label, which says what image"
-            " each is of; expected one for each"
-        )
-    _, first, images = np.unique(labels, return_index=True, return_inverse=True)
-    return Captions((), examples.ids, images.astype(np.int32), np.sort(first).astype(np.int32))
-
-
 class CaptionPair:
-    """Captions of a split as queries (the first of each image) and gallery (all of them)."""
+    """Captions of a split as queries (the first of each image) and gallery (all of them).
 
-    def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, split: str = ""):
+    Args:
+      max_queries: at most so many queries, evenly spaced; all by default.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        model: DualEncoder,
+        dataset: str,
+        split: str = "",
+        max_queries: int | None = None,
+    ):
         self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
         split = split or self.record.gallery
         if not split:
@@ -324,6 +277,9 @@ class CaptionPair:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
+        self.max_queries, whole = max_queries, self.captions.queries
+        self.captions = replace(self.captions, queries=some(whole, max_queries))
+        self.not_asked = [self.captions.ids[row] for row in np.setdiff1d(whole, self.captions.queries)]
         if len(np.unique(self.captions.images)) == len(self.captions.images):
             raise JaxalignError(
                 f"{dataset} has one caption of each image, and text retrieval looks for the others; choose"
@@ -334,7 +290,8 @@ class CaptionPair:
     def settings(self) -> dict[str, Any]:
         """The part of a run's settings that this is."""
         examples = self.examples
-        return {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
+        found = {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
+        return found if self.max_queries is None else found | {"max_queries": self.max_queries}
 
     @property
     def name(self) -> str:
@@ -351,6 +308,13 @@ class CaptionPair:
         if self.examples.features is not None:
             return self.examples.features
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
+
+
+def some(rows: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many of `rows`, evenly spaced; all of them for None."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def query_split(dataset: str | DatasetRecord, query: str, variant: str) -> str:

@@ -14,7 +14,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED
 
 from . import own
-from .pairs import CaptionPair, ImagePair
+from .pairs import CaptionPair, ImagePair, some
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings
@@ -186,7 +186,7 @@ def labelled_examples(
         captions = CaptionPair(workspace, model, dataset, sweeping.query)
 
         def read_captions() -> tuple[Any, ...]:
-            rows, labels = _some(captions.captions.queries, sweeping.max_queries), captions.captions.images
+            rows, labels = some(captions.captions.queries, sweeping.max_queries), captions.captions.images
             return captions.pre[rows], captions.pre, labels[rows], labels, rows
 
         return captions, facts | captions.settings | limit, read_captions
@@ -197,17 +197,10 @@ def labelled_examples(
 
     def read_images() -> tuple[Any, ...]:
         query_labels, gallery_labels = pair.labels(task)
-        rows = _some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
+        rows = some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
         kept = np.flatnonzero(gallery_labels != UNLABELLED)
         exclude = own.exclusion(own.renumber(pair.own, rows, kept))
         gallery = pair.gallery_pre if len(kept) == len(pair.gallery_pre) else pair.gallery_pre[kept]
         return pair.query_pre[rows], gallery, query_labels[rows], gallery_labels[kept], exclude
 
     return pair, facts | pair.settings | limit | {"task": task}, read_images
-
-
-def _some(rows: np.ndarray, most: int | None) -> np.ndarray:
-    """At most so many of `rows`, evenly spaced."""
-    if most is None or len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
