@@ -228,9 +228,7 @@ class StoreOptions:
         """Folder of the runs, of a command that keeps some."""
         return None
 
-    def open_workspace(
-        self, reading: ReadingOptions, data_dir: Path | None = None, given: "FeatureReading | None" = None
-    ) -> "Workspace":
+    def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
         """The workspace of a command; what will be written is checked first."""
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.workspace import Workspace
@@ -240,7 +238,7 @@ class StoreOptions:
         check_file(self.json)
         if self.runs is not None:
             check_folder(self.runs)
-        workspace = Workspace(self.runs, self.store, data_dir, reading=given, records={}, **reading.reading())
+        workspace = Workspace(self.runs, self.store, data_dir, records={}, **reading.reading())
         workspace.stages.console.quiet = not is_first()
         return workspace
 
@@ -292,7 +290,8 @@ class Embedding:
 
     def open(self) -> "tuple[Workspace, DualEncoder]":
         """The workspace and the model."""
-        workspace = self.results.open_workspace(self.data, self.data.data_dir, self.given.reading())
+        workspace = self.results.open_workspace(self.data, self.data.data_dir)
+        workspace = dataclasses.replace(workspace, reading=self.given.reading())
         dataset: str = getattr(self, "dataset", "")
         if dataset.startswith("features:") or (dataset == "none" and self.given.projectors is not None):
             modality: str = getattr(self, "modality", "image")

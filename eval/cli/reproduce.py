@@ -1,6 +1,6 @@
 """`jaxalign reproduce`: a paper's table, measured beside printed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -100,7 +100,8 @@ class Reproduce:
         from .printing import write_json
 
         out = self.results.out
-        workspace = self.results.open_workspace(self.data, self.data.data_dir, self.given.reading())
+        workspace = self.results.open_workspace(self.data, self.data.data_dir)
+        workspace = replace(workspace, reading=self.given.reading())
         options = (self.variant, self.distractors, self.layout or "", self._stand_in)
         session = Session(workspace, places, *options)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
