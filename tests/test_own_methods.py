@@ -162,7 +162,7 @@ def test_entry_points_are_methods_by_name(monkeypatch, forgotten):
     found = find_method("doubled", model).fit(model)(pre)
     np.testing.assert_allclose(found, 2 * jnp.asarray(find_method("image-image", model).fit(model)(pre)))
     offer(Entry("isoclip", OwnMethod(doubled)))
-    with pytest.raises(JaxalignError, match="calls a method 'isoclip', as one here; rename it there"):
+    with pytest.raises(JaxalignError, match="calls a method 'isoclip', as one here; rename it"):
         find_method("isoclip", model)
 
 

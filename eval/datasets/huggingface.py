@@ -51,7 +51,9 @@ def _load(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as a data set of Hugging Face ({' '.join(str(error).split())[:200]});"
             " expected a folder that save_to_disk wrote"
         ) from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
+    return (
+        {str(k): v for k, v in found.items()} if isinstance(found, datasets.DatasetDict) else {"all": found}
+    )
 
 
 def _read_split(

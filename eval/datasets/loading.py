@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.feature_files import FeatureReading
 
 from .examples import Examples, concatenate
 from .finding import find_dataset
@@ -29,24 +30,28 @@ def load_split(
     source_dir: str | os.PathLike | None = None,
     *,
     on_demand: bool = False,
+    reading: FeatureReading | None = None,
 ) -> Examples:
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
     Args:
       name: of `DATASETS`; `NAME@tfds` for the images of a copy that TFDS has prepared from its own
         catalogue; `folder:PATH` for the images of a folder, `classes:PATH` or `splits:PATH` where it
-        is to be said what its subfolders are; or the record of any of them.
+        is to be said what its subfolders are; `features:PATH` for features that are there already; or the
+        record of any of them.
       split: of the data set; `a+b` is both, one after the other. `query-uncropped` is `query` with whole
         images.
       data_dir: see `data_root`.
       source_dir: see `source_root`.
       on_demand: whether the images of the embedded data sets, too, are decoded when they are asked for.
 
+      reading: how the files of `features:PATH` are read.
+
     Raises:
       JaxalignError: unknown data set or split, data that are not there (and where to put them), a folder
         that cannot be written, or a damaged prepared copy.
     """
-    record = find_dataset(name)
+    record = find_dataset(name, reading)
     parts = split.split("+")
     _check_each_once(split, parts)
     if record.open_split is not None:

@@ -12,7 +12,9 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features.key import weights_digest
 from jaxalign.eval.tasks.fitting import Fitting
+from jaxalign.eval.tasks.given import GivenFeatures
 from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
@@ -30,6 +32,30 @@ ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
 
 
 @dataclass(frozen=True, eq=False)
+class GivenRows:
+    """Features that are there already, as `FeatureStore` has its own."""
+
+    values: np.ndarray
+    ids: tuple[str, ...]
+    chunk: int = ROWS
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.rows // self.chunk)
+
+    def read_chunk(self, number: int) -> np.ndarray:
+        return self.values[number * self.chunk : (number + 1) * self.chunk].astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """Embeddings of length one, in the order of the store.
 
@@ -39,7 +65,7 @@ class Gallery:
       facts: what the embeddings are, for the files beside them.
     """
 
-    store: FeatureStore
+    store: FeatureStore | GivenRows
     embed: Embed
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -69,7 +95,7 @@ class Gallery:
             yield np.asarray(normalize(self.embed(pre)))[readable]
 
 
-def features(store: FeatureStore) -> Iterator[np.ndarray]:
+def features(store: FeatureStore | GivenRows) -> Iterator[np.ndarray]:
     """The stored features, `[about ROWS, width]` at a time."""
     step = max(ROWS // store.chunk, 1)
     for first in range(0, store.chunks, step):
@@ -101,18 +127,22 @@ def open_gallery(
         raise JaxalignError(
             f"{chosen.name} inverts queries and leaves the gallery as it is; export {BASELINES[modality]}"
         )
-    if modality == "text":
+    store: FeatureStore | GivenRows
+    record = workspace.find_dataset(dataset)
+    if isinstance(model, GivenFeatures):
+        examples = workspace.load_split(record, split or record.gallery)
+        store = GivenRows(workspace.images(model, examples).pre, examples.ids)
+    elif modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
         examples, captions = pair.examples, pair.captions
         store = workspace.text_store(model, pair.name, captions.ids, captions.texts)
     else:
-        record = workspace.find_dataset(dataset)
         examples = workspace.load_split(record, split or record.gallery or record.test)
         store = workspace.image_store(model, examples)
     facts = {
         "model": model.name,
         "source": model.spec.source,
-        "weights": store.key.weights,
+        "weights": weights_digest(model.params),
         "dataset": examples.dataset,
         "version": examples.state,
         "split": examples.split,
@@ -126,7 +156,7 @@ def open_gallery(
     return gallery
 
 
-def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: FeatureStore) -> Embed:
+def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: FeatureStore | GivenRows) -> Embed:
     fitting = Fitting(workspace, model, lambda: np.empty((0, 0)))
     if method.name != "pca-mean":
         return fitting.embed(method)
@@ -137,7 +167,7 @@ def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Featur
     return lambda pre: subspace.project(unit(pre), mean)
 
 
-def _mean(store: FeatureStore, embed: Embed) -> np.ndarray:
+def _mean(store: FeatureStore | GivenRows, embed: Embed) -> np.ndarray:
     """Of the embeddings, float32 `[d]`."""
     total, count = np.zeros(()), 0
     for pre in features(store):

@@ -128,7 +128,9 @@ def read_images(store: FeatureStore, examples: Examples) -> Features:
 
 
 def require_images(examples: Examples) -> None:
-    """Raise for captions without images."""
+    """Raise for captions without images, and for features in their place."""
+    if examples.features is not None:
+        raise JaxalignError(f"{examples.dataset} is features already; expected a data set of images")
     if examples.images is None:
         raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with images")
 

@@ -16,6 +16,7 @@ from jaxalign.eval.datasets.examples import own_positions
 
 from . import own
 from .fitting import Fitting
+from .given import check_needs
 from .labelled import LabelledPair
 from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import REFERENCE, VARIANTS
@@ -127,6 +128,9 @@ class Classes:
         self.methods = find_methods(classifying.methods, model, "image", options)
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
         if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
+            check_needs(
+                model, "what compares by class names (zero-shot, --with-text)", ("embedding", "class_texts")
+            )
             model.require_text()
         self.tuned_on = self._validation_split() if classifying.tune else ""
         if classifying.tune:

@@ -8,8 +8,8 @@ import numpy as np
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 
+from .given import GivenTexts
 from .methods import Embed, Method
-from .projecting import text_embeddings
 from .workspace import Workspace
 
 
@@ -35,8 +35,10 @@ class Fitting:
 
     def subspace_texts(self, method: Method) -> np.ndarray:
         """Embeddings of the texts of PCA<-."""
+        if isinstance(method.texts, GivenTexts):
+            return method.texts.values
         if method.texts not in self._texts:
             ids = [f"{i}" for i in range(len(method.texts))]
-            pre = self.workspace.texts(self.model, "class names of PCA", ids, method.texts)
-            self._texts[method.texts] = np.asarray(text_embeddings(self.model, pre))
+            found = self.workspace.text_embeddings(self.model, "class names of PCA", ids, method.texts)
+            self._texts[method.texts] = found
         return self._texts[method.texts]

@@ -6,7 +6,6 @@ A new method is a `Kind` in `METHODS`; one from outside is an `OwnMethod`.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,15 +14,17 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .own_methods import Embed, Found, Given, Need, find_own, names_of_entry_points
+from .given import GivenFeatures, GivenTexts, Need, check_needs, project
+from .own_methods import Embed, Found, Given, find_own, names_of_entry_points
 from .projecting import image_embeddings, text_embeddings
-from .subspaces import SUBSPACES, texts_and_rank
+from .subspaces import SUBSPACES, digest_texts, texts_and_rank
 
 Modality = Literal["image", "text"]
 
@@ -109,7 +110,7 @@ class Method:
     band: tuple[int, int] | None = None
     rank: int | None = None
     subspace: str | None = None
-    texts: tuple[str, ...] = ()
+    texts: tuple[str, ...] | GivenTexts = ()
     inverting: Inverting | None = None
     own: Found | None = None
 
@@ -145,9 +146,10 @@ class Method:
           JaxalignError: without what the method needs.
         """
         embed = image_embeddings if self.modality == "image" else text_embeddings
-        projectors = model.projectors if {"projectors", "spectrum"} & {*self.kind.needs} else None
-        if "spectrum" in self.kind.needs and spectrum is None:
-            spectrum = ja.decompose(model.projectors)
+        projectors = None
+        if self.own is not None and {"projectors", "spectrum"} & {*self.kind.needs}:
+            projectors = model.projectors
+            spectrum = spectrum or ja.decompose(projectors)
         given = Given(partial(embed, model), projectors, spectrum, subspace_texts, gallery)
         return self.kind.fit(self, model, given)
 
@@ -159,8 +161,7 @@ class Method:
         if self.band is not None:
             found["band"] = list(self.band)
         if self.texts:
-            digest = hashlib.sha256("\0".join(self.texts).encode()).hexdigest()[:16]
-            found |= {"rank": self.rank, "subspace": self.subspace, "texts": f"{len(self.texts)} {digest}"}
+            found |= {"rank": self.rank, "subspace": self.subspace, "texts": digest_texts(self.texts)}
         if self.inverting is not None:
             found |= {k: v for k, v in dataclasses.asdict(self.inverting).items() if v is not None}
             found["curve"] = list(self.inverting.curve or ())
@@ -172,10 +173,13 @@ def default_methods(model: DualEncoder, modality: Modality, options: MethodOptio
 
     `isoclip` is among them where a band was given or is printed for the checkpoint.
     """
-    if model.config.text is None:
+    there = list(METHODS[modality])
+    if isinstance(model, GivenFeatures):
+        there = [name for name in there if not any(map(model.lacking, METHODS[modality][name].needs))]
+    elif model.config.text is None:
         return (BASELINES[modality], "pre")
     printed = options.band or _printed_band(model, modality)
-    names = [name for name, kind in METHODS[modality].items() if kind.is_default]
+    names = [name for name in there if METHODS[modality][name].is_default]
     return tuple(name for name in names if name != "isoclip" or printed)
 
 
@@ -183,8 +187,8 @@ def find_methods(
     names: Sequence[str], model: DualEncoder, modality: Modality, options: MethodOptions
 ) -> list[Method]:
     """Those of `names`, each once, or the `default_methods`; raises as `find_method`."""
-    chosen = names or default_methods(model, modality, options)
-    return [find_method(name, model, modality, options) for name in dict.fromkeys(chosen)]
+    chosen = dict.fromkeys(names or default_methods(model, modality, options))
+    return [find_method(name, model, modality, options) for name in chosen]
 
 
 def find_method(
@@ -200,15 +204,14 @@ def find_method(
         raise unknown_name("modality", modality, METHODS)
     found, outside = Method(name, modality), names_of_entry_points()
     if taken := {*outside} & {name for kinds in METHODS.values() for name in kinds}:
-        raise JaxalignError(
-            f"an installed package calls a method {min(taken)!r}, as one here; rename it there"
-        )
+        raise JaxalignError(f"an installed package calls a method {min(taken)!r}, as one here; rename it")
     if name not in METHODS[modality]:
         found = replace(found, own=find_own(name))
         if found.own is None:
             raise unknown_name(
                 f"{modality} method", name, [*METHODS[modality], *outside], "one's own is written module:name"
             )
+    check_needs(model, name, found.kind.needs)
     return found.kind.resolve(found, model, options)
 
 
@@ -217,7 +220,7 @@ def _plain(method: Method, model: DualEncoder, given: Given) -> Embed:
 
 
 def _unprojected(method: Method, model: DualEncoder, given: Given) -> Embed:
-    return jnp.asarray
+    return lambda pre: project(pre, None, np.shape(pre)[-1])
 
 
 def _whitened(method: Method, model: DualEncoder, given: Given) -> Embed:
@@ -254,7 +257,7 @@ def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspac
             f"{method.name} got {count} text embeddings; expected those of its {len(method.texts)} texts"
         )
     variant = SUBSPACES[method.subspace or "paper"]
-    if len(variant.templates) > 1:
+    if len(variant.templates) > 1 and not isinstance(method.texts, GivenTexts):
         x = jnp.asarray(text_embeddings)
         text_embeddings = ja.ensemble_text_weights(x.reshape(-1, len(variant.templates), x.shape[-1]))
     return ja.principal_subspace(
@@ -322,7 +325,8 @@ class Kind:
       about: what their embeddings are.
       fit: gives the embedding of a method, from what there is.
       resolve: fills in the options for a model.
-      needs: what `fit` reads of what is given, beside the model's own projector.
+      needs: what it cannot do without where features are given, in the order in which that is asked for; and
+        what `fit` reads of `Given`.
       inverter: turns queries to the other modality first.
       is_default: whether it takes part where nothing is said.
     """
@@ -330,13 +334,13 @@ class Kind:
     about: str
     fit: Callable[[Method, DualEncoder, Given], Embed]
     resolve: Callable[[Method, DualEncoder, MethodOptions], Method] = lambda method, model, options: method
-    needs: tuple[Need, ...] = ()
+    needs: tuple[Need, ...] = ("embedding",)
     inverter: Inverter | None = None
     is_default: bool = True
 
 
 def _kind_of_own(found: Found) -> Kind:
-    needs = found.method.needs
+    needs: tuple[Need, ...] = ("embedding", *found.method.needs)
 
     def resolve(method: Method, model: DualEncoder, options: MethodOptions) -> Method:
         if {"projectors", "spectrum"} & {*needs}:
@@ -346,10 +350,14 @@ def _kind_of_own(found: Found) -> Kind:
     return Kind(found.method.about, lambda method, model, given: found.fit(given), resolve, needs)
 
 
+def _inversion(about: str, inverter: Inverter) -> Kind:
+    return Kind(about, _plain, _with_steps, ("towers",), inverter, is_default=False)
+
+
 _BOTH: tuple[Need, ...] = ("projectors", "spectrum")
 _OF_BOTH = {
-    "pre": Kind("the features before the projector", _unprojected),
-    "whitened": Kind("the projector with all singular values set to one", _whitened),
+    "pre": Kind("the features before the projector", _unprojected, needs=("pre",)),
+    "whitened": Kind("the projector with all singular values set to one", _whitened, needs=("projectors",)),
     "isoclip": Kind(
         "the projectors kept to a band of their spectrum", _in_a_band, _printed_or_given_band, _BOTH
     ),
@@ -361,36 +369,24 @@ _OF_IMAGES = {
     "image-image": Kind("the embeddings as they are", _plain),
     **_OF_BOTH,
     "pca": Kind(
-        "the embeddings projected on the principal directions of class-name texts (PCA<-)",
+        "the embeddings on the principal directions of class-name texts (PCA<-)",
         _on_a_subspace,
         _with_texts,
-        ("class_texts",),
+        ("embedding", "class_texts"),
     ),
     "pca-mean": Kind(
         "the same with the mean of the gallery added back (eq. 12)",
         _on_a_subspace_with_mean,
         _with_texts,
-        ("class_texts", "gallery"),
+        ("embedding", "class_texts", "gallery"),
         is_default=False,
     ),
-    "oti": Kind(
-        "queries inverted to text, the gallery as it is",
-        _plain,
-        _with_steps,
-        inverter=TO_TEXT,
-        is_default=False,
-    ),
+    "oti": _inversion("queries inverted to text, the gallery as it is", TO_TEXT),
 }
 _OF_TEXTS = {
     "text-text": Kind("the embeddings as they are", _plain),
     **_OF_BOTH,
-    "ovi": Kind(
-        "queries inverted to images, the gallery as it is",
-        _plain,
-        _with_steps,
-        inverter=TO_IMAGES,
-        is_default=False,
-    ),
+    "ovi": _inversion("queries inverted to images, the gallery as it is", TO_IMAGES),
 }
 # Not to be written into: a method of one's own is an `OwnMethod`.
 METHODS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,10 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
 
+from .given import Need
+
 GROUP = "jaxalign.methods"
 Embed = Callable[[ArrayLike], jax.Array]
-Need = Literal["projectors", "spectrum", "class_texts", "gallery"]
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,9 @@ def _of_entry_points() -> dict[str, Found]:
 
 
 def _found(name: str, thing: Any, module: str) -> Found:
-    method = thing if isinstance(thing, OwnMethod) else OwnMethod(thing) if callable(thing) else None
+    method = (
+        thing if isinstance(thing, OwnMethod) else OwnMethod(cast(Any, thing)) if callable(thing) else None
+    )
     if method is None:
         raise JaxalignError(f"{name} is {thing!r}; expected an OwnMethod, or a function that takes `Given`")
     fit: Any = method.fit
@@ -167,7 +170,7 @@ def _import(module: str) -> Any:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise JaxalignError(f"there is no file {module}; expected a Python file, as in methods.py:name")
-        found = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+        found: Any = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
         if getattr(found, "__file__", None) != str(path):
             raise JaxalignError(f"{module} is called as another module, {spec.name}; rename the file")
         if not hasattr(found, "__jaxalign_loaded__"):

@@ -11,6 +11,8 @@ from jaxalign.models import ImageTowerConfig
 from jaxalign.models.layers import LayerNorm, MlpBlock
 from jaxalign.projectors import Projector
 
+from .given import GivenFeatures, check_needs, project
+
 _ROWS = 8192  # features that pass through an MLP head together
 
 
@@ -20,9 +22,13 @@ def image_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
     SigLIP's residual MLP is computed as it is, not linearised as in `model.projectors`: the baseline of both
     papers is the embedding itself. Not normalised, float32.
 
+    Of given features, what their stage asks for; large embeddings then stay as they are.
+
     Raises:
       JaxalignError: features of another width.
     """
+    if isinstance(model, GivenFeatures):
+        return _of_given(model, "image", pre)
     pre = _check(pre, model.config.image.width, model.name)
     config, tower = model.config.image, model.params["img"]
     if isinstance(config, ImageTowerConfig) and (
@@ -42,9 +48,22 @@ def text_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
     Raises:
       JaxalignError: features of another width, or an image-only model.
     """
+    if isinstance(model, GivenFeatures):
+        return _of_given(model, "text", pre)
     pre = _check(pre, model.require_text().width, model.name)
     head = model.params["txt"]["head"]
     return Projector(jnp.asarray(head["kernel"]), head.get("bias"))(pre)
+
+
+def _of_given(model: GivenFeatures, modality: str, pre: ArrayLike) -> jax.Array:
+    check_needs(model, "this", ("embedding",))
+    if model.stage == "embedding":
+        return project(pre, None, model.config.image.width)
+    if model.heads is not None:
+        head = getattr(model.heads, modality)
+        return project(pre, head, head.kernel.shape[0])
+    embed = image_embeddings if modality == "image" else text_embeddings
+    return embed(model.text_encoder(), pre)
 
 
 def _residual(config: ImageTowerConfig, head: dict, x: jax.Array) -> jax.Array:
