@@ -1,9 +1,9 @@
 """What a data set is, by its name: one of the table, a folder of images, or one on a copy of TFDS."""
 
 from jaxalign.errors import unknown_name
-from jaxalign.eval.feature_files import FEATURES, FeatureReading, features_record
 
 from . import catalogue
+from .feature_reading import FEATURES, FeatureReading
 from .folder_splits import READINGS
 from .image_folder import folder_record
 from .records import DatasetRecord
@@ -26,6 +26,8 @@ def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = Non
     if name.startswith(READINGS):
         return folder_record(name)
     if name.startswith(FEATURES):
+        from jaxalign.eval.feature_files import features_record  # here: the other records need no jax
+
         return features_record(name, reading)
     if name.endswith(JOINED):
         return joined_record(name.removesuffix(JOINED))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.feature_files import FeatureReading
 
 from .examples import Examples, concatenate
+from .feature_reading import FeatureReading
 from .finding import find_dataset
 from .images import Images, decode_image
 from .preparation import damaged, prepare
