@@ -15,6 +15,12 @@ from jaxalign.replacing import partial_folder, replaced_file
 _ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+def default_store() -> Path:
+    """Where features are kept: `$JAXALIGN_STORE`, or a folder in the user's cache."""
+    given = os.environ.get("JAXALIGN_STORE")
+    return Path(given) if given else Path.home() / ".cache" / "jaxalign" / "features"
+
+
 def json_text(content: Any, indent: int | None = None) -> str:
     """`content` as JSON that can be written anywhere; readers of JSON get back every file name as it is."""
     text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)

@@ -12,8 +12,6 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .images import Images
-
 UNLABELLED = -1
 
 
@@ -171,7 +169,7 @@ def _concatenate_images(images: Sequence[Any]) -> Any:
         return None
     if isinstance(images[0], np.ndarray):
         return np.concatenate(images)
-    return Images.concatenate(images)
+    return type(images[0]).concatenate(images)
 
 
 def _concatenate_labels(

@@ -48,7 +48,12 @@ class ImageFile:
 
         File systems over a network may give one number to several files, but do not say that they are linked.
         """
-        return (*(self.number or ()), self.size, *self.times) if self.is_shared else None
+        return self.state if self.is_shared else None
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """Device, number, size and times: what changes when the file does."""
+        return (*(self.number or ()), self.size, *self.times)
 
 
 @dataclass(frozen=True)

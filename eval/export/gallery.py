@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
 from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.methods import (
     BASELINES,
@@ -26,6 +26,7 @@ from jaxalign.eval.tasks.pairs import CaptionPair
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.features import normalize
 
+Stored = FeatureStore | Gathered
 ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
 
 
@@ -39,7 +40,7 @@ class Gallery:
       facts: what the embeddings are, for the files beside them.
     """
 
-    store: FeatureStore
+    store: Stored
     embed: Embed
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -69,7 +70,7 @@ class Gallery:
             yield np.asarray(normalize(self.embed(pre)))[readable]
 
 
-def features(store: FeatureStore) -> Iterator[np.ndarray]:
+def features(store: Stored) -> Iterator[np.ndarray]:
     """The stored features, `[about ROWS, width]` at a time."""
     step = max(ROWS // store.chunk, 1)
     for first in range(0, store.chunks, step):
@@ -104,11 +105,15 @@ def open_gallery(
     if modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
         examples, captions = pair.examples, pair.captions
-        store = workspace.text_store(model, pair.name, captions.ids, captions.texts)
+        title = f"{model.name}: {pair.name}, {len(captions.texts)} texts"
+        with workspace.computing(title, len(captions.texts)) as computing:
+            store = text_store(model, pair.name, captions.ids, captions.texts, **computing)
     else:
         record = workspace.find_dataset(dataset)
         examples = workspace.load_split(record, split or record.gallery or record.test)
-        store = workspace.image_store(model, examples)
+        title = f"{model.name}: {examples.origin}, {len(examples)} images"
+        with workspace.computing(title, len(examples)) as computing:
+            store = image_store(model, examples, **computing)
     facts = {
         "model": model.name,
         "source": model.spec.source,
@@ -126,7 +131,7 @@ def open_gallery(
     return gallery
 
 
-def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: FeatureStore) -> Embed:
+def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Stored) -> Embed:
     fitting = Fitting(workspace, model, lambda: np.empty((0, 0)))
     if method.name != "pca-mean":
         return fitting.embed(method)
@@ -137,7 +142,7 @@ def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Featur
     return lambda pre: subspace.project(unit(pre), mean)
 
 
-def _mean(store: FeatureStore, embed: Embed) -> np.ndarray:
+def _mean(store: Stored, embed: Embed) -> np.ndarray:
     """Of the embeddings, float32 `[d]`."""
     total, count = np.zeros(()), 0
     for pre in features(store):

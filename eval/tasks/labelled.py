@@ -11,10 +11,8 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
 from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, own_positions
+from jaxalign.eval.features import are_stored
 from jaxalign.eval.features.augment import subset_features
-from jaxalign.eval.features.key import make_key
-from jaxalign.eval.features.obtain import default_store
-from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first
 from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.pairs import Readable
@@ -173,24 +171,16 @@ class LabelledPair:
         Out of those of the whole split where they are at hand or hardly more, else only these are computed.
         """
         many = len(self.train) < 2 * len(rows)
-        if augmentation is None and (many or "read_train" in self.__dict__ or self._is_stored()):
+        stored = lambda: as_first(are_stored(self.model, self.train, self.workspace.store))
+        if augmentation is None and (many or "read_train" in self.__dict__ or stored()):
             shown = self.read_train
             lost = rows[~np.isin(rows, shown.rows)]
             at = np.searchsorted(shown.rows, np.setdiff1d(rows, lost))
             return shown.pre[at], tuple(self.train.ids[row] for row in lost)
         name = f"{self.train.dataset}/{self.train.split}"
-        with self.workspace.stages.stage(
-            "embed", f"{self.model.name}: {name}, {len(rows)} images that are drawn", len(rows)
-        ) as advance:
-            found = subset_features(
-                self.model,
-                self.train,
-                rows,
-                augmentation=augmentation,
-                store=self.workspace.store,
-                unreadable=self.workspace.unreadable,
-                progress=advance,
-            )
+        title = f"{self.model.name}: {name}, {len(rows)} images that are drawn"
+        with self.workspace.computing(title, len(rows)) as computing:
+            found = subset_features(self.model, self.train, rows, augmentation=augmentation, **computing)
         return found.values, found.left_out
 
     def prompts(self, templates: str = "single") -> np.ndarray:
@@ -211,13 +201,6 @@ class LabelledPair:
         if templates not in known:
             raise unknown_name(f"templates of {self.record.name}", templates, known)
         return [fill_template(t, name) for name in self.names for t in known[templates]]
-
-    def _is_stored(self) -> bool:
-        examples = self.train
-        key = make_key(self.model, examples.dataset, examples.state, examples.split, "image")
-        root = default_store() if self.workspace.store is None else self.workspace.store
-        found = FeatureStore.find(root, key)
-        return as_first(found is not None and not found.missing())
 
     def _load(self, split: str) -> Examples:
         examples = self.workspace.load_split(self.record, split)
