@@ -219,7 +219,7 @@ class Asked:
 
 
 def test_a_command_reads_a_folder_once(tmp_path, monkeypatch):
-    """Each folder is listed once and each image is asked about once, whatever splits the command looks at; and
+    """Each folder is listed once and each image asked about once, whatever splits the command looks at; and
     once more when its features are computed, as it may have changed."""
     root, counts, scan, stat = tmp_path / "in", Counter(), os.scandir, os.stat
     for seed, name in enumerate(("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg")):

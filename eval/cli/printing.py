@@ -146,12 +146,13 @@ def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], out: Path, json: 
     """Write the results as JSON where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
 
-    content: dict[str, Any] = {
-        "runs": [run.to_json() for run in runs],
-        "files": [str(file) for file in charts],
-        "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
-    }
-    write_json(json, content)
+    if json is not None:
+        content: dict[str, Any] = {
+            "runs": [run.to_json() for run in runs],
+            "files": [str(file) for file in charts],
+            "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
+        }
+        write_json(json, content)
     for file in charts:
         say(f"Wrote {file}")
     for line in (*_left_out(runs), *_other_versions(runs)):

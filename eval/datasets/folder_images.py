@@ -11,7 +11,6 @@ from .file_contents import Content, is_as_it_was, read_contents
 from .image_tree import ImageFile
 from .images import Images
 
-
 _CHANGED = "has changed since its folder was read; run the same command again"
 
 

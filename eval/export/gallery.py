@@ -12,7 +12,6 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
-from jaxalign.eval.tasks.fitting import Fitting
 from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
@@ -23,6 +22,7 @@ from jaxalign.eval.tasks.methods import (
     subspace_of,
 )
 from jaxalign.eval.tasks.pairs import CaptionPair
+from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.features import normalize
 

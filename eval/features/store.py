@@ -102,7 +102,7 @@ class FeatureStore:
         chunk: int = CHUNK,
         part: str = "",
     ) -> "FeatureStore":
-        """The store of `key` below `root`, made if it is not there yet.
+        """The store of `key` below `root`, made if it is not there yet; one that is keeps its own chunk.
 
         Args:
           root: a folder, or a URL that tensorstore knows (`gs://bucket/path`, `s3://bucket/path`); None for
@@ -116,8 +116,6 @@ class FeatureStore:
         Raises:
           JaxalignError: duplicate ids, labels of another length, a store that another version wrote or that
             holds other examples, or a place that cannot be written.
-
-        A store that is there keeps its own chunk.
         """
         _check_examples(ids, labels)
         sizes = {"rows": len(ids), "width": width, "chunk": chunk}
@@ -177,8 +175,8 @@ class FeatureStore:
         return [i for i in range(self.chunks) if i not in present or not self._is_readable(i)]
 
     def _is_readable(self, chunk: int) -> bool:
-        """Whether a chunk on a local disk is a file of at most its size: tensorstore waits for a pipe, and
-        ends the process where it finds no memory for a file."""
+        """Whether a local chunk is a file of at most its size: tensorstore waits for a pipe, and ends the
+        process where it finds no memory for a file."""
         if not self.url.startswith("file://"):
             return True
         path = _local_path(self.url) / f"features/c/{chunk}/0"
@@ -187,10 +185,9 @@ class FeatureStore:
 
     def _is_whole(self, chunk: int, without_gaps: bool) -> bool:
         try:
-            values = self.read_chunk(chunk)
+            return not (np.isnan(self.read_chunk(chunk)).any() and without_gaps)
         except JaxalignError:
             return False
-        return not (without_gaps and np.isnan(values).any())
 
     def write(self, chunk: int, values: np.ndarray) -> None:
         """Put the rows of `chunk` in place, `[len(rows_of(chunk)), width]`; a NaN row is one left out."""
@@ -212,8 +209,7 @@ class FeatureStore:
 
     def read(self) -> Features:
         """All features; raises JaxalignError for a store with missing or damaged chunks."""
-        missing = self.absent()
-        if missing:
+        if missing := self.absent():
             raise JaxalignError(
                 f"{self.url} lacks {len(missing)} of {self.chunks} chunks (the first is number {missing[0]});"
                 f" {_REDO}"

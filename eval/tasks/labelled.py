@@ -10,11 +10,10 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, own_positions
+from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, count_own, own_positions
 from jaxalign.eval.features import are_stored
 from jaxalign.eval.features.augment import subset_features
 from jaxalign.eval.processes import as_first
-from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.pairs import Readable
 from jaxalign.eval.tasks.projecting import text_embeddings
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
@@ -142,7 +141,7 @@ class LabelledPair:
         """How many of the test examples with a label and an image that can be read are training examples."""
         rows, _ = self._labelled(self.read_test.examples)
         known = self.train.select(self._train_rows_and_labels[0])
-        return own.count(own_positions(self.read_test.examples.select(rows), known))
+        return count_own(own_positions(self.read_test.examples.select(rows), known))
 
     def draw(self, choose: Callable[[np.ndarray], np.ndarray], augmentation: int | None = None) -> "Drawn":
         """Some of the labelled training examples, with their features.

@@ -20,8 +20,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .projecting import image_embeddings, text_embeddings
-from .subspaces import SUBSPACES, texts_and_rank
+from .projecting import SUBSPACES, image_embeddings, text_embeddings, texts_and_rank
 
 Embed = Callable[[ArrayLike], jax.Array]
 Modality = Literal["image", "text"]

@@ -10,11 +10,11 @@ from jax.typing import ArrayLike
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.ranking.retrieval import other_captions
 
-from .fitting import Fitting
 from .image_retrieval import COLUMNS, Retrieving, retrieval, with_curve
 from .inverting import invert_queries
 from .methods import Method, find_methods
 from .pairs import CaptionPair, Captions
+from .projecting import Fitting
 from .runs import Result, Run
 from .task import Task
 from .workspace import Workspace, model_settings
