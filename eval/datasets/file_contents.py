@@ -62,7 +62,7 @@ def read_contents(files: Sequence[ImageFile]) -> list[Content]:
             rows, settled = new[start : start + _BLOCK], time.time_ns() - _SETTLED
             lasting: list[tuple[bytes, str, str, bool]] = []
             for row, (content, as_it_was) in zip(
-                rows, pool.map(_read, [files[i] for i in rows]), strict=True
+                rows, pool.map(read_content, [files[i] for i in rows]), strict=True
             ):
                 found[row] = content
                 if as_it_was and max(files[row].times) < settled:
@@ -91,7 +91,7 @@ def real_paths(files: Sequence[ImageFile]) -> list[str]:
     ]
 
 
-def _read(file: ImageFile) -> tuple[Content, bool]:
+def read_content(file: ImageFile) -> tuple[Content, bool]:
     """What is in a file now, and whether it is still the one that its folder had."""
     try:
         with open_regular(file.path) as opened:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxalign.errors import JaxalignError
 
-from .file_contents import Content, is_as_it_was, read_contents
+from .file_contents import Content, is_as_it_was, read_content, read_contents
 from .image_tree import ImageFile
 from .images import Images
 
@@ -70,7 +70,7 @@ class FolderImages(Images):
     def _has_changed(self, row: int) -> bool:
         """Whether what was just read may be another image than the one that is known."""
         file, digest = self._files[row], self._contents[row].digest
-        return digest != "" and not is_as_it_was(file) and read_contents([file])[0].digest != digest
+        return digest != "" and not is_as_it_was(file) and read_content(file)[0].digest != digest
 
     @staticmethod
     def concatenate(parts: "Sequence[FolderImages]") -> "FolderImages":

@@ -41,9 +41,8 @@ class Features:
     """A finished store's content, without the rows that were left out.
 
     Attributes:
-      values: `[n, d]`.
-      ids: of the n examples.
-      labels: int32 `[n]` by name of the labelling.
+      values: `[n, d]`; `ids` of the n examples.
+      labels: int32 `[n]` by name of the task.
       rows: int `[n]`, ascending: their positions among all examples.
       left_out: ids of the examples that could not be computed.
     """
@@ -60,7 +59,7 @@ class Features:
         left_out = np.isnan(values).any(axis=1)
         kept = np.flatnonzero(~left_out)
         return cls(
-            values if len(kept) == len(values) else values[kept],
+            values[kept] if left_out.any() else values,
             tuple(ids[i] for i in kept.tolist()),
             {name: label[kept] for name, label in labels.items()},
             kept,
@@ -192,17 +191,19 @@ class FeatureStore:
     def write(self, chunk: int, values: np.ndarray) -> None:
         """Put the rows of `chunk` in place, `[len(rows_of(chunk)), width]`; a NaN row is one left out."""
         rows = self.rows_of(chunk)
-        if values.shape != (len(rows), self.width):
-            raise JaxalignError(f"chunk {chunk} has shape {values.shape}; expected {(len(rows), self.width)}")
+        if values.shape != (shape := (len(rows), self.width)):
+            raise JaxalignError(f"chunk {chunk} has shape {values.shape}; expected {shape}")
         with np.errstate(over="ignore"):  # reported below, with the example's name
             stored = np.asarray(values, self.dtype)
         lost = np.isinf(stored).any(axis=1) & np.isfinite(values).all(axis=1)
         if lost.any():
-            example = self.ids[rows[int(lost.argmax())]]
-            raise JaxalignError(
-                f"the features of {example} are too large for {self.dtype.name}; store them as float32"
-            )
+            large = f"the features of {self.ids[rows[int(lost.argmax())]]} are too large"
+            raise JaxalignError(f"{large} for {self.dtype.name}; store them as float32")
         try:
+            if not self._is_whole(
+                chunk, without_gaps=False
+            ):  # the last one would be read before it is written
+                _key_value_store(self.url).write(f"features/c/{chunk}/0", None).result()
             self._array[rows.start : rows.stop].write(stored).result()
         except ValueError as error:
             raise _unwritable(self.url, error) from error
