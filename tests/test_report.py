@@ -352,7 +352,7 @@ def test_runs_that_left_out_images_say_so_and_stand_apart():
     allowing = make_run(unreadable="leave-out")
     allowing = Run(**{**vars(allowing), "left_out": lost})
     label = dataset_label([without, allowing])
-    assert [label(without), label(allowing)] == ["cub", "cub (unreadable leave out)"]
+    assert [label(without), label(allowing)] == ["cub", "cub (unreadable leave-out)"]
     shown = build_report([without, allowing])
     assert "left out, unreadable" in shown
     assert f"2 of {html.escape('<script>')}" in shown

@@ -250,11 +250,11 @@ def test_the_layout_of_the_heads_is_an_option(animals, tmp_path):
     """By default that of the variant; runs and tables say which."""
     dataset, store = animals
     table = find_table(str(write_table(tmp_path / "t.csv", dataset, ROWS[:1])))
-    for layout, used in (("", "reference"), ("paper", "paper")):
+    for layout, used in (("", "paper"), ("reference", "reference")):
         found = reproduce(table, session_of(tmp_path, store, layout=layout))
         assert found.outcomes[0].value == pytest.approx(MAP, abs=1e-4)  # percent, as above
         assert to_json(found)["layout"] == used
-        assert ("projectors of the paper layout" in summary(found)) == (layout == "paper")
+        assert ("projectors of the reference layout" in summary(found)) == (layout == "reference")
     assert {run.settings["layout"] for run in read_runs(tmp_path / "runs")} == {"paper", "reference"}
 
 

@@ -116,7 +116,7 @@ def test_a_band_search_counts_as_the_published_code_does(colours, tmp_path):
     table = tmp_path / "t.csv"
     rows = [f"band-selection,{model},{dataset},best.{axis},1" for axis in ("k_top", "k_bottom")]
     table.write_text("\n".join(["protocol,backbone,dataset,metric,value", *rows]) + "\n")
-    session = Session(Workspace(tmp_path / "runs", tmp_path / "store"), Places())
+    session = Session(Workspace(tmp_path / "runs", tmp_path / "store"), Places(), "reference")
     found = reproduce(find_table(str(table)), session)
     assert [outcome.reason for outcome in found.outcomes] == ["", ""]
     (run,) = read_runs(tmp_path / "runs")
@@ -229,7 +229,7 @@ def asked(monkeypatch, session, cell):
 
 
 def test_what_few_shot_cells_are_fed(monkeypatch, tmp_path):
-    session = Loaded(Workspace(tmp_path), Places()).with_tiny(monkeypatch)
+    session = Loaded(Workspace(tmp_path), Places(), "reference").with_tiny(monkeypatch)
     one = lambda name, **labels: next(c for c in cells_of(name, **labels) if c.dataset and not c.members)
     clip = asked(monkeypatch, session, one("reevaluating-table2", backbone="CLIP", projected="PCA<-"))
     assert (clip.augmentation, clip.unit, clip.few_shot.draws, clip.tune) == (1, True, "published", False)

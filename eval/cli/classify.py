@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
-from .options import DatasetName, SeedNumber, SplitName, TaskNames, UsageError, option
+from .options import DatasetName, SeedNumber, SplitName, TaskNames, UsageError, VariantOption, option
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
@@ -19,7 +19,8 @@ class Classify(Measuring):
 
     Class means are those of the whole training split. Few-shot accuracies are means over several draws; the
     classifiers prototype and lda need no class names, the others take --with-text. Each measurement becomes a
-    run in --out, and is not computed again.
+    run in --out, and is not computed again. --variant reference is about PCA<- and Tip-X in few-shot
+    classification; ImageNet is then tuned on the images that are classified.
 
     Examples:
       jaxalign classify --tasks group
@@ -71,13 +72,7 @@ class Classify(Measuring):
     templates: Annotated[
         str, option("Prompts of class names: single (CoOp's), ensemble (CLIP's).", "NAME")
     ] = "single"
-    variant: Annotated[
-        Literal["paper", "reference"],
-        option(
-            "reference: PCA<- and Tip-X in few-shot classification as in the published code; ImageNet is"
-            " then tuned on the images that are classified."
-        ),
-    ] = "paper"
+    variant: VariantOption = "paper"
     projection: Projection = field(default_factory=ProjectionOptions)
     distributed: Distributed = field(default_factory=Processes)
 

@@ -11,9 +11,9 @@ from .options import BandOption, MaxQueries, SplitName, TaskNames, option
 class Spectrum(Measuring):
     """Draw the spectra of the inter-modal and the intra-modal operators, and measure the parts of the former.
 
-    Three PNG files: the singular values with the bands, and the eigenvalues of both projectors before and after
-    IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as the
-    middle grows (figure S8).
+    Three PNG files: the singular values with the bands, and the eigenvalues of both projectors before and
+    after IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as
+    the middle grows (figure S8).
 
     Examples:
       jaxalign spectrum

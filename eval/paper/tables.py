@@ -203,7 +203,7 @@ _RECORDS = (
     ),
     _isoclip(
         "sectionH",
-        "section H: texts find images, with IsoCLIP's projectors and the original ones (data sets: our choice)",
+        "section H: texts find images, by IsoCLIP's projectors and the original ones (data sets: our choice)",
         "sectionH_text_image",
         "mAP and recall at 1, %",
         {"protocol": "text-image"},

@@ -28,7 +28,7 @@ TASK = Task(
 def measure_text_image(
     workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
 ) -> list[Run]:
-    """Runs of protocol `text-image`: texts find images, with both projectors as they are, and filtered by bands.
+    """Runs of protocol `text-image`: texts find images, by the projectors as they are, and filtered by bands.
 
     The texts are the names of the classes, or every caption where a data set has captions and no labels.
     IsoCLIP's appendix H says that its projectors make this worse.
@@ -77,9 +77,9 @@ def names_find_images(
 ) -> Result:
     """Text-to-image retrieval: a class name, or a caption, finds its images (IsoCLIP, appendix H).
 
-    The paper's appendix says that IsoCLIP's projectors make this worse, and that the original ones can be kept for
-    it: the gallery holds pre-projection features. Compare the result with both projectors as they are, and both
-      filtered.
+    The paper's appendix says that IsoCLIP's projectors make this worse, and that the original ones can be
+    kept for it: the gallery holds pre-projection features. Compare the result with both projectors as they
+      are, and both filtered.
 
     Args:
       text: embeddings `[t, d]` of prompts, one or more for each label.
