@@ -6,6 +6,7 @@ disk that is full or may not be written, is done without.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -82,12 +83,11 @@ def is_as_it_was(file: ImageFile, now: os.stat_result | None = None) -> bool:
 
 def real_paths(files: Sequence[ImageFile]) -> list[str]:
     """Paths without links; those of a folder are resolved once for all files in it."""
-    folders = {folder: os.path.realpath(folder) for folder in {file.path.parent for file in files}}
+    resolved = functools.cache(os.path.realpath)
+    parts = ((file, *os.path.split(file.path)) for file in files)
     return [
-        os.path.realpath(file.path)
-        if file.is_link
-        else os.path.join(folders[file.path.parent], file.path.name)
-        for file in files
+        os.path.realpath(file.path) if file.is_link else os.path.join(resolved(folder), name)
+        for file, folder, name in parts
     ]
 
 

@@ -1,4 +1,5 @@
-"""A method's unit embeddings of a split, a few thousand at a time: memory does not grow with the split."""
+"""A method's unit embeddings of a split, a few thousand at a time: memory grows with the split only by
+the features of one's own images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
