@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,9 +14,8 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import file_contents, load_split
 from jaxalign.eval.datasets.folder_images import FileChangedError
 from jaxalign.eval.datasets.image_tree import find_images
-from jaxalign.eval.features import image_features, image_store
+from jaxalign.eval.features import default_store, image_features, image_store
 from jaxalign.eval.features.augment import subset_features
-from jaxalign.eval.files import default_store
 from jaxalign.eval.search import find_library
 from jaxalign.inputs.image_files import is_turned, upright
 
@@ -232,17 +232,17 @@ def test_unchanged_files_are_not_read_again(photos, hashed, tmp_path):
 
 
 def test_a_file_that_was_written_a_moment_ago_is_not_trusted(photos, hashed, monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr(file_contents, "default_store", lambda: photos.parent / "cache")
-    contents(photos)
-    assert file_contents._Memory(photos.parent / "cache" / file_contents.NAME).recall([(b"x", "y")]) == [None]
-    with sqlite3.connect(photos.parent / "cache" / file_contents.NAME) as database:
+    monkeypatch.setattr(file_contents, "_SETTLED", 10**12)
+    first = contents(photos)
+    assert contents(photos) == first
+    assert len(hashed) == 10
+    with sqlite3.connect(file_contents.memory()) as database:
         assert database.execute("SELECT count(*) FROM files").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "other columns", "folder", "values"])
 def test_a_memory_that_is_none_is_done_without_or_made_anew(damage, photos, hashed):
-    first, place = contents(photos), default_store() / file_contents.NAME
+    first, place = contents(photos), file_contents.memory()
     if damage == "text":
         place.write_text("no database" * 1000)
     elif damage == "cut":
@@ -263,10 +263,19 @@ def test_a_memory_that_is_none_is_done_without_or_made_anew(damage, photos, hash
     assert len(hashed) == (5 if damage == "folder" else 0)
 
 
+def test_features_in_a_bucket_and_no_home_at_all(photos, hashed, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("JAXALIGN_STORE", "gs://bucket/features")
+    assert default_store() == "gs://bucket/features"
+    assert file_contents.memory().parent == tmp_path / "home" / ".cache" / "jaxalign" / "features"
+    monkeypatch.setattr(file_contents, "memory", lambda: Path("~nobody-of-that-name/x").expanduser())
+    assert len(contents(photos)) == len(hashed) == 5
+
+
 def test_a_locked_memory_is_not_waited_for_without_end(photos, hashed, monkeypatch):
     first = contents(photos)
     monkeypatch.setattr(file_contents, "_PATIENCE", 0.05)
-    with sqlite3.connect(default_store() / file_contents.NAME) as database:
+    with sqlite3.connect(file_contents.memory()) as database:
         database.execute("BEGIN EXCLUSIVE")
         hashed.clear()
         assert contents(photos) == first

@@ -37,7 +37,8 @@ class Search:
 
     Both rankings come as a table and as one image, --sheet, which frames what the other ranking does not
     have. The query itself is left out where it lies in FOLDER, and so is what jaxalign has drawn. Features
-    are kept: the next search computes only the images that are new or have changed.
+    are kept by what an image is: the next search, `embed` or measurement computes only new ones, wherever
+    files were moved.
 
     Photos are turned upright as their EXIF orientation says, the query too; commands that measure take images
     as they are stored, as the models' original code does. Linked folders are searched. Raw photos and other

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.files import default_store
+from jaxalign.eval.files import CACHE, default_store
 from jaxalign.inputs.image_files import FILE_LIMIT, is_turned
 from jaxalign.local_files import open_regular
 
 from .image_tree import ImageFile
 
 T = TypeVar("T")
-NAME = "file-contents.sqlite"
 _THREADS, _BLOCK = 8, 512  # files after which what was read is kept
 _PATIENCE = 5.0  # seconds to wait for another process
 # Nanoseconds since a change: clocks of file systems do not tell two apart that follow each other closely.
@@ -55,8 +54,7 @@ def read_contents(files: Sequence[ImageFile]) -> list[Content]:
     keys = [
         (os.fsencode(path), repr(file.state)) for path, file in zip(real_paths(files), files, strict=True)
     ]
-    memory = _Memory(default_store().expanduser() / NAME)
-    found = memory.recall(keys)
+    found = recall(keys)
     new = [row for row, content in enumerate(found) if content is None]
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(new), _BLOCK):
@@ -68,7 +66,7 @@ def read_contents(files: Sequence[ImageFile]) -> list[Content]:
                 found[row] = content
                 if as_it_was and max(files[row].times) < settled:
                     lasting.append((*keys[row], content.digest, content.turned))
-            memory.keep(lasting)
+            keep(lasting)
     return [content or Content() for content in found]
 
 
@@ -104,41 +102,41 @@ def read_content(file: ImageFile) -> tuple[Content, bool]:
     return Content(digest, is_turned(file.path)), is_as_it_was(file, now)
 
 
-class _Memory:
-    """The contents of files by path and state, in the database `place`."""
+def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
+    """What is known of files, by path and state."""
+    query = "SELECT digest, turned FROM files WHERE path = ? AND state = ?"
+    rows = _use(lambda database: [database.execute(query, key).fetchone() for key in keys])
+    return [
+        Content(row[0], row[1] == 1) if row and _DIGEST.fullmatch(str(row[0])) else None
+        for row in rows or [None] * len(keys)
+    ]
 
-    def __init__(self, place: Path):
-        self._place = place
 
-    def recall(self, keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
-        """What is known of files in their states."""
-        query = "SELECT digest, turned FROM files WHERE path = ? AND state = ?"
-        rows = self._use(lambda database: [database.execute(query, key).fetchone() for key in keys])
-        return [
-            Content(row[0], row[1] == 1) if row and _DIGEST.fullmatch(str(row[0])) else None
-            for row in rows or [None] * len(keys)
-        ]
+def keep(rows: Sequence[tuple[bytes, str, str, bool]]) -> None:
+    """Remember path, state, digest and orientation of files."""
+    _use(lambda database: database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows))
 
-    def keep(self, rows: Sequence[tuple[bytes, str, str, bool]]) -> None:
-        """Remember path, state, digest and orientation of files."""
-        self._use(
-            lambda database: database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
-        )
 
-    def _use(self, task: Callable[[sqlite3.Connection], T]) -> T | None:
-        """What `task` gives; None where the database cannot be used, which is removed where it is none."""
+def memory() -> Path:
+    """Where what is known of files is kept: on this machine, wherever the features are."""
+    store = default_store()
+    return (store if isinstance(store, Path) else Path(CACHE).expanduser()) / "file-contents.sqlite"
+
+
+def _use(task: Callable[[sqlite3.Connection], T]) -> T | None:
+    """What `task` makes of the memory; None where that cannot be used, which is removed where it is none."""
+    try:
+        (place := memory()).parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():
+            return None
         try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            if self._place.exists() and not self._place.is_file():
-                return None
-            with contextlib.closing(sqlite3.connect(self._place, timeout=_PATIENCE)) as database, database:
+            with contextlib.closing(sqlite3.connect(place, timeout=_PATIENCE)) as database, database:
                 database.text_factory = lambda text: text.decode(errors="replace")
                 database.execute(f"CREATE TABLE IF NOT EXISTS files ({_COLUMNS})")
                 return task(database)
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-                with contextlib.suppress(OSError):
-                    self._place.unlink()
-        except OSError:
-            pass
-        return None
+                place.unlink()
+    except (OSError, RuntimeError):  # the latter for a user without a home
+        pass
+    return None
