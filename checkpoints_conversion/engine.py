@@ -60,6 +60,7 @@ class Format:
       settings: records of other towers whose settings such files may have as well.
       one_preprocessing: whether all files are of models that take images prepared in one way, which is the
         records'; otherwise a configuration, or the user, has to say how.
+      libraries: those whose checkpoints are written in it, `jaxalign.conversion.libraries.LIBRARIES`.
       ignored: regular expressions of names that are left out on purpose.
     """
 
@@ -69,6 +70,7 @@ class Format:
     never: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     one_preprocessing: bool = False
+    libraries: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
     @property
@@ -142,7 +144,7 @@ def plan(
     filled: set[str] = set()
     left = set(found)
     for rule in format.rules:
-        for numbers in _bindings(rule, found.keys() - sources, wanted):
+        for numbers in bindings(rule, found.keys() - sources, wanted):
             step = _step(rule, numbers, found, problems)
             if not rule.added:
                 problems["filled twice"] += sorted(filled.intersection(step.targets))
@@ -173,7 +175,7 @@ def _raise(problems: Mapping[str, list[str]], format: Format, where: str) -> Non
         raise JaxalignError(f"the tensors of {where}, read as {format.name}, do not fit: {'; '.join(said)}")
 
 
-def _bindings(rule: Rule, unused: Iterable[str], wanted: Mapping[str, Shape]) -> list[dict[str, str]]:
+def bindings(rule: Rule, unused: Iterable[str], wanted: Mapping[str, Shape]) -> list[dict[str, str]]:
     """The numbers for which `rule` is in force."""
     if not rule.targets:
         return matches(rule.source, unused)

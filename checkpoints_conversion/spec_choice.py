@@ -129,7 +129,7 @@ def _ambiguous(name: str, fitted: Mapping[ModelSpec, ModelSpec]) -> JaxalignErro
     shown = [record for group in groups.values() for record in group]
     if exact:
         shown = [r for group in groups.values() for r in [r for r in group if r in exact] or group[-1:]]
-    told = [_settings(fitted[group[0]]) for group in groups.values()]
+    told = [settings_of(fitted[group[0]]) for group in groups.values()]
     differences = [
         f"{what} {' or '.join(dict.fromkeys(str(settings[what]) for settings in told))}"
         for what in told[0]
@@ -143,7 +143,7 @@ def _ambiguous(name: str, fitted: Mapping[ModelSpec, ModelSpec]) -> JaxalignErro
     )
 
 
-def _settings(spec: ModelSpec) -> dict[str, Any]:
+def settings_of(spec: ModelSpec) -> dict[str, Any]:
     """What a model computes, by words; sizes are the same for all that are compared."""
     towers = {"image": spec.towers.image, "text": spec.towers.text}
     named = {

@@ -51,6 +51,8 @@ def _without_key(targets: list[np.ndarray]) -> list[np.ndarray]:
 
 
 value = Transform("value", lambda t: t[0], _flat)
+rows = Transform("rows", lambda t: t[0][1:], _flat)  # ours has one axis more, of length 1, before them
+scalar = Transform("scalar", lambda t: (), _flat)  # ours is of shape (1,)
 flat = Transform("flat", lambda t: (math.prod(t[0]),), _flat)
 stacked = Transform("stacked", lambda t: (len(t), *t[0]), _flat)  # a target for each block
 linear = Transform("linear", lambda t: (t[0][1], t[0][0]), lambda t: [t[0].T])

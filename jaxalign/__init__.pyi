@@ -1,5 +1,6 @@
 """Intra-modal similarity of CLIP-like models: how good it is, and how to improve it without training."""
 
+from .baking import bake as bake
 from .bands import BandAnalysis as BandAnalysis
 from .bands import analyse_bands as analyse_bands
 from .bands import grown_bands as grown_bands
@@ -51,6 +52,7 @@ from .ranking.retrieval import average_precision as average_precision
 from .ranking.retrieval import retrieval_metrics as retrieval_metrics
 from .ranking.retrieval import text_retrieval_metrics as text_retrieval_metrics
 from .ranking.revisited import revisited_metrics as revisited_metrics
+from .ranking.significance import randomization_test as randomization_test
 from .recovery import AnchorConditioning as AnchorConditioning
 from .recovery import RecoveredSimilarities as RecoveredSimilarities
 from .recovery import anchor_conditioning as anchor_conditioning

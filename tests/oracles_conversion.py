@@ -119,6 +119,10 @@ def _inverse(name: str, ours: list[np.ndarray]) -> np.ndarray:
         return np.squeeze(x) if x.ndim and x.shape[0] == 1 and x.size > 1 else x
     if name == "flat":
         return x.reshape(-1)
+    if name == "rows":
+        return x[0]
+    if name == "scalar":
+        return x[0]
     if name == "linear":
         return np.array([[x[i, o] for i in range(x.shape[0])] for o in range(x.shape[1])])
     if name == "to_heads":  # [D, H, h] to (H h, D)

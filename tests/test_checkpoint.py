@@ -93,7 +93,7 @@ def test_a_failed_save_leaves_nothing(clip, tmp_path, monkeypatch):
     def fails(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_folder", fails)
+    monkeypatch.setattr(checkpoint, "write_folder", fails)
     with pytest.raises(JaxalignError, match=r"cannot write .*: No space left on device"):
         ja.save(clip, tmp_path / "m")
     assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from jaxalign.eval.progress import Stages
 COMMANDS = sorted(cli.COMMANDS)
 # What a command cannot do without, as arguments and as fields.
 REQUIRED = {
+    "bake": (["a", "b"], {"original": "a", "dst": Path("b")}),
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
     "export": (["--npy", "out"], {"npy": Path("out")}),
     "search": (["photos", "--query", "q.jpg"], {"folder": Path("photos"), "query": Path("q.jpg")}),
@@ -101,7 +102,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
             ["models", "--jsn", "x"],
             "unrecognized options: --jsn, x (did you mean --json?); see `jaxalign models",
         ),
-        (["datasets", "x"], "unrecognized options: x; see `jaxalign datasets --help`"),
+        (["embed", "x"], "unrecognized options: x; see `jaxalign embed --help`"),
         (["demo", "--seed", "x"], "error parsing --seed: seed is 'x'; expected an integer from 0 to"),
         (
             ["demo", "--seed", "-1"],
@@ -330,3 +331,12 @@ def test_interrupting_while_preparing_is_one_line(tmp_path):
     expected = (128 + signal.SIGINT, f"jaxalign: error: {INTERRUPTED}")
     assert (run.returncode, single_line(run.stderr)) == expected
     assert not list((tmp_path / "emoji").iterdir())
+
+
+def test_json_on_standard_output_is_all_that_is_there(capsys):
+    assert cli.main(["models", "--json", "-"]) == 0
+    said = capsys.readouterr()
+    assert "emoji-clip" in {model["name"] for model in json.loads(said.out)}
+    assert "emoji-clip" in said.err
+    assert cli.main(["models"]) == 0
+    assert "emoji-clip" in capsys.readouterr().out

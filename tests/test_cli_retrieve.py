@@ -285,3 +285,41 @@ def test_class_names_of_a_file(models, twins, place, tmp_path, capsys):
     names.write_text("cat\n")
     assert cli.main([str(a) for a in command]) == 1
     assert "has 1 class names; expected two or more" in capsys.readouterr().err
+
+
+def test_results_leave_at_any_depth_as_a_table_and_on_standard_output(models, twins, place, tmp_path, capsys):
+    model = ["--model", models["emoji-clip"], "--dataset", f"folder:{twins}", "--out", tmp_path / "runs"]
+    options = ["--methods", "image-image", "pre", "--recall-at", "5", "3", "--table", tmp_path / "t.csv"]
+    said = jaxalign(capsys, "retrieve", *model, *options, "--json", "-", *place)
+    content = json.loads(said)  # and nothing else
+    assert [run["settings"]["recall_at"] for run in content["runs"]] == [[1, 3, 5]] * 2
+    assert [run["metrics"]["recall_at_5"] for run in content["runs"]] == [100.0] * 2
+    first, second = content["runs"]
+    (gain,) = content["gains"]
+    assert (gain["run"], gain["baseline"]) == (second["digest"], first["digest"])
+    assert (gain["gain"], gain["p_value"], gain["queries"]) == (0.0, 1.0, 6)
+    head, *rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert head.endswith("recall@1,recall@3,recall@5,gain,its error,p")
+    assert len(rows) == 2
+    jaxalign(capsys, "retrieve", *model, "--methods", "image-image", *place)
+    (plain,) = [run for run in read_runs(tmp_path / "runs") if "recall_at" not in run.settings]
+    assert "recall_at_5" not in plain.metrics
+    jaxalign(
+        capsys, "report", tmp_path / "runs", "--table", tmp_path / "all.tex", "--page", tmp_path / "r.html"
+    )
+    assert (tmp_path / "all.tex").read_text().count(r" \\") == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--recall-at", "0"], 2, "--recall-at is 0"),
+        (["--recall-at", "7"], 1, "k is 1, 7; expected integers from 1 to 6, the gallery size"),
+        (["--table", "results.xlsx"], 2, "ends in .csv, .tex, .md"),
+        (["--table", "nowhere/results.csv"], 1, "no folder nowhere"),
+    ],
+)
+def test_results_that_cannot_be(options, status, said, models, twins, place, tmp_path, capsys):
+    given = ["--model", models["emoji-clip"], "--dataset", f"folder:{twins}", "--methods", "image-image"]
+    assert cli.main([str(a) for a in ("retrieve", *given, *options, "--out", tmp_path, *place)]) == status
+    assert said in capsys.readouterr().err

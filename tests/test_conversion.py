@@ -147,7 +147,7 @@ def test_every_rule_is_in_force_for_some_model():
     for table, name in CASES:
         wanted = expected_shapes(tiny(name).towers)
         for rule in table.rules:
-            if engine._bindings(rule, (), wanted):
+            if engine.bindings(rule, (), wanted):
                 used.add((table.name, rule))
     optional = {"b", "txt/Encoder_0/pos_embedding"}
     idle = {

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from command_options import choices, options
 
+from jaxalign.baking import BAKED
 from jaxalign.classifiers import FEW_SHOT
-from jaxalign.conversion.conversion import convert_checkpoint
+from jaxalign.conversion.libraries import LIBRARIES
 from jaxalign.dual_encoder import COMPUTE_DTYPES
 from jaxalign.eval import cli
 from jaxalign.eval.cli.groups import ReadingOptions
@@ -125,7 +126,8 @@ LAYOUTS = typing.get_args(Layout)
 REGISTRIES: dict[str, typing.Iterable[str]] = {
     "classifiers": (ZERO_SHOT, NCM, *FEW_SHOT),
     "convert dtype": STORED_DTYPES,
-    "convert to": choices(typing.get_type_hints(convert_checkpoint)["to"]),
+    "bake method": BAKED,
+    "format": LIBRARIES,
     "draws": DRAWS,
     "dtype": COMPUTE_DTYPES,
     "layout": LAYOUTS,

@@ -15,7 +15,7 @@ from .fields import check_fields
 from .huggingface_tokens import clip_tokens, read_tokens
 from .json_object import JsonObject, read_json
 
-_HEAD_WIDTH = 64  # open_clip's default
+HEAD_WIDTH, DEFAULT_EPSILON = 64, 1e-5  # open_clip's defaults
 # What the name of a timm trunk fixes and neither a shape nor the configuration shows, where that is not as in
 # the known models: heads 64 wide and the exact gelu. All rows that fit count.
 _TIMM_TRUNKS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -23,7 +23,7 @@ _TIMM_TRUNKS: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"vit_(so400m|giantopt)_patch16_siglip_.*", {"activation": "gelu_tanh"}),
     (r"vit_base_patch32_siglip_256|vit_large_patch16_siglip_512", {"activation": "gelu_tanh"}),
 )
-_CLEANINGS = {"lower": "mended_lower", "whitespace": "mended", "canonicalize": "canonicalize"}
+CLEANINGS = {"lower": "mended_lower", "whitespace": "mended", "canonicalize": "canonicalize"}
 
 
 def read_open_clip(folder: Path) -> Facts:
@@ -69,7 +69,7 @@ def _timm(vision: JsonObject) -> dict[str, Any]:
 
 
 def _vision(vision: JsonObject, quick: bool, projection: int) -> dict[str, Any]:
-    width, head_width = vision.integer("width", 768), max(vision.integer("head_width", _HEAD_WIDTH), 1)
+    width, head_width = vision.integer("width", 768), max(vision.integer("head_width", HEAD_WIDTH), 1)
     facts = {"image_size": vision.side("image_size", 224), "projection": projection}
     if isinstance(vision.values.get("layers"), list):  # a ResNet, whose other sizes are in its shapes
         return facts | {"heads": max(width * 32 // head_width, 1)}
@@ -119,7 +119,7 @@ def _activation(tower: JsonObject, quick: bool) -> str:
 def _epsilon(tower: JsonObject) -> float:
     options = tower.object("norm_kwargs")
     check_fields(options, tables.NORM)
-    return options.number("eps", 1e-5, most=1)
+    return options.number("eps", DEFAULT_EPSILON, most=1)
 
 
 def _with_tokens(facts: Facts, text: JsonObject, folder: Path) -> Facts:
@@ -130,12 +130,12 @@ def _with_tokens(facts: Facts, text: JsonObject, folder: Path) -> Facts:
     name, options = text.text("hf_tokenizer_name", None), text.object("tokenizer_kwargs")
     size = facts.text["vocabulary"]
     if not name and size >= len(ClipBpe()):
-        cleaning = options.choice("clean", {**_CLEANINGS, "lower": "clip"}, "clip")
+        cleaning = options.choice("clean", {**CLEANINGS, "lower": "clip"}, "clip")
         return facts.with_tokens(clip_tokens("CLIP's vocabulary"), cleaning)
     tokens = read_tokens(folder, size, None)
     if tokens is not None:
-        default = _CLEANINGS["whitespace"] if name else None
-        cleaning = options.choice("clean", _CLEANINGS, default)
+        default = CLEANINGS["whitespace"] if name else None
+        cleaning = options.choice("clean", CLEANINGS, default)
         return facts.with_tokens(tokens, "clip" if isinstance(tokens.vocabulary, ClipBpe) else cleaning)
     if name and re.fullmatch(r"timm/ViT-.*SigLIP.*", name):  # the known models', whose files are elsewhere
         return facts

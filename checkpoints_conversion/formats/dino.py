@@ -4,8 +4,8 @@ from jaxalign.conversion.engine import Format
 
 from .layers import (
     CONV,
+    FLAT,
     FROM_HEADS,
-    HEADS_VALUE,
     LINEAR,
     NORM,
     PATCH_POSITIONS,
@@ -75,9 +75,9 @@ DINOV3_TIMM_LAYER_SCALES = (
 DINOV3_BIASES = (
     *DINOV3_TIMM_LAYER_SCALES,
     ("attn.qkv", ATTENTION, QKV_KERNEL),
-    ("attn.q_bias", f"{ATTENTION}/query/bias", HEADS_VALUE),
+    ("attn.q_bias", f"{ATTENTION}/query/bias", FLAT),
     ("", f"{ATTENTION}/key/bias", ZEROS),
-    ("attn.v_bias", f"{ATTENTION}/value/bias", HEADS_VALUE),
+    ("attn.v_bias", f"{ATTENTION}/value/bias", FLAT),
 )
 DINOV3_NO_BIASES = (
     *DINOV3_TIMM_LAYER_SCALES,

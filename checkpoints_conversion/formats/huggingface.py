@@ -4,10 +4,13 @@ from jaxalign.conversion.engine import Format
 
 from .layers import (
     CONV,
+    FLAT,
     FROM_HEADS,
     IN_PROJ,
     LINEAR,
     NORM,
+    ROWS,
+    SCALAR,
     TO_HEADS,
     TO_HEADS_KERNEL,
     VALUE,
@@ -15,7 +18,7 @@ from .layers import (
     rules,
     under,
 )
-from .open_clip import ATTENTION, LOSS
+from .open_clip import ATTENTION
 
 LAYER = (
     ("layer_norm1", "LayerNorm_0", NORM),
@@ -29,14 +32,14 @@ LAYER = (
 )
 TEXT = (
     ("embeddings.token_embedding.weight", "Embed_0/embedding", VALUE),
-    ("embeddings.position_embedding.weight", "pos_embedding", VALUE),
+    ("embeddings.position_embedding.weight", "pos_embedding", ROWS),
     *under("encoder.layers.{i}.", "Encoder_0/encoderblock_{i}/", LAYER),
     ("final_layer_norm", "Encoder_0/encoder_norm", NORM),
 )
 VISION = (
     ("embeddings.patch_embedding", "embedding", CONV),
-    ("embeddings.class_embedding", "cls", VALUE),
-    ("embeddings.position_embedding.weight", "pos_embedding", VALUE),
+    ("embeddings.class_embedding", "cls", FLAT),
+    ("embeddings.position_embedding.weight", "pos_embedding", ROWS),
     ("pre_layrnorm", "pre_norm", NORM),  # their spelling
     *under("encoder.layers.{i}.", "Transformer/encoderblock_{i}/", LAYER),
     ("post_layernorm", "Transformer/encoder_norm", NORM),
@@ -51,10 +54,11 @@ HF_CLIP = Format(
             ("visual_projection", "img/head", LINEAR),  # without bias
             *under("text_model.", "txt/", TEXT),
             ("text_projection", "txt/head", LINEAR),  # without bias
-            *LOSS,
+            ("logit_scale", "t", SCALAR),
         )
     ),
     telling=("vision_model.pre_layrnorm.weight", "visual_projection.weight", "text_projection.weight"),
+    libraries=("huggingface", "sentence-transformers"),
     ignored=IGNORED,
 )
 
@@ -75,10 +79,12 @@ HF_SIGLIP = Format(
             *under("vision_model.head.", "img/MAPHead_0/", MAP_HEAD),
             *under("text_model.", "txt/", TEXT),
             ("text_model.head", "txt/head", LINEAR),
-            *LOSS,
+            ("logit_scale", "t", VALUE),
+            ("logit_bias", "b", VALUE),
         )
     ),
     telling=("vision_model.head.probe", "text_model.head.weight"),
+    libraries=("huggingface",),
     ignored=IGNORED,
 )
 

@@ -16,6 +16,8 @@ from jaxalign.conversion.transforms import (
     linear,
     patch_positions,
     query_value_bias,
+    rows,
+    scalar,
     to_heads,
     value,
     zeros,
@@ -30,7 +32,9 @@ KV_KERNELS, KV_BIASES = QKV_KERNELS[1:], QKV_BIASES[1:]
 
 VALUE: Kind = (("", ("",), value),)
 PATCH_POSITIONS: Kind = (("", ("",), patch_positions),)
-HEADS_VALUE: Kind = (("", ("",), flat),)
+FLAT: Kind = (("", ("",), flat),)
+ROWS: Kind = (("", ("",), rows),)
+SCALAR: Kind = (("", ("",), scalar),)
 ZEROS: Kind = (("", ("",), zeros),)
 NORM: Kind = ((".weight", ("/scale",), value), (".bias", ("/bias",), value))
 LINEAR: Kind = ((".weight", ("/kernel",), linear), (".bias", ("/bias",), value))

@@ -2,7 +2,20 @@
 
 from jaxalign.conversion.engine import Format
 
-from .layers import BATCH_NORM, CONV, FROM_HEADS, IN_PROJ, LINEAR, NORM, VALUE, rules, under
+from .layers import (
+    BATCH_NORM,
+    CONV,
+    FLAT,
+    FROM_HEADS,
+    IN_PROJ,
+    LINEAR,
+    NORM,
+    ROWS,
+    SCALAR,
+    VALUE,
+    rules,
+    under,
+)
 
 ATTENTION = "MultiHeadDotProductAttention_0"
 
@@ -16,21 +29,21 @@ RESBLOCK = (
 )
 TEXT = (
     ("token_embedding.weight", "txt/Embed_0/embedding", VALUE),
-    ("positional_embedding", "txt/pos_embedding", VALUE),
+    ("positional_embedding", "txt/pos_embedding", ROWS),
     *under("transformer.resblocks.{i}.", "txt/Encoder_0/encoderblock_{i}/", RESBLOCK),
     ("ln_final", "txt/Encoder_0/encoder_norm", NORM),
 )
 TEXT_PARAMETER = (*TEXT, ("text_projection", "txt/head/kernel", VALUE))  # (in, out): not transposed
 TEXT_LINEAR = (*TEXT, ("text_projection", "txt/head", LINEAR))
-LOSS = (("logit_scale", "t", VALUE), ("logit_bias", "b", VALUE))
+LOSS = (("logit_scale", "t", SCALAR), ("logit_bias", "b", SCALAR))
 
 # What OpenAI's TorchScript archives hold besides; masks are functions of the context length.
 IGNORED = (r"input_resolution|context_length|vocab_size", r"(.*\.)?attn_mask")
 
 VIT = (
     ("conv1", "embedding", CONV),
-    ("class_embedding", "cls", VALUE),
-    ("positional_embedding", "pos_embedding", VALUE),
+    ("class_embedding", "cls", FLAT),
+    ("positional_embedding", "pos_embedding", ROWS),
     ("ln_pre", "pre_norm", NORM),
     *under("transformer.resblocks.{i}.", "Transformer/encoderblock_{i}/", RESBLOCK),
     ("ln_post", "Transformer/encoder_norm", NORM),
@@ -48,6 +61,7 @@ CLIP_VIT = Format(
     ),
     telling=("visual.class_embedding", "visual.proj", "token_embedding.weight"),
     never=("visual.attn_pool.probe",),
+    libraries=("open_clip", "openai"),
     ignored=IGNORED,
 )
 
@@ -85,5 +99,6 @@ CLIP_RESNET = Format(
     telling=("visual.attnpool.positional_embedding", "token_embedding.weight"),
     # open_clip's own text towers have the exact gelu by default
     settings=("clip-vit-base-patch32-datacomp", "clip-vit-base-patch16-datacomp"),
+    libraries=("open_clip", "openai"),
     ignored=(*IGNORED, r".*\.num_batches_tracked"),
 )

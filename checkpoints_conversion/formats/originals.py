@@ -3,8 +3,8 @@
 from jaxalign.conversion.engine import Format
 
 from .layers import (
+    FLAT,
     FROM_HEADS,
-    HEADS_VALUE,
     IN_PROJ,
     LINEAR,
     NORM,
@@ -46,9 +46,9 @@ EVA_BLOCK = (
     ("attn.q_proj", f"{ATTENTION}/query", TO_HEADS_KERNEL),
     ("attn.k_proj", f"{ATTENTION}/key", TO_HEADS_KERNEL),
     ("attn.v_proj", f"{ATTENTION}/value", TO_HEADS_KERNEL),
-    ("attn.q_bias", f"{ATTENTION}/query/bias", HEADS_VALUE),
+    ("attn.q_bias", f"{ATTENTION}/query/bias", FLAT),
     ("", f"{ATTENTION}/key/bias", ZEROS),
-    ("attn.v_bias", f"{ATTENTION}/value/bias", HEADS_VALUE),
+    ("attn.v_bias", f"{ATTENTION}/value/bias", FLAT),
     ("attn.inner_attn_ln", f"{ATTENTION}/norm", NORM),
     ("attn.proj", f"{ATTENTION}/out", FROM_HEADS),
     ("norm2", "LayerNorm_1", NORM),

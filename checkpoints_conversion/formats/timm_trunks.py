@@ -63,6 +63,7 @@ SIGLIP_TIMM = Format(
     ),
     telling=("visual.trunk.attn_pool.latent",),
     never=("visual.trunk.cls_token",),
+    libraries=("open_clip",),
     ignored=IGNORED,
 )
 
@@ -81,6 +82,7 @@ PE_TIMM = Format(
         Rule("visual.trunk.head.bias", (), must_be_zero),
     ),
     telling=("visual.trunk.attn_pool.latent", "visual.trunk.cls_token"),
+    libraries=("open_clip",),
     ignored=IGNORED,
 )
 
@@ -112,5 +114,6 @@ EVA_TIMM = Format(
         )
     ),
     telling=("visual.trunk.blocks.0.mlp.fc1_g.weight",),
+    libraries=("open_clip",),
     ignored=(*IGNORED, r"visual\.trunk\..*rope.*"),
 )

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval import interrupts
 from jaxalign.eval.terminal import say
 
+from .bake import Bake
 from .classify import Classify
 from .convert import Convert
 from .datasets import Datasets
@@ -39,6 +41,7 @@ from .text_retrieve import TextRetrieve
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "convert": Convert,
+    "bake": Bake,
     "models": Models,
     "datasets": Datasets,
     "embed": Embed,
@@ -97,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elif processes is not None and processes.distributed:
                 status = run_as_one_of_several(command, processes, given)
             else:
-                command.run()
+                with results_alone(command):
+                    command.run()
             if sys.stdout:  # None where it was closed
                 sys.stdout.flush()  # here, where a failure is still caught
         except BaseException as caught:
@@ -143,6 +147,14 @@ def explain(error: BaseException) -> int:
     raise error
 
 
+def results_alone(command: Any) -> AbstractContextManager[None]:
+    """Where the JSON of a command goes to standard output, nothing else does in the block."""
+    from .printing import only_results
+
+    group = command if hasattr(command, "json") else getattr(command, "results", None)
+    return only_results(getattr(group, "json", None))
+
+
 def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
     from jaxalign.eval import processes as distributed
 
@@ -151,14 +163,14 @@ def run_as_one_of_several(command: Command, processes: Processes, arguments: Seq
         return distributed.supervise(arguments)
     distributed.end_with_parent()
     where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)
-    with distributed.connected(*where, asked(command, arguments[0])):
+    with distributed.connected(*where, asked(command, arguments[0])), results_alone(command):
         command.run()
     return 0
 
 
 # What may differ between the processes of a run: where a folder is mounted, and what concerns one alone. What
 # files hold is compared where it is used.
-OF_ONE_PROCESS = ("distributed", "store", "out", "data_dir", "json", "threads", "class_names")
+OF_ONE_PROCESS = ("distributed", "store", "out", "data_dir", "json", "table", "threads", "class_names")
 
 
 def asked(command: Any, name: str) -> dict[str, Any]:

@@ -162,14 +162,14 @@ def print_runs(title: str, runs: "Sequence[Run]") -> None:
     from jaxalign.eval.tasks import TASKS
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
-    from .printing import print_table
+    from .printing import percent, print_table
 
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
         numbers = TASKS["classification"].columns
         rows = [
-            [describe_classifier(run), *(f"{run.metrics[of.metric]:.1f}" for of in numbers)] for run in whole
+            [describe_classifier(run), *(percent(run.metrics[of.metric]) for of in numbers)] for run in whole
         ]
         print_table(f"{title}: accuracy, %", ["classifier", *(of.title for of in numbers)], rows)
     if drawn:

@@ -1,4 +1,4 @@
-"""`jaxalign convert`: any known checkpoint to a folder of ours, or to a file for big_vision."""
+"""`jaxalign convert`: any known checkpoint to a folder of ours, or to one that another library loads."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .options import JsonFile, OwnName, SettingsOf, option
+from .options import FormatOption, JsonFile, OwnName, SettingsOf, option
 
 
 @dataclass(frozen=True)
@@ -15,14 +15,16 @@ class Convert:
 
     SRC is a folder of transformers, open_clip or timm, a file (.safetensors, .npz, .pt, .pth, .bin), a known
     model or a hub id. DST becomes a folder with config.json, model.safetensors and tokenizer files that
-    jaxalign.load reads, and verify.json: number of parameters, SHA-256 of each tensor, and all facts. It is
-    complete or not there at all.
+    jaxalign.load reads, or with --format one that another library loads (for big_vision a .npz), and
+    verify.json: number of parameters, SHA-256 of each tensor, and all facts. It is complete or not there at
+    all, and what a format cannot express is refused.
 
     Examples:
       jaxalign convert openai/clip-vit-base-patch16 clip-b16
       jaxalign convert ViT-B-16.pt clip-b16 --dtype bfloat16
       jaxalign convert epoch_32.pt my-clip --spec clip-vit-base-patch16-datacomp
-      jaxalign convert google/siglip2-base-patch16-224 siglip2.npz --to big_vision
+      jaxalign convert google/siglip2-base-patch16-224 siglip2.npz --format big_vision
+      jaxalign convert siglip2.npz siglip2-hf --format huggingface
     """
 
     src: Annotated[str, tyro.conf.Positional, option("What to convert.", "SRC")]
@@ -30,10 +32,7 @@ class Convert:
     spec: SettingsOf = None
     name: OwnName = None
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], option("Of the weights in DST.")] = "float32"
-    to: Annotated[
-        Literal["jaxalign", "big_vision"],
-        option("jaxalign: a folder; big_vision: one .npz, for SigLIP's kind of models."),
-    ] = "jaxalign"
+    format: FormatOption = "jaxalign"
     json: JsonFile = None
 
     def run(self) -> None:
@@ -46,9 +45,11 @@ class Convert:
         check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(
-                self.src, self.dst, spec=self.spec, name=self.name, dtype=self.dtype, to=self.to
+                self.src, self.dst, spec=self.spec, name=self.name, dtype=self.dtype, to=self.format
             )
         write_json(self.json, report)
+        for note in report["notes"]:
+            say(f"Note: {note}")
         say(
             f"{report['name']}: {report['parameters']:,} parameters in {len(report['tensors'])} tensors,"
             f" {self.dtype}, written to {self.dst} and read back"

@@ -9,7 +9,7 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, UsageError, option
+from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFile, UsageError, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -152,12 +152,26 @@ class RunOptions(StoreOptions):
         return self.out
 
 
+@dataclass(frozen=True)
+class MeasuringOptions(RunOptions):
+    """Where features and runs are kept, and where results go."""
+
+    table: TableFile = None
+
+    def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
+        from .printing import check_table
+
+        check_table(self.table)
+        return super().open_workspace(reading, data_dir)
+
+
 Model = Annotated[ModelOptions, about(ModelOptions)]
 Reading = Annotated[ReadingOptions, about(ReadingOptions)]
 Data = Annotated[DataOptions, about(DataOptions)]
 Projection = Annotated[ProjectionOptions, about(ProjectionOptions)]
 Store = Annotated[StoreOptions, about(StoreOptions)]
 Runs = Annotated[RunOptions, about(RunOptions)]
+Measured = Annotated[MeasuringOptions, about(MeasuringOptions)]
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,7 @@ class Embedding:
 class Measuring(Embedding):
     """What all commands take that measure, and keep the runs."""
 
-    results: Runs = RunOptions()
+    results: Measured = MeasuringOptions()
 
     def save_figures(self, runs: "Sequence[Run]", name: str) -> list[Path]:
         """Draw what there is to see of `runs` as files beside them; `printing.chart_name` gives the name."""
@@ -187,10 +201,10 @@ class Measuring(Embedding):
         return [save(of.figure, self.results.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
 
     def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
-        """Write the runs as JSON where that was asked for, and say where everything is."""
+        """Write the runs as JSON and as a table where that was asked for, and say where everything is."""
         from .printing import report_runs
 
-        report_runs(runs, files, self.results.out, self.results.json)
+        report_runs(runs, files, self.results.out, self.results.json, self.results.table)
 
 
 @dataclass(frozen=True)

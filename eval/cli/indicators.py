@@ -95,7 +95,8 @@ def print_cosines(title: str, runs: "Sequence[Run]") -> None:
 
     columns = TASKS[runs[0].protocol].columns
     rows = [
-        [describe_method(run.settings), *(f"{run.metrics[of.metric]:.3f}" for of in columns)] for run in runs
+        [describe_method(run.settings), *(f"{run.metrics[of.metric]:.{of.digits}f}" for of in columns)]
+        for run in runs
     ]
     print_table(title, ["method", *(of.title for of in columns)], rows)
 

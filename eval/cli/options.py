@@ -18,6 +18,13 @@ class UsageError(JaxalignError):
     """An option, or several together, that no data could make right: exit status 2."""
 
 
+def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
+    if min(depths, default=1) < 1:
+        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
+    return tuple(sorted({1, *depths}))
+
+
 def parse_seed(text: str) -> int:
     """What all generators of random numbers take: 32 bits."""
     if not text.isdecimal() or int(text) >= 1 << 32:
@@ -90,6 +97,9 @@ WithDistractors = Annotated[
         str_from_instance=lambda value: [] if value else ["no"],
     ),
 ]
+RecallDepths = Annotated[
+    tuple[int, ...], option("Depths K of recall@K, measured beside recall@1.", "K [K ...]", "1")
+]
 MethodNames = Annotated[
     tuple[str, ...],
     option(
@@ -111,4 +121,23 @@ VariantOption = Annotated[
         " (docs/published_code.md)."
     ),
 ]
-JsonFile = Annotated[Path | None, option("File for the results as JSON.", "FILE", "none")]
+FormatOption = Annotated[
+    Literal["jaxalign", "big_vision", "huggingface", "open_clip", "openai", "sentence-transformers"],
+    option(
+        "Whose files DST gets: ours, or those that big_vision, transformers (huggingface), open_clip,"
+        " OpenAI's clip or sentence-transformers load."
+    ),
+    tyro.conf.arg(aliases=["--to"]),  # as it was called when it had two values
+]
+TableFile = Annotated[
+    Path | None,
+    option("File for the results as a table, by how its name ends: .csv, .tex or .md.", "FILE", "none"),
+]
+JsonFile = Annotated[
+    Path | None,
+    option(
+        "File for the results as JSON; - is standard output, and all else then goes to standard error.",
+        "FILE",
+        "none",
+    ),
+]

@@ -1,12 +1,15 @@
 """What commands give out: tables and lines on the terminal, results as JSON, and where both go."""
 
+import contextlib
+import contextvars
 import os
 import re
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
 from rich.table import Table
@@ -16,10 +19,15 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import files
 from jaxalign.eval.terminal import open_console, open_table_console, say, styled
 
+from .options import UsageError
+
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.tasks.runs import Run
 
+STANDARD_OUTPUT = Path("-")
+# Where the JSON of a command goes that has asked for it on standard output, and for nothing else there.
+_output: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("output", default=None)
 WIDE = 120  # columns from which on a list with a row for each line can be read
 _LONGEST = 200  # characters of a file's name, of 255 that file systems take
 _NAMED = 10  # images left out that the terminal names
@@ -96,6 +104,11 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"
 
 
+def probability(value: float) -> str:
+    """Three decimals; what is less than they can say is below 0.001."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def first_names(names: Sequence[str]) -> str:
     """As many names as a line has room for, and how many more there are."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
@@ -124,36 +137,43 @@ def describe_counts(metrics: Mapping[str, Any], gallery: str = "in the gallery")
 def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
     """A table of retrieval runs; the first one is the baseline of the others."""
     from jaxalign.eval.tasks import TASKS
-    from jaxalign.eval.tasks.image_retrieval import LANDMARK_COLUMNS
-    from jaxalign.eval.tasks.runs import paired_gain
+    from jaxalign.eval.tasks.gains import gains_of
+    from jaxalign.eval.tasks.task import number
 
-    columns = LANDMARK_COLUMNS if "mAP_easy" in runs[0].metrics else TASKS[runs[0].protocol].columns
-    rows, baseline = [], None
+    columns = TASKS[runs[0].protocol].columns_of([run.metrics for run in runs])
+    gains = gains_of(runs, lambda run: None)
+    rows = []
     for run in runs:
-        precision = run.arrays.get("average_precision")
-        gain = ""
-        if baseline is not None and precision is not None and len(precision) == len(baseline):
-            found = paired_gain(precision, baseline)
-            gain = f"{signed(found['gain'])} ± {found['gain_error']:.1f}"
-        baseline = precision if baseline is None else baseline
-        rows.append(
-            [describe_method(run.settings), *(percent(run.metrics[of.metric]) for of in columns), gain]
-        )
-    print_table(title, ["method", *(of.title for of in columns), "gain in mAP"], rows)
+        gain = gains.get(run.digest)
+        told = ["", ""]
+        if gain is not None:
+            told = [f"{signed(gain.gain)} ± {gain.gain_error:.1f}", probability(gain.p_value)]
+        numbers = [percent(number(run.metrics, of.metric)) for of in columns]
+        rows.append([describe_method(run.settings), *numbers, *told])
+    print_table(title, ["method", *(of.title for of in columns), "gain in mAP", "p"], rows)
 
 
-def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], out: Path, json: Path | None) -> None:
-    """Write the results as JSON where that was asked for, and say where everything is."""
+def report_runs(
+    runs: "Sequence[Run]",
+    charts: Sequence[Path],
+    out: Path,
+    json: Path | None = None,
+    table: Path | None = None,
+) -> None:
+    """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
+    from jaxalign.eval.run_tables import compared_runs
 
     if json is not None:
         content: dict[str, Any] = {
             "runs": [run.to_json() for run in runs],
+            "gains": [gain.to_json() for gain in compared_runs(runs).values()],
             "files": [str(file) for file in charts],
             "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
         }
         write_json(json, content)
-    for file in charts:
+    write_table(table, runs)
+    for file in (*charts, *([] if table is None else [table])):
         say(f"Wrote {file}")
     for line in (*_left_out(runs), *_other_versions(runs)):
         say(line)
@@ -213,7 +233,7 @@ def check_folder(folder: Path) -> None:
 
 def check_file(file: Path | None) -> None:
     """Raise JaxalignError unless `file` can be written; None, for a result that nobody asked for, can."""
-    if file is None:
+    if file is None or file == STANDARD_OUTPUT:
         return
     if os.path.isdir(file):
         raise JaxalignError(f"cannot write the file {file}: it is a folder; add a file name")
@@ -224,6 +244,52 @@ def check_file(file: Path | None) -> None:
 
 
 def write_json(file: Path | None, content: Any) -> None:
-    """Write `content` to `file` as `files.write_json` does; does nothing for None."""
-    if file is not None:
+    """Write `content` to `file` as `files.write_json` does, or to standard output where it is `-`.
+
+    Does nothing for None.
+    """
+    if file == STANDARD_OUTPUT:
+        (_output.get() or sys.stdout).write(files.json_text(content, indent=2) + "\n")
+    elif file is not None:
         files.write_json(file, content)
+
+
+@contextlib.contextmanager
+def only_results(file: Path | None) -> Iterator[None]:
+    """Where results go to standard output as JSON, nothing else does: it goes to standard error."""
+    if file != STANDARD_OUTPUT:
+        yield
+        return
+    token = _output.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _output.reset(token)
+
+
+def check_table(file: Path | None) -> None:
+    """Raise UsageError for a format that a table does not have, JaxalignError for a file that cannot be
+    written."""
+    from jaxalign.eval.written_tables import WRITERS
+
+    if file is not None and file.suffix.lower() not in WRITERS:
+        raise UsageError(f"--table is {file}; expected a file name that ends in {', '.join(WRITERS)}")
+    check_file(file)
+
+
+def write_table(file: Path | None, runs: "Sequence[Run]") -> None:
+    """Write the tables of `runs` in the format that the name of `file` ends in; does nothing for None.
+
+    Raises:
+      JaxalignError: none of the runs has numbers that stand in a table.
+    """
+    from jaxalign.eval.run_tables import run_tables
+    from jaxalign.eval.written_tables import WRITERS
+
+    if file is None:
+        return
+    tables = run_tables(runs)
+    if not tables:
+        raise JaxalignError(f"cannot write {file}: none of the {len(runs)} runs has numbers for a table")
+    files.write_whole(file, WRITERS[file.suffix.lower()](tables))

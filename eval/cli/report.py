@@ -9,7 +9,7 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .options import DataDir, JsonFile, option
+from .options import DataDir, JsonFile, TableFile, option
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class Report:
     """Show the runs of a folder as one HTML page: tables, spectra, band heat maps, histograms, queries.
 
     The page needs no other file and no network. Images of queries come from the prepared data sets of this
-    machine; nothing is measured, prepared or downloaded.
+    machine; nothing is measured, prepared or downloaded. With --table the numbers of all runs, of whatever
+    models and data sets, also go into one file, with what each gains over the first one on the same.
 
     Examples:
       jaxalign report
       jaxalign report results --page results.html
       jaxalign report results --title "Bands on CUB" --json report.json
+      jaxalign report results --table results.tex
     """
 
     folder: Annotated[
@@ -34,16 +36,18 @@ class Report:
     title: Annotated[str, option("Heading of the page.", "TEXT")] = "jaxalign report"
     data_dir: DataDir = None
     json: JsonFile = None
+    table: TableFile = None
 
     def run(self) -> None:
         from jaxalign.eval.files import write_whole
+        from jaxalign.eval.labels import in_order
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_report, prepared_splits
         from jaxalign.eval.report.reproduced import read_tables
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 
-        from .printing import check_file, write_json
+        from .printing import check_file, check_table, write_json, write_table
 
         with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)
@@ -57,6 +61,7 @@ class Report:
             out = self.page or self.folder / "report.html"
             check_file(out)
             check_file(self.json)
+            check_table(self.table)
             page = build_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
         write_whole(out, page)
         facts = {
@@ -66,6 +71,7 @@ class Report:
             "tables": [table.title for table in tables],
         }
         write_json(self.json, facts)
+        write_table(self.table, in_order(runs))
         earlier = len(found) - len(runs)
         if earlier:
             say(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")

@@ -36,7 +36,7 @@ class Reproduce:
       jaxalign reproduce my-table.csv --variant paper --json table.json
     """
 
-    table: Annotated[
+    printed: Annotated[
         str | None,
         tyro.conf.Positional,
         tyro.conf.arg(
@@ -84,9 +84,9 @@ class Reproduce:
         if self.list:
             write_json(self.results.json, print_tables(places))
             return
-        if self.table is None:
+        if self.printed is None:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
-        self.reproduce(find_table(self.table), places)
+        self.reproduce(find_table(self.printed), places)
 
     def reproduce(self, table: "Table", places: "Places") -> None:
         """Measure and write; raises JaxalignError after all of it where a cell failed."""

@@ -8,6 +8,7 @@ from .groups import Distributed, Measuring, Processes, Projection, ProjectionOpt
 from .options import (
     DatasetName,
     MethodNames,
+    RecallDepths,
     Seed,
     SplitName,
     Steps,
@@ -15,6 +16,7 @@ from .options import (
     VariantOption,
     WithDistractors,
     option,
+    parse_depths,
 )
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ class Retrieve(Measuring):
     query. A query that is in the gallery is left out of its own, whatever the splits are called. ROxford and
     RParis are measured by their own protocol; with --variant reference their queries are read whole and R1M
     is added where it is there, as in the published code. The gain in mAP is against the first method, with
-    its standard error over the queries.
+    its standard error over the queries, and p is how often chance alone would give as much (randomization
+    test).
 
     Examples:
       jaxalign retrieve
       jaxalign retrieve --model emoji-siglip --dataset emoji --methods image-image isoclip --band 0 64
       jaxalign retrieve --model openai/clip-vit-base-patch16 --dataset caltech101 --text-image
       jaxalign retrieve --dataset folder:photos --methods image-image pca --rank 32
+      jaxalign retrieve --recall-at 5 10 --table results.tex --json -
     """
 
     dataset: DatasetName = "emoji-scenes"
@@ -55,6 +59,7 @@ class Retrieve(Measuring):
         bool, option("Also let class names, or captions, find their images, before and after IsoCLIP.")
     ] = False
     variant: VariantOption = "paper"
+    recall_at: RecallDepths = ()
     steps: Steps = None
     seed: Seed = 0
     projection: Projection = field(default_factory=ProjectionOptions)
@@ -68,6 +73,7 @@ class Retrieve(Measuring):
         from jaxalign.eval.tasks.text_image import measure_text_image
         from jaxalign.eval.terminal import say
 
+        depths = parse_depths(self.recall_at)
         workspace, model = self.open()
         options = self.projection.method_options(Inverting(steps=self.steps, seed=self.seed))
         check_methods(self.methods, model, "image", options)
@@ -75,7 +81,7 @@ class Retrieve(Measuring):
         query = query_split(record, self.query, self.variant)
         added = takes_distractors(record, self.distractors, self.variant, self.data.data_dir)
         pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
-        retrieving = Retrieving(self.methods, options, self.tasks, self.variant)
+        retrieving = Retrieving(self.methods, options, self.tasks, self.variant, depths)
         runs = []
         if not (self.text_image and pair.has_captions_alone):
             runs += measure_image_retrieval(workspace, model, pair, retrieving)

@@ -4,7 +4,18 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from .groups import Distributed, Measuring, Processes
-from .options import BandOption, DatasetName, MethodNames, Seed, SplitName, Steps, VariantOption, option
+from .options import (
+    BandOption,
+    DatasetName,
+    MethodNames,
+    RecallDepths,
+    Seed,
+    SplitName,
+    Steps,
+    VariantOption,
+    option,
+    parse_depths,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class TextRetrieve(Measuring):
     band: BandOption = None
     split: SplitName = ""
     variant: VariantOption = "paper"
+    recall_at: RecallDepths = ()
     steps: Steps = None
     patches: Annotated[int | None, option("Pseudo-patches of OVI.", "P", "the backbone's, table S5")] = None
     seed: Seed = 0
@@ -40,13 +52,14 @@ class TextRetrieve(Measuring):
 
         from .printing import describe_counts, print_retrieval
 
+        depths = parse_depths(self.recall_at)
         workspace, model = self.open()
         inverting = Inverting(steps=self.steps, patches=self.patches, seed=self.seed)
         options = MethodOptions(self.band, inverting=inverting)
         check_methods(self.methods, model, "text", options)
         split = caption_split(workspace.find_dataset(self.dataset), self.split, self.variant)
         pair = CaptionPair(workspace, model, self.dataset, split)
-        retrieving = Retrieving(self.methods, options, variant=self.variant)
+        retrieving = Retrieving(self.methods, options, (), self.variant, depths)
         runs = measure_text_retrieval(workspace, model, pair, retrieving)
         if not is_first():
             return

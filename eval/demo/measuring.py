@@ -25,9 +25,9 @@ from jaxalign.eval.demo.data import (
 from jaxalign.eval.demo.encode import Encoder, Features
 from jaxalign.eval.demo.findings import BASELINES, TASKS, inversion_note
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.report.comparisons import paired
 from jaxalign.eval.tasks import classification, image_retrieval, indicators, sweep, text_image
 from jaxalign.eval.tasks import text_retrieval as text_task
+from jaxalign.eval.tasks.gains import paired
 from jaxalign.eval.tasks.methods import Method
 from jaxalign.eval.tasks.pairs import Captions
 from jaxalign.eval.tasks.runs import Result, Run

@@ -10,11 +10,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from jaxalign.errors import JaxalignError, printable
+from jaxalign.errors import JaxalignError
 from jaxalign.eval.figures import draw_measured, figures_of, save
 from jaxalign.eval.files import json_text, write_whole
 from jaxalign.eval.labels import in_order
 from jaxalign.eval.tasks.runs import RESULTS, package_versions, read_run
+from jaxalign.eval.written_tables import csv_cell
+from jaxalign.eval.written_tables import markdown_text as escape
 
 from .cells import Outcome
 from .run import Reproduction
@@ -150,7 +152,8 @@ def to_csv(reproduction: Reproduction) -> str:
     writer.writeheader()
     for outcome in reproduction.outcomes:
         record: dict[str, Any] = {**_record(outcome), "notes": "; ".join(outcome.notes)}
-        writer.writerow(record.pop("labels") | {name: record[name] for name in found})
+        told = record.pop("labels") | {name: record[name] for name in found}
+        writer.writerow({name: csv_cell(value) for name, value in told.items()})
     return text.getvalue()
 
 
@@ -185,14 +188,6 @@ def _lists(reproduction: Reproduction) -> list[str]:
         lines = [f"- {escape(o.cell.name)}: {escape(o.reason)}" for o in reproduction.failed]
         parts.append("## Failed\n\n" + "\n".join(lines))
     return parts
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    text = (
-        printable(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    )
-    return text.replace("*", "\\*").replace("`", "\\`").replace("[", "\\[")
 
 
 def summary(reproduction: Reproduction) -> str:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from jaxalign.eval.labels import (
     BASELINES,
     dataset_label,
@@ -15,14 +13,13 @@ from jaxalign.eval.labels import (
     method_label,
     method_name,
 )
-from jaxalign.eval.tasks.runs import Result, Run, paired_gain
+from jaxalign.eval.tasks import TASKS
+from jaxalign.eval.tasks.gains import paired
+from jaxalign.eval.tasks.runs import Run
 
-SCORES = {"mAP": "mAP", "accuracy": "Accuracy"}  # the metrics that runs are compared by
-DETAILS = {
-    ("precision_at_R", "recall_at_1"): "R-precision · recall@1",
-    ("mAP_medium", "mAP_hard"): "mAP of the medium · of the hard setting",
-}
-PER_QUERY = ("average_precision", "correct")  # arrays [q] whose differences have a standard error
+# What runs of any task are compared by, and what stands below that, with what it is called together.
+SCORES = tuple(dict.fromkeys(task.compared for task in TASKS.values() if task.compared))
+DETAILS = dict(detail for task in TASKS.values() for detail in task.details)
 SMALLEST_GAIN = 0.05  # percentage points: what rounds to 0.0 is no difference, however sure
 
 
@@ -166,17 +163,6 @@ def _entry(run: Run, baseline: Run | None, score: str) -> Entry:
     return Entry(run.metrics, gain, error)
 
 
-def paired(run: Run | Result, baseline: Run | Result) -> dict[str, float]:
-    """The difference over the queries; empty where they are not the same ones."""
-    for name in PER_QUERY:
-        mine, other = run.arrays.get(name), baseline.arrays.get(name)
-        if mine is not None and other is not None and mine.shape == other.shape and mine.ndim == 1:
-            scale = 100.0 if mine.dtype == bool else 1.0
-            mine, other = scale * mine.astype(np.float64), scale * other.astype(np.float64)
-            return {} if np.isnan(mine - other).all() else paired_gain(mine, other)
-    return {}
-
-
 def _cell(entry: Entry, score: str, best: bool) -> Score:
     names = next((n for n in DETAILS if all(is_number(entry.metrics.get(name)) for name in n)), ())
     details = tuple(entry.metrics[name] for name in names)
@@ -184,7 +170,7 @@ def _cell(entry: Entry, score: str, best: bool) -> Score:
 
 
 def _caption(score: str, entries: Sequence[Entry], methods: Sequence[str], baselines: Sequence[str]) -> str:
-    said = f"{SCORES[score]} in percent"
+    said = f"{score[:1].upper() + score[1:] if score.islower() else score} in percent"
     if baselines and len(methods) > len(baselines):
         said += (
             f" and its difference to {baselines[0].partition(' (')[0]}; a difference is coloured where it"

@@ -19,6 +19,7 @@ TASK = Task(
     title="Different questions to the same images",
     about="mAP in percent for each labelling.",
     headline="",  # no table prints it
+    compared="mAP",
 )
 
 

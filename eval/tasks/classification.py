@@ -25,6 +25,7 @@ TASK = Task(
     about="Zero-shot by class names, and by the nearest mean of the training images.",
     headline="accuracy",
     columns=(Column("accuracy", "accuracy"), Column("class_accuracy", "mean over classes")),
+    compared="accuracy",
 )
 
 

@@ -21,8 +21,8 @@ TASK = Task(
     columns=(
         Column("unknowns", "unknowns"),
         Column("equations", "equations"),
-        Column("with_texts.largest_error", "largest error with the texts"),
-        Column("without_texts.largest_error", "largest error without the texts"),
+        Column("with_texts.largest_error", "largest error with the texts", None),
+        Column("without_texts.largest_error", "largest error without the texts", None),
     ),
 )
 

@@ -21,13 +21,14 @@ from .classifying import DRAWS, OURS, PUBLISHED, Classes, FewShotSettings
 from .methods import Method
 from .pairs import REFERENCE, naming_left_out
 from .runs import Result, Run
-from .task import Task
+from .task import Column, Task
 
 TASK = Task(
     name="few-shot",
     title="Few-shot classification",
     about="Mean accuracy over the seeds.",
     headline="accuracy",
+    columns=(Column("accuracy.*", "*-shot"), Column("deviation.*", "*-shot deviation")),
 )
 
 

@@ -27,9 +27,11 @@ COLUMNS = (
     Column("mAP", "mAP"),
     Column("mAP_at_R", "mAP@R"),
     Column("precision_at_R", "precision@R"),
-    Column("recall_at_1", "recall@1"),
+    Column("recall_at_*", "recall@*"),
 )
-METRICS = tuple(column.metric for column in COLUMNS)
+METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+DEPTHS = (1,)  # of the recall
+DETAILS = (("precision_at_R", "recall_at_1"), "R-precision · recall@1")
 LANDMARK_COLUMNS = (  # where lists of positives stand in place of labels
     Column("mAP_easy", "mAP easy"),
     Column("mAP_medium", "mAP medium"),
@@ -42,6 +44,9 @@ TASK = Task(
     about="Images that find images.",
     headline="mAP",
     columns=COLUMNS,
+    instead=LANDMARK_COLUMNS,
+    compared="mAP",
+    details=(DETAILS, (("mAP_medium", "mAP_hard"), "mAP of the medium · of the hard setting")),
 )
 SHOWN = 400  # queries whose first results a run keeps
 
@@ -56,12 +61,24 @@ class Retrieving:
       tasks: labellings; by default the data set's first one.
       variant: "paper", or "reference" for what the published code computes (`ja.retrieval_metrics`, and for
         captions `ja.text_retrieval_metrics`); `pairs` has the splits that it takes.
+      recall_at: depths of the recall that is measured, 1 among them.
     """
 
     methods: tuple[str, ...] = ()
     options: MethodOptions = field(default_factory=MethodOptions)
     tasks: tuple[str, ...] = ()
     variant: str = "paper"
+    recall_at: tuple[int, ...] = DEPTHS
+
+    @property
+    def depths(self) -> dict[str, Any]:
+        """What a run says of the recall: nothing of the depth that all runs have."""
+        return {} if self.recall_at == DEPTHS else {"recall_at": list(self.recall_at)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run says of all of it but methods and tasks."""
+        return {"variant": self.variant} | self.depths
 
 
 def measure_image_retrieval(
@@ -83,7 +100,11 @@ def measure_image_retrieval(
             f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
             " images (--text-image), or captions (`jaxalign text-retrieve`)"
         )
-    facts = model_settings(model) | pair.settings | {"variant": retrieving.variant}
+    if pair.has_ground_truth and retrieving.recall_at != DEPTHS:
+        raise JaxalignError(
+            f"{pair.record.name} is measured by its own protocol, which has no recall; leave out --recall-at"
+        )
+    facts = model_settings(model) | pair.settings | retrieving.settings
     fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
     runs: dict[str, list[Run]] = {task: [] for task in tasks}
     for method in methods:
@@ -95,7 +116,7 @@ def measure_image_retrieval(
                 start = time.perf_counter()
                 pair.read()
                 embedded = embedded or _embed(fitting, pair, method)
-                result = _measure(pair, task, retrieving.variant, *embedded)
+                result = _measure(pair, task, retrieving, *embedded)
                 run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
             runs[task].append(run)
     return [run for task in tasks for run in runs[task]]
@@ -119,7 +140,7 @@ def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any,
 
 
 def _measure(
-    pair: ImagePair, task: str, variant: str, query: Any, gallery: Any, inverted: Inverted | None
+    pair: ImagePair, task: str, retrieving: Retrieving, query: Any, gallery: Any, inverted: Inverted | None
 ) -> Result:
     measure: Callable[..., Result]
     if pair.has_ground_truth:
@@ -132,7 +153,8 @@ def _measure(
             query_labels=query_labels,
             gallery_labels=gallery_labels,
             exclude_self=exclusion(pair.own),
-            variant=variant,
+            variant=retrieving.variant,
+            recall_at=retrieving.recall_at,
         )
     measure = partial(measure, mesh=pair.workspace.mesh)
     result = with_curve(measure(query, shown=True), measure, inverted)
@@ -162,6 +184,7 @@ def retrieval(
     *,
     exclude_self: bool | ArrayLike = False,
     variant: str = "paper",
+    recall_at: Sequence[int] = DEPTHS,
     mesh: Mesh | None = None,
     shown: bool = False,
 ) -> Result:
@@ -175,13 +198,14 @@ def retrieval(
       exclude_self: whether query i is gallery item i and leaves its own gallery; or the position of each
         query in the gallery, int `[q]`, or of each one's copies, `[q, m]`, as in `ja.retrieval_metrics`.
       variant: "paper" or "reference", as in `ja.retrieval_metrics`, whose numbers these are.
+      recall_at: depths of the recall, 1 to g.
       mesh: devices that the gallery is divided over.
       shown: whether the first results of some queries are kept, for a look at what a method finds.
 
     Returns:
-      Metrics: `mAP`, `mAP_at_R`, `precision_at_R`, `recall_at_1` in percent, and counts, among them
-      `queries_in_gallery`, those that left their own. Arrays: `average_precision` float32 `[queries]` in
-      percent, NaN for a query without positives; and those of `_first_results`.
+      Metrics: `mAP`, `mAP_at_R`, `precision_at_R` and, for each depth, `recall_at_K` in percent, and counts,
+      among them `queries_in_gallery`, those that left their own. Arrays: `average_precision` float32
+      `[queries]` in percent, NaN for a query without positives; and those of `_first_results`.
 
     Raises:
       JaxalignError: as `ja.retrieval_metrics`, or nothing labelled.
@@ -208,6 +232,7 @@ def retrieval(
         gallery_labels,
         exclude_self=exclude_self,
         variant=variant,
+        recall_at=recall_at,
         mesh=mesh,
         per_query=True,
     )
@@ -226,7 +251,8 @@ def retrieval(
         counted = "count as 0" if variant == "reference" else "take no part in the means"
         few = f"{counts['queries_without_positives']:,} of {len(queries):,} queries"
         notes.append(f"{few} have no positive in the gallery, and {counted}")
-    return Result({name: found[name] for name in METRICS} | counts | unlabelled, arrays, notes=notes)
+    means = {name: found[name] for name in found["per_query"] if name in found}
+    return Result(means | counts | unlabelled, arrays, notes=notes)
 
 
 def landmark_retrieval(

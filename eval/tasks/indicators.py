@@ -21,13 +21,13 @@ from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings
 
-_OVERLAP = (Column("overlap", "overlap"), Column("iou", "IoU"))
+_OVERLAP = (Column("overlap", "overlap", 3), Column("iou", "IoU", 3))
 BY_CLASS = Task(
     name="class-indicator",
     title="Similarities by class",
     about="How far same-class and different-class pairs overlap.",
     headline="overlap",
-    columns=(*_OVERLAP, Column("same_mean", "same mean"), Column("different_mean", "different mean")),
+    columns=(*_OVERLAP, Column("same_mean", "same mean", 3), Column("different_mean", "different mean", 3)),
 )
 BY_MODALITY = Task(
     name="modality-indicator",
@@ -36,10 +36,10 @@ BY_MODALITY = Task(
     headline="overlap",
     columns=(
         *_OVERLAP,
-        Column("gap", "gap"),
-        Column("image_image_mean", "image-image mean"),
-        Column("image_text_mean", "image-text mean"),
-        Column("text_text_mean", "text-text mean"),
+        Column("gap", "gap", 3),
+        Column("image_image_mean", "image-image mean", 3),
+        Column("image_text_mean", "image-text mean", 3),
+        Column("text_text_mean", "text-text mean", 3),
     ),
 )
 

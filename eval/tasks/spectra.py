@@ -22,8 +22,8 @@ SPECTRUM = Task(
     headline="effective_rank",
     columns=(
         Column("singular_values", "singular values"),
-        Column("largest", "largest"),
-        Column("smallest", "smallest"),
+        Column("largest", "largest", None),
+        Column("smallest", "smallest", None),
         Column("effective_rank", "effective rank"),
     ),
 )

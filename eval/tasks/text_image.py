@@ -1,5 +1,7 @@
 """Texts that find images (IsoCLIP, appendix H): the names of classes, or captions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -8,7 +10,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
-from .image_retrieval import COLUMNS, Retrieving, retrieval
+from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
 from .projecting import Fitting, image_embeddings, text_embeddings
@@ -22,6 +24,8 @@ TASK = Task(
     about="Class names that find their images: the inter-modal reference.",
     headline="mAP",
     columns=COLUMNS,
+    compared="mAP",
+    details=(DETAILS,),
 )
 
 
@@ -46,14 +50,16 @@ def measure_text_image(
     for task in pair.tasks(retrieving.tasks) if not pair.has_ground_truth else ():
         for method in (plain, *(m for m in methods if m.band is not None)):
             settings = model_settings(model) | pair.settings | pair.text_settings(task) | {"task": task}
-            settings |= method.to_json()
+            settings |= retrieving.depths | method.to_json()
             settings["method"] = TASK.name if method is plain else f"{TASK.name} {method.name}"
-            compute = lambda t=task, m=method: _measure(fitting, pair, t, m)
+            compute = lambda t=task, m=method: _measure(fitting, pair, t, m, retrieving.recall_at)
             runs.append(workspace.measure(TASK.name, settings, compute))
     return runs
 
 
-def _measure(fitting: Fitting, pair: ImagePair, task: str, method: Method) -> Result:
+def _measure(
+    fitting: Fitting, pair: ImagePair, task: str, method: Method, recall_at: Sequence[int]
+) -> Result:
     texts, labels, gallery_labels = pair.text_features(task)
     if method.band is None:
         text, gallery = text_embeddings(pair.model, texts), image_embeddings(pair.model, pair.gallery_pre)
@@ -62,7 +68,12 @@ def _measure(fitting: Fitting, pair: ImagePair, task: str, method: Method) -> Re
         text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
     return pair.name_left_out(
         names_find_images(
-            np.asarray(text), np.asarray(gallery), labels, gallery_labels, mesh=pair.workspace.mesh
+            np.asarray(text),
+            np.asarray(gallery),
+            labels,
+            gallery_labels,
+            recall_at=recall_at,
+            mesh=pair.workspace.mesh,
         )
     )
 
@@ -73,6 +84,7 @@ def names_find_images(
     text_labels: np.ndarray,
     gallery_labels: np.ndarray,
     *,
+    recall_at: Sequence[int] = DEPTHS,
     mesh: Mesh | None = None,
 ) -> Result:
     """Text-to-image retrieval: a class name, or a caption, finds its images (IsoCLIP, appendix H).
@@ -85,10 +97,12 @@ def names_find_images(
       text: embeddings `[t, d]` of prompts, one or more for each label.
       gallery: embeddings `[g, d]` of images.
       text_labels, gallery_labels: int; texts whose label no image has are left out.
+      recall_at: depths of the recall.
       mesh: devices that the gallery is divided over.
     """
     text_labels, gallery_labels = np.asarray(text_labels), np.asarray(gallery_labels)
     present = np.isin(text_labels, gallery_labels)
     if not present.any():
         raise JaxalignError("none of the texts has an image of its label in the gallery; check the labels")
-    return retrieval(np.asarray(text)[present], gallery, text_labels[present], gallery_labels, mesh=mesh)
+    given = (np.asarray(text)[present], gallery, text_labels[present], gallery_labels)
+    return retrieval(*given, recall_at=recall_at, mesh=mesh)

@@ -1,5 +1,6 @@
 """Captions that find the other captions of their image (IsoCLIP, tables 2 and S5)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.ranking.retrieval import other_captions
 
-from .image_retrieval import COLUMNS, Retrieving, retrieval, with_curve
+from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval, with_curve
 from .inverting import invert_queries
 from .methods import Method, find_methods
 from .pairs import CaptionPair, Captions
@@ -25,6 +26,8 @@ TASK = Task(
     about="The first caption of each image, which finds the image's other captions.",
     headline="mAP",
     columns=COLUMNS,
+    compared="mAP",
+    details=(DETAILS,),
 )
 
 
@@ -33,19 +36,19 @@ def measure_text_retrieval(
 ) -> list[Run]:
     """Runs of protocol `text-retrieval`, one for each method; as `measure_image_retrieval`."""
     methods = find_methods(retrieving.methods, model, "text", retrieving.options)
-    facts = model_settings(model) | pair.settings | {"variant": retrieving.variant}
+    facts = model_settings(model) | pair.settings | retrieving.settings
     fitting = Fitting(workspace, model, lambda: pair.pre)
     return [
         workspace.measure(
             TASK.name,
             facts | method.to_json(),
-            lambda m=method: _measure(fitting, pair, m, retrieving.variant),
+            lambda m=method: _measure(fitting, pair, m, retrieving),
         )
         for method in methods
     ]
 
 
-def _measure(fitting: Fitting, pair: CaptionPair, method: Method, variant: str) -> Result:
+def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Retrieving) -> Result:
     captions, examples = pair.captions, pair.examples
     gallery = np.asarray(fitting.embed(method)(pair.pre))
     query, inverted = gallery[captions.queries], None
@@ -55,7 +58,12 @@ def _measure(fitting: Fitting, pair: CaptionPair, method: Method, variant: str) 
         inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
         query = inverted.embeddings
     measure = partial(
-        text_retrieval, gallery=gallery, captions=captions, variant=variant, mesh=pair.workspace.mesh
+        text_retrieval,
+        gallery=gallery,
+        captions=captions,
+        variant=retrieving.variant,
+        recall_at=retrieving.recall_at,
+        mesh=pair.workspace.mesh,
     )
     return with_curve(measure(query), measure, inverted)
 
@@ -66,6 +74,7 @@ def text_retrieval(
     captions: Captions,
     *,
     variant: str = "paper",
+    recall_at: Sequence[int] = DEPTHS,
     mesh: Mesh | None = None,
 ) -> Result:
     """The first caption of each image against all captions, itself left out; in the published code, against
@@ -76,7 +85,7 @@ def text_retrieval(
         inversions.
       gallery: embeddings `[n, d]` of all captions.
       variant: "paper" or "reference", as in `ja.text_retrieval_metrics`.
-      mesh: as in `retrieval`.
+      recall_at, mesh: as in `retrieval`.
 
     Returns:
       As `retrieval`. An image with one caption is a query without positives.
@@ -87,4 +96,5 @@ def text_retrieval(
         others, exclude = other_captions(len(labels), first), False
         gallery, labels = np.asarray(gallery)[others], labels[others]
     own = captions.images[first]
-    return retrieval(query, gallery, own, labels, exclude_self=exclude, variant=variant, mesh=mesh)
+    how: dict[str, Any] = {"variant": variant, "recall_at": recall_at, "mesh": mesh}
+    return retrieval(query, gallery, own, labels, exclude_self=exclude, **how)

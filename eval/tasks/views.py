@@ -21,7 +21,10 @@ TASK = Task(
     title="Views in two dimensions",
     about="Texts, images, and images projected on the texts' directions.",
     headline="adjusted.shift",
-    columns=(Column("plain.shift", "shift"), Column("adjusted.shift", "shift with the mean's adjustment")),
+    columns=(
+        Column("plain.shift", "shift", None),
+        Column("adjusted.shift", "shift with the mean's adjustment", None),
+    ),
 )
 
 VIEWS = ("pca", "tsne", "umap")

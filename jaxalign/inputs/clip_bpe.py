@@ -104,6 +104,13 @@ def huggingface_values(
     }
 
 
+def huggingface_words() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Words and merges, the start and the end by the names that OpenAI and transformers have for them."""
+    words, merges = _vocabulary_and_merges()
+    theirs = {ours: name for name, ours in OPENAI_NAMES.items()}
+    return {theirs.get(token, token): i for token, i in words.items()}, merges
+
+
 def is_usual(values: Mapping[str, Any]) -> bool:
     """Whether the parts around the words of a `tokenizer.json` are those that transformers gives CLIP."""
     model = values["model"]

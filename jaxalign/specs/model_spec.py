@@ -156,7 +156,8 @@ class ModelSpec:
             if (self.tokens, self.start_token, self.pad_token) != (None, None, None):
                 raise JaxalignError(f"{self.name} has no text tower; expected no tokens, start or pad token")
             return
-        is_unknown = (self.tokens, self.start_token) == (None, None) and self.vocabulary == "tokenizer.json"
+        is_unknown = (self.tokens, self.start_token) == (None, None)
+        is_unknown = is_unknown and self.vocabulary in ("tokenizer.json", None)
         if (self.tokens is None and not is_unknown) or self.pad_token is None:
             raise JaxalignError(f"{self.name}: tokens or pad_token is null; expected both for the text tower")
         if (self.tokens == "causal") != (self.start_token is not None):

@@ -212,12 +212,12 @@ def save(
         return
     _check_replaceable(path)
     with _replacing(path) as folder:
-        _write_folder(model, tensors, folder, dtype, path)
+        write_folder(model, tensors, folder, dtype, path)
         if check is not None:
             check(folder)
 
 
-def _write_folder(
+def write_folder(
     model: DualEncoder, tensors: Mapping[str, Any], folder: Path, dtype: Any, path: Path
 ) -> None:
     """The files, in `folder`; once complete it is moved to `path`."""

@@ -99,16 +99,20 @@ def _is_span(value: Any, size: int) -> TypeGuard[list[int]]:
     )
 
 
-def write_safetensors(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None:
+def write_safetensors(
+    tensors: Mapping[str, Any], path: Path, dtype: Any = None, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write arrays (NumPy's or JAX's) in the order of their names, one after the other.
 
     Args:
       dtype: to cast them to; by default as they are.
+      metadata: what the header says besides; transformers reads no file without `{"format": "pt"}`.
 
     Raises:
       OSError: what the file system says; `path` may then be there in part.
     """
-    header, end = {}, 0
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    end = 0
     kinds = {name: jnp.dtype(dtype or x.dtype) for name, x in tensors.items()}
     for name in sorted(tensors):
         size = math.prod(tensors[name].shape) * kinds[name].itemsize

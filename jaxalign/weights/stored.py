@@ -120,6 +120,12 @@ class Span:
         )
 
 
+def held(array: Any) -> StoredTensor:
+    """What stands for an array in memory, NumPy's, JAX's or one that is made when it is asked for."""
+    parts = lambda elements: array_parts(np.asarray(array), elements)
+    return StoredTensor(tuple(array.shape), jnp.dtype(array.dtype).name, parts)
+
+
 def named_object(name: str) -> StoredTensor:
     """What stands for something in a file that is no tensor."""
     return StoredTensor((), name, lambda elements: iter(()), is_object=True)
