@@ -137,8 +137,7 @@ def describe_counts(metrics: Mapping[str, Any], gallery: str = "in the gallery")
 def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
     """A table of retrieval runs; the first one is the baseline of the others."""
     from jaxalign.eval.tasks import TASKS
-    from jaxalign.eval.tasks.gains import gains_of
-    from jaxalign.eval.tasks.task import number
+    from jaxalign.eval.tasks.task import gains_of, number
 
     columns = TASKS[runs[0].protocol].columns_of([run.metrics for run in runs])
     gains = gains_of(runs, lambda run: None)

@@ -115,16 +115,6 @@ class Images:
         return tuple(self._boxes[row] for row in self._rows.tolist()) if self._boxes else ()
 
 
-def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
-    """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels.
-
-    Raises:
-      JaxalignError: `where` cannot be read as an image, and why.
-    """
-    with opened_image(data, where) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 def crop(image: Image.Image, box: Box) -> Image.Image:
     """What is in the box, to the nearest pixel, as revisitop crops its queries."""
     left, top, right, bottom = (round(side) for side in box)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.inputs.image_files import opened_image
 
 from . import catalogue
 from .examples import Examples, concatenate
 from .folder_splits import READINGS
 from .image_folder import folder_record
-from .images import Images, decode_image
+from .images import Images
 from .items import check_sources, content_bytes, read_content
 from .prepared_files import READ_ERRORS, Index, content_digest, index_file, one_line, read_index
 from .records import DatasetRecord, data_root, source_root
@@ -209,6 +210,16 @@ def read_all(
     if decoded:
         return index, np.stack(images)
     return index, Images(images.__getitem__, index.file_names, record.name)
+
+
+def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
+    """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels.
+
+    Raises:
+      JaxalignError: `where` cannot be read as an image, and why.
+    """
+    with opened_image(data, where) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def prepare(

@@ -27,10 +27,10 @@ from jaxalign.eval.demo.findings import BASELINES, TASKS, inversion_note
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks import classification, image_retrieval, indicators, sweep, text_image
 from jaxalign.eval.tasks import text_retrieval as text_task
-from jaxalign.eval.tasks.gains import paired
 from jaxalign.eval.tasks.methods import Method
 from jaxalign.eval.tasks.pairs import Captions
 from jaxalign.eval.tasks.runs import Result, Run
+from jaxalign.eval.tasks.task import paired
 
 Results = dict[str, Result]
 
