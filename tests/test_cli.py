@@ -88,7 +88,7 @@ def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path)
     monkeypatch.setattr("jaxalign.eval.demo.run", run)
     target = tmp_path / "metrics.json"
     assert cli.main(["demo", "--out", "o", "--models", "a", "--json", str(target)]) == 0
-    assert seen == {"out": Path("o"), "models": ("a",), "data_dir": None, "seed": 0}
+    assert seen == {"out": Path("o"), "models": ("a",), "data_dir": None, "store": None, "seed": 0}
     assert json.loads(target.read_text()) == {"model": "a"}
 
 

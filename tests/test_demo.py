@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import tiny_model
@@ -15,15 +14,18 @@ from PIL import Image
 
 import jaxalign as ja
 from jaxalign import JaxalignError
+from jaxalign.eval import demo
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
+from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.datasets.images import Images
-from jaxalign.eval.demo import DemoSettings, data, run
-from jaxalign.eval.demo.data import choose_queries, emoji_captions
-from jaxalign.eval.demo.findings import TASKS
-from jaxalign.eval.demo.measuring import measure_images
+from jaxalign.eval.demo import DemoSettings, run
+from jaxalign.eval.demo_findings import LABELLINGS
+from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
+from jaxalign.eval.tasks.methods import Inverting, MethodOptions
+from jaxalign.eval.tasks.pairs import collect_captions
 from jaxalign.eval.tasks.runs import paired_gain
 
 README = Path(__file__).parents[1] / "README.md"
@@ -98,10 +100,11 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny_data():
+def tiny_data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "prepare", lambda name, data_dir: None)
-        patch.setattr(data, "load_split", tiny_examples)
+        patch.setattr(demo, "prepare", lambda name, data_dir: None)
+        patch.setattr(demo, "load_split", tiny_examples)
+        patch.setenv("JAXALIGN_STORE", str(tmp_path_factory.mktemp("store")))
         yield
 
 
@@ -132,7 +135,7 @@ def test_the_whole_demo(finished):
     assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))
     assert "tools/train_embedded.py) on emoji-scenes, 6 queries" in " ".join(said.split())
     assert "Same emoji (concept), image-image" in " ".join(said.split())
-    assert "inverting 6 queries to text" in progress
+    assert "inverting 6 queries (oti, 3 steps)" in progress
 
 
 def check_entry(entry):
@@ -160,8 +163,10 @@ def check_entry(entry):
             assert scores["gain"] == pytest.approx(scores["mAP"] - baseline, abs=1e-4)
 
 
-def test_a_run_can_be_repeated(tmp_path, folders, finished):
+def test_a_run_can_be_repeated(tmp_path, folders, finished, monkeypatch):
+    """From the features and inverted queries that the first one has stored."""
     before = finished[0]
+    monkeypatch.setattr(Tower, "__call__", lambda *_: pytest.fail("embedded again"))
     again = run(tmp_path, folders[:1], settings=SETTINGS)
     changing = {"seconds", "other_models"}
     assert {k: v for k, v in again.items() if k not in changing} == {
@@ -173,7 +178,7 @@ def test_nothing_is_left_when_the_work_fails(tmp_path, folders, tiny_data, monke
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxalign.eval.demo.compare.evaluate", fail)
+    monkeypatch.setattr("jaxalign.eval.demo.measure", fail)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "new" / "results", folders, settings=SETTINGS)
     assert not list(tmp_path.iterdir())
@@ -191,7 +196,7 @@ def test_nothing_is_left_when_the_work_fails(tmp_path, folders, tiny_data, monke
 )
 def test_bad_input_is_found_before_any_work(tmp_path, monkeypatch, out, models, message):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("jaxalign.eval.demo.compare.load_data", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setattr("jaxalign.eval.demo.open_workspace", lambda *_: pytest.fail("the data were read"))
     with pytest.raises(JaxalignError, match=message):
         run(tmp_path / out, models)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
@@ -214,15 +219,17 @@ def test_settings_out_of_range(wrong):
 
 def test_queries_are_one_image_of_each_emoji_in_turn():
     emoji = np.array([5, 5, 5, 2, 2, 9, 9, 9])
-    chosen = choose_queries(emoji, None)
+    examples = replace(tiny_examples("emoji", "test"), labels={"emoji": emoji})
+    chosen = demo.choose_queries(examples)
     assert sorted(emoji[chosen]) == [2, 5, 9]
     np.testing.assert_array_equal(chosen, [1, 3, 7])  # first of emoji 2, second of 5, third of 9
-    assert len(choose_queries(emoji, 2)) == 2
+    assert len(demo.choose_queries(examples, 2)) == 2
 
 
 def test_captions_come_once_for_each_emoji():
     examples = tiny_examples("emoji", "test")
-    found = emoji_captions(examples)
+    part = demo.part_of(examples, "captions", demo.first_of_each)
+    found = collect_captions(part.captions, part.ids)
     labels = np.unique(examples.labels["emoji"])
     assert len(found.texts) == 2 * len(labels)
     first = [found.texts[i] for i in found.queries]
@@ -231,30 +238,40 @@ def test_captions_come_once_for_each_emoji():
     assert first == named
 
 
+def test_a_part_is_found_in_the_whole_split_under_a_key_of_its_own():
+    whole = tiny_examples("emoji", "test")
+    parts = [demo.part_of(whole, "queries", lambda _, rows=rows: np.array(rows)) for rows in ([5, 2], [2, 5])]
+    np.testing.assert_array_equal(own_positions(parts[0], whole), [[5], [2]])
+    assert len({whole.state, *(part.state for part in parts)}) == 3
+
+
 def test_gain_is_paired_over_the_queries_that_have_positives():
     gain = paired_gain(np.array([3.0, 5.0, np.nan]), np.array([1.0, 1.0, np.nan]))
     assert gain == {"gain": 3.0, "gain_error": 1.0}
 
 
-def test_measured_images_agree_with_the_metrics():
-    rng = np.random.default_rng(0)
-    x, labels = rng.normal(size=(20, 4)), {task: rng.integers(0, 3, 20) for task in TASKS}
-    queries = np.arange(0, 20, 2)
-    inverted, none = jnp.asarray(x[queries]), jnp.zeros(0)
-    inversion = ja.Inversion(none, inverted, losses=jnp.ones((10, 2)), kept={2: inverted}, updates=none)
-    measured = measure_images({"image-image": x, "oti": x}, inversion, labels, queries)
-    expected = ja.retrieval_metrics(
-        x[queries], x, labels["group"][queries], labels["group"], exclude_self=queries
-    )
-    for method in ("image-image", "oti"):
-        found = measured[method]["group"]
-        assert found.metrics["mAP"] == expected["mAP"]
+def test_measured_images_agree_with_the_metrics(tiny_data):
+    model = tiny_model("emoji-clip")
+    workspace = demo.open_workspace(SETTINGS, 0, None, None, Stages())
+    names = tuple(demo.training_names(workspace.splits["emoji-scenes", "train"]))
+    options = MethodOptions((1, 1), 3, class_names=names, inverting=Inverting(2, curve=(2,)))
+    measured = {}
+    for found in demo.measure_images(workspace, model, options, 2):
+        measured.setdefault(found.settings["method"], {})[found.settings["task"]] = found
+    examples = workspace.splits["emoji-scenes", "test"]
+    x, queries = model.encode_image(examples.images), demo.choose_queries(examples, SETTINGS.queries)
+    for task in LABELLINGS:
+        labels = examples.labels[task]
+        expected = ja.retrieval_metrics(x[queries], x, labels[queries], labels, exclude_self=queries)
+        found = measured["image-image"][task]
         # percent, of which float32 has seven digits
+        assert found.metrics["mAP"] == pytest.approx(expected["mAP"], abs=1e-4)
         assert np.nanmean(found.arrays["average_precision"]) == pytest.approx(expected["mAP"], abs=1e-4)
-    assert measured["oti"]["group"].metrics["gain"] == 0
+    gain = measured["oti"]["group"].metrics["mAP"] - measured["image-image"]["group"].metrics["mAP"]
+    assert measured["oti"]["group"].metrics["gain"] == pytest.approx(gain, abs=1e-4)
     emoji = measured["oti"]["emoji"]
     np.testing.assert_array_equal(emoji.arrays["mAP_at_step"], [emoji.metrics["mAP"]])
-    assert set(measured["image-image"]["emoji"].arrays["shown_queries"]) == set(queries)
+    assert len(measured["image-image"]["emoji"].arrays["shown_queries"]) == len(queries)
 
 
 def test_the_report_shows_what_was_measured(finished):

@@ -2,15 +2,15 @@
 
 import pytest
 
-from jaxalign.eval.demo.findings import (
-    TASKS,
+from jaxalign.eval.demo_findings import (
+    LABELLINGS,
     classification_table,
     findings,
     image_table,
     inversion_note,
     text_table,
 )
-from jaxalign.eval.report import Score
+from jaxalign.eval.report.comparisons import Score
 
 
 def scores(mean, gain=None, error=0.1):
@@ -19,7 +19,7 @@ def scores(mean, gain=None, error=0.1):
 
 
 def method(mean, gain=None, error=0.1):
-    tasks = {task: scores(mean, gain, error) for task in TASKS if task != "emoji"}
+    tasks = {task: scores(mean, gain, error) for task in LABELLINGS if task != "emoji"}
     return scores(mean, gain, error) | {"tasks": tasks}
 
 
@@ -94,8 +94,7 @@ def test_findings_follow_the_numbers():
 
 
 def test_inversion_says_on_how_many_queries_it_was_measured():
-    shown = results()
-    shown["text_retrieval"]["ovi"] = scores(19.0, -1.0) | {"queries": 64, "steps": 50, "baseline": 20.0}
+    shown = scores(19.0, -1.0) | {"queries": 64, "steps": 50, "baseline": 20.0}
     assert (
         "ovi: 64 of the queries, 50 steps (the paper: 1,000), beside text-text on the same ones (20.0)"
         in inversion_note(shown)

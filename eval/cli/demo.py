@@ -1,10 +1,11 @@
 """`jaxalign demo`: the main job on the embedded models and data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from .options import DataDir, JsonFile, Seed, option
+from .groups import Store, StoreOptions
+from .options import DataDir, Seed, option
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class Demo:
     ] = ("emoji-clip", "emoji-siglip")
     seed: Seed = 0
     data_dir: DataDir = None
-    json: JsonFile = None
+    results: Store = field(default_factory=StoreOptions)
 
     def run(self) -> None:
         from .printing import check_file, write_json
 
-        check_file(self.json)
+        check_file(self.results.json)
         from jaxalign.eval.demo import run  # it checks the folder `out` and the models before any work
 
-        write_json(self.json, run(self.out, models=self.models, data_dir=self.data_dir, seed=self.seed))
+        given = {"data_dir": self.data_dir, "store": self.results.store}
+        write_json(self.results.json, run(self.out, models=self.models, seed=self.seed, **given))

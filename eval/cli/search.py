@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.search import BeforeAfter, Hit, Library
-    from jaxalign.eval.tasks.methods import Embed, Method
+    from jaxalign.eval.tasks.methods import Method
 
 BEFORE = "image-image"
 
@@ -68,6 +68,8 @@ class Search:
 
     def run(self) -> None:
         from jaxalign.eval.search import compare
+        from jaxalign.eval.tasks.methods import Method
+        from jaxalign.eval.tasks.projecting import Fitting
         from jaxalign.eval.terminal import say
 
         from .printing import check_file, first_names, write_json
@@ -79,7 +81,8 @@ class Search:
         method = self._find_method(model)
         query, pre = read_query(model, self.query)
         library = self._find_library(model)
-        before, after = self._fit(model, method, library)
+        fitting = Fitting(workspace, model, lambda: library.features)
+        before, after = fitting.embed(Method(BEFORE, "image")), fitting.embed(method)
         own = library.position(self.query)
         if own is not None and len(library.names) == 1:
             raise JaxalignError(f"{self.folder} has no image but the query; there is nothing to find")
@@ -128,20 +131,6 @@ class Search:
                 start=watch.start,
                 progress=watch.advance,
             )
-
-    def _fit(self, model: "DualEncoder", method: "Method", library: "Library") -> "tuple[Embed, Embed]":
-        """The embeddings before and after."""
-        from jaxalign.eval.features import text_features
-        from jaxalign.eval.tasks.methods import Method
-        from jaxalign.eval.tasks.projecting import text_embeddings
-
-        texts = None
-        if method.texts:
-            ids = [str(i) for i in range(len(method.texts))]
-            pre = text_features(model, "class names of searches", ids, method.texts, store=self.results.store)
-            texts = text_embeddings(model, pre.values)
-        before = Method(BEFORE, "image").fit(model)
-        return before, method.fit(model, subspace_texts=texts, gallery=library.features)
 
     def _facts(
         self, model: "DualEncoder", method: "Method", library: "Library", found: "BeforeAfter"
@@ -222,8 +211,5 @@ def write_sheet(
         with opened_image(library.folder / name, name) as image:
             return Tile(Image.fromarray(thumbnail(image, SIDE)), name, hit.score, hit.is_new)
 
-    def cells(hits: "tuple[Hit, ...]") -> list[Tile]:
-        return [cell(hit) for hit in hits]
-
-    before, after = (f"before: {BEFORE}", cells(found.before)), (f"after: {title}", cells(found.after))
-    save(draw_sheet(query, name, before, after), out)
+    before, after = ([cell(hit) for hit in hits] for hits in (found.before, found.after))
+    save(draw_sheet(query, name, (f"before: {BEFORE}", before), (f"after: {title}", after)), out)

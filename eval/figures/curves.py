@@ -37,10 +37,6 @@ def draw_shots(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
     return figure
 
 
-def has_losses(run: Run) -> bool:
-    return vector(run, "losses") is not None
-
-
 @styled()
 def draw_losses(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """Mean loss of the queries that were inverted at each step, once for all labellings of the same ones."""
@@ -79,21 +75,18 @@ def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
     return figure
 
 
-def has_precision(run: Run) -> bool:
-    return bool(_precision(run))
-
-
 @styled()
 def draw_precision(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """Precision among the first k results of each method, on a logarithmic axis (IsoCLIP, figure 4)."""
     figure = _curves(
-        _precision(runs[0]), f"Precision among the first k, {about}", "retrieved images k", "precision in %"
+        precision_of(runs[0]), f"Precision among the first k, {about}", "retrieved images k", "precision in %"
     )
     logarithmic(figure.axes[0], "x")
     return figure
 
 
-def _precision(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def precision_of(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Lines `(k, precision)` of the methods that a run compares; none where it has no such numbers."""
     lines = {}
     aligned = run.metrics.get("aligned")
     for name, of in aligned.items() if isinstance(aligned, Mapping) else ():

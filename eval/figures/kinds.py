@@ -11,6 +11,7 @@ from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS,
 from jaxalign.eval.tasks.runs import Run
 
 from . import bands, curves, histograms, spectra, views
+from .read import vector
 
 _MODEL = (MODEL, *MODEL_DETAILS, "modality")
 _DATASET = (*_MODEL, DATASET, *DATASET_DETAILS)
@@ -82,9 +83,9 @@ _KINDS = (
     _Kind("classes", histograms.shows("classes"), histograms.draw_histograms),
     _Kind("modalities", histograms.shows("modalities"), histograms.draw_histograms),
     _Kind("dogs-cats", histograms.shows("aligned"), histograms.draw_histograms, alone=True),
-    _Kind("precision", curves.has_precision, curves.draw_precision, alone=True),
+    _Kind("precision", lambda run: bool(curves.precision_of(run)), curves.draw_precision, alone=True),
     _Kind("bands", bands.has_map, bands.draw_sweeps, _MODEL, label=labels.dataset_label),
     _Kind("views", lambda run: bool(views.views_of(run)), views.draw_views),
-    _Kind("losses", curves.has_losses, curves.draw_losses),
+    _Kind("losses", lambda run: vector(run, "losses") is not None, curves.draw_losses),
     _Kind("steps", curves.has_steps, curves.draw_steps),
 )

@@ -2,6 +2,4 @@
 
 from jaxalign.eval.report.build import ReproducedTable as ReproducedTable
 from jaxalign.eval.report.build import build_report as build_report
-from jaxalign.eval.report.comparisons import Row as Row
-from jaxalign.eval.report.comparisons import Score as Score
 from jaxalign.eval.report.examples import prepared_splits as prepared_splits

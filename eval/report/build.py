@@ -61,7 +61,8 @@ def build_report(
         None where they are not at hand, which the report says.
       examples: so many queries of a data set are shown with their first results.
     """
-    tasks = sorted({run.protocol for run in runs}, key=_position)
+    found = {run.protocol for run in runs}
+    tasks = [*(task for task in TASKS if task in found), *sorted(found - TASKS.keys())]
     sections = [
         {
             "title": TASKS[task].title if task in TASKS else show_name(task).replace("-", " ").capitalize(),
@@ -82,10 +83,6 @@ def build_report(
         tables=tables,
         sections=sections,
     )
-
-
-def _position(task: str) -> tuple[int, str]:
-    return (list(TASKS).index(task) if task in TASKS else len(TASKS), task)
 
 
 def _parts(runs: Sequence[Run], find_split: FindSplit, examples: int) -> list[dict[str, Any]]:

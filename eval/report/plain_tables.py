@@ -31,8 +31,9 @@ def all_numbers(runs: Sequence[Run]) -> list[PlainTable]:
         rows = [(name[id(run)], [_show(flat[id(run)], key) for key in columns]) for run in runs]
         tables.append(PlainTable("Numbers of each run", "run", [show_name(c) for c in columns], rows))
     for run in runs:
-        for title, rows in _nested(run.metrics).items():
-            tables.append(_table(", ".join(n for n in (show_name(title), label(run)) if n), rows))
+        for title, value in run.metrics.items():
+            if rows := _rows_of(value):  # what `_shallow` has left out
+                tables.append(_table(", ".join(n for n in (show_name(title), label(run)) if n), rows))
     return tables
 
 
@@ -45,11 +46,6 @@ def _shallow(metrics: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             kept[name] = {key: item for key, item in value.items() if not _is_table(item)}
     return kept
-
-
-def _nested(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The rest, by name: mappings of mappings, and lists of them."""
-    return {name: rows for name, value in metrics.items() if (rows := _rows_of(value))}
 
 
 def _rows_of(value: Any) -> dict[str, Mapping[str, Any]]:

@@ -278,9 +278,20 @@ def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> C
 
 
 class CaptionPair:
-    """Captions of a split as queries (the first of each image) and gallery (all of them)."""
+    """Captions of a split as queries (the first of each image) and gallery (all of them).
 
-    def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, split: str = ""):
+    Args:
+      max_queries: at most so many queries, evenly spaced; all by default.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        model: DualEncoder,
+        dataset: str,
+        split: str = "",
+        max_queries: int | None = None,
+    ):
         self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
         split = split or self.record.gallery
         if not split:
@@ -294,6 +305,9 @@ class CaptionPair:
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
         self.captions: Captions = collect_captions(self.examples.captions, self.examples.ids)
+        self.max_queries, whole = max_queries, self.captions.queries
+        self.captions = replace(self.captions, queries=some(whole, max_queries))
+        self.not_asked = [self.captions.ids[row] for row in np.setdiff1d(whole, self.captions.queries)]
         if len(np.unique(self.captions.images)) == len(self.captions.images):
             raise JaxalignError(
                 f"{dataset} has one caption of each image, and text retrieval looks for the others; choose"
@@ -304,7 +318,8 @@ class CaptionPair:
     def settings(self) -> dict[str, Any]:
         """The part of a run's settings that this is."""
         examples = self.examples
-        return {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
+        found = {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
+        return found if self.max_queries is None else found | {"max_queries": self.max_queries}
 
     @property
     def name(self) -> str:
@@ -319,6 +334,13 @@ class CaptionPair:
     def pre(self) -> np.ndarray:
         """Pre-projection features `[n, d_text]` of all captions."""
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
+
+
+def some(rows: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many of `rows`, evenly spaced; all of them for None."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def query_split(dataset: str | DatasetRecord, query: str, variant: str) -> str:

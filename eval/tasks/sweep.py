@@ -13,7 +13,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
 
-from .pairs import CaptionPair, ImagePair
+from .pairs import CaptionPair, ImagePair, some
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings
@@ -185,7 +185,7 @@ def labelled_examples(
         captions = CaptionPair(workspace, model, dataset, sweeping.query)
 
         def read_captions() -> tuple[Any, ...]:
-            rows, labels = _some(captions.captions.queries, sweeping.max_queries), captions.captions.images
+            rows, labels = some(captions.captions.queries, sweeping.max_queries), captions.captions.images
             return captions.pre[rows], captions.pre, labels[rows], labels, rows
 
         return captions, facts | captions.settings | limit, read_captions
@@ -196,17 +196,10 @@ def labelled_examples(
 
     def read_images() -> tuple[Any, ...]:
         query_labels, gallery_labels = pair.labels(task)
-        rows = _some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
+        rows = some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
         kept = np.flatnonzero(gallery_labels != UNLABELLED)
         exclude = exclusion(renumber_own(pair.own, rows, kept))
         gallery = pair.gallery_pre if len(kept) == len(pair.gallery_pre) else pair.gallery_pre[kept]
         return pair.query_pre[rows], gallery, query_labels[rows], gallery_labels[kept], exclude
 
     return pair, facts | pair.settings | limit | {"task": task}, read_images
-
-
-def _some(rows: np.ndarray, most: int | None) -> np.ndarray:
-    """At most so many of `rows`, evenly spaced."""
-    if most is None or len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]

@@ -55,7 +55,8 @@ def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Re
     if method.inverts:
         ids = [captions.ids[i] for i in captions.queries]
         source = (examples.dataset, examples.state, examples.split)
-        inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
+        given = (method, query, ids, source, pair.not_asked)
+        inverted = invert_queries(fitting.workspace, pair.model, *given)
         query = inverted.embeddings
     measure = partial(
         text_retrieval,
