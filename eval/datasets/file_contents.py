@@ -27,7 +27,7 @@ from .image_tree import ImageFile
 
 T = TypeVar("T")
 _THREADS, _BLOCK = 8, 512  # files after which what was read is kept
-_PATIENCE = 5.0  # seconds to wait for another process
+_PATIENCE = 1.0  # seconds to wait for another process
 # Nanoseconds since a change: clocks of file systems do not tell two apart that follow each other closely.
 _SETTLED = 2_000_000_000
 _COLUMNS = "path BLOB PRIMARY KEY, state TEXT, digest TEXT, turned INTEGER"
