@@ -14,8 +14,9 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import file_contents, load_split
 from jaxalign.eval.datasets.folder_images import FileChangedError
 from jaxalign.eval.datasets.image_tree import find_images
-from jaxalign.eval.features import default_store, image_features, image_store
+from jaxalign.eval.features import FeatureStore, default_store, image_features, image_store
 from jaxalign.eval.features.augment import subset_features
+from jaxalign.eval.features.by_content import index_key, part_name
 from jaxalign.eval.search import find_library
 from jaxalign.inputs.image_files import is_turned, upright
 
@@ -162,6 +163,24 @@ def test_two_commands_at_once_make_parts_of_their_own(photos, measured, clip, tm
     examples = load_split(f"folder:{photos}", "all")
     image_features(clip, examples, store=tmp_path / "store", progress=other_meanwhile)
     assert (measured()[0], measured(f"folder:{tmp_path}/other")[0]) == (0, 0)
+
+
+@pytest.mark.parametrize("gone", ["0.png", "trip/b.jpg", None])
+def test_a_part_that_was_not_finished(gone, photos, measured, clip, tmp_path):
+    """Its chunks are kept; it is finished where all its images are still there, and else left as it is."""
+    ids, expected = load_split(f"folder:{photos}", "all").images.contents, measured()[1]
+    place = tmp_path / "killed"
+    options = {"chunk": 2, "part": part_name(ids)}
+    part = FeatureStore.open(place, index_key(clip), ids, {}, clip.config.image.width, **options)
+    part.write(0, np.stack(list(expected.values())[:2]))
+    if gone:
+        (photos / gone).unlink()
+    told = []
+    found = image_features(clip, load_split(f"folder:{photos}", "all"), store=place, progress=told.append)
+    assert sum(told[1:]) == (2 if gone == "trip/b.jpg" else 3)
+    assert len(list(place.rglob("store.json"))) == (2 if gone else 1)
+    for name, values in zip(found.ids, found.values, strict=True):
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-5)
 
 
 def test_a_damaged_chunk_is_computed_anew(photos, measured, tmp_path):

@@ -121,8 +121,8 @@ class _Index:
         """Take what is there.
 
         Returns:
-          What is to be computed: the images of parts that were not finished, if all that these lack is
-          wanted, and of a new one; beside each, how many images these are that are not there.
+          What is to be computed: the images of parts that were not finished, if all of these are wanted, and
+          of a new one; beside each, how many of them are not there.
         """
         names = filter(None, map(_PART.fullmatch, list_names(store_url(self.place, self.key))))
         find = lambda name: FeatureStore.find(self.place, self.key, name)
@@ -132,7 +132,7 @@ class _Index:
         new = dict.fromkeys(content for content in self.wanted if content not in self.found)
         plans = []
         for part, absent in zip(parts, lacking, strict=True):
-            if not new.keys().isdisjoint(absent) and all(content in self.wanted for content in absent):
+            if not new.keys().isdisjoint(absent) and all(content in self.wanted for content in part.ids):
                 plans.append((part.ids, len(absent)))
                 new = dict.fromkeys(content for content in new if content not in absent)
         return [*plans, (tuple(new), len(new))] if new else plans
