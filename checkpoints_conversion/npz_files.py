@@ -1,16 +1,17 @@
-"""`.npz` files of plain arrays, read and written one array at a time and without pickle."""
+"""`.npz` and `.npy` files of plain arrays, read and written one array at a time and without pickle."""
 
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import cannot_read, open_regular
 from jaxalign.weights.pickled_arrays import number_type
 from jaxalign.weights.stored import (
     MOST_TENSORS,
@@ -32,6 +33,7 @@ _KEYS = {"descr", "fortran_order", "shape"}
 _LENGTH = r"(?:0|[1-9][0-9]{0,17})L?\s*"
 _SHAPE = re.compile(rf"\(\s*(?:{_LENGTH},\s*(?:{_LENGTH},\s*)*(?:{_LENGTH})?)?\)")
 _BFLOAT16 = ("<V2", "|V2")  # NumPy has no name for it
+_TEXT = re.compile(r"<U[1-9][0-9]{0,3}|\|S[1-9][0-9]{0,3}")  # characters of the longest one
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ class _Header:
         return count_elements(self.shape) * jnp.dtype(self.dtype).itemsize
 
 
-def read_npz(path: Path) -> dict[str, StoredTensor]:
+def read_npz(path: Path, *, texts: bool = False) -> dict[str, StoredTensor]:
     """The arrays of an `.npz` by name; only their headers are read.
+
+    Args:
+      texts: whether arrays of texts are read, too, which no weights are.
 
     Raises:
       JaxalignError: a damaged file, or one with arrays of anything but numbers.
@@ -60,8 +65,34 @@ def read_npz(path: Path) -> dict[str, StoredTensor]:
         names = [name for name in archive.members if name.endswith(".npy")]
         if len(names) > MOST_TENSORS:
             raise JaxalignError(f"{len(names):,} arrays; expected at most {MOST_TENSORS:,}")
-        tensors = {name.removesuffix(".npy"): _tensor(archive, name) for name in names}
+        tensors = {name.removesuffix(".npy"): _tensor(archive, name, texts) for name in names}
     return plausible(tensors, path)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array of an `.npy` of numbers or texts, mapped into memory: read as it is used.
+
+    Raises:
+      JaxalignError: a damaged file, or an array of anything else, objects above all, which are pickles.
+    """
+    with open_regular(path) as file:
+        try:
+            size = file.seek(0, 2)
+            file.seek(0)
+            header = _read_header(file, texts=True)
+        except OSError as error:
+            raise cannot_read(path, error) from error
+        except JaxalignError as error:
+            raise JaxalignError(f"{path}: {error} (read as with allow_pickle=False)") from error
+    if size != header.size + header.content_size:
+        raise JaxalignError(
+            f"{path} is cut off or damaged: {size:,} bytes, expected {header.size + header.content_size:,}"
+        )
+    kind = jnp.dtype(header.dtype).newbyteorder(">") if header.is_big_endian else jnp.dtype(header.dtype)
+    if not header.content_size:
+        return np.empty(header.shape, kind)
+    order = "F" if header.is_fortran else "C"
+    return np.memmap(path, kind, "r", header.size, header.shape, order)
 
 
 def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None:
@@ -84,9 +115,10 @@ def write_npz(tensors: Mapping[str, Any], path: Path, dtype: Any = None) -> None
                     member.write(part)
 
 
-def _tensor(archive: Archive, name: str) -> StoredTensor:
+def _tensor(archive: Archive, name: str, texts: bool) -> StoredTensor:
     try:
-        header = _read_header(archive, name)
+        with archive.open(name) as member:
+            header = _read_header(member, texts=texts)
         size = header.size + header.content_size
     except JaxalignError as error:
         raise JaxalignError(f"{name!r:.80}: {error} (read as with allow_pickle=False)") from error
@@ -100,22 +132,24 @@ def _tensor(archive: Archive, name: str) -> StoredTensor:
     return StoredTensor(header.shape, header.dtype, lambda elements: _parts(path, name, header, elements))
 
 
-def _read_header(archive: Archive, name: str) -> _Header:
-    with archive.open(name) as member:
-        start = member.read(len(_MAGIC) + 2)
-        if not start.startswith(_MAGIC) or start[-2:] not in (b"\1\0", b"\2\0", b"\3\0"):
-            raise JaxalignError("no array as NumPy saves it")
-        width = 2 if start[-2] == 1 else 4
-        length = int.from_bytes(member.read(width), "little")
-        if length > _LONGEST_HEADER:
-            raise JaxalignError(f"a header of {length:,} bytes; expected at most {_LONGEST_HEADER:,}")
-        text = member.read(length).decode("latin-1").strip()
+def _read_header(file: IO[bytes], *, texts: bool) -> _Header:
+    start = file.read(len(_MAGIC) + 2)
+    if not start.startswith(_MAGIC) or start[-2:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise JaxalignError("no array as NumPy saves it")
+    width = 2 if start[-2] == 1 else 4
+    length = int.from_bytes(file.read(width), "little")
+    if length > _LONGEST_HEADER:
+        raise JaxalignError(f"a header of {length:,} bytes; expected at most {_LONGEST_HEADER:,}")
+    text = file.read(length).decode("latin-1").strip()
     said = dict(_ENTRY.findall(text))
     rest = _ENTRY.sub("", text, count=3).replace(" ", "")
     if rest != "{}" or said.keys() != _KEYS or not _SHAPE.fullmatch(said["shape"]):
         raise JaxalignError("an array of records, or a damaged header; expected an array of numbers")
     descr = said["descr"].strip("'")
-    dtype = "bfloat16" if descr in _BFLOAT16 else number_type(descr).name
+    if texts and _TEXT.fullmatch(descr):
+        dtype = descr
+    else:
+        dtype = "bfloat16" if descr in _BFLOAT16 else number_type(descr).name
     lengths = tuple(map(int, re.findall("[0-9]+", said["shape"])))
     size = len(start) + width + length
     return _Header(lengths, dtype, said["fortran_order"] == "True", descr[0] == ">", size)

@@ -24,8 +24,8 @@ from jaxalign.eval.demo_findings import LABELLINGS
 from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
+from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
-from jaxalign.eval.tasks.pairs import collect_captions
 from jaxalign.eval.tasks.runs import paired_gain
 
 README = Path(__file__).parents[1] / "README.md"

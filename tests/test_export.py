@@ -16,8 +16,8 @@ from jaxalign.eval.export import Gallery, write_npy
 from jaxalign.eval.export import gallery as export_gallery
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.key import FeatureKey
+from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
-from jaxalign.eval.tasks.pairs import collect_captions
 from jaxalign.eval.tasks.projecting import image_embeddings
 from jaxalign.eval.tasks.workspace import Workspace
 

@@ -10,6 +10,7 @@ from oracles_ranking import circle
 
 import jaxalign as ja
 from jaxalign import JaxalignError
+from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.image_retrieval import landmark_retrieval, retrieval
 from jaxalign.eval.tasks.methods import (
     METHODS,
@@ -19,7 +20,6 @@ from jaxalign.eval.tasks.methods import (
     default_methods,
     find_method,
 )
-from jaxalign.eval.tasks.pairs import collect_captions
 from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
 from jaxalign.eval.tasks.runs import paired_gain
 from jaxalign.eval.tasks.text_image import names_find_images

@@ -17,10 +17,11 @@ from jaxalign.classifiers import FEW_SHOT, find_grid
 from jaxalign.classifiers.method import steps
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.classifying import FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, draw_examples, few_shot
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
-from jaxalign.eval.tasks.pairs import caption_split, collect_captions, query_split, takes_distractors
+from jaxalign.eval.tasks.pairs import caption_split, query_split, takes_distractors
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
 
 RNG = np.random.default_rng(0)

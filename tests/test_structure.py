@@ -19,6 +19,7 @@ from jaxalign.eval.export.numpy_files import DTYPES
 from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.tasks.classification import NCM, ZERO_SHOT
 from jaxalign.eval.tasks.classifying import DRAWS
+from jaxalign.eval.tasks.given import STAGES
 from jaxalign.eval.tasks.methods import BASELINES, METHODS, SUBSPACES
 from jaxalign.eval.tasks.pairs import VARIANTS
 from jaxalign.eval.tasks.views import VIEWS
@@ -134,6 +135,7 @@ REGISTRIES: dict[str, typing.Iterable[str]] = {
     "modality": METHODS,
     "npy_dtype": DTYPES,
     "search method": {"auto", *METHODS["image"]} - {BASELINES["image"], "oti"},
+    "stage": STAGES,
     "subspace": set(SUBSPACES) - {"few-shot"},
     "unreadable": typing.get_args(Unreadable),
     "variant": VARIANTS,

@@ -170,7 +170,10 @@ def run_as_one_of_several(command: Command, processes: Processes, arguments: Seq
 
 # What may differ between the processes of a run: where a folder is mounted, and what concerns one alone. What
 # files hold is compared where it is used.
-OF_ONE_PROCESS = ("distributed", "store", "out", "data_dir", "json", "table", "threads", "class_names")
+OF_ONE_PROCESS = (
+    *("distributed", "store", "out", "data_dir", "json", "table", "threads", "class_names"),
+    *("projectors", "class_texts", "labels", "label_names", "ids"),
+)
 
 
 def asked(command: Any, name: str) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Bake:
         details, subspace, heads = [], None, {}
         if "pca" in methods:
             pca = find_method("pca", model, "image", options)
+            assert isinstance(pca.texts, tuple)  # a model's own texts, and none that were given
             subspace = subspace_of(pca, model.encode_text(pca.texts))
             details.append(f"rank {pca.rank}, {len(pca.texts)} texts of subspace {pca.subspace}")
         for modality in asked:

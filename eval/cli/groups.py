@@ -1,5 +1,6 @@
 """Groups of options that belong together: a command takes one whole, and help shows it under a heading."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFi
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.feature_files import FeatureReading
     from jaxalign.eval.tasks.methods import Inverting, MethodOptions
     from jaxalign.eval.tasks.runs import Run
     from jaxalign.eval.tasks.workspace import Workspace
 
+DEFAULT_MODEL = "emoji-clip"
 _NAMES_LIMIT = 16 << 20  # bytes of a file of class names
 
 
@@ -29,7 +32,14 @@ def about(group: type) -> Any:
 class ModelOptions:
     """The model, and how it computes."""
 
-    model: Annotated[str, option("A name of `jaxalign models`, a folder or a file.", "MODEL")] = "emoji-clip"
+    model: Annotated[
+        str | None,
+        option(
+            "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them.",
+            "MODEL",
+            f"{DEFAULT_MODEL}; of features:PATH none",
+        ),
+    ] = None
     spec: SettingsOf = None
     name: OwnName = None
     dtype: Annotated[
@@ -43,7 +53,8 @@ class ModelOptions:
 
     def load(self, workspace: "Workspace") -> "DualEncoder":
         """The model that these options are about."""
-        return workspace.load_model(self.model, self.layout, spec=self.spec, name=self.name, dtype=self.dtype)
+        name = self.model or DEFAULT_MODEL
+        return workspace.load_model(name, self.layout, spec=self.spec, name=self.name, dtype=self.dtype)
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,99 @@ class DataOptions(ReadingOptions):
     """Where data sets are, how their images are read, and pass through the model."""
 
     data_dir: DataDir = None
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What the files of a data set features:PATH hold, and what else is there of the model that gave them."""
+
+    stage: Annotated[
+        Literal["embedding", "pre"], option("Whether features are embeddings, or come before the projectors.")
+    ] = "embedding"
+    projectors: Annotated[
+        Path | None,
+        option("Two kernels [d_in, d] called image and text in one file, or a checkpoint.", "FILE", "none"),
+    ] = None
+    class_texts: Annotated[
+        str | None,
+        option(
+            "Embeddings of texts: PCA<- keeps their directions; class names are compared with one for each"
+            " class, in the order of the labels.",
+            "features:FILE",
+            "none; by --model those of the names",
+        ),
+    ] = None
+    class_texts_key: Annotated[
+        str | None, option("Key or column of the class texts.", "NAME", "the one that it can only be")
+    ] = None
+    features_key: Annotated[
+        str | None, option("Key or column of the features.", "NAME", "the one that it can only be")
+    ] = None
+    labels: Annotated[
+        str | None,
+        option(
+            "File of the labels, train=FILE,test=FILE of several splits, or `folders`: that of each id.",
+            "FILE",
+            "the features' own",
+        ),
+    ] = None
+    label_key: Annotated[
+        str | None, option("Key or column of the labels.", "NAME", "the one that it can only be")
+    ] = None
+    label_names: Annotated[
+        Path | None, option("Names of the classes, one on a line, from label 0 on.", "FILE", "the labels")
+    ] = None
+    ids: Annotated[
+        str | None, option("File of the ids, as of the labels.", "FILE", "the features' own, or none")
+    ] = None
+    id_key: Annotated[
+        str | None, option("Key or column of the ids.", "NAME", "the one that it can only be")
+    ] = None
+
+    def check_unused(self, dataset: str) -> None:
+        """Raise UsageError where an option is given that the data set does not heed."""
+        for one in dataclasses.fields(self):
+            if getattr(self, one.name) != one.default:
+                raise UsageError(
+                    f"--{one.name.replace('_', '-')} is about data sets features:PATH; got"
+                    f" {dataset or 'none'}"
+                )
+
+    def reading(self) -> "FeatureReading":
+        """How the files are read."""
+        from jaxalign.eval.feature_files import FeatureReading
+
+        names = (one.name for one in dataclasses.fields(FeatureReading))
+        return FeatureReading(**{name: str(getattr(self, name) or "") for name in names})
+
+    def stand_in(
+        self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
+    ) -> "DualEncoder":
+        """What stands for the model of the features in `dataset`, which are of images or of texts."""
+        from jaxalign.eval.tasks.given import given_features
+        from jaxalign.eval.tasks.given_files import describe_projectors, read_class_texts, read_projectors
+
+        heads = None if self.projectors is None else read_projectors(self.projectors)
+        if dataset == "none":  # they alone are looked at
+            if heads is None:
+                raise UsageError(f"{self.projectors} has no two kernels called image and text; see --model")
+            width = heads.image.kernel.shape[0]
+        else:
+            width = workspace.feature_width(workspace.find_dataset(dataset))
+        key = self.class_texts_key or ""
+        texts = None if self.class_texts is None else read_class_texts(self.class_texts, key)
+        if self.projectors is not None and heads is None:
+            if model.model is not None:
+                raise UsageError("--projectors is a checkpoint, and --model another one; give one of both")
+            model = dataclasses.replace(model, model=str(self.projectors))
+            try:
+                encoder = model.load(workspace)
+            except JaxalignError as error:
+                raise describe_projectors(self.projectors, error) from error
+        else:
+            encoder = None if model.model is None else model.load(workspace)
+        also = {"heads": heads, "class_texts": texts, "encoder": encoder}
+        return given_features(width, self.stage, modality=modality, **also)
 
 
 @dataclass(frozen=True)
@@ -168,6 +272,7 @@ class MeasuringOptions(RunOptions):
 Model = Annotated[ModelOptions, about(ModelOptions)]
 Reading = Annotated[ReadingOptions, about(ReadingOptions)]
 Data = Annotated[DataOptions, about(DataOptions)]
+Given = Annotated[FeatureOptions, about(FeatureOptions)]
 Projection = Annotated[ProjectionOptions, about(ProjectionOptions)]
 Store = Annotated[StoreOptions, about(StoreOptions)]
 Runs = Annotated[RunOptions, about(RunOptions)]
@@ -180,11 +285,18 @@ class Embedding:
 
     model: Model = ModelOptions()
     data: Data = DataOptions()
+    given: Given = FeatureOptions()
     results: Store = StoreOptions()
 
     def open(self) -> "tuple[Workspace, DualEncoder]":
         """The workspace and the model."""
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
+        workspace = dataclasses.replace(workspace, reading=self.given.reading())
+        dataset: str = getattr(self, "dataset", "")
+        if dataset.startswith("features:") or (dataset == "none" and self.given.projectors is not None):
+            modality: str = getattr(self, "modality", "image")
+            return workspace, self.given.stand_in(workspace, dataset, self.model, modality)
+        self.given.check_unused(dataset)
         return workspace, self.model.load(workspace)
 
 

@@ -1,6 +1,6 @@
 """`jaxalign reproduce`: a paper's table, measured beside printed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,11 +8,13 @@ import tyro
 
 from jaxalign.errors import JaxalignError
 
-from .groups import Data, DataOptions, RunOptions, Runs
+from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
 from .options import UsageError, VariantOption, WithDistractors, option
 
 if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.paper import Places, Reproduction, Table
+    from jaxalign.eval.tasks.workspace import Workspace
 
 Some = option("Only these, as printed or ours.", "NAME [NAME ...]", "all")
 
@@ -34,6 +36,7 @@ class Reproduce:
       jaxalign reproduce isoclip-table1 --backbones ViT-B/32 --datasets Caltech DTD --download
       jaxalign reproduce reevaluating-table3 --weights 'SLIP B/16=slip_base_100ep.pt' --out slip
       jaxalign reproduce my-table.csv --variant paper --json table.json
+      jaxalign reproduce features-table.csv --class-texts features:imagenet_texts.npy
     """
 
     printed: Annotated[
@@ -72,6 +75,7 @@ class Reproduce:
     ] = ()
     download: Annotated[bool, option("Fetch models that are not here from the hub.")] = False
     data: Data = field(default_factory=DataOptions)
+    given: Given = field(default_factory=FeatureOptions)
     results: Runs = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -97,7 +101,9 @@ class Reproduce:
 
         out = self.results.out
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
-        session = Session(workspace, places, self.variant, self.distractors, self.layout or "")
+        workspace = replace(workspace, reading=self.given.reading())
+        options = (self.variant, self.distractors, self.layout or "", self._stand_in)
+        session = Session(workspace, places, *options)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
         print_reproduction(found, write_files(out, found, content) + draw_figures(out, found))
@@ -108,6 +114,9 @@ class Reproduce:
                 f"{len(found.failed)} of {len(found.outcomes)} cells failed (the first: {worst.cell.name}:"
                 f" {worst.reason}); the others are in {out}, run again for these"
             )
+
+    def _stand_in(self, workspace: "Workspace", dataset: str, modality: str) -> "DualEncoder":
+        return self.given.stand_in(workspace, dataset, ModelOptions(), modality)
 
 
 def parse_weights(given: tuple[str, ...]) -> dict[str, str]:

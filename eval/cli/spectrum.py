@@ -18,6 +18,7 @@ class Spectrum(Measuring):
     Examples:
       jaxalign spectrum
       jaxalign spectrum --model openai/clip-vit-base-patch16 --dataset none
+      jaxalign spectrum --dataset none --stage pre --projectors heads.npz
       jaxalign spectrum --model emoji-siglip --dataset emoji --width 20
     """
 

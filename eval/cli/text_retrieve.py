@@ -28,8 +28,11 @@ class TextRetrieve(Measuring):
     Examples:
       jaxalign text-retrieve
       jaxalign text-retrieve --model emoji-siglip --methods text-text isoclip --band 0 32
+      jaxalign text-retrieve --dataset features:captions.npz --label-key image
       jaxalign text-retrieve --model openai/clip-vit-base-patch16 --dataset flickr30k-captions
     """
+
+    modality = "text"  # no option: what features:PATH are of
 
     dataset: DatasetName = "emoji"
     methods: MethodNames = ()

@@ -31,6 +31,7 @@ class Examples:
       content: a digest of all of it, which tells copies of one version apart; empty where the version does.
       same: of each example what is equal for the same one in another split, however that is spelled; by
         default data set, split and file name.
+      features: `[n, d]` that are there in place of images, of the kind that a run's settings say; or None.
       not_read: of a folder, how many files beside these look like images and are not read, by their endings.
     """
 
@@ -45,6 +46,7 @@ class Examples:
     ground_truth: tuple[Mapping[str, list[int]], ...] = ()
     content: str = ""
     same: tuple[Hashable, ...] = ()
+    features: np.ndarray | None = None
     not_read: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -58,6 +60,11 @@ class Examples:
     def identities(self) -> tuple[Hashable, ...]:
         """What each example is: `same`, or its default."""
         return self.same or tuple((self.dataset, self.split, name) for name in self.file_names)
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether there are images, or features of some: else there are captions only."""
+        return self.images is not None or self.features is not None
 
     @property
     def origin(self) -> str:
@@ -75,6 +82,7 @@ class Examples:
         return replace(
             self,
             images=None if self.images is None else self.images[rows],
+            features=None if self.features is None else self.features[rows],
             labels={task: values[rows] for task, values in self.labels.items()},
             captions=tuple(self.captions[i] for i in rows) if self.captions else (),
             file_names=tuple(self.file_names[i] for i in rows),
@@ -185,6 +193,7 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
         version=_joint([part.version for part in parts]),
         content=_joint([part.content for part in parts]),
         images=_concatenate_images([part.images for part in parts]),
+        features=_concatenate_images([part.features for part in parts]),
         labels=labels,
         label_names=label_names,
         captions=tuple(texts for part in parts for texts in part.captions),
@@ -197,7 +206,7 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
 def _concatenate_images(images: Sequence[Any]) -> Any:
     if images[0] is None:
         return None
-    if isinstance(images[0], np.ndarray):
+    if isinstance(images[0], np.ndarray):  # images of one size, or features
         return np.concatenate(images)
     return type(images[0]).concatenate(images)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.feature_files import FEATURES, FeatureReading, features_record
 from jaxalign.inputs.image_files import opened_image
 
 from . import catalogue
@@ -37,12 +38,13 @@ THREADS = 4
 UNCROPPED = "-uncropped"  # ending of the split whose images are not cropped to their boxes
 
 
-def find_dataset(name: str | DatasetRecord) -> DatasetRecord:
+def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = None) -> DatasetRecord:
     """The record of `name`; a record is its own.
 
     `folder:PATH` is the data set of a folder of images (`classes:PATH`, `splits:PATH` where it is said what
     its subfolders are), which is read here, once: `load_split` of the record does not look again. `NAME@tfds`
-    is that of CoOp's splits on a copy of TFDS.
+    is that of CoOp's splits on a copy of TFDS. `features:PATH` is that of features that are there already,
+    read as `reading` says.
 
     Raises:
       JaxalignError: no data set has that name (the nearest are offered), or a folder that cannot be read.
@@ -51,6 +53,8 @@ def find_dataset(name: str | DatasetRecord) -> DatasetRecord:
         return name
     if name.startswith(READINGS):
         return folder_record(name)
+    if name.startswith(FEATURES):
+        return features_record(name, reading)
     if name.endswith(JOINED):
         return joined_record(name.removesuffix(JOINED))
     known = catalogue.DATASETS
@@ -66,24 +70,28 @@ def load_split(
     source_dir: str | os.PathLike | None = None,
     *,
     on_demand: bool = False,
+    reading: FeatureReading | None = None,
 ) -> Examples:
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
     Args:
       name: of `DATASETS`; `NAME@tfds` for the images of a copy that TFDS has prepared from its own
         catalogue; `folder:PATH` for the images of a folder, `classes:PATH` or `splits:PATH` where it
-        is to be said what its subfolders are; or the record of any of them.
+        is to be said what its subfolders are; `features:PATH` for features that are there already; or the
+        record of any of them.
       split: of the data set; `a+b` is both, one after the other. `query-uncropped` is `query` with whole
         images.
       data_dir: see `data_root`.
       source_dir: see `source_root`.
       on_demand: whether the images of the embedded data sets, too, are decoded when they are asked for.
 
+      reading: how the files of `features:PATH` are read.
+
     Raises:
       JaxalignError: unknown data set or split, data that are not there (and where to put them), a folder
         that cannot be written, or a damaged prepared copy.
     """
-    record = find_dataset(name)
+    record = find_dataset(name, reading)
     parts = split.split("+")
     _check_each_once(split, parts)
     if record.open_split is not None:

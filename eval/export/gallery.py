@@ -13,6 +13,8 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
+from jaxalign.eval.features.key import weights_digest
+from jaxalign.eval.tasks.given import GivenFeatures, check_needs
 from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
@@ -27,8 +29,34 @@ from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.features import normalize
 
-Stored = FeatureStore | Gathered
 ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
+
+
+@dataclass(frozen=True, eq=False)
+class GivenRows:
+    """Features that are there already, as `FeatureStore` has its own."""
+
+    values: np.ndarray
+    ids: tuple[str, ...]
+    chunk: int = ROWS
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.rows // self.chunk)
+
+    def read_chunk(self, number: int) -> np.ndarray:
+        return self.values[number * self.chunk : (number + 1) * self.chunk].astype(np.float32)
+
+
+Stored = FeatureStore | Gathered | GivenRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +131,27 @@ def open_gallery(
         raise JaxalignError(
             f"{chosen.name} inverts queries and leaves the gallery as it is; export {BASELINES[modality]}"
         )
-    if modality == "text":
+    store: Stored
+    record = workspace.find_dataset(dataset)
+    if isinstance(model, GivenFeatures):
+        examples = workspace.load_split(record, split or record.gallery)
+        store = GivenRows(workspace.images(model, examples).pre, examples.ids)
+    elif modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
         examples, captions = pair.examples, pair.captions
         title = f"{model.name}: {pair.name}, {len(captions.texts)} texts"
         with workspace.computing(title, len(captions.texts)) as computing:
             store = text_store(model, pair.name, captions.ids, captions.texts, **computing)
     else:
-        record = workspace.find_dataset(dataset)
         examples = workspace.load_split(record, split or record.gallery or record.test)
+        check_needs(model, examples.dataset, ("towers",))
         title = f"{model.name}: {examples.origin}, {len(examples)} images"
         with workspace.computing(title, len(examples)) as computing:
             store = image_store(model, examples, **computing)
     facts = {
         "model": model.name,
         "source": model.spec.source,
-        "weights": store.key.weights,
+        "weights": weights_digest(model.params),
         "dataset": examples.dataset,
         "version": examples.state,
         "split": examples.split,

@@ -54,7 +54,9 @@ def are_stored(model: DualEncoder, examples: Examples, store: Place) -> bool:
 
 
 def require_images(examples: Examples) -> None:
-    """Raise for captions without images."""
+    """Raise for captions without images, and for features in their place."""
+    if examples.features is not None:
+        raise JaxalignError(f"{examples.dataset} is features already; expected a data set of images")
     if examples.images is None:
         raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with images")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.availability import find_dataset_copy, find_model
 from jaxalign.eval.datasets import DatasetRecord, find_dataset, source_root
+from jaxalign.eval.feature_files import FEATURES
 from jaxalign.specs import find_spec
 from jaxalign.weights.checkpoint import is_model_folder
 
@@ -86,13 +87,18 @@ class Places:
 
     def missing_for(self, cell: Cell, variant: str = "paper") -> list[Missing]:
         """What a cell lacks."""
+        if cell.dataset.startswith(FEATURES):  # a model was needed to compute them
+            return _missing_packages(cell)
         weights = self.find_weights(cell.backbone, cell.paper, variant)
         data = self.missing_dataset(cell.dataset) if cell.dataset else None
-        package = _PACKAGES.get(cell.settings.get("view", ""))
-        lacking = [found for found in (weights, data) if isinstance(found, Missing)]
-        if package is not None and find_spec_of(package[0]) is None:
-            lacking.append(Missing(f"package {package[1]}", "pip install 'jaxalign[plots]'"))
-        return lacking
+        return [found for found in (weights, data) if isinstance(found, Missing)] + _missing_packages(cell)
+
+
+def _missing_packages(cell: Cell) -> list[Missing]:
+    package = _PACKAGES.get(cell.settings.get("view", ""))
+    if package is None or find_spec_of(package[0]) is not None:
+        return []
+    return [Missing(f"package {package[1]}", "pip install 'jaxalign[plots]'")]
 
 
 def candidates(backbone: str, paper: str = "", variant: str = "paper") -> tuple[str, ...]:

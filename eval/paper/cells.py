@@ -7,6 +7,7 @@ from typing import Any, Literal
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.datasets.folder_splits import READINGS
+from jaxalign.eval.feature_files import FEATURES
 from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.spectra import SPECTRUM
 
@@ -192,7 +193,7 @@ def _dataset(printed: str) -> str:
     for record in DATASETS.values():
         if printed in (record.name, record.printed):
             return record.name
-    if printed.startswith(READINGS) or printed.removesuffix("@tfds") in DATASETS:
+    if printed.startswith((*READINGS, FEATURES)) or printed.removesuffix("@tfds") in DATASETS:
         return printed
     known = [record.printed for record in DATASETS.values() if record.printed]
     raise unknown_name("data set", printed, [*DATASETS, *known])

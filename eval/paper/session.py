@@ -10,13 +10,15 @@ from jaxalign.classifiers import FEW_SHOT
 from jaxalign.classifiers.few_shot import SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets import find_dataset
+from jaxalign.eval.datasets import DatasetRecord
 from jaxalign.eval.datasets.loading import UNCROPPED
+from jaxalign.eval.feature_files import FEATURES
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import OURS, PUBLISHED, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
 from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
 from jaxalign.eval.tasks.few_shot import TASK as FEW_SHOT_TASK
+from jaxalign.eval.tasks.given import given_features
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
@@ -33,6 +35,7 @@ from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.tasks.sweep import Sweeping, default_grid, measure_sweep
 from jaxalign.eval.tasks.text_image import measure_text_image
+from jaxalign.eval.tasks.text_retrieval import TASK as TEXT_RETRIEVAL_TASK
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 from jaxalign.eval.tasks.views import measure_view
 from jaxalign.eval.tasks.workspace import Workspace
@@ -49,6 +52,12 @@ WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
 
 
+def stand_in(workspace: Workspace, dataset: str, modality: str) -> DualEncoder:
+    """What stands for the model of features of which nothing else is there: they are embeddings."""
+    record = workspace.find_dataset(dataset)
+    return given_features(workspace.feature_width(record), "embedding", modality=modality)
+
+
 @dataclass(eq=False)
 class Session:
     """Models and data sets in use: of each the last one is kept, so cells should come sorted by both.
@@ -61,6 +70,7 @@ class Session:
         says: by the papers for IsoCLIP's tables, by the published code where it is there.
       layout: of the heads of SigLIP, EVA-02 and Perception Encoder: "paper" or "reference", empty for that of
         the variant. The published numbers are those of the "reference".
+      stand_in: gives what stands for the model of a data set `features:PATH`, of images or of texts.
     """
 
     workspace: Workspace
@@ -68,6 +78,7 @@ class Session:
     variant: str = "paper"
     distractors: bool | None = None
     layout: str = ""
+    stand_in: Callable[[Workspace, str, str], DualEncoder] = stand_in
     _model: tuple[tuple[str, str], DualEncoder] | None = field(default=None, init=False)
     _data: tuple[Any, Any] | None = field(default=None, init=False)
 
@@ -87,6 +98,8 @@ class Session:
     def model(self, cell: Cell) -> DualEncoder:
         """The model of a cell, with the projectors and, where the published code has them of its own, the
         preprocessing of the variant."""
+        if cell.dataset.startswith(FEATURES):
+            return self._stand_in(cell)
         backbone = cell.backbone
         if self._model is None or self._model[0] != (backbone, cell.paper):
             found = self.places.find_weights(backbone, cell.paper, self.variant)
@@ -103,24 +116,37 @@ class Session:
             self._model = ((backbone, cell.paper), model.with_layout(self.used_layout))
         return self._model[1]
 
+    def _stand_in(self, cell: Cell) -> DualEncoder:
+        """What stands for the model of given features, whatever backbone a table says they are of."""
+        modality = "text" if cell.settings["protocol"] == TEXT_RETRIEVAL_TASK.name else "image"
+        key = (cell.dataset, modality)
+        if self._model is None or self._model[0] != key:
+            self._model = self._data = None
+            self._model = (key, self.stand_in(self.workspace, cell.dataset, modality))
+        return self._model[1]
+
+    def record(self, cell: Cell) -> DatasetRecord:
+        """Of a cell's data set."""
+        return self.workspace.find_dataset(cell.dataset)
+
     @property
     def used_layout(self) -> str:
         return self.layout or self.variant
 
     def takes_distractors(self, cell: Cell) -> bool:
         """Whether the gallery of a cell has R1M in it."""
-        if not cell.dataset or not find_dataset(cell.dataset).distractors:
+        if not cell.dataset or not self.record(cell).distractors:
             return False
         wanted = self.distractors
         if wanted is None and (self.variant != REFERENCE or cell.settings.get("distractors") is False):
             wanted = cell.settings.get("distractors", False)
-        return takes_distractors(cell.dataset, wanted, self.variant, self.places.data_dir)
+        return takes_distractors(self.record(cell), wanted, self.variant, self.places.data_dir)
 
     def missing_for(self, cell: Cell) -> list[Missing]:
         """What a cell lacks."""
         lacking = self.places.missing_for(cell, self.variant)
         if self.takes_distractors(cell):
-            more = self.places.missing_dataset(find_dataset(cell.dataset).distractors)
+            more = self.places.missing_dataset(self.record(cell).distractors)
             lacking += [more] if more is not None else []
         return lacking
 
@@ -138,7 +164,7 @@ class Session:
         if "grid" in run.settings:
             tuned = f"hyper-parameters chosen on the grid {run.settings['grid']}"
             yield f"{tuned}, on the images of {run.settings['tuned_on']}"
-        lacking = find_dataset(cell.dataset).distractors if cell.dataset else ""
+        lacking = self.record(cell).distractors if cell.dataset else ""
         if lacking and self.variant == REFERENCE and "distractors" not in run.settings:
             yield f"without {lacking}, which the published code adds to the gallery where it is there"
 
@@ -185,7 +211,8 @@ def with_slip_transform(model: DualEncoder) -> DualEncoder:
 
 def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
-    query = query_split(cell.dataset, settings.get("query", "") or _cropped(cell), session.variant)
+    named = settings.get("query", "") or _cropped(session, cell)
+    query = query_split(session.record(cell), named, session.variant)
     distractors = session.takes_distractors(cell)
     key = ("images", cell.backbone, cell.dataset, query, settings.get("gallery", ""), distractors)
     pair = session.kept(
@@ -203,9 +230,9 @@ def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) 
     return measure_image_retrieval(session.workspace, model, pair, retrieving)[0]
 
 
-def _cropped(cell: Cell) -> str:
+def _cropped(session: Session, cell: Cell) -> str:
     """The split of the queries, where a table says whether they are whole; empty where it does not."""
-    uncropped, query = cell.settings.get("uncropped"), find_dataset(cell.dataset).query
+    uncropped, query = cell.settings.get("uncropped"), session.record(cell).query
     if uncropped is None:
         return ""
     if query != "query":
@@ -217,7 +244,7 @@ def _cropped(cell: Cell) -> str:
 
 def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
-    split = caption_split(cell.dataset, settings.get("split", ""), session.variant)
+    split = caption_split(session.record(cell), settings.get("split", ""), session.variant)
     key = ("captions", cell.backbone, cell.dataset, split)
     pair = session.kept(key, lambda: CaptionPair(session.workspace, model, cell.dataset, split))
     retrieving = Retrieving(

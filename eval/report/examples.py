@@ -12,6 +12,7 @@ from PIL import Image
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset, load_split
 from jaxalign.eval.datasets.examples import common_labels
+from jaxalign.eval.feature_files import FEATURES
 from jaxalign.eval.labels import BASELINES, Label, dataset_label, method_label, method_name
 from jaxalign.eval.tasks.runs import Run
 
@@ -86,6 +87,8 @@ def grids_of(
             continue
         settings = pair[0].settings
         where = [str(settings.get(key, "")) for key in ("dataset", "version", "query", "gallery")]
+        if where[0].startswith(FEATURES):  # of which there are no images
+            continue
         version = str(settings.get("gallery_version", where[1]))
         query = find_split(*where[:3])
         gallery = query if where[2] == where[3] else find_split(where[0], version, where[3])

@@ -14,6 +14,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import count_own, own_positions
 
+from .given import check_needs
 from .labelled import LabelledPair
 from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import REFERENCE, VARIANTS
@@ -125,6 +126,9 @@ class Classes:
         self.methods = find_methods(classifying.methods, model, "image", options)
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
         if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
+            check_needs(
+                model, "what compares by class names (zero-shot, --with-text)", ("embedding", "texts")
+            )
             model.require_text()
         self.tuned_on = self._validation_split() if classifying.tune else ""
         if classifying.tune:

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 
+from .given import class_texts_of
 from .indicators import Indicators
 from .runs import Result, Run
 from .task import Column, Task
@@ -101,6 +102,8 @@ def measure_dogs_cats(shown: Indicators) -> Run:
 
     def compute() -> Result:
         texts = None if shown.model.config.text is None else shown.texts
+        if (given := class_texts_of(shown.model)) is not None:
+            texts = given.of_classes(len(names))
         found = {name: shown.embeddings(name) for name in shown.methods}
         ks = tuple(k for k in _KS if k < len(shown.rows) // 2)
         return dogs_cats(found, shown.labels, texts, ks=ks)

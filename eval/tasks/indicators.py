@@ -16,7 +16,7 @@ from jaxalign.eval.datasets.examples import UNLABELLED
 
 from .methods import MethodOptions, find_methods
 from .pairs import ImagePair
-from .projecting import Fitting, image_embeddings, text_embeddings
+from .projecting import Fitting, image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings
@@ -161,7 +161,7 @@ class Indicators:
     @cached_property
     def texts(self) -> np.ndarray:
         """Embeddings `[c, d]` of a prompt for each class."""
-        return np.asarray(text_embeddings(self.model, self.pair.name_features(self.task)[0]))
+        return self.pair.name_embeddings(self.task)
 
     def embeddings(self, name: str) -> np.ndarray:
         """The images `[n, d]` under a method."""

@@ -14,8 +14,8 @@ from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, count_own
 from jaxalign.eval.features import are_stored
 from jaxalign.eval.features.augment import subset_features
 from jaxalign.eval.processes import as_first
+from jaxalign.eval.tasks.given import class_texts_of
 from jaxalign.eval.tasks.pairs import Readable
-from jaxalign.eval.tasks.projecting import text_embeddings
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
 
 
@@ -93,6 +93,9 @@ class LabelledPair:
 
     def text_settings(self, templates: str) -> dict[str, Any]:
         """What is added where class names take part, in the templates of that name."""
+        if (given := class_texts_of(self.model)) is not None:
+            given.of_classes(self.num_classes)  # raises before anything is measured
+            return {"class_texts": given.digest}
         return {"templates": templates, "prompts": digest_texts(self._prompt_texts(templates))}
 
     @cached_property
@@ -170,8 +173,12 @@ class LabelledPair:
         Out of those of the whole split where they are at hand or hardly more, else only these are computed.
         """
         many = len(self.train) < 2 * len(rows)
+        is_given = self.train.features is not None
+        if is_given and augmentation is not None:
+            raise JaxalignError(f"{self.train.dataset} has features, which cannot be cropped (--augment)")
+        at_hand = is_given or many or "read_train" in self.__dict__
         stored = lambda: as_first(are_stored(self.model, self.train, self.workspace.store))
-        if augmentation is None and (many or "read_train" in self.__dict__ or stored()):
+        if augmentation is None and (at_hand or stored()):
             shown = self.read_train
             lost = rows[~np.isin(rows, shown.rows)]
             at = np.searchsorted(shown.rows, np.setdiff1d(rows, lost))
@@ -184,16 +191,16 @@ class LabelledPair:
 
     def prompts(self, templates: str = "single") -> np.ndarray:
         """Embeddings `[c, t, d]` of the class names in each of a data set's templates of that name."""
+        if (given := class_texts_of(self.model)) is not None:
+            return given.of_classes(self.num_classes)[:, None]
         texts = self._prompt_texts(templates)
-        pre = self.workspace.texts(
+        found = self.workspace.text_embeddings(
             self.model,
             f"{self.task} names of {self.record.name}, {templates}",
             [str(i) for i in range(len(texts))],
             texts,
         )
-        return np.asarray(text_embeddings(self.model, pre)).reshape(
-            self.num_classes, len(texts) // self.num_classes, -1
-        )
+        return found.reshape(self.num_classes, len(texts) // self.num_classes, -1)
 
     def _prompt_texts(self, templates: str) -> list[str]:
         known = self.record.templates
@@ -203,7 +210,7 @@ class LabelledPair:
 
     def _load(self, split: str) -> Examples:
         examples = self.workspace.load_split(self.record, split)
-        if examples.images is None:
+        if not examples.shows_images:
             raise JaxalignError(f"{self.record.name} has captions only; expected a data set with images")
         return examples
 

@@ -6,7 +6,6 @@ A new method is a `Kind` in `METHODS`.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,13 +13,15 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .projecting import SUBSPACES, image_embeddings, text_embeddings, texts_and_rank
+from .given import GivenFeatures, GivenTexts, Need, check_needs, project
+from .projecting import SUBSPACES, digest_texts, image_embeddings, text_embeddings, texts_and_rank
 
 Embed = Callable[[ArrayLike], jax.Array]
 Modality = Literal["image", "text"]
@@ -106,7 +107,7 @@ class Method:
     band: tuple[int, int] | None = None
     rank: int | None = None
     subspace: str | None = None
-    texts: tuple[str, ...] = ()
+    texts: tuple[str, ...] | GivenTexts = ()
     inverting: Inverting | None = None
 
     @property
@@ -145,8 +146,7 @@ class Method:
         if self.band is not None:
             found["band"] = list(self.band)
         if self.texts:
-            digest = hashlib.sha256("\0".join(self.texts).encode()).hexdigest()[:16]
-            found |= {"rank": self.rank, "subspace": self.subspace, "texts": f"{len(self.texts)} {digest}"}
+            found |= {"rank": self.rank, "subspace": self.subspace, "texts": digest_texts(self.texts)}
         if self.inverting is not None:
             found |= {k: v for k, v in dataclasses.asdict(self.inverting).items() if v is not None}
             found["curve"] = list(self.inverting.curve or ())
@@ -158,10 +158,13 @@ def default_methods(model: DualEncoder, modality: Modality, options: MethodOptio
 
     `isoclip` is among them where a band was given or is printed for the checkpoint.
     """
-    if model.config.text is None:
+    there = list(METHODS[modality])
+    if isinstance(model, GivenFeatures):
+        there = [name for name in there if not any(map(model.lacking, METHODS[modality][name].needs))]
+    elif model.config.text is None:
         return (BASELINES[modality], "pre")
     printed = options.band or _printed_band(model, modality)
-    names = [name for name, kind in METHODS[modality].items() if kind.is_default]
+    names = [name for name in there if METHODS[modality][name].is_default]
     return tuple(name for name in names if name != "isoclip" or printed)
 
 
@@ -186,6 +189,7 @@ def find_method(
         raise unknown_name("modality", modality, METHODS)
     if name not in METHODS[modality]:
         raise unknown_name(f"{modality} method", name, METHODS[modality])
+    check_needs(model, name, METHODS[modality][name].needs)
     return METHODS[modality][name].resolve(Method(name, modality), model, options)
 
 
@@ -212,7 +216,7 @@ def _plain(method: Method, model: DualEncoder, given: Given) -> Embed:
 
 
 def _unprojected(method: Method, model: DualEncoder, given: Given) -> Embed:
-    return jnp.asarray
+    return lambda pre: project(pre, None, np.shape(pre)[-1])
 
 
 def _whitened(method: Method, model: DualEncoder, given: Given) -> Embed:
@@ -249,7 +253,7 @@ def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspac
             f"{method.name} got {count} text embeddings; expected those of its {len(method.texts)} texts"
         )
     variant = SUBSPACES[method.subspace or "paper"]
-    if len(variant.templates) > 1:
+    if len(variant.templates) > 1 and not isinstance(method.texts, GivenTexts):
         x = jnp.asarray(text_embeddings)
         text_embeddings = ja.ensemble_text_weights(x.reshape(-1, len(variant.templates), x.shape[-1]))
     return ja.principal_subspace(
@@ -319,6 +323,7 @@ class Kind:
       resolve: fills in the options for a model.
       inverter: turns queries to the other modality first.
       is_default: whether it takes part where nothing is said.
+      needs: what it cannot do without where features are given, in the order in which that is asked for.
     """
 
     about: str
@@ -326,14 +331,24 @@ class Kind:
     resolve: Callable[[Method, DualEncoder, MethodOptions], Method] = lambda method, model, options: method
     inverter: Inverter | None = None
     is_default: bool = True
+    needs: tuple[Need, ...] = ("embedding",)
 
 
-_PRE = Kind("the features before the projection head", _unprojected)
-_WHITENED = Kind("the head with all singular values set to one", _whitened)
+_HEADS: tuple[Need, ...] = ("projectors",)
+_TEXTS: tuple[Need, ...] = ("embedding", "texts")
+_TOWERS: tuple[Need, ...] = ("towers",)
+
+_PRE = Kind("the features before the projection head", _unprojected, needs=("pre",))
+_WHITENED = Kind("the head with all singular values set to one", _whitened, needs=_HEADS)
 _ISOCLIP = Kind(
-    "the projectors restricted to a band of the inter-modal spectrum", _in_a_band, _printed_or_given_band
+    "the projectors restricted to a band of the inter-modal spectrum",
+    _in_a_band,
+    _printed_or_given_band,
+    needs=_HEADS,
 )
-_ISOCLIP_AUTO = Kind("the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band)
+_ISOCLIP_AUTO = Kind(
+    "the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band, needs=_HEADS
+)
 
 METHODS: dict[str, dict[str, Kind]] = {
     "image": {
@@ -346,15 +361,22 @@ METHODS: dict[str, dict[str, Kind]] = {
             "the embeddings projected on the principal directions of class-name texts (PCA<-)",
             _on_a_subspace,
             _with_texts,
+            needs=_TEXTS,
         ),
         "pca-mean": Kind(
             "the same with the mean of the gallery added back (eq. 12)",
             _on_a_subspace_with_mean,
             _with_texts,
             is_default=False,
+            needs=_TEXTS,
         ),
         "oti": Kind(
-            "queries inverted to text, the gallery as it is", _plain, _with_steps, TO_TEXT, is_default=False
+            "queries inverted to text, the gallery as it is",
+            _plain,
+            _with_steps,
+            TO_TEXT,
+            is_default=False,
+            needs=_TOWERS,
         ),
     },
     "text": {
@@ -369,6 +391,7 @@ METHODS: dict[str, dict[str, Kind]] = {
             _with_steps,
             TO_IMAGES,
             is_default=False,
+            needs=_TOWERS,
         ),
     },
 }

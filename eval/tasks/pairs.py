@@ -14,6 +14,8 @@ from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
 from jaxalign.eval.datasets.examples import common_labels, own_positions
 
+from .captions import collect_captions, given_captions
+from .given import class_texts_of
 from .runs import Result
 from .workspace import Readable, Workspace, choose_task, digest_texts
 
@@ -83,7 +85,7 @@ class ImagePair:
         self.same = query == gallery
         self.gallery: Examples = self.query if self.same else workspace.load_split(self.record, gallery)
         for examples in (self.query, self.gallery):
-            if examples.images is None:
+            if not examples.shows_images:
                 raise JaxalignError(f"{dataset} has captions only; use `jaxalign text-retrieve`")
         if self.has_ground_truth and self.gallery.split != self.record.gallery:
             raise JaxalignError(
@@ -203,6 +205,8 @@ class ImagePair:
         """The part of a run's settings that its class names are, where there are any."""
         if self.has_captions_alone:
             return {}
+        if (given := class_texts_of(self.model)) is not None:
+            return {"class_texts": given.digest}
         names = self.gallery.label_names.get(task, ())
         return {"prompts": digest_texts([fill_template(self.record.template, name) for name in names])}
 
@@ -214,6 +218,14 @@ class ImagePair:
             name = f"{task} names of {self.record.name}"
             self._names[task] = self.workspace.texts(self.model, name, ids, prompts), labels
         return self._names[task]
+
+    def name_embeddings(self, task: str) -> np.ndarray:
+        """Embeddings `[c, d]` of `name_prompts`; or all class texts that were given in their place."""
+        if (given := class_texts_of(self.model)) is not None:
+            return given.values
+        prompts, labels = self.name_prompts(task)
+        ids, name = [f"{i}" for i in labels], f"{task} names of {self.record.name}"
+        return self.workspace.text_embeddings(self.model, name, ids, prompts)
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What finds images: `name_features`, or without a labelling all captions; labels of the gallery.
@@ -232,49 +244,6 @@ class ImagePair:
             [text for *_, text in captions],
         )
         return pre, np.array([row for row, *_ in captions], np.int32), np.arange(len(examples))
-
-
-@dataclass(frozen=True, eq=False)
-class Captions:
-    """All captions of a split, one after the other.
-
-    Attributes:
-      texts: n of them.
-      ids: of the captions: the image's and a number.
-      images: int `[n]`, which image each is of.
-      queries: int `[q]`, the position of each image's first caption.
-    """
-
-    texts: tuple[str, ...]
-    ids: tuple[str, ...]
-    images: np.ndarray
-    queries: np.ndarray
-
-
-def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> Captions:
-    """The captions of each image; images with the very same ones, as an emoji in each style, count once.
-
-    Raises:
-      JaxalignError: no captions.
-    """
-    seen: set[tuple[str, ...]] = set()
-    texts: list[str] = []
-    names: list[str] = []
-    images: list[int] = []
-    queries: list[int] = []
-    for image, own in zip(ids, captions, strict=True):
-        if not own or tuple(own) in seen:
-            continue
-        seen.add(tuple(own))
-        images += [len(queries)] * len(own)
-        queries.append(len(texts))
-        texts += own
-        names += [f"{image}#{i}" for i in range(len(own))]
-    if not texts:
-        raise JaxalignError(
-            "the data set has no captions; expected one with captions, see `jaxalign datasets`"
-        )
-    return Captions(tuple(texts), tuple(names), np.array(images, np.int32), np.array(queries, np.int32))
 
 
 class CaptionPair:
@@ -300,11 +269,14 @@ class CaptionPair:
                 f" {', '.join(self.record.splits)}"
             )
         self.examples = workspace.load_split(self.record, split)
-        if not self.examples.captions:
+        if self.examples.features is not None:
+            self.captions = given_captions(self.examples)
+        elif self.examples.captions:
+            self.captions = collect_captions(self.examples.captions, self.examples.ids)
+        else:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
-        self.captions: Captions = collect_captions(self.examples.captions, self.examples.ids)
         self.max_queries, whole = max_queries, self.captions.queries
         self.captions = replace(self.captions, queries=some(whole, max_queries))
         self.not_asked = [self.captions.ids[row] for row in np.setdiff1d(whole, self.captions.queries)]
@@ -332,7 +304,9 @@ class CaptionPair:
 
     @cached_property
     def pre(self) -> np.ndarray:
-        """Pre-projection features `[n, d_text]` of all captions."""
+        """Pre-projection features `[n, d_text]` of all captions, or what was given in their place."""
+        if self.examples.features is not None:
+            return self.examples.features
         return self.workspace.texts(self.model, self.name, self.captions.ids, self.captions.texts)
 
 

@@ -2,6 +2,7 @@
 PCA<-, and by methods that are fitted to what the feature store has."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from jaxalign.models import ImageTowerConfig
 from jaxalign.models.layers import LayerNorm, MlpBlock
 from jaxalign.projectors import Projector
 
+from .given import GivenFeatures, GivenTexts, check_needs, class_texts_of, project
+
 if TYPE_CHECKING:
     from .methods import Embed, Method
     from .workspace import Workspace
@@ -32,9 +35,13 @@ def image_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
     SigLIP's residual MLP is computed as it is, not linearised as in `model.projectors`: the baseline of both
     papers is the embedding itself. Not normalised, float32.
 
+    Of given features, what their stage asks for; large embeddings then stay as they are.
+
     Raises:
       JaxalignError: features of another width.
     """
+    if isinstance(model, GivenFeatures):
+        return _of_given(model, "image", pre)
     pre = _check(pre, model.config.image.width, model.name)
     config, tower = model.config.image, model.params["img"]
     if isinstance(config, ImageTowerConfig) and (
@@ -54,9 +61,22 @@ def text_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
     Raises:
       JaxalignError: features of another width, or an image-only model.
     """
+    if isinstance(model, GivenFeatures):
+        return _of_given(model, "text", pre)
     pre = _check(pre, model.require_text().width, model.name)
     head = model.params["txt"]["head"]
     return Projector(jnp.asarray(head["kernel"]), head.get("bias"))(pre)
+
+
+def _of_given(model: GivenFeatures, modality: str, pre: ArrayLike) -> jax.Array:
+    check_needs(model, "this", ("embedding",))
+    if model.stage == "embedding":
+        return project(pre, None, model.config.image.width)
+    if model.heads is not None:
+        head = getattr(model.heads, modality)
+        return project(pre, head, head.kernel.shape[0])
+    embed = image_embeddings if modality == "image" else text_embeddings
+    return embed(model.text_encoder(), pre)
 
 
 def _residual(config: ImageTowerConfig, head: dict, x: jax.Array) -> jax.Array:
@@ -101,10 +121,19 @@ SUBSPACES: dict[str, SubspaceVariant] = {
 }
 
 
+def digest_texts(texts: tuple[str, ...] | GivenTexts) -> str:
+    """Their number, and what stands for them in a run's settings."""
+    if isinstance(texts, GivenTexts):
+        return texts.digest
+    return f"{len(texts)} {hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}"
+
+
 def texts_and_rank(
     model: DualEncoder, subspace: str, class_names: tuple[str, ...] | None, rank: int | None
-) -> tuple[tuple[str, ...], int]:
+) -> tuple[tuple[str, ...] | GivenTexts, int]:
     """Prompts with class names, those of a name one after the other; and how many directions are kept.
+
+    Class texts that were given stand in place of prompts.
 
     Raises:
       JaxalignError: an unknown variant, an image-only model, or a rank that the names do not span.
@@ -113,7 +142,12 @@ def texts_and_rank(
         raise unknown_name("variant of PCA<-", subspace, SUBSPACES)
     variant = SUBSPACES[subspace]
     width = model.require_text().projection
-    names = class_names or ja.class_names(variant.names)
+    given = class_texts_of(model)
+    if given is not None and class_names:
+        raise JaxalignError(
+            "class names have class texts beside them, which are given; leave out one of both"
+        )
+    names = given or class_names or ja.class_names(variant.names)
     most = min(len(names) - variant.center, width)
     rank = min(width // 2, most) if rank is None else rank
     if not 1 <= rank <= most:
@@ -121,6 +155,8 @@ def texts_and_rank(
             f"the rank of PCA<- is {rank}; expected 1 to {most} with {len(names)} class names and embeddings"
             f" {width} wide"
         )
+    if isinstance(names, GivenTexts):
+        return names, rank
     return tuple(template.replace("{}", name) for name in names for template in variant.templates), rank
 
 
@@ -146,8 +182,10 @@ class Fitting:
 
     def subspace_texts(self, method: "Method") -> np.ndarray:
         """Embeddings of the texts of PCA<-."""
+        if isinstance(method.texts, GivenTexts):
+            return method.texts.values
         if method.texts not in self._texts:
             ids = [f"{i}" for i in range(len(method.texts))]
-            pre = self.workspace.texts(self.model, "class names of PCA", ids, method.texts)
-            self._texts[method.texts] = np.asarray(text_embeddings(self.model, pre))
+            found = self.workspace.text_embeddings(self.model, "class names of PCA", ids, method.texts)
+            self._texts[method.texts] = found
         return self._texts[method.texts]

@@ -10,6 +10,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
+from .given import check_needs
 from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
@@ -37,6 +38,7 @@ def measure_text_image(
     The texts are the names of the classes, or every caption where a data set has captions and no labels.
     IsoCLIP's appendix H says that its projectors make this worse.
     """
+    check_needs(model, "the search by texts", ("towers",))
     model.require_text()
     if pair.has_captions_alone and retrieving.variant == REFERENCE:
         raise JaxalignError(

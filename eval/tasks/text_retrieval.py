@@ -11,10 +11,11 @@ from jax.typing import ArrayLike
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.ranking.retrieval import other_captions
 
+from .captions import Captions
 from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval, with_curve
 from .inverting import invert_queries
 from .methods import Method, find_methods
-from .pairs import CaptionPair, Captions
+from .pairs import CaptionPair
 from .projecting import Fitting
 from .runs import Result, Run
 from .task import Task

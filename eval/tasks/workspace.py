@@ -17,11 +17,14 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
+from jaxalign.eval.feature_files import FeatureReading
 from jaxalign.eval.features import image_store, text_features
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
 from jaxalign.eval.progress import Stages
+from jaxalign.eval.tasks.given import GivenFeatures, check_needs
+from jaxalign.eval.tasks.projecting import text_embeddings
 from jaxalign.eval.tasks.runs import Result, Run, find_run, write_run
 from jaxalign.sharding import data_mesh
 
@@ -64,6 +67,7 @@ class Workspace:
       stages: shows progress.
       mesh: devices that galleries and test features are divided over; by default all of all processes.
       said: what has been told about folders of images, each once.
+      reading: how data sets `features:PATH` are read.
       records: by name the data sets that were looked up, where a folder of images is to stay what it was when
         it was first read, as in one command; None to read it again whenever it is asked for.
     """
@@ -77,6 +81,7 @@ class Workspace:
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
     said: set[str] = dataclasses.field(default_factory=set)
+    reading: FeatureReading | None = None
     records: dict[str, DatasetRecord] | None = None
 
     def load_model(
@@ -95,7 +100,7 @@ class Workspace:
 
     def find_dataset(self, name: str) -> DatasetRecord:
         """The record of a data set; of a folder of images it is told what its subfolders are taken for."""
-        record = (self.records or {}).get(name) or find_dataset(name)
+        record = (self.records or {}).get(name) or find_dataset(name, self.reading)
         if self.records is not None:
             self.records[name] = record
         if record.reading and record.reading not in self.said:
@@ -108,6 +113,12 @@ class Workspace:
         record = self.find_dataset(dataset) if isinstance(dataset, str) else dataset
         with self.stages.stage("read", f"reading {record.name}/{split}", announced=False):
             return load_split(record, split, self.data_dir)
+
+    def feature_width(self, record: DatasetRecord) -> int:
+        """Of the features of a data set that consists of some."""
+        features = self.load_split(record, record.query).features
+        assert features is not None
+        return features.shape[1]
 
     @property
     def image_settings(self) -> dict[str, Any]:
@@ -132,6 +143,14 @@ class Workspace:
         Raises:
           JaxalignError: as `jaxalign.eval.features.image_features`.
         """
+        if examples.features is not None:
+            if not isinstance(model, GivenFeatures):
+                raise JaxalignError(
+                    f"{examples.dataset} is features already, which {model.name} cannot embed; measure it"
+                    " alone, as --dataset"
+                )
+            return Readable(examples, examples.features, np.arange(len(examples)), ())
+        check_needs(model, examples.dataset, ("towers",))
         title = f"{model.name}: {examples.origin}, {len(examples)} images"
         with self.computing(title, len(examples)) as computing:
             found = image_store(model, examples, **computing).read().require(examples.origin)
@@ -142,6 +161,13 @@ class Workspace:
         """Pre-projection features `[n, d_text]` of texts; `name` says what they are."""
         with self.computing(f"{model.name}: {name}, {len(texts)} texts", len(texts)) as computing:
             return text_features(model, name, ids, texts, **computing).values
+
+    def text_embeddings(
+        self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Embeddings `[n, d]` of texts, by the features in `text_store`."""
+        encoder = model.text_encoder() if isinstance(model, GivenFeatures) else model
+        return np.asarray(text_embeddings(encoder, self.texts(encoder, name, ids, texts)))
 
     def find(self, protocol: str, settings: Mapping[str, Any]) -> Run | None:
         """The finished run of these settings; None where all of several processes have to compute it."""
@@ -190,6 +216,9 @@ def model_settings(model: DualEncoder) -> dict[str, Any]:
     }
     if model.tokenizer is not None:
         found["tokenizer"] = feature_key.tokenizer_digest(model.tokenizer)
+    if isinstance(model, GivenFeatures):
+        found["stage"] = model.stage
+        found |= {} if model.encoder is None else {"encoder": model_settings(model.encoder)}
     precision = feature_key.product_precision()
     return found if precision == "default" else found | {"precision": precision}
 
@@ -203,6 +232,11 @@ def digest_texts(texts: Sequence[str]) -> str:
 def choose_task(examples: Examples, task: str) -> str:
     """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks, and for
     one that tells nothing apart."""
+    if not examples.labels and examples.features is not None:
+        raise JaxalignError(
+            f"{examples.dataset} has no labels; say where they are (--labels FILE, --labels folders, or"
+            " --label-key NAME)"
+        )
     if not examples.labels:
         raise JaxalignError(
             f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"

@@ -221,9 +221,9 @@ def fill(views: Iterable[np.ndarray], tensor: StoredTensor) -> None:
                 views.pop(0)
 
 
-def aligned_zeros(shape: Shape) -> np.ndarray:
-    """float32 zeros where XLA takes memory over as it is; raises JaxalignError where there is none."""
-    size = 4 * math.prod(shape)
+def aligned_zeros(shape: Shape, dtype: Any = np.float32) -> np.ndarray:
+    """Zeros where XLA takes memory over as it is; raises JaxalignError where there is none."""
+    size = np.dtype(dtype).itemsize * math.prod(shape)
     try:
         memory = np.zeros(size + _ALIGNMENT, np.uint8)
     except (MemoryError, ValueError) as error:  # the latter for more than NumPy can count
@@ -232,7 +232,7 @@ def aligned_zeros(shape: Shape) -> np.ndarray:
             " the model needs a larger machine"
         ) from error
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def taken_over(arrays: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -1,0 +1,8 @@
+"""Features that somebody has already, as a data set: `features:PATH`. Nothing is copied, nothing executed."""
+
+from .columns import check_rows as check_rows
+from .columns import read_features as read_features
+from .record import FEATURES as FEATURES
+from .record import features_record as features_record
+from .splits import FeatureReading as FeatureReading
+from .splits import digest as digest

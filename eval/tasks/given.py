@@ -1,0 +1,250 @@
+"""What stands for the model where features are given: no towers, only heads and texts that came along."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxalign.dual_encoder import DualEncoder
+from jaxalign.errors import JaxalignError
+from jaxalign.features import is_streamed
+from jaxalign.models import ImageTowerConfig, TwoTowersConfig
+from jaxalign.models.text_tower import TextTowerConfig
+from jaxalign.projectors import Projector, Projectors
+from jaxalign.specs import ModelSpec
+
+Stage = Literal["embedding", "pre"]
+STAGES: dict[str, str] = {"embedding": "given embeddings", "pre": "given pre-projection features"}
+Need = Literal["pre", "projectors", "embedding", "texts", "towers"]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenTexts:
+    """Embeddings of texts out of a file.
+
+    Attributes:
+      values: float32 `[n, d]`.
+      digest: their number, and what stands for the file's content.
+    """
+
+    values: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def of_classes(self, count: int) -> np.ndarray:
+        """The same, if there is one for each of `count` classes."""
+        if len(self) != count:
+            raise JaxalignError(
+                f"the class texts have {len(self):,} rows, and there are {count:,} classes; expected one for"
+                " each, in the order of the labels (--label-names names those that no example has)"
+            )
+        return self.values
+
+
+@dataclass(frozen=True)
+class GivenFeatures(DualEncoder):
+    """A model of which there are features alone.
+
+    Attributes:
+      stage: what the features are: embeddings, or what comes before the projectors.
+      heads: projectors of pre-projection features, where they came along.
+      class_texts: embeddings of texts, where they came along.
+      encoder: the model that the features are of, where that is here: its heads and text tower then serve.
+    """
+
+    stage: Stage = "embedding"
+    heads: Projectors | None = None
+    class_texts: GivenTexts | None = field(default=None, repr=False)
+    encoder: DualEncoder | None = field(default=None, repr=False)
+
+    def lacking(self, need: Need) -> str:
+        """What is to be given for `need`; empty where it is there."""
+        is_pre, has_heads = self.stage == "pre", self.heads is not None or self.encoder is not None
+        has_texts = self.class_texts is not None or (
+            self.encoder is not None and self.config.text is not None
+        )
+        there, what = {
+            "pre": (is_pre, "pre-projection features: --stage pre"),
+            "projectors": (
+                is_pre and has_heads,
+                "pre-projection features and projectors: --stage pre --projectors FILE",
+            ),
+            "embedding": (
+                not is_pre or has_heads,
+                "embeddings, so projectors beside pre-projection features: --projectors FILE",
+            ),
+            "texts": (
+                has_texts,
+                "class texts: --class-texts features:FILE, or --model of the text tower that embeds them",
+            ),
+            "towers": (False, "the images themselves, and the model's towers: --dataset of images"),
+        }[need]
+        return "" if there else what
+
+    @property
+    def projectors(self) -> Projectors:
+        """Raises JaxalignError without projectors, or features that they could be about."""
+        check_needs(self, "what works on the heads (isoclip, sweep, spectrum)", ("projectors",))
+        return self.heads or self._encoder.projectors
+
+    @property
+    def image_projector(self) -> Projector:
+        return self.projectors.image
+
+    @property
+    def _encoder(self) -> DualEncoder:
+        assert self.encoder is not None
+        return self.encoder
+
+    def require_text(self) -> TextTowerConfig:
+        check_needs(self, "this", ("embedding", "texts"))
+        assert self.config.text is not None
+        return self.config.text
+
+    def text_encoder(self) -> DualEncoder:
+        """The model that embeds texts; raises JaxalignError where there is none."""
+        if self.encoder is None:
+            raise JaxalignError(f"{self.name}: texts need a text tower to embed them; give --model")
+        return self.encoder
+
+
+def check_needs(model: DualEncoder, what: str, needs: Sequence[Need]) -> None:
+    """Raise JaxalignError where `model` is given features that lack what `what` needs; a real one has all."""
+    if isinstance(model, GivenFeatures):
+        lacking = next(filter(None, map(model.lacking, needs)), "")
+        if lacking:
+            raise JaxalignError(f"{what} needs {lacking}")
+
+
+def class_texts_of(model: DualEncoder) -> GivenTexts | None:
+    """Embeddings of texts that were given in place of a text tower."""
+    return model.class_texts if isinstance(model, GivenFeatures) else None
+
+
+def project(features: ArrayLike, head: Projector | None, width: int) -> jax.Array:
+    """Embeddings `[n, d]` of given features, whose `head` they go through; None for embeddings.
+
+    Large ones are not copied. Raises JaxalignError for another width.
+    """
+    x = features if isinstance(features, jax.Array) else np.asarray(features)
+    if x.ndim != 2 or x.shape[1] != width:
+        raise JaxalignError(f"features have shape {x.shape}; expected [n, {width}], as all others")
+    if head is not None:
+        return head(jnp.asarray(x, jnp.float32))
+    return jax.device_put(x, may_alias=True) if is_streamed(x) else jnp.asarray(x, jnp.float32)
+
+
+def given_features(
+    width: int,
+    stage: Stage,
+    *,
+    heads: Projectors | None = None,
+    class_texts: GivenTexts | None = None,
+    encoder: DualEncoder | None = None,
+    modality: str = "image",
+) -> GivenFeatures:
+    """What stands for the model of features `width` wide, of images or of texts.
+
+    Raises:
+      JaxalignError: projectors, class texts or an encoder of other widths.
+    """
+    embedded = _embedded_width(width, stage, heads, encoder, modality)
+    if class_texts is not None and class_texts.values.shape[1] != embedded:
+        raise JaxalignError(
+            f"the class texts are {class_texts.values.shape[1]} wide, embeddings {embedded}; expected"
+            " those of one model, [texts, d]"
+        )
+    text = None if encoder is None else encoder.config.text
+    if class_texts is not None:
+        text = _no_text_tower(embedded)
+    name = STAGES[stage] if encoder is None else f"{STAGES[stage]} of {encoder.name}"
+    spec = ModelSpec(
+        name=name,
+        source=name,
+        revision=None,
+        licence="",
+        paper="",
+        towers=TwoTowersConfig(_no_image_tower(width, embedded), text),
+        resize="squash",
+        interpolation="bicubic",
+        mean=None,
+        std=None,
+        tokens=None,
+        start_token=None,
+        pad_token=None if text is None else 0,
+        inversion_patches=1,
+        vocabulary="tokenizer.json" if text is not None else None,
+        band=None if encoder is None else encoder.spec.band,
+        text_band=None if encoder is None else encoder.spec.text_band,
+    )
+    params = {} if heads is None else {"img": _as_params(heads.image), "txt": _as_params(heads.text)}
+    return GivenFeatures(spec, params, stage=stage, heads=heads, class_texts=class_texts, encoder=encoder)
+
+
+def _embedded_width(
+    width: int, stage: Stage, heads: Projectors | None, encoder: DualEncoder | None, modality: str
+) -> int:
+    """Of embeddings, which heads make of pre-projection features; those of features that nothing projects."""
+    if heads is not None and stage == "embedding":
+        raise JaxalignError(
+            "projectors are about pre-projection features; say that the features are some (--stage pre)"
+        )
+    if heads is not None:
+        taken, embedded = getattr(heads, modality).kernel.shape
+        whose = f"the {modality} projector takes {taken}"
+    elif encoder is not None:
+        tower = encoder.config.image if modality == "image" else encoder.require_text()
+        embedded = encoder.config.image.embedding_width
+        taken = tower.width if stage == "pre" else embedded
+        whose = f"{encoder.name} has {taken} there (--stage {stage})"
+    else:
+        return width
+    if taken != width:
+        raise JaxalignError(
+            f"the features are {width} wide, and {whose}; expected those of one model, kernels [d_in, d]"
+        )
+    return embedded
+
+
+def _no_image_tower(width: int, embedded: int) -> ImageTowerConfig:
+    """Sizes of what is not there: the features' width alone is looked at."""
+    return ImageTowerConfig(
+        image_size=1,
+        patch_size=1,
+        width=width,
+        depth=1,
+        heads=1,
+        mlp_hidden=1,
+        activation="gelu",
+        norm_epsilon=1e-6,
+        pooling="avg",
+        projection=embedded,
+    )
+
+
+def _no_text_tower(width: int) -> TextTowerConfig:
+    return TextTowerConfig(
+        vocabulary=1,
+        context=1,
+        width=width,
+        depth=1,
+        heads=1,
+        mlp_hidden=1,
+        activation="gelu",
+        norm_epsilon=1e-6,
+        causal=False,
+        projection=width,
+        projection_bias=False,
+        end_token=None,
+    )
+
+
+def _as_params(head: Projector) -> dict[str, dict[str, jax.Array]]:
+    found = {"kernel": head.kernel} if head.bias is None else {"kernel": head.kernel, "bias": head.bias}
+    return {"head": found}
