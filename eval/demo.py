@@ -19,17 +19,16 @@ from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import build_report
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying
-from jaxalign.eval.tasks.fitting import Fitting
-from jaxalign.eval.tasks.gains import paired
 from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair, some
-from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
+from jaxalign.eval.tasks.projecting import Fitting, image_embeddings, text_embeddings
 from jaxalign.eval.tasks.runs import Run, package_versions
 from jaxalign.eval.tasks.spectra import measure_spectra
 from jaxalign.eval.tasks.sweep import Sweeping, chosen_band, measure_sweep
+from jaxalign.eval.tasks.task import paired
 from jaxalign.eval.tasks.text_image import TASK as TEXT_IMAGE
 from jaxalign.eval.tasks.text_image import measure_text_image, names_find_images
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval

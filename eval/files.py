@@ -11,8 +11,15 @@ from typing import Any
 from jaxalign.errors import JaxalignError
 from jaxalign.replacing import partial_folder, replaced_file
 
+CACHE = "~/.cache/jaxalign/features"
 # What a terminal obeys, what reverses a text or ends a line, and bytes of file names that are no UTF-8.
 _ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def default_store() -> Path | str:
+    """Where features are kept: `$JAXALIGN_STORE`, a folder or a URL, or a folder in the user's cache."""
+    given = os.environ.get("JAXALIGN_STORE", "")
+    return given if "://" in given else Path(given or CACHE).expanduser()
 
 
 def json_text(content: Any, indent: int | None = None) -> str:

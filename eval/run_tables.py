@@ -5,9 +5,8 @@ from typing import Any
 
 from jaxalign.eval.labels import dataset_label, is_number, method_label, model_label
 from jaxalign.eval.tasks import TASKS
-from jaxalign.eval.tasks.gains import Gain, gains_of
 from jaxalign.eval.tasks.runs import Run
-from jaxalign.eval.tasks.task import Column, number
+from jaxalign.eval.tasks.task import Column, Gain, gains_of, number
 from jaxalign.eval.written_tables import Cell, WrittenTable
 
 _CHOSEN = {"k_top": ("band", 0), "k_bottom": ("band", 1), "rank": ("rank", None)}  # settings of methods

@@ -15,6 +15,15 @@ from jaxalign.inputs.tokenization import JsonVocabulary, Tokenizer
 from jaxalign.models import TwoTowers, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
 
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory):
+    """What commands keep without being told where goes there, not into the cache of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXALIGN_STORE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
 WORDS = [
     "[PAD]",
     "[UNK]",

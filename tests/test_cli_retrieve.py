@@ -103,7 +103,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     command += ["--methods", "image-image", "oti", "--steps", "3", "--out", tmp_path / "runs", *place]
     first = jaxalign(capsys, *command)
     assert "oti (3 steps)" in first
-    monkeypatch.setattr(obtain, "embed_images", None)  # would fail if it were called
+    monkeypatch.setattr(obtain, "gather", None)  # would fail if it were called
     monkeypatch.setattr("jaxalign.invert_to_text", None)
     assert jaxalign(capsys, *command) == first
     (oti,) = [run for run in read_runs(tmp_path / "runs") if run.settings["method"] == "oti"]

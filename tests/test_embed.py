@@ -42,7 +42,7 @@ def image_store(root, model, count, chunk=16):
 def test_stored_features_are_the_models(tmp_path, model):
     store = image_store(tmp_path, model, 21)
     done: list[int] = []
-    result = embed_images(model, Noise(21), store, batch_size=6, threads=3, advance=done.append)
+    result = embed_images(model, Noise(21), store, batch_size=6, threads=3, progress=done.append)
     assert (result.chunks, result.examples, result.left_out) == (2, 21, ())
     assert sum(done) == 21
     expected = model.encode_image([Noise(21)[i] for i in range(21)], projected=False)
@@ -172,7 +172,7 @@ def fill_and_tell(root, connection):
         connection.send(done)
         connection.recv()
 
-    embed_images(linear_model(), Noise(KILLED), linear_store(root, KILLED), batch_size=4, advance=tell)
+    embed_images(linear_model(), Noise(KILLED), linear_store(root, KILLED), batch_size=4, progress=tell)
 
 
 def test_killed_at_random_points_the_result_is_the_same_to_the_byte(tmp_path):

@@ -19,7 +19,8 @@ from jaxalign import load
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.features import FeatureStore, make_key
+from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features.by_content import index_key, part_name
 
 IMAGES = 1100  # five chunks
 
@@ -33,10 +34,10 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def store_of(root: Path, photos: Path) -> FeatureStore | None:
-    examples = load_split(f"folder:{photos}", "all")
-    key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
-    return FeatureStore.find(root, key)
+def store_of(root: Path, photos: Path) -> FeatureStore:
+    """The part of the index that a command has made of `photos`, or makes."""
+    ids = load_split(f"folder:{photos}", "all").images.contents
+    return FeatureStore.open(root, index_key(load("emoji-clip")), ids, {}, 256, part=part_name(ids))
 
 
 def embed_in_process(photos, root) -> subprocess.Popen:
@@ -61,8 +62,8 @@ def test_the_command_goes_on_after_a_kill_and_gives_the_same_bytes(tmp_path, pho
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    assert len(list(killed.rglob("store.json"))) == 1
     store = store_of(killed, photos)
-    assert store is not None
     finished = {f: f.stat().st_mtime_ns for f in killed.rglob("features/c/*/0")}
     left = sum(len(store.rows_of(chunk)) for chunk in store.missing())
     assert 0 < left < IMAGES, "it was not killed in the middle"
@@ -113,9 +114,7 @@ def test_what_measures_finds_the_features_whatever_they_were_computed_in(tmp_pat
 
 def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
     options = ["embed", "--dataset", f"folder:{photos}", "--store", str(tmp_path)]
-    examples = load_split(f"folder:{photos}", "all")
-    key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
-    with FeatureStore.open(tmp_path, key, examples.ids, {}, 256).locked():
+    with store_of(tmp_path, photos).locked():
         assert cli.main(options) == 1
     assert "another process is filling" in capsys.readouterr().err.splitlines()[-1]
 
@@ -153,8 +152,8 @@ def test_a_disk_that_is_full_keeps_the_finished_chunks(tmp_path, photos):
     assert (run.returncode, run.stdout) == (1, "")
     assert "No space left on device" in run.stderr.splitlines()[-1]
     assert "make room and run the same command again" in run.stderr.splitlines()[-1]
+    assert len(list(kept.rglob("store.json"))) == 1
     store = store_of(kept, photos)
-    assert store is not None
     assert store.missing()
     finished = {f: f.stat().st_mtime_ns for f in kept.rglob("features/c/*/0")}
     assert finished
@@ -168,9 +167,7 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path, photos, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("filelock.FileLock.acquire", full)
-    examples = load_split(f"folder:{photos}", "all")
-    key = make_key(load("emoji-clip"), examples.dataset, examples.version, "all", "image")
-    store = FeatureStore.open(tmp_path, key, examples.ids, {}, 256)
+    store = store_of(tmp_path, photos)
     with pytest.raises(JaxalignError, match=r"cannot write .*lock: No space left on device; make room"):
         store.locked().__enter__()
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import own_positions
-from jaxalign.eval.tasks import own
+from jaxalign.eval.datasets.examples import count_own, own_positions
 from jaxalign.eval.tasks.classification import nearest_class_mean
 from jaxalign.eval.tasks.classifying import FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, drawn_rows, few_shot
@@ -64,7 +63,7 @@ class Evaluator:
             )
         self._test = self._evaluation.read(test)
         self._train = self._evaluation.read(train).numbered_as(self._test)
-        self._known = own.count(own_positions(self._test.examples, self._train.examples))
+        self._known = count_own(own_positions(self._test.examples, self._train.examples))
         self._classes = self._check_classes(dataset, train, test)
         drawn = self._few and drawn_rows(self._train.labels, self._classes, self._few)
         self._rows = np.arange(len(self._train)) if ncm or drawn is None else drawn

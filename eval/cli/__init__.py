@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,36 +85,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         for name in filter(_DEBUGGING.fullmatch, list(os.environ)):
             del os.environ[name]
+    for stream in (sys.stdout, sys.stderr):  # names of files may be in no encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with interrupts.stoppable():
+        error: BaseException | None = None
+        status = 0
+        try:
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            command = parse(given)
+            processes = getattr(command, "distributed", None)
+            if isinstance(command, int):
+                status = command
+            elif processes is not None and processes.distributed:
+                status = run_as_one_of_several(command, processes, given)
+            else:
+                with results_alone(command):
+                    command.run()
+            if sys.stdout:  # None where it was closed
+                sys.stdout.flush()  # here, where a failure is still caught
+        except BaseException as caught:
+            error = caught
         if "JAXALIGN_PARENT" not in os.environ:
-            status = run_reporting(arguments)
+            status = conclude(status, error)
             if arguments is None and status > 128:
                 interrupts.leave(status)
             return status
         try:  # this is one of several processes
-            status = run_reporting(arguments)
-        except BaseException as error:  # shown here: an ordinary exit would wait for those that may be lost
-            sys.excepthook(type(error), error, error.__traceback__)
+            status = conclude(status, error)
+        except BaseException as bug:  # shown here: an ordinary exit would wait for those that may be lost
+            sys.excepthook(type(bug), bug, bug.__traceback__)
             status = FAILED
         interrupts.leave(status)
         return status
 
 
-def run_reporting(arguments: Sequence[str] | None) -> int:
-    for stream in (sys.stdout, sys.stderr):  # names of files may be in no encoding
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+def conclude(status: int, error: BaseException | None) -> int:
+    """The exit status of a command that ended with `status`, or with an error."""
     try:
-        status = run(list(sys.argv[1:] if arguments is None else arguments))
-        if sys.stdout:  # None where it was closed
-            sys.stdout.flush()  # here, where a failure is still caught
-        number = interrupts.settle()  # of a signal that a library made nothing of
-        return status if number is None else interrupts.end_stopped(number)
-    except BaseException as error:
-        number = interrupts.settle()  # a library may have made something else of it
-        if number is None and not isinstance(error, KeyboardInterrupt):
-            return explain(error)
+        number = interrupts.settle()  # of a signal that a library made nothing, or something else, of
+    except KeyboardInterrupt as late:
+        error, number = late, interrupts.settle()
+    if number is not None or isinstance(error, KeyboardInterrupt):
         return interrupts.end_stopped(number)
+    return status if error is None else explain(error)
 
 
 def explain(error: BaseException) -> int:
@@ -132,28 +147,12 @@ def explain(error: BaseException) -> int:
     raise error
 
 
-def run(arguments: Sequence[str]) -> int:
-    if arguments in (["--version"], ["-V"]):
-        say(f"jaxalign {version('jaxalign')}")
-        return 0
-    try:
-        command = parse(arguments)
-    except SystemExit as stop:  # of tyro: 0 after --help, 2 after an error
-        return int(stop.code or 0)
-    processes = getattr(command, "distributed", None)
-    if processes is not None and processes.distributed:
-        return run_as_one_of_several(command, processes, arguments)
-    execute(command)
-    return 0
-
-
-def execute(command: Any) -> None:
-    """Run `command`; where its JSON goes to standard output, nothing else does."""
+def results_alone(command: Any) -> AbstractContextManager[None]:
+    """Where the JSON of a command goes to standard output, nothing else does in the block."""
     from .printing import only_results
 
     group = command if hasattr(command, "json") else getattr(command, "results", None)
-    with only_results(getattr(group, "json", None)):
-        command.run()
+    return only_results(getattr(group, "json", None))
 
 
 def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
@@ -164,8 +163,8 @@ def run_as_one_of_several(command: Command, processes: Processes, arguments: Seq
         return distributed.supervise(arguments)
     distributed.end_with_parent()
     where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)
-    with distributed.connected(*where, asked(command, arguments[0])):
-        execute(command)
+    with distributed.connected(*where, asked(command, arguments[0])), results_alone(command):
+        command.run()
     return 0
 
 
@@ -211,11 +210,15 @@ def fail(message: str, status: int) -> int:
     return status
 
 
-def parse(arguments: Sequence[str]) -> Command:
-    """The command that `arguments` spell; exits with status 2 and one line where they spell none."""
+def parse(arguments: Sequence[str]) -> Command | int:
+    """The command that `arguments` spell, or an exit status: 0 where they ask for help or the version, 2
+    after one line where they spell no command."""
+    if arguments in (["--version"], ["-V"]):
+        say(f"jaxalign {version('jaxalign')}")
+        return 0
     if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
         error = unknown_name("command", arguments[0], COMMANDS, "see `jaxalign --help`")
-        sys.exit(fail(str(error), BAD_USAGE))
+        return fail(str(error), BAD_USAGE)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -224,7 +227,7 @@ def parse(arguments: Sequence[str]) -> Command:
         if stop.code == BAD_USAGE:
             name = f"jaxalign {arguments[0]}" if arguments and arguments[0] in COMMANDS else "jaxalign"
             fail(f"{usage_error(said.getvalue())}; see `{name} --help`", BAD_USAGE)
-        raise
+        return int(stop.code or 0)
 
 
 def parse_with_tyro(arguments: Sequence[str]) -> Any:

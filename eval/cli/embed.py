@@ -1,5 +1,6 @@
 """`jaxalign embed`: features of a split or of a folder of images into the feature store."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,6 @@ from .options import DatasetName, SplitName
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.datasets import Examples
-    from jaxalign.eval.features import Features
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Embed(Embedding):
     distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
-        from jaxalign.eval.datasets import load_split
-        from jaxalign.eval.features import image_features
+        from jaxalign.eval.features import image_store
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.progress import Watch
 
@@ -50,29 +49,24 @@ class Embed(Embedding):
         workspace, model = self.open()
         record = workspace.find_dataset(self.dataset)
         split = self.split or record.test or record.gallery
-        examples = load_split(record, split, self.data.data_dir)
+        examples = workspace.load_split(record, split)
         watch = Watch()
         with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
-            features = image_features(
-                model, examples, store=self.results.store, progress=watch.advance, **self.data.reading()
-            )
+            reading = self.data.reading()
+            store = image_store(model, examples, store=self.results.store, progress=watch.advance, **reading)
+            features = store.read().require(examples.origin)
         if not is_first():
             return
-        facts = embedding_facts(model, examples, features, self.results.store) | watch.facts()
+        facts = embedding_facts(model, examples, features.left_out) | watch.facts()
+        facts |= {"width": store.width, "store": store.url}
         write_json(self.results.json, facts)
         print_summary(facts)
 
 
-def embedding_facts(
-    model: "DualEncoder", examples: "Examples", features: "Features", store: str | None
-) -> dict[str, Any]:
-    """What was embedded, and where it is."""
+def embedding_facts(model: "DualEncoder", examples: "Examples", left_out: Sequence[str]) -> dict[str, Any]:
+    """What was embedded."""
     import numpy as np
 
-    from jaxalign.eval.features import default_store, make_key
-    from jaxalign.eval.features.store import store_url
-
-    key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     return {
         "model": model.name,
         "source": model.spec.source,
@@ -80,10 +74,8 @@ def embedding_facts(
         "version": examples.state,
         "split": examples.split,
         "dtype": np.dtype(model.dtype).name,
-        "store": store_url(default_store() if store is None else store, key),
         "images": len(examples),
-        "width": features.values.shape[1],
-        "left_out": list(features.left_out),
+        "left_out": list(left_out),
         "not_read": dict(examples.not_read),
     }
 

@@ -367,6 +367,13 @@ class Processes:
 Distributed = Annotated[Processes, about(Processes)]
 
 
+def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
+    if min(depths, default=1) < 1:
+        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
+    return tuple(sorted({1, *depths}))
+
+
 def read_names(file: Path) -> tuple[str, ...]:
     """The lines of a file, without empty ones; raises JaxalignError for a file with less than two."""
     from jaxalign.local_files import read_limited

@@ -18,13 +18,6 @@ class UsageError(JaxalignError):
     """An option, or several together, that no data could make right: exit status 2."""
 
 
-def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
-    if min(depths, default=1) < 1:
-        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
-    return tuple(sorted({1, *depths}))
-
-
 def parse_seed(text: str) -> int:
     """What all generators of random numbers take: 32 bits."""
     if not text.isdecimal() or int(text) >= 1 << 32:

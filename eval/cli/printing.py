@@ -137,8 +137,7 @@ def describe_counts(metrics: Mapping[str, Any], gallery: str = "in the gallery")
 def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
     """A table of retrieval runs; the first one is the baseline of the others."""
     from jaxalign.eval.tasks import TASKS
-    from jaxalign.eval.tasks.gains import gains_of
-    from jaxalign.eval.tasks.task import number
+    from jaxalign.eval.tasks.task import gains_of, number
 
     columns = TASKS[runs[0].protocol].columns_of([run.metrics for run in runs])
     gains = gains_of(runs, lambda run: None)
@@ -164,13 +163,14 @@ def report_runs(
     from jaxalign.eval.datasets.image_tree import told_not_read
     from jaxalign.eval.run_tables import compared_runs
 
-    content: dict[str, Any] = {
-        "runs": [run.to_json() for run in runs],
-        "gains": [gain.to_json() for gain in compared_runs(runs).values()],
-        "files": [str(file) for file in charts],
-        "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
-    }
-    write_json(json, content)
+    if json is not None:
+        content: dict[str, Any] = {
+            "runs": [run.to_json() for run in runs],
+            "gains": [gain.to_json() for gain in compared_runs(runs).values()],
+            "files": [str(file) for file in charts],
+            "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
+        }
+        write_json(json, content)
     write_table(table, runs)
     for file in (*charts, *([] if table is None else [table])):
         say(f"Wrote {file}")

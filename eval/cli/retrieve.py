@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
+from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions, parse_depths
 from .options import (
     DatasetName,
     MethodNames,
@@ -16,7 +16,6 @@ from .options import (
     VariantOption,
     WithDistractors,
     option,
-    parse_depths,
 )
 
 if TYPE_CHECKING:

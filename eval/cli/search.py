@@ -37,7 +37,8 @@ class Search:
 
     Both rankings come as a table and as one image, --sheet, which frames what the other ranking does not
     have. The query itself is left out where it lies in FOLDER, and so is what jaxalign has drawn. Features
-    are kept: the next search computes only the images that are new or have changed.
+    are kept by what an image is: the next search, `embed` or measurement computes only new ones, wherever
+    files were moved.
 
     Photos are turned upright as their EXIF orientation says, the query too; commands that measure take images
     as they are stored, as the models' original code does. Linked folders are searched. Raw photos and other
@@ -71,8 +72,8 @@ class Search:
 
     def run(self) -> None:
         from jaxalign.eval.search import compare
-        from jaxalign.eval.tasks.fitting import Fitting
         from jaxalign.eval.tasks.methods import Method
+        from jaxalign.eval.tasks.projecting import Fitting
         from jaxalign.eval.terminal import say
 
         from .printing import check_file, first_names, write_json

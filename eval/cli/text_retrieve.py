@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from .groups import Distributed, Measuring, Processes
+from .groups import Distributed, Measuring, Processes, parse_depths
 from .options import (
     BandOption,
     DatasetName,
@@ -14,7 +14,6 @@ from .options import (
     Steps,
     VariantOption,
     option,
-    parse_depths,
 )
 
 

@@ -2,9 +2,9 @@
 
 from .catalogue import DATASETS as DATASETS
 from .examples import Examples as Examples
-from .finding import find_dataset as find_dataset
+from .loading import find_dataset as find_dataset
 from .loading import load_split as load_split
-from .preparation import prepare as prepare
+from .loading import prepare as prepare
 from .prompts import fill_template as fill_template
 from .prompts import imagenet_class_names as imagenet_class_names
 from .records import DatasetRecord as DatasetRecord

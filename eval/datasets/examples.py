@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxalign.errors import JaxalignError, unknown_name
-
-from .images import Images
 
 UNLABELLED = -1
 
@@ -143,6 +142,35 @@ def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
     return found
 
 
+def exclusion(own: np.ndarray) -> bool | np.ndarray:
+    """What `exclude_self` of `ja.retrieval_metrics` takes for the `own_positions` of queries; False where no
+    query is in the gallery."""
+    if (own < 0).all():
+        return False
+    return own[:, 0] if own.shape[1] == 1 and (own >= 0).all() else own
+
+
+def positions_of(exclude_self: bool | ArrayLike, queries: int) -> np.ndarray:
+    """The inverse of `exclusion`: `[q, m]`, of whatever `exclude_self` is."""
+    if isinstance(exclude_self, bool):
+        return np.arange(queries)[:, None] if exclude_self else np.full((queries, 1), -1)
+    return np.asarray(exclude_self).reshape(queries, -1)
+
+
+def renumber_own(own: np.ndarray, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The `own_positions` among the queries at `queries` int `[k]` and the items at `items`, ascending int
+    `[l]`."""
+    chosen = own[queries]
+    at = np.searchsorted(items, chosen)
+    kept = (chosen >= 0) & (np.append(items, -1)[at] == chosen)
+    return padded([row[there] for row, there in zip(at, kept, strict=True)])
+
+
+def count_own(own: np.ndarray) -> int:
+    """How many queries are in the gallery, by their `own_positions`."""
+    return int((own >= 0).any(axis=1).sum())
+
+
 def concatenate(parts: Sequence[Examples]) -> Examples:
     """The examples of several splits of a data set, one after the other.
 
@@ -180,7 +208,7 @@ def _concatenate_images(images: Sequence[Any]) -> Any:
         return None
     if isinstance(images[0], np.ndarray):  # images of one size, or features
         return np.concatenate(images)
-    return Images.concatenate(images)
+    return type(images[0]).concatenate(images)
 
 
 def _concatenate_labels(

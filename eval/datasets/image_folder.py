@@ -12,9 +12,10 @@ import numpy as np
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .examples import UNLABELLED, Examples
+from .file_contents import real_paths
+from .folder_images import FolderImages
 from .folder_splits import ALL, FOLDER, Reading, canonical, describe_reading, interpret
-from .image_tree import ImageFile, expected_files, find_images, tell_not_read
-from .images import Images
+from .image_tree import expected_files, find_images, tell_not_read
 from .records import DatasetRecord, Folder
 
 
@@ -55,7 +56,7 @@ def folder_record(name: str) -> DatasetRecord:
     return DatasetRecord(
         name=f"{reading}{os.path.realpath(root)}",
         builder="",
-        version=version_of(found.splits[test], found.classes),
+        version="",  # that of the examples, which follows from what the images are
         splits={split: len(files) for split, files in found.splits.items()},
         tasks=("label",) if found.classes else (),
         licence="one's own",
@@ -83,7 +84,7 @@ def open_folder(
       split: `all`, or one of the splits, by the name here or the folder's.
 
     Returns:
-      Examples whose version changes with the names, sizes and times of change of the files.
+      Examples whose version changes with the names and the content of the files.
 
     Raises:
       JaxalignError: no such split.
@@ -95,41 +96,26 @@ def open_folder(
     names = tuple(file.name for file in files)
     label_of = {name: label for label, name in enumerate(found.classes)}
     labels = [UNLABELLED if (own := found.class_of[file]) is None else label_of[own] for file in files]
-    real = RealPaths()
+    images = FolderImages(files, str(root))
     examples = Examples(
         dataset=f"{reading}{os.path.realpath(root)}",
         split=known,
-        version=version_of(files, found.classes),
-        images=Images([file.path for file in files].__getitem__, names, str(root)),
+        version=version_of(names, images, found.classes),
+        images=images,
         labels={"label": np.array(labels, np.int32)} if found.classes else {},
         label_names={"label": found.classes} if found.classes else {},
         captions=(),
         file_names=names,
         not_read=found.not_read,
-        same=tuple(file.identity or real(file) for file in files),
+        same=tuple(file.identity or path for file, path in zip(files, real_paths(files), strict=True)),
     )
     tell_not_read(examples.origin, examples.not_read)
     return examples
 
 
-class RealPaths:
-    """Paths without links; those of a folder are resolved once for all files in it."""
-
-    def __init__(self):
-        self._folders: dict[Path, str] = {}
-
-    def __call__(self, file: ImageFile) -> str:
-        if file.is_link:
-            return os.path.realpath(file.path)
-        folder = file.path.parent
-        if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)
-        return os.path.join(self._folders[folder], file.path.name)
-
-
-def version_of(files: Sequence[ImageFile], classes: Sequence[str]) -> str:
-    """A version that changes with the images and with what their labels mean."""
-    sha = hashlib.sha256(os.fsencode("\0".join([*classes, ""])))
-    for file in files:
-        sha.update(os.fsencode(f"{file.name}\0{file.size}\0{file.times}\0"))
-    return sha.hexdigest()[:16]
+def version_of(names: Sequence[str], images: FolderImages, classes: Sequence[str]) -> str:
+    """A version that changes with what the images are, with their names, and with what their labels mean."""
+    parts = [*classes, ""]
+    for name, content in zip(names, images.contents, strict=True):
+        parts += name, content
+    return hashlib.sha256(os.fsencode("\0".join(parts))).hexdigest()[:16]

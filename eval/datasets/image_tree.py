@@ -48,7 +48,12 @@ class ImageFile:
 
         File systems over a network may give one number to several files, but do not say that they are linked.
         """
-        return (*(self.number or ()), self.size, *self.times) if self.is_shared else None
+        return self.state if self.is_shared else None
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """Device, number, size and times: what changes when the file does."""
+        return (*(self.number or ()), self.size, *self.times)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def find_images(root: Path) -> ImageTree:
             not_read[REPEATED] += 1
             continue
         seen.add((here.st_dev, here.st_ino))
+        prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _SYSTEM:
                 continue
@@ -105,7 +111,7 @@ def find_images(root: Path) -> ImageTree:
             elif ending == ".png" and is_own_image(Path(entry.path)):
                 not_read[OWN] += 1
             else:
-                files.append(_look_at(entry, root))
+                files.append(_look_at(entry, f"{prefix}{entry.name}"))
     in_order = sorted(files, key=lambda file: [natural(part) for part in file.name.split("/")])
     return ImageTree(tuple(in_order), dict(+not_read))
 
@@ -167,9 +173,8 @@ def _list(folder: Path) -> list[os.DirEntry]:
         raise unreadable_folder(error) from error
 
 
-def _look_at(entry: os.DirEntry, root: Path) -> ImageFile:
+def _look_at(entry: os.DirEntry, name: str) -> ImageFile:
     path, is_link = Path(entry.path), entry.is_symlink()
-    name = path.relative_to(root).as_posix()
     try:
         found = entry.stat()
     except OSError:

@@ -1,10 +1,10 @@
 """Images that are read and decoded when they are asked for."""
 
-import functools
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import overload
+from typing import Self, overload
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,6 @@ class Images:
         ids: Sequence[str],
         origin: str,
         boxes: Sequence[Box] = (),
-        rows: np.ndarray | None = None,
         upright: bool = False,
     ):
         """
@@ -43,15 +42,14 @@ class Images:
           ids: of all images.
           origin: what they belong to, for messages.
           boxes: the part of each that is meant, in pixels; empty for whole images.
-          rows: of the images that are taken, and in which order; by default all of them.
           upright: whether images are turned as their EXIF orientation says, which no model's own
             preprocessing does.
         """
         self._read, self._all_ids, self._origin, self._boxes = read, ids, origin, boxes
         self._upright = upright
-        self._rows = np.arange(len(ids)) if rows is None else rows
+        self._rows = np.arange(len(ids))  # of the images that are taken, in order
 
-    @functools.cached_property
+    @property
     def ids(self) -> tuple[str, ...]:
         return tuple(self._all_ids[row] for row in self._rows.tolist())
 
@@ -61,7 +59,7 @@ class Images:
     @overload
     def __getitem__(self, index: int | np.integer, /) -> Image.Image: ...
     @overload
-    def __getitem__(self, index: slice | Sequence[int] | np.ndarray, /) -> "Images": ...
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray, /) -> Self: ...
     def __getitem__(self, index, /):
         """An image, or the images at several positions.
 
@@ -69,8 +67,9 @@ class Images:
           JaxalignError: naming the image that cannot be decoded.
         """
         if not isinstance(index, int | np.integer):
-            rows = self._rows[index if isinstance(index, slice) else np.asarray(index)]
-            return Images(self._read, self._all_ids, self._origin, self._boxes, rows, self._upright)
+            chosen = copy.copy(self)
+            chosen._rows = self._rows[index if isinstance(index, slice) else np.asarray(index)]
+            return chosen
         with self.opened(int(index)) as image:
             return image
 
@@ -114,16 +113,6 @@ class Images:
     def boxes(self) -> tuple[Box, ...]:
         """Left, top, right, bottom of what is shown of each image; empty for whole images."""
         return tuple(self._boxes[row] for row in self._rows.tolist()) if self._boxes else ()
-
-
-def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
-    """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels.
-
-    Raises:
-      JaxalignError: `where` cannot be read as an image, and why.
-    """
-    with opened_image(data, where) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def crop(image: Image.Image, box: Box) -> Image.Image:

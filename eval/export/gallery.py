@@ -1,4 +1,5 @@
-"""A method's unit embeddings of a split, a few thousand at a time: memory does not grow with the split."""
+"""A method's unit embeddings of a split, a few thousand at a time: memory grows with the split only by
+the features of one's own images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +12,9 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
 from jaxalign.eval.features.key import weights_digest
-from jaxalign.eval.tasks.fitting import Fitting
-from jaxalign.eval.tasks.given import GivenFeatures
+from jaxalign.eval.tasks.given import GivenFeatures, check_needs
 from jaxalign.eval.tasks.methods import (
     BASELINES,
     Embed,
@@ -25,6 +25,7 @@ from jaxalign.eval.tasks.methods import (
     subspace_of,
 )
 from jaxalign.eval.tasks.pairs import CaptionPair
+from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.features import normalize
 
@@ -55,6 +56,9 @@ class GivenRows:
         return self.values[number * self.chunk : (number + 1) * self.chunk].astype(np.float32)
 
 
+Stored = FeatureStore | Gathered | GivenRows
+
+
 @dataclass(frozen=True, eq=False)
 class Gallery:
     """Embeddings of length one, in the order of the store.
@@ -65,7 +69,7 @@ class Gallery:
       facts: what the embeddings are, for the files beside them.
     """
 
-    store: FeatureStore | GivenRows
+    store: Stored
     embed: Embed
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -95,7 +99,7 @@ class Gallery:
             yield np.asarray(normalize(self.embed(pre)))[readable]
 
 
-def features(store: FeatureStore | GivenRows) -> Iterator[np.ndarray]:
+def features(store: Stored) -> Iterator[np.ndarray]:
     """The stored features, `[about ROWS, width]` at a time."""
     step = max(ROWS // store.chunk, 1)
     for first in range(0, store.chunks, step):
@@ -127,7 +131,7 @@ def open_gallery(
         raise JaxalignError(
             f"{chosen.name} inverts queries and leaves the gallery as it is; export {BASELINES[modality]}"
         )
-    store: FeatureStore | GivenRows
+    store: Stored
     record = workspace.find_dataset(dataset)
     if isinstance(model, GivenFeatures):
         examples = workspace.load_split(record, split or record.gallery)
@@ -135,10 +139,15 @@ def open_gallery(
     elif modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
         examples, captions = pair.examples, pair.captions
-        store = workspace.text_store(model, pair.name, captions.ids, captions.texts)
+        title = f"{model.name}: {pair.name}, {len(captions.texts)} texts"
+        with workspace.computing(title, len(captions.texts)) as computing:
+            store = text_store(model, pair.name, captions.ids, captions.texts, **computing)
     else:
         examples = workspace.load_split(record, split or record.gallery or record.test)
-        store = workspace.image_store(model, examples)
+        check_needs(model, examples.dataset, ("towers",))
+        title = f"{model.name}: {examples.origin}, {len(examples)} images"
+        with workspace.computing(title, len(examples)) as computing:
+            store = image_store(model, examples, **computing)
     facts = {
         "model": model.name,
         "source": model.spec.source,
@@ -156,7 +165,7 @@ def open_gallery(
     return gallery
 
 
-def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: FeatureStore | GivenRows) -> Embed:
+def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Stored) -> Embed:
     fitting = Fitting(workspace, model, lambda: np.empty((0, 0)))
     if method.name != "pca-mean":
         return fitting.embed(method)
@@ -167,7 +176,7 @@ def _fit(workspace: Workspace, model: DualEncoder, method: Method, store: Featur
     return lambda pre: subspace.project(unit(pre), mean)
 
 
-def _mean(store: FeatureStore | GivenRows, embed: Embed) -> np.ndarray:
+def _mean(store: Stored, embed: Embed) -> np.ndarray:
     """Of the embeddings, float32 `[d]`."""
     total, count = np.zeros(()), 0
     for pre in features(store):

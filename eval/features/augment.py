@@ -13,13 +13,14 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.eval.datasets import Examples
+from jaxalign.eval.datasets.folder_images import FolderImages
 from jaxalign.inputs.image_files import check_depth
 from jaxalign.inputs.resampling import resize_part
 
-from .embed import open_image
+from .embed import Computing, embed_images, open_image
 from .key import make_key
-from .obtain import Computing, filled_store, require_images
-from .store import Features
+from .obtain import image_store, require_images
+from .store import Features, FeatureStore
 
 SCALE, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)
 SCALES = {"imagenet": (0.08, 1.0)}  # for which the published codes have a data loader of its own
@@ -92,25 +93,28 @@ def subset_features(
       rows: int `[m]`, positions in `examples`.
       augmentation: seed of the random crops and flips; None for the model's own preprocessing. Crops are of
         50 to 100 % of an image's area, of ImageNet 8 to 100 %.
-      computing: as for `filled_store`.
+      computing: as for `image_store`.
 
     Raises:
       JaxalignError: captions without images, an unreadable image, or a store that cannot be used.
     """
     require_images(examples)
     chosen = examples.select(rows)
-    digest = hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()
-    options: dict[str, Any] = {"rows": digest}
-    scale = SCALES.get(examples.dataset, SCALE)
-    if augmentation is not None:
-        options["augmentation"] = {
-            "crop": [*scale, *RATIO, "bicubic"],
-            "flip": 0.5,
-            "seed": augmentation,
-        }
-    key = make_key(model, examples.dataset, examples.state, examples.split, "image", options=options)
+    if augmentation is None and isinstance(chosen.images, FolderImages):
+        return image_store(model, chosen, **computing).read()
+    options: dict[str, Any] = {"rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest()}
     images: Any = chosen.images
+    embedding = model
     if augmentation is not None:
+        scale = SCALES.get(examples.dataset, SCALE)
+        crop = [*scale, *RATIO, "bicubic"]
+        options["augmentation"] = {"crop": crop, "flip": 0.5, "seed": augmentation}
         images = Augmented(chosen, model.config.image.image_size, augmentation, scale)
-        model = replace(model, spec=replace(model.spec, resize_size=None))  # the crop has its size already
-    return filled_store(model, images, key, chosen.ids, chosen.labels, **computing).read()
+        # The crop has its size already.
+        embedding = replace(model, spec=replace(model.spec, resize_size=None))
+    key = make_key(model, examples.dataset, examples.state, examples.split, "image", options=options)
+    found = FeatureStore.open(
+        computing.get("store"), key, chosen.ids, chosen.labels, model.config.image.width
+    )
+    embed_images(embedding, images, found, **computing)
+    return found.read()

@@ -10,24 +10,27 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from functools import partial
+from typing import Any, Literal, Protocol, TypedDict, Unpack, get_args
 
 import jax
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, printable, unknown_name
+from jaxalign.eval.datasets.folder_images import FileChangedError
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
 from jaxalign.inputs.image_files import quiet_pillow
 from jaxalign.sharding import AXIS, data_mesh, divide_rows, shard_parameters
 
-from .store import FeatureStore
+from .store import FeatureStore, Place
 
 BATCH = 32  # small activations stay in the cache of a CPU; an accelerator wants more
 AHEAD = 3  # batches that are decoded before the device asks for them
 THREADS = 8
 
 Unreadable = Literal["fail", "leave-out"]
+Progress = Callable[[int], None]
 
 
 class Images(Protocol):
@@ -55,60 +58,83 @@ class _Batch:
     inputs: list[Future]
 
 
+class Computing(TypedDict, total=False):
+    """Where features are, and how those that are not there are computed.
+
+    Attributes:
+      store: folder or URL of the feature stores; `default_store()` by default.
+      batch_size: examples that pass through the tower together, on each device.
+      progress: is told how many examples are done, those of earlier runs first.
+      unreadable: of images, `fail` stops at one that cannot be read, also where an earlier run left it out;
+        `leave-out` stores a row of NaN for it. Which ones, `jaxalign.inputs.image_files` says; one that this
+        machine lacks the memory for, or that changes while it is read, always stops.
+      threads: that read, decode and resize images.
+    """
+
+    store: Place
+    batch_size: int
+    progress: Progress
+    unreadable: Unreadable
+    threads: int
+
+
+def check_computing(**computing: Unpack[Computing]) -> None:
+    """Raise JaxalignError for what cannot be meant."""
+    unreadable = computing.get("unreadable", "fail")
+    if unreadable not in get_args(Unreadable):
+        raise unknown_name("treatment of unreadable images", unreadable, get_args(Unreadable))
+    for name in ("batch_size", "threads"):
+        if (number := computing.get(name, 1)) < 1:
+            raise JaxalignError(f"{name} is {number}; expected 1 or more")
+
+
 def embed_images(
     model: DualEncoder,
     images: Images,
-    store: FeatureStore,
+    into: FeatureStore,
     *,
     names: Sequence[str] | None = None,
-    unreadable: Unreadable = "fail",
-    batch_size: int = BATCH,
-    threads: int = THREADS,
-    advance: Callable[[int], None] = lambda count: None,
+    **computing: Unpack[Computing],
 ) -> Embedded:
-    """Compute the pre-projection features that `store` lacks.
+    """Compute the pre-projection features that the store `into` lacks.
 
     Args:
       images: in the order of the store's ids.
       names: what messages call them; by default the ids.
-      unreadable: `fail` stops at an image that cannot be read, also at one that an earlier run left out;
-        `leave-out` stores a row of NaN for it. Which ones, `jaxalign.inputs.image_files` says; one that this
-        machine lacks the memory for always stops.
-      batch_size: images that pass through the tower together, on each device.
-      threads: that read, decode and resize.
-      advance: is told how many examples are done, those of earlier runs first.
+      computing: how.
 
     Raises:
       JaxalignError: an unreadable image or one whose features are not finite, by its id, or a store that
         another process fills.
     """
-
-    if unreadable not in get_args(Unreadable):
-        raise unknown_name("treatment of unreadable images", unreadable, get_args(Unreadable))
-    processor = model.image_processor
+    check_computing(**computing)
+    leaves_out = computing.get("unreadable") == "leave-out"
+    processor, names = model.image_processor, into.ids if names is None else names
 
     def prepare(row: int) -> np.ndarray | None:
         try:
             with open_image(images, row) as image:
                 return processor([image])[0]
+        except FileChangedError:
+            raise
         except JaxalignError as error:
-            if unreadable == "leave-out" and not isinstance(error.__cause__, MemoryError):
+            if leaves_out and not isinstance(error.__cause__, MemoryError):
                 return None
-            reason = str(error).removeprefix("image 0").lstrip(" :")
-            name = printable((store.ids if names is None else names)[row])
-            named = reason if reason.startswith(name) else f"{name}: {reason}"
-            raise JaxalignError(
-                f"{named}; repair it, or leave such images out (--unreadable leave-out)"
-            ) from error
+            raise unreadable_image(names[row], error) from error
 
-    size = processor.size
-    empty = np.zeros((size, size, 3), np.float32)
-    # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
-    forward = lambda params, pixels: model.apply_image(params, pixels, projected=False)
-    missing = lambda among: store.missing(left_out=unreadable == "fail", among=among)
     with quiet_pillow:
-        tower = Tower(forward, model.params, "img")
-        return _fill(store, missing, prepare, empty, tower, batch_size, threads, advance)
+        empty = np.zeros((processor.size, processor.size, 3), np.float32)
+        missing = lambda among: into.missing(left_out=not leaves_out, among=among)
+        # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
+        tower = Tower(partial(model.apply_image, projected=False), model.params, "img")
+        return _fill(into, names, missing, prepare, empty, tower, computing)
+
+
+def unreadable_image(name: str, error: JaxalignError) -> JaxalignError:
+    """The error for an image that cannot be read, and what to do about it."""
+    reason, name = str(error).removeprefix("image 0").lstrip(" :"), printable(name)
+    named = reason if reason.startswith(name) else f"{name}: {reason}"
+    return JaxalignError(f"{named}; repair it, or leave such images out (--unreadable leave-out)")
 
 
 def open_image(images: Images, row: int) -> AbstractContextManager[Any]:
@@ -118,50 +144,43 @@ def open_image(images: Images, row: int) -> AbstractContextManager[Any]:
 
 
 def embed_texts(
-    model: DualEncoder,
-    texts: Sequence[str],
-    store: FeatureStore,
-    *,
-    batch_size: int = BATCH,
-    advance: Callable[[int], None] = lambda count: None,
+    model: DualEncoder, texts: Sequence[str], into: FeatureStore, **computing: Unpack[Computing]
 ) -> Embedded:
     """The same for texts, in the order of the store's ids; raises JaxalignError without a tokenizer."""
+    check_computing(**computing)
     tokens = model.require_tokenizer()(texts)
-    forward = lambda params, ids: model.apply_text(params, ids, projected=False)
-    tower = Tower(forward, model.params, "txt")
-    missing = lambda among: store.missing(among=among)
-    return _fill(store, missing, tokens.__getitem__, tokens[0], tower, batch_size, 1, advance)
+    tower = Tower(partial(model.apply_text, projected=False), model.params, "txt")
+    missing = lambda among: into.missing(among=among)
+    return _fill(into, into.ids, missing, tokens.__getitem__, tokens[0], tower, {**computing, "threads": 1})
 
 
 class Tower:
     """`forward(params, batch)` on all devices of this process; `part` names the parameters that it needs."""
 
     def __init__(self, forward: Callable[[Any, Any], jax.Array], params: Any, part: str):
-        self._forward, self._params, self._mesh = forward, params, data_mesh(jax.local_devices())
+        self.forward, self.params, self._mesh = forward, params, data_mesh(jax.local_devices())
         if self._mesh is not None:
-            self._params = shard_parameters({part: params[part]}, self._mesh)
+            self.params = shard_parameters({part: params[part]}, self._mesh)
 
     @property
     def devices(self) -> int:
         return 1 if self._mesh is None else self._mesh.shape[AXIS]
 
-    def __call__(self, batch: np.ndarray) -> jax.Array:
-        return self._forward(self._params, batch if self._mesh is None else divide_rows(batch, self._mesh))
+    def place(self, batch: np.ndarray) -> Any:
+        """A batch on the devices."""
+        return batch if self._mesh is None else divide_rows(batch, self._mesh)
 
 
 def _fill(
     store: FeatureStore,
+    names: Sequence[str],
     find_missing: Callable[[list[int] | None], list[int]],
     prepare: Callable[[int], np.ndarray | None],
     empty: np.ndarray,
     tower: Tower,
-    batch_size: int,
-    threads: int,
-    advance: Callable[[int], None],
+    computing: Computing,
 ) -> Embedded:
-    for name, number in (("batch_size", batch_size), ("threads", threads)):
-        if number < 1:
-            raise JaxalignError(f"{name} is {number}; expected 1 or more")
+    advance = computing.get("progress", lambda count: None)
     missing = find_missing(None)
     if as_first(not missing):  # whoever only reads waits for nobody, and need not be able to write
         advance(store.rows)
@@ -172,15 +191,17 @@ def _fill(
         mine = own_share(missing, "missing chunks")
         all_examples, examples = (sum(len(store.rows_of(c)) for c in chunks) for chunks in (missing, mine))
         advance(store.rows - all_examples)
-        pool = ThreadPoolExecutor(threads)
+        pool = ThreadPoolExecutor(computing.get("threads", THREADS))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         left_out: list[str] = []
         parts: list[np.ndarray] = []
-        batch_size = tower.devices * min(batch_size, len(store.rows_of(0)), -(-store.chunk // tower.devices))
-        batches = _prepared(store, mine, prepare, pool, batch_size)
-        padding = [empty] * batch_size  # one shape, whatever is missing
-        for batch, output in _encode(batches, tower, padding, store.ids):
-            left_out += [store.ids[batch.rows[i]] for i in np.flatnonzero(np.isnan(output[:, 0]))]
+        most = min(
+            computing.get("batch_size", BATCH), len(store.rows_of(0)), -(-store.chunk // tower.devices)
+        )
+        batches = _prepared(store, mine, prepare, pool, tower.devices * most)
+        padding = [empty] * (tower.devices * most)  # one shape, whatever is missing
+        for batch, output in _encode(batches, tower, padding, names):
+            left_out += [names[batch.rows[i]] for i in np.flatnonzero(np.isnan(output[:, 0]))]
             parts.append(output)
             if batch.rows.stop == store.rows_of(batch.chunk).stop:
                 store.write(batch.chunk, np.concatenate(parts))
@@ -215,7 +236,7 @@ def _encode(
     batches: Iterator[_Batch],
     tower: Tower,
     padding: list[np.ndarray],
-    ids: Sequence[str],
+    names: Sequence[str],
 ) -> Iterator[tuple[_Batch, np.ndarray]]:
     """Features of each batch; one is fetched only after the next one has been given to the device."""
     before: tuple[_Batch, np.ndarray, jax.Array] | None = None
@@ -224,26 +245,26 @@ def _encode(
             inputs = [future.result() for future in batch.inputs]
         except JaxalignError:
             if before is not None:  # on the device already: nothing that was computed is lost
-                yield _finish(*before, ids)
+                yield _finish(*before, names)
             raise
         lost = np.array([x is None for x in inputs])
         inputs = [padding[0] if x is None else x for x in inputs] + padding[len(inputs) :]
-        output = tower(np.stack(inputs))
+        output = tower.forward(tower.params, tower.place(np.stack(inputs)))
         if before is not None:
-            yield _finish(*before, ids)
+            yield _finish(*before, names)
         before = (batch, lost, output)
     if before is not None:
-        yield _finish(*before, ids)
+        yield _finish(*before, names)
 
 
 def _finish(
-    batch: _Batch, lost: np.ndarray, output: jax.Array, ids: Sequence[str]
+    batch: _Batch, lost: np.ndarray, output: jax.Array, names: Sequence[str]
 ) -> tuple[_Batch, np.ndarray]:
     values = np.array(output, np.float32)[: len(batch.rows)]
     wrong = ~np.isfinite(values).all(axis=1) & ~lost
     if wrong.any():
         raise JaxalignError(
-            f"{ids[batch.rows[int(wrong.argmax())]]} has features that are NaN or infinite; compute in"
+            f"{names[batch.rows[int(wrong.argmax())]]} has features that are NaN or infinite; compute in"
             " float32 (--dtype float32)"
         )
     values[lost] = np.nan

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ from urllib.parse import unquote
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.files import default_store
 from jaxalign.eval.processes import after_first, agree, is_first
 from jaxalign.local_files import JSON_LIMIT, read_json
 
 from .key import FeatureKey
 
+Place = str | os.PathLike | None
 FORMAT, VERSION = "jaxalign-features", 1
 CHUNK = 256  # rows: what a killed run loses at most; at width 768 in float32 a chunk is 0.75 MiB
 _DTYPES = ("float32", "float16")
@@ -39,9 +41,8 @@ class Features:
     """A finished store's content, without the rows that were left out.
 
     Attributes:
-      values: `[n, d]`.
-      ids: of the n examples.
-      labels: int32 `[n]` by name of the labelling.
+      values: `[n, d]`; `ids` of the n examples.
+      labels: int32 `[n]` by name of the task.
       rows: int `[n]`, ascending: their positions among all examples.
       left_out: ids of the examples that could not be computed.
     """
@@ -51,6 +52,28 @@ class Features:
     labels: dict[str, np.ndarray]
     rows: np.ndarray
     left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: np.ndarray, ids: Sequence[str], labels: Mapping[str, np.ndarray]) -> "Features":
+        """Those of all examples, `[rows, d]`, of which those that were left out are NaN."""
+        left_out = np.isnan(values).any(axis=1)
+        kept = np.flatnonzero(~left_out)
+        return cls(
+            values[kept] if left_out.any() else values,
+            tuple(ids[i] for i in kept.tolist()),
+            {name: label[kept] for name, label in labels.items()},
+            kept,
+            tuple(ids[i] for i in np.flatnonzero(left_out).tolist()),
+        )
+
+    def require(self, origin: str) -> "Features":
+        """These; raises JaxalignError where no image of `origin` could be read."""
+        if not self.ids:
+            raise JaxalignError(
+                f"none of the {len(self.left_out)} images of {origin} can be read,"
+                f" {self.left_out[0]} for one; expected at least one"
+            )
+        return self
 
 
 class FeatureStore:
@@ -68,39 +91,36 @@ class FeatureStore:
     @classmethod
     def open(
         cls,
-        root: str | os.PathLike,
+        root: Place,
         key: FeatureKey,
         ids: Sequence[str],
-        labels: dict[str, np.ndarray],
+        labels: Mapping[str, np.ndarray],
         width: int,
         *,
         dtype: str = "float32",
         chunk: int = CHUNK,
+        part: str = "",
     ) -> "FeatureStore":
-        """The store of `key` below `root`, made if it is not there yet.
+        """The store of `key` below `root`, made if it is not there yet; one that is keeps its own chunk.
 
         Args:
-          root: a folder, or a URL that tensorstore knows (`gs://bucket/path`, `s3://bucket/path`).
+          root: a folder, or a URL that tensorstore knows (`gs://bucket/path`, `s3://bucket/path`); None for
+            `default_store()`.
           ids: of the examples in their order, each once.
           labels: int `[n]` by name.
           width: of a feature.
           dtype: of the stored values: float32 or float16.
+          part: name of the store, where a key has several.
 
         Raises:
           JaxalignError: duplicate ids, labels of another length, a store that another version wrote or that
             holds other examples, or a place that cannot be written.
-
-        A store that is there keeps its own chunk.
         """
         _check_examples(ids, labels)
-        content: dict[str, Any] = {
-            "rows": len(ids),
-            "width": width,
-            "chunk": chunk,
-            "dtype": np.dtype(dtype).name,
-        }
+        sizes = {"rows": len(ids), "width": width, "chunk": chunk}
+        content: dict[str, Any] = sizes | {"dtype": np.dtype(dtype).name}
         examples = {"ids": list(ids), "labels": {k: np.asarray(v).tolist() for k, v in labels.items()}}
-        url = store_url(root, key)
+        url = store_url(root, key, part)
         files = _key_value_store(url)
         header = {"format": FORMAT, "version": VERSION, "content": content, "key": key.to_json()}
         told = lambda: {"examples": hashlib.sha256(json.dumps(examples).encode()).hexdigest()}
@@ -121,14 +141,13 @@ class FeatureStore:
             return cls(url, key, content, examples)
 
     @classmethod
-    def find(cls, root: str | os.PathLike, key: FeatureKey) -> "FeatureStore | None":
+    def find(cls, root: Place, key: FeatureKey, part: str = "") -> "FeatureStore | None":
         """The store of `key` below `root`, or None where there is none; raises as `open` does."""
-        url = store_url(root, key)
+        url = store_url(root, key, part)
         files = _key_value_store(url)
-        content = _read_header(files, url, key)
-        return (
-            None if content is None else cls(url, key, content, _read_examples(files, url, content["rows"]))
-        )
+        if (content := _read_header(files, url, key)) is None:
+            return None
+        return cls(url, key, content, _read_examples(files, url, content["rows"]))
 
     @property
     def chunks(self) -> int:
@@ -145,21 +164,18 @@ class FeatureStore:
           left_out: whether chunks with rows that were left out count, too.
           among: which chunks are looked at; all by default.
         """
-        absent, looked_at = set(self._absent()), range(self.chunks) if among is None else among
+        absent, looked_at = set(self.absent()), range(self.chunks) if among is None else among
         return [i for i in looked_at if i in absent or not self._is_whole(i, without_gaps=left_out)]
 
-    def _absent(self) -> list[int]:
-        """Numbers of the chunks that are not there."""
-        try:
-            names = _key_value_store(self.url + "features/").list().result()
-        except ValueError as error:
-            raise JaxalignError(f"cannot read {self.url}: {_reason(error)}") from error
+    def absent(self) -> list[int]:
+        """Numbers of the chunks that are not there; those that are may be damaged (see `missing`)."""
+        names = list_names(self.url + "features/")
         present = {int(name.decode().split("/")[1]) for name in names if _CHUNK_FILE.fullmatch(name)}
         return [i for i in range(self.chunks) if i not in present or not self._is_readable(i)]
 
     def _is_readable(self, chunk: int) -> bool:
-        """Whether a chunk on a local disk is a file of at most its size: tensorstore waits for a pipe, and
-        ends the process where it finds no memory for a file."""
+        """Whether a local chunk is a file of at most its size: tensorstore waits for a pipe, and ends the
+        process where it finds no memory for a file."""
         if not self.url.startswith("file://"):
             return True
         path = _local_path(self.url) / f"features/c/{chunk}/0"
@@ -168,47 +184,38 @@ class FeatureStore:
 
     def _is_whole(self, chunk: int, without_gaps: bool) -> bool:
         try:
-            values = self._read(self.rows_of(chunk))
+            return not (np.isnan(self.read_chunk(chunk)).any() and without_gaps)
         except JaxalignError:
             return False
-        return not (without_gaps and np.isnan(values).any())
 
     def write(self, chunk: int, values: np.ndarray) -> None:
         """Put the rows of `chunk` in place, `[len(rows_of(chunk)), width]`; a NaN row is one left out."""
         rows = self.rows_of(chunk)
-        if values.shape != (len(rows), self.width):
-            raise JaxalignError(f"chunk {chunk} has shape {values.shape}; expected {(len(rows), self.width)}")
+        if values.shape != (shape := (len(rows), self.width)):
+            raise JaxalignError(f"chunk {chunk} has shape {values.shape}; expected {shape}")
         with np.errstate(over="ignore"):  # reported below, with the example's name
             stored = np.asarray(values, self.dtype)
         lost = np.isinf(stored).any(axis=1) & np.isfinite(values).all(axis=1)
         if lost.any():
-            example = self.ids[rows[int(lost.argmax())]]
-            raise JaxalignError(
-                f"the features of {example} are too large for {self.dtype.name}; store them as float32"
-            )
+            large = f"the features of {self.ids[rows[int(lost.argmax())]]} are too large"
+            raise JaxalignError(f"{large} for {self.dtype.name}; store them as float32")
         try:
+            if not self._is_whole(
+                chunk, without_gaps=False
+            ):  # the last one would be read before it is written
+                _key_value_store(self.url).write(f"features/c/{chunk}/0", None).result()
             self._array[rows.start : rows.stop].write(stored).result()
         except ValueError as error:
             raise _unwritable(self.url, error) from error
 
     def read(self) -> Features:
         """All features; raises JaxalignError for a store with missing or damaged chunks."""
-        missing = self._absent()
-        if missing:
+        if missing := self.absent():
             raise JaxalignError(
                 f"{self.url} lacks {len(missing)} of {self.chunks} chunks (the first is number {missing[0]});"
                 f" {_REDO}"
             )
-        values = self._read(range(self.rows))
-        left_out = np.isnan(values).any(axis=1)
-        kept = np.flatnonzero(~left_out)
-        return Features(
-            values if len(kept) == len(values) else values[kept],
-            tuple(self.ids[i] for i in kept),
-            {name: label[kept] for name, label in self.labels.items()},
-            kept,
-            tuple(self.ids[i] for i in np.flatnonzero(left_out)),
-        )
+        return Features.of(self._read(range(self.rows)), self.ids, self.labels)
 
     def read_chunk(self, chunk: int) -> np.ndarray:
         """The rows of a chunk, `[len(rows_of(chunk)), width]`; raises JaxalignError where it is damaged.
@@ -253,12 +260,12 @@ class FeatureStore:
             lock.release()
 
 
-def store_url(root: str | os.PathLike, key: FeatureKey) -> str:
-    """Where the store of `key` is below `root`."""
-    root = os.fspath(root)
+def store_url(root: Place, key: FeatureKey, part: str = "") -> str:
+    """Where the store of `key`, or a part of it, is below `root`."""
+    root = os.fspath(default_store() if root is None else root)
     if "://" not in root:
         root = Path(root).expanduser().absolute().as_uri()
-    return f"{root.rstrip('/')}/{key.folder}/"
+    return f"{root.rstrip('/')}/{key.folder}/" + (f"{part}/" if part else "")
 
 
 def _local_path(url: str) -> Path:
@@ -266,7 +273,7 @@ def _local_path(url: str) -> Path:
     return Path(unquote(url.removeprefix("file://")))
 
 
-def _check_examples(ids: Sequence[str], labels: dict[str, np.ndarray]) -> None:
+def _check_examples(ids: Sequence[str], labels: Mapping[str, np.ndarray]) -> None:
     if not ids:
         raise JaxalignError("there are no examples; expected one or more")
     seen: set[str] = set()
@@ -328,6 +335,14 @@ def _key_value_store(url: str) -> Any:
         return tensorstore.KvStore.open(url).result()
     except ValueError as error:
         raise JaxalignError(f"cannot open {url}: {_reason(error)}") from error
+
+
+def list_names(url: str) -> list[bytes]:
+    """Names of what is below a URL."""
+    try:
+        return _key_value_store(url).list().result()
+    except ValueError as error:
+        raise JaxalignError(f"cannot read {url}: {_reason(error)}") from error
 
 
 def _open_array(url: str, rows: int, width: int, chunk: int, dtype: np.dtype) -> Any:

@@ -14,8 +14,8 @@ from jaxalign.eval.labels import (
     method_name,
 )
 from jaxalign.eval.tasks import TASKS
-from jaxalign.eval.tasks.gains import paired
 from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.task import paired
 
 # What runs of any task are compared by, and what stands below that, with what it is called together.
 SCORES = tuple(dict.fromkeys(task.compared for task in TASKS.values() if task.compared))

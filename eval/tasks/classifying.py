@@ -12,15 +12,13 @@ from jaxalign.classifiers import FEW_SHOT, find_grid
 from jaxalign.classifiers.few_shot import SEEDS, SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets.examples import own_positions
+from jaxalign.eval.datasets.examples import count_own, own_positions
 
-from . import own
-from .fitting import Fitting
 from .given import check_needs
 from .labelled import LabelledPair
 from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import REFERENCE, VARIANTS
-from .projecting import image_embeddings
+from .projecting import Fitting, image_embeddings
 from .runs import Result
 from .workspace import Workspace
 
@@ -191,7 +189,7 @@ class Classes:
         if found.names != pair.names:
             raise JaxalignError(f"{found.test.origin} has other classes than {pair.test.origin}")
         for examples in (pair.train, pair.test):
-            known = own.count(own_positions(found.test, examples))
+            known = count_own(own_positions(found.test, examples))
             if known:
                 raise JaxalignError(
                     f"{known:,} of the {len(found.test):,} images of {found.test.origin} are in"

@@ -13,13 +13,12 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import UNLABELLED
+from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
 
-from . import own
-from .fitting import Fitting
 from .inverting import Inverted, invert_queries
 from .methods import Method, MethodOptions, find_methods
 from .pairs import ImagePair
+from .projecting import Fitting
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, model_settings
@@ -153,7 +152,7 @@ def _measure(
             gallery=gallery,
             query_labels=query_labels,
             gallery_labels=gallery_labels,
-            exclude_self=own.exclusion(pair.own),
+            exclude_self=exclusion(pair.own),
             variant=retrieving.variant,
             recall_at=retrieving.recall_at,
         )
@@ -222,8 +221,8 @@ def retrieval(
         "unlabelled_gallery": len(gallery_labels) - len(items),
     }
     if any(unlabelled.values()):
-        whole = own.positions(exclude_self, len(query_labels))
-        exclude_self = own.exclusion(own.renumber(whole, queries, items))
+        whole = positions_of(exclude_self, len(query_labels))
+        exclude_self = exclusion(renumber_own(whole, queries, items))
         query, gallery = np.asarray(query)[queries], np.asarray(gallery)[items]
         query_labels, gallery_labels = query_labels[queries], gallery_labels[items]
     found = ja.retrieval_metrics(
@@ -240,7 +239,7 @@ def retrieval(
     counts = {
         "queries": len(queries),
         "gallery": len(items),
-        "queries_in_gallery": own.count(own.positions(exclude_self, len(queries))),
+        "queries_in_gallery": count_own(positions_of(exclude_self, len(queries))),
         "queries_without_positives": found["queries_without_positives"],
     }
     arrays = {"average_precision": found["per_query"]["mAP"]}

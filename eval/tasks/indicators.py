@@ -14,10 +14,9 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED
 
-from .fitting import Fitting
 from .methods import MethodOptions, find_methods
 from .pairs import ImagePair
-from .projecting import image_embeddings
+from .projecting import Fitting, image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
 from .workspace import Workspace, choose_task, model_settings

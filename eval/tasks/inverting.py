@@ -11,7 +11,6 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.features.key import make_key
-from jaxalign.eval.features.obtain import default_store
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
 from jaxalign.sharding import data_mesh
@@ -72,9 +71,8 @@ def invert_queries(
     if left_out:
         options["left_out"] = hashlib.sha256("\0".join(left_out).encode()).hexdigest()
     key = make_key(model, *source, inverter.modality, stage=method.name, options=options)
-    root = default_store() if workspace.store is None else workspace.store
     # A row holds the embeddings after each kept step, then the losses.
-    store = FeatureStore.open(root, key, list(ids), {}, width * len(curve) + steps, chunk=_CHUNK)
+    store = FeatureStore.open(workspace.store, key, list(ids), {}, width * len(curve) + steps, chunk=_CHUNK)
     _fill(workspace, model, method.name, inverter, inverting, embeddings, store)
     values = store.read().values
     kept = values[:, : width * len(curve)].reshape(len(values), len(curve), width)

@@ -10,13 +10,10 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, own_positions
+from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, count_own, own_positions
+from jaxalign.eval.features import are_stored
 from jaxalign.eval.features.augment import subset_features
-from jaxalign.eval.features.key import make_key
-from jaxalign.eval.features.obtain import default_store
-from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first
-from jaxalign.eval.tasks import own
 from jaxalign.eval.tasks.given import class_texts_of
 from jaxalign.eval.tasks.pairs import Readable
 from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
@@ -147,7 +144,7 @@ class LabelledPair:
         """How many of the test examples with a label and an image that can be read are training examples."""
         rows, _ = self._labelled(self.read_test.examples)
         known = self.train.select(self._train_rows_and_labels[0])
-        return own.count(own_positions(self.read_test.examples.select(rows), known))
+        return count_own(own_positions(self.read_test.examples.select(rows), known))
 
     def draw(self, choose: Callable[[np.ndarray], np.ndarray], augmentation: int | None = None) -> "Drawn":
         """Some of the labelled training examples, with their features.
@@ -180,24 +177,16 @@ class LabelledPair:
         if is_given and augmentation is not None:
             raise JaxalignError(f"{self.train.dataset} has features, which cannot be cropped (--augment)")
         at_hand = is_given or many or "read_train" in self.__dict__
-        if augmentation is None and (at_hand or self._is_stored()):
+        stored = lambda: as_first(are_stored(self.model, self.train, self.workspace.store))
+        if augmentation is None and (at_hand or stored()):
             shown = self.read_train
             lost = rows[~np.isin(rows, shown.rows)]
             at = np.searchsorted(shown.rows, np.setdiff1d(rows, lost))
             return shown.pre[at], tuple(self.train.ids[row] for row in lost)
         name = f"{self.train.dataset}/{self.train.split}"
-        with self.workspace.stages.stage(
-            "embed", f"{self.model.name}: {name}, {len(rows)} images that are drawn", len(rows)
-        ) as advance:
-            found = subset_features(
-                self.model,
-                self.train,
-                rows,
-                augmentation=augmentation,
-                store=self.workspace.store,
-                unreadable=self.workspace.unreadable,
-                progress=advance,
-            )
+        title = f"{self.model.name}: {name}, {len(rows)} images that are drawn"
+        with self.workspace.computing(title, len(rows)) as computing:
+            found = subset_features(self.model, self.train, rows, augmentation=augmentation, **computing)
         return found.values, found.left_out
 
     def prompts(self, templates: str = "single") -> np.ndarray:
@@ -218,13 +207,6 @@ class LabelledPair:
         if templates not in known:
             raise unknown_name(f"templates of {self.record.name}", templates, known)
         return [fill_template(t, name) for name in self.names for t in known[templates]]
-
-    def _is_stored(self) -> bool:
-        examples = self.train
-        key = make_key(self.model, examples.dataset, examples.state, examples.split, "image")
-        root = default_store() if self.workspace.store is None else self.workspace.store
-        found = FeatureStore.find(root, key)
-        return as_first(found is not None and not found.missing())
 
     def _load(self, split: str) -> Examples:
         examples = self.workspace.load_split(self.record, split)

@@ -23,8 +23,7 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import GivenFeatures, GivenTexts, Need, check_needs, project
 from .own_methods import Embed, Found, Given, find_own, names_of_entry_points
-from .projecting import image_embeddings, text_embeddings
-from .subspaces import SUBSPACES, digest_texts, texts_and_rank
+from .projecting import SUBSPACES, digest_texts, image_embeddings, text_embeddings, texts_and_rank
 
 Modality = Literal["image", "text"]
 

@@ -7,8 +7,8 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.datasets.examples import count_own, positions_of
 
-from . import own
 from .methods import MethodOptions, find_method
 from .runs import Result, Run
 from .sweep import Sweeping, labelled_examples
@@ -105,7 +105,7 @@ def bands_of_the_spectrum(
     metrics = {
         "width": width,
         "singular_values": r,
-        "queries_in_gallery": own.count(own.positions(exclude_self, len(np.asarray(query_labels)))),
+        "queries_in_gallery": count_own(positions_of(exclude_self, len(np.asarray(query_labels)))),
         "parts": {name: _numbers(found[name]) for name in parts},
         "grown": {
             side: [_numbers(found[f"{side} {i}"]) for i in range(len(bands))] for side, bands in grown.items()

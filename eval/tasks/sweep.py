@@ -11,9 +11,8 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import UNLABELLED
+from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
 
-from . import own
 from .pairs import CaptionPair, ImagePair, some
 from .runs import Result, Run
 from .task import Column, Task
@@ -104,7 +103,7 @@ def band_sweep(
         "singular_values": len(ja.decompose(projectors).s),
         "queries": len(np.asarray(query_labels)),
         "gallery": len(np.asarray(gallery_labels)),
-        "queries_in_gallery": own.count(own.positions(exclude_self, len(np.asarray(query_labels)))),
+        "queries_in_gallery": count_own(positions_of(exclude_self, len(np.asarray(query_labels)))),
     }
     return Result(metrics, {"k_top": sweep.k_top, "k_bottom": sweep.k_bottom, "mAP": sweep.mAP})
 
@@ -199,7 +198,7 @@ def labelled_examples(
         query_labels, gallery_labels = pair.labels(task)
         rows = some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
         kept = np.flatnonzero(gallery_labels != UNLABELLED)
-        exclude = own.exclusion(own.renumber(pair.own, rows, kept))
+        exclude = exclusion(renumber_own(pair.own, rows, kept))
         gallery = pair.gallery_pre if len(kept) == len(pair.gallery_pre) else pair.gallery_pre[kept]
         return pair.query_pre[rows], gallery, query_labels[rows], gallery_labels[kept], exclude
 

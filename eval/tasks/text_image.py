@@ -10,12 +10,11 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
-from .fitting import Fitting
 from .given import check_needs
 from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
-from .projecting import image_embeddings, text_embeddings
+from .projecting import Fitting, image_embeddings, text_embeddings
 from .runs import Result, Run
 from .task import Task
 from .workspace import Workspace, model_settings

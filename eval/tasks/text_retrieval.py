@@ -12,11 +12,11 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.ranking.retrieval import other_captions
 
 from .captions import Captions
-from .fitting import Fitting
 from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval, with_curve
 from .inverting import invert_queries
 from .methods import Method, find_methods
 from .pairs import CaptionPair
+from .projecting import Fitting
 from .runs import Result, Run
 from .task import Task
 from .workspace import Workspace, model_settings

@@ -1,11 +1,12 @@
 """Where data sets, features and runs are, and how progress is shown."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
 from jaxalign.eval.feature_files import FeatureReading
-from jaxalign.eval.features import FeatureStore, image_store, read_images, text_store
+from jaxalign.eval.features import image_store, text_features
 from jaxalign.eval.features import key as feature_key
-from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
+from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.given import GivenFeatures, check_needs
@@ -124,23 +125,20 @@ class Workspace:
         """What a run's settings say of images that cannot be read: nothing, where they end it."""
         return {} if self.unreadable == "fail" else {"unreadable": self.unreadable}
 
-    def image_store(self, model: DualEncoder, examples: Examples) -> FeatureStore:
-        """Pre-projection features of a split's images, all computed, under a progress bar."""
-        check_needs(model, examples.dataset, ("towers",))
-        title = f"{model.name}: {examples.origin}, {len(examples)} images"
-        with self.stages.stage("embed", title, len(examples)) as advance:
-            return image_store(
-                model,
-                examples,
-                store=self.store,
-                progress=advance,
-                unreadable=self.unreadable,
-                batch_size=self.batch_size,
-                threads=self.threads,
-            )
+    @contextlib.contextmanager
+    def computing(self, what: str, count: int) -> Iterator[Computing]:
+        """How the features of `what` are computed, while a progress bar shows it."""
+        with self.stages.stage("embed", what, count) as advance:
+            yield {
+                "store": self.store,
+                "progress": advance,
+                "unreadable": self.unreadable,
+                "batch_size": self.batch_size,
+                "threads": self.threads,
+            }
 
     def images(self, model: DualEncoder, examples: Examples) -> Readable:
-        """The readable images of a split with their features in `image_store`.
+        """The readable images of a split with their features in the store.
 
         Raises:
           JaxalignError: as `jaxalign.eval.features.image_features`.
@@ -152,21 +150,17 @@ class Workspace:
                     " alone, as --dataset"
                 )
             return Readable(examples, examples.features, np.arange(len(examples)), ())
-        found = read_images(self.image_store(model, examples), examples)
+        check_needs(model, examples.dataset, ("towers",))
+        title = f"{model.name}: {examples.origin}, {len(examples)} images"
+        with self.computing(title, len(examples)) as computing:
+            found = image_store(model, examples, **computing).read().require(examples.origin)
         shown = examples.select(found.rows) if found.left_out else examples
         return Readable(shown, found.values, found.rows, found.left_out)
 
-    def text_store(
-        self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
-    ) -> FeatureStore:
-        """Pre-projection features of texts, under a progress bar; `name` says what they are."""
-        title, size = f"{model.name}: {name}, {len(texts)} texts", self.batch_size
-        with self.stages.stage("embed", title, len(texts)) as advance:
-            return text_store(model, name, ids, texts, store=self.store, progress=advance, batch_size=size)
-
     def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """The features `[n, d_text]` in `text_store`."""
-        return self.text_store(model, name, ids, texts).read().values
+        """Pre-projection features `[n, d_text]` of texts; `name` says what they are."""
+        with self.computing(f"{model.name}: {name}, {len(texts)} texts", len(texts)) as computing:
+            return text_features(model, name, ids, texts, **computing).values
 
     def text_embeddings(
         self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]

@@ -38,6 +38,7 @@ _PILLOW_BLOCK = 64 << 20  # bytes: beyond 32 MiB, malloc of glibc hands them to 
 _BYTES, _BYTES_OF = 15, {"WEBP": 24, "JPEG2000": 26, "AVIF": 20, "HEIF": 24}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that no pixel depends on
+_METADATA_OF_TURNS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # of a JPEG
 _START, _END, _SCAN, _ALONE = 0xD8, 0xD9, 0xDA, 0x01
 _TURNS = {  # by the orientation of EXIF
@@ -153,6 +154,26 @@ def upright(image: Any) -> Any:
     turned = image.transpose(Image.Transpose[turn])
     turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
     return turned
+
+
+def is_turned(source: str | os.PathLike | bytes) -> bool:
+    """Whether `upright` turns the image in a file, or in the bytes of one; False where there is none.
+
+    Most formats tell without being decoded. It is True for a TIFF, too, that Pillow itself turns.
+    """
+    from PIL import Image
+
+    where = "the file"
+    try:
+        with quiet_pillow, naming_errors(where), _open(source, where) as file, ExitStack() as held:
+            image = Image.open(file, formats=accepted_formats())
+            if image.format == "PNG":
+                if not _METADATA_OF_TURNS & _png_chunks(file):
+                    return False
+                image = _load(file, where, held)
+            return image.getexif().get(0x0112, 1) in _TURNS
+    except JaxalignError:
+        return False
 
 
 @contextmanager
@@ -326,6 +347,17 @@ def _without_metadata(file: BinaryIO) -> BinaryIO | None:
         else:
             kept.append(head + file.read(length + 4))
     return _Bytes(b"".join(kept)) if skipped else None
+
+
+def _png_chunks(file: BinaryIO) -> set[bytes]:
+    """The kinds of chunks that a PNG has, texts and profile included."""
+    found: set[bytes] = set()
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        found.add(kind)
+        file.seek(length + 4, io.SEEK_CUR)
+    return found
 
 
 class _QuietPillow:

@@ -4,7 +4,6 @@ Where to get them is what CoOp's DATASETS.md says, and the splits of the ten tha
 fixed ones. Counts: Zhou et al., "Learning to Prompt for Vision-Language Models", appendix A.
 """
 
-from ..prompts import single_template
 from ..records import DatasetRecord, Source
 
 PROTOCOL = (
@@ -29,7 +28,6 @@ def few_shot(name: str, printed: str, counts: tuple[int, int, int], **facts) -> 
         gallery="train",
         train="train",
         test="test",
-        template=single_template(name),
         **facts,
     )
 
@@ -79,7 +77,6 @@ RECORDS = (
         gallery="train",
         train="train",
         test="val",
-        template=single_template("imagenet"),
         sources=(
             Source(
                 "imagenet/images/val",
@@ -119,6 +116,7 @@ RECORDS = (
         "https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",
         licence="CC-BY-SA-4.0",
         description="Oxford-IIIT Pets: 37 breeds of cats and dogs",
+        template="a photo of a {}, a type of pet.",
         tfds="oxford_iiit_pet:4.0.0",
     ),
     zhou(
@@ -146,6 +144,7 @@ RECORDS = (
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
         licence="not stated",
         description="Oxford Flowers: 102 species, in CoOp's own split",
+        template="a photo of a {}, a type of flower.",
         tfds="oxford_flowers102:2.1.1",
     ),
     zhou(
@@ -159,6 +158,7 @@ RECORDS = (
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         licence="images of Foodspotting, for research",
         description="Food-101: 101 dishes",
+        template="a photo of {}, a type of food.",
         tfds="food101:2.1.0",
     ),
     few_shot(
@@ -169,6 +169,7 @@ RECORDS = (
         licence="for non-commercial research",
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         description="FGVC-Aircraft: 100 variants of aircraft",
+        template="a photo of a {}, a type of aircraft.",
         sources=(
             Source(
                 "fgvc_aircraft",
@@ -188,6 +189,7 @@ RECORDS = (
         "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
         licence="MIT",
         description="EuroSAT: 10 kinds of land use from Sentinel-2, in RGB",
+        template="a centered satellite photo of {}.",
         tfds="eurosat/rgb:2.0.0",
     ),
     zhou(
@@ -201,6 +203,7 @@ RECORDS = (
         "https://drive.google.com/file/d/10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O/view (UCF-101-midframes.zip)",
         licence="not stated",
         description="UCF101: 101 human actions, the middle frame of each video",
+        template="a photo of a person doing {}.",
     ),
     zhou(
         "dtd",
@@ -213,6 +216,7 @@ RECORDS = (
         "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
         licence="for research",
         description="Describable Textures: 47 textures, in CoOp's own split",
+        template="{} texture.",
         tfds="dtd:3.0.1",
     ),
     zhou(

@@ -1,6 +1,5 @@
 """Data sets of the retrieval tables and of the experiments on context, beside the few-shot ones."""
 
-from ..prompts import single_template
 from ..records import DatasetRecord, Source
 
 REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
@@ -50,7 +49,7 @@ RECORDS = (
         gallery="train+test",
         train="train",
         test="test",
-        template=single_template("cub"),
+        template="a photo of a {}, a type of bird.",
         sources=(
             Source(
                 "CUB_200_2011",

@@ -11,18 +11,17 @@ from types import MappingProxyType
 def _templates() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     stored = json.loads(files(__name__).joinpath("templates.json").read_text(encoding="utf-8"))
     return {
-        dataset: {name: tuple([of] if isinstance(of, str) else of) for name, of in sets.items()}
+        dataset: {name: tuple(templates) for name, templates in sets.items()}
         for dataset, sets in stored.items()
     }
 
 
 def read_templates(dataset: str) -> Mapping[str, tuple[str, ...]]:
-    """The shipped templates of a data set, each with one `{}` for the class name.
+    """The shipped lists of templates of a data set, each with one `{}` for the class name.
 
     Returns:
-      By name: `single` (CoOp's hand-written one), `ensemble` (CLIP's list, of its `data/prompts.md`) and for
-      ImageNet `subset` (the seven that CLIP's authors found to be nearly as good as all 80). Empty for a data
-      set without templates.
+      By name: `ensemble` (CLIP's list, of its `data/prompts.md`) and for ImageNet `subset` (the seven that
+      CLIP's authors found to be nearly as good as all 80). Empty for a data set without such lists.
     """
     templates = dict(_templates().get(dataset, {}))
     if dataset == "imagenet":
@@ -30,11 +29,6 @@ def read_templates(dataset: str) -> Mapping[str, tuple[str, ...]]:
 
         templates |= {which: imagenet_templates(which) for which in ("ensemble", "subset")}
     return MappingProxyType(templates)
-
-
-def single_template(dataset: str) -> str:
-    """The one template that CoOp uses for a data set."""
-    return _templates()[dataset]["single"][0]
 
 
 @functools.cache

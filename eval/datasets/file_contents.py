@@ -1,0 +1,142 @@
+"""What image files are, by digests of their content, which are remembered: no file is read twice for it.
+
+The memory is a small database beside the features that are kept for this user. It holds nothing that cannot
+be read again: one that is damaged or of another kind is made anew, and one that is locked for long, or on a
+disk that is full or may not be written, is done without.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.files import CACHE, default_store
+from jaxalign.inputs.image_files import FILE_LIMIT, is_turned
+from jaxalign.local_files import open_regular
+
+from .image_tree import ImageFile
+
+T = TypeVar("T")
+_THREADS, _BLOCK = 8, 512  # files after which what was read is kept
+_PATIENCE = 1.0  # seconds to wait for another process
+# Nanoseconds since a change: clocks of file systems do not tell two apart that follow each other closely.
+_SETTLED = 2_000_000_000
+_COLUMNS = "path BLOB PRIMARY KEY, state TEXT, digest TEXT, turned INTEGER"
+# How SQLite calls a file that is no database or a damaged one, and one with other columns.
+_BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in an image file.
+
+    Attributes:
+      digest: SHA-256 in hexadecimal digits; empty for a file that cannot be read.
+      turned: whether its orientation turns the image, as `is_turned` says.
+    """
+
+    digest: str = ""
+    turned: bool = False
+
+
+def read_contents(files: Sequence[ImageFile]) -> list[Content]:
+    """What each file is; only those are read that are new or have changed since they were read last."""
+    keys = [
+        (os.fsencode(path), repr(file.state)) for path, file in zip(real_paths(files), files, strict=True)
+    ]
+    found = recall(keys)
+    new = [row for row, content in enumerate(found) if content is None]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(new), _BLOCK):
+            rows, settled = new[start : start + _BLOCK], time.time_ns() - _SETTLED
+            lasting: list[tuple[bytes, str, str, bool]] = []
+            for row, (content, as_it_was) in zip(
+                rows, pool.map(read_content, [files[i] for i in rows]), strict=True
+            ):
+                found[row] = content
+                if as_it_was and max(files[row].times) < settled:
+                    lasting.append((*keys[row], content.digest, content.turned))
+            keep(lasting)
+    return [content or Content() for content in found]
+
+
+def is_as_it_was(file: ImageFile, now: os.stat_result | None = None) -> bool:
+    """Whether the system says of a file what it said when its folder was read."""
+    try:
+        now = now or os.stat(file.path)
+    except OSError:
+        return False
+    return file.state == (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+def real_paths(files: Sequence[ImageFile]) -> list[str]:
+    """Paths without links; those of a folder are resolved once for all files in it."""
+    resolved = functools.cache(os.path.realpath)
+    parts = ((file, *os.path.split(file.path)) for file in files)
+    return [
+        os.path.realpath(file.path) if file.is_link else os.path.join(resolved(folder), name)
+        for file, folder, name in parts
+    ]
+
+
+def read_content(file: ImageFile) -> tuple[Content, bool]:
+    """What is in a file now, and whether it is still the one that its folder had."""
+    try:
+        with open_regular(file.path) as opened:
+            now = os.fstat(opened.fileno())
+            if now.st_size > FILE_LIMIT:
+                return Content(), False
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except (JaxalignError, OSError):
+        return Content(), False
+    return Content(digest, is_turned(file.path)), is_as_it_was(file, now)
+
+
+def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
+    """What is known of files, by path and state."""
+    query = "SELECT digest, turned FROM files WHERE path = ? AND state = ?"
+    rows = _use(lambda database: [database.execute(query, key).fetchone() for key in keys])
+    return [
+        Content(row[0], row[1] == 1) if row and _DIGEST.fullmatch(str(row[0])) else None
+        for row in rows or [None] * len(keys)
+    ]
+
+
+def keep(rows: Sequence[tuple[bytes, str, str, bool]]) -> None:
+    """Remember path, state, digest and orientation of files."""
+    _use(lambda database: database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows))
+
+
+def memory() -> Path:
+    """Where what is known of files is kept: on this machine, wherever the features are."""
+    store = default_store()
+    return (store if isinstance(store, Path) else Path(CACHE).expanduser()) / "file-contents.sqlite"
+
+
+def _use(task: Callable[[sqlite3.Connection], T]) -> T | None:
+    """What `task` makes of the memory; None where that cannot be used, which is removed where it is none."""
+    try:
+        (place := memory()).parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():
+            return None
+        try:
+            with contextlib.closing(sqlite3.connect(place, timeout=_PATIENCE)) as database, database:
+                database.text_factory = lambda text: text.decode(errors="replace")
+                database.execute(f"CREATE TABLE IF NOT EXISTS files ({_COLUMNS})")
+                return task(database)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+                place.unlink()
+    except (OSError, RuntimeError):  # the latter for a user without a home
+        pass
+    return None
