@@ -4,17 +4,28 @@ import io
 import json
 import re
 import tarfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from dataset_layouts import image_bytes
 
+import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval.datasets import load_split
+from jaxalign.eval import cli
+from jaxalign.eval.datasets import (
+    DATASETS,
+    catalogue,
+    find_dataset,
+    known_datasets,
+    load_split,
+    register_dataset,
+)
 from jaxalign.eval.datasets.huggingface import huggingface_record
 from jaxalign.eval.datasets.keys import Keys
 from jaxalign.eval.datasets.webdataset import webdataset_record
+from jaxalign.eval.tasks.runs import read_runs
 
 KEYS = Keys(label="cls", text="txt")
 
@@ -149,3 +160,86 @@ def test_what_is_no_folder_of_hugging_face_or_not_clear(tmp_path):
     record = huggingface_record(f"huggingface:{folder}", Keys(label="kind"))
     with pytest.raises(JaxalignError, match="unknown split"):
         load_split(record, "tests")
+
+
+def test_keys_and_data_sets_on_the_command_line(shards, tmp_path, capsys):
+    from conftest import tiny_model
+
+    ja.save(tiny_model("emoji-clip"), tmp_path / "model")
+    where = [
+        "--model",
+        str(tmp_path / "model"),
+        "--store",
+        str(tmp_path / "store"),
+        "--out",
+        str(tmp_path / "runs"),
+    ]
+    given = ["--dataset", f"webdataset:{shards}", "--methods", "image-image"]
+    assert cli.main(["retrieve", *given, *where]) == 0
+    (first,) = read_runs(tmp_path / "runs")
+    assert (first.settings["task"], first.settings["query"], first.settings["gallery"]) == (
+        "cls",
+        "test",
+        "train",
+    )
+    assert cli.main(["retrieve", *given, *where, "--label-key", "json.kind"]) == 0
+    assert {run.settings["task"] for run in read_runs(tmp_path / "runs")} == {"cls", "json.kind"}
+    capsys.readouterr()
+    for arguments, message in (
+        (
+            ["--dataset", "emoji", "--label-key", "x"],
+            "--label-key is about data sets features:PATH",
+        ),
+        ([*given, "--ids", "x"], "--ids is about data sets features:PATH; got webdataset:"),
+        ([*given, "--stage", "pre"], "--stage is about data sets features:PATH; got webdataset:"),
+    ):
+        assert cli.main(["retrieve", *arguments, *where]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_records_from_outside(monkeypatch, shards):
+    own = replace(webdataset_record(f"webdataset:{shards}", KEYS), name="mine")
+    monkeypatch.setattr(catalogue, "_registered", {})
+    register_dataset(own)
+    assert find_dataset("mine") is own
+    assert len(load_split("mine", "train")) == 4
+    with pytest.raises(JaxalignError, match="there is a data set 'mine' already"):
+        register_dataset(own)
+    with pytest.raises(JaxalignError, match="there is a data set 'emoji' already"):
+        register_dataset(replace(own, name="emoji"))
+    with pytest.raises(JaxalignError, match="expected a name without ':' and '@'"):
+        register_dataset(replace(own, name="a:b"))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        DATASETS["mine"] = own  # pyright: ignore[reportIndexIssue]
+
+
+class Entry:
+    def __init__(self, thing):
+        self.name, self.load = "entry", lambda: thing
+
+
+@pytest.fixture
+def entries(monkeypatch):
+    """Entry points that installed packages are to have."""
+    found: list[Entry] = []
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: found)
+    catalogue._of_entry_points.cache_clear()
+    yield found
+    catalogue._of_entry_points.cache_clear()
+
+
+def test_records_of_installed_packages(entries, shards):
+    own = replace(webdataset_record(f"webdataset:{shards}", KEYS), name="installed")
+    entries.append(Entry(own))
+    assert find_dataset("installed") is own
+    assert "installed" in known_datasets()
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [("emoji", "has a data set 'emoji'; there is one"), (3, "a data set is 3; expected a DatasetRecord")],
+)
+def test_wrong_records_of_installed_packages(entries, thing, message):
+    entries.append(Entry(DATASETS["emoji"] if thing == "emoji" else thing))
+    with pytest.raises(JaxalignError, match=message):
+        find_dataset("emoji")

@@ -10,7 +10,7 @@ from pickle_programs import VECTOR, call, mapping, program, text, torch_zip
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset, load_split
-from jaxalign.eval.feature_files import FeatureReading, features_record
+from jaxalign.eval.feature_files import DataReading, features_record
 from jaxalign.weights.safetensors_files import write_safetensors
 
 N, D = 12, 4
@@ -74,11 +74,11 @@ def test_every_format_gives_features_labels_and_ids(name, tmp_path):
     assert found.ids in (tuple(IDS), tuple(map(str, range(N))))
 
 
-@pytest.mark.parametrize("reading", [FeatureReading(labels="folders"), FeatureReading(labels="LABELS")])
+@pytest.mark.parametrize("reading", [DataReading(labels="folders"), DataReading(labels="LABELS")])
 def test_an_export_has_its_ids_and_labels_come_from_folders_or_another_file(reading, tmp_path):
     exported(tmp_path / "out")
     np.save(tmp_path / "labels.npy", LABELS)
-    reading = FeatureReading(labels=reading.labels.replace("LABELS", str(tmp_path / "labels.npy")))
+    reading = DataReading(labels=reading.labels.replace("LABELS", str(tmp_path / "labels.npy")))
     found = load_split(find_dataset(f"features:{tmp_path / 'out'}", reading), "all")
     assert found.ids == tuple(IDS)
     np.testing.assert_array_equal(found.labels["label"], LABELS)
@@ -107,7 +107,7 @@ def test_names_of_labels_come_from_a_file_and_tell_absent_classes(tmp_path):
     np.savez(tmp_path / "x.npz", features=X, labels=np.where(LABELS == 1, 3, LABELS))
     (tmp_path / "names.txt").write_text("cat\ndog\nemu\nfox\n")
     read = lambda **options: load_split(
-        features_record(f"features:{tmp_path}/x.npz", FeatureReading(**options)), "all"
+        features_record(f"features:{tmp_path}/x.npz", DataReading(**options)), "all"
     )
     plain, named = read(), read(label_names=f"{tmp_path}/names.txt")
     assert plain.label_names["label"] == ("0", "2", "3")
@@ -161,25 +161,25 @@ def test_keys_that_are_asked_for_have_to_be_there(tmp_path):
         "unknown key .* 'lable'; did you mean 'labels'",
         features=X,
         labels=LABELS,
-        reading=FeatureReading(label_key="lable"),
+        reading=DataReading(label_key="lable"),
     )
     refused(
         tmp_path,
         "lies in no folder",
         features=X,
         ids=LABELS + np.arange(N) * 10,
-        reading=FeatureReading(labels="folders"),
+        reading=DataReading(labels="folders"),
     )
-    refused(tmp_path, "no ids whose folders", features=X, reading=FeatureReading(labels="folders"))
+    refused(tmp_path, "no ids whose folders", features=X, reading=DataReading(labels="folders"))
     (tmp_path / "names.txt").write_text("cat\ndog\n")
-    reading = FeatureReading(label_names=f"{tmp_path}/names.txt")
+    reading = DataReading(label_names=f"{tmp_path}/names.txt")
     refused(tmp_path, "2 names, none for the label 2", features=X, labels=LABELS, reading=reading)
 
 
 def test_labels_in_another_order_are_refused(tmp_path):
     np.savez(tmp_path / "l.npz", labels=LABELS, ids=IDS[::-1])
     refused(
-        tmp_path, "in another order", features=X, ids=IDS, reading=FeatureReading(labels=f"{tmp_path}/l.npz")
+        tmp_path, "in another order", features=X, ids=IDS, reading=DataReading(labels=f"{tmp_path}/l.npz")
     )
 
 
@@ -221,7 +221,7 @@ def test_parquet_without_the_column_or_with_ragged_rows(tmp_path):
     import pyarrow.parquet as pq
 
     write_parquet(tmp_path / "x.parquet", embedding=X)
-    refused(tmp_path, "unknown key .* 'emb'", name="x.parquet", reading=FeatureReading(features_key="emb"))
+    refused(tmp_path, "unknown key .* 'emb'", name="x.parquet", reading=DataReading(features_key="emb"))
     pq.write_table(pa.table({"embedding": [[1.0, 2.0], [3.0], [4.0]]}), tmp_path / "r.parquet")
     refused(tmp_path, "rows of different lengths", name="r.parquet")
     pq.write_table(pa.table({"embedding": [[1.0, 2.0], None]}), tmp_path / "n.parquet")
@@ -236,6 +236,6 @@ def test_splits_of_other_widths_and_missing_label_files_are_refused(tmp_path):
     with pytest.raises(JaxalignError, match=r"different widths \(train 4, test 2\)"):
         find_dataset(both)
     with pytest.raises(JaxalignError, match="says nothing of the split train"):
-        find_dataset(both, FeatureReading(labels=f"{tmp_path}/l.npy"))
+        find_dataset(both, DataReading(labels=f"{tmp_path}/l.npy"))
     with pytest.raises(JaxalignError, match="gives train twice"):
         find_dataset(f"features:train={tmp_path}/a.npy,training={tmp_path}/b.npy")

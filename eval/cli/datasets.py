@@ -39,13 +39,13 @@ class Datasets:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.datasets import DATASETS, find_dataset, prepare
+        from jaxalign.eval.datasets import find_dataset, known_datasets, prepare
         from jaxalign.eval.terminal import say
 
         from .printing import check_file, print_list, write_json
 
         check_file(self.json)
-        records = [find_dataset(name) for name in self.names] or list(DATASETS.values())
+        records = [find_dataset(name) for name in self.names] or list(known_datasets().values())
         for record in [find_dataset(name) for name in self.prepare]:
             prepare(record, self.data_dir, self.source_dir)
         rows = [describe_dataset(record, self.data_dir, self.source_dir) for record in records]

@@ -14,7 +14,7 @@ from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFi
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.feature_files import FeatureReading
+    from jaxalign.eval.feature_files import DataReading
     from jaxalign.eval.tasks.methods import Inverting, MethodOptions
     from jaxalign.eval.tasks.runs import Run
     from jaxalign.eval.tasks.workspace import Workspace
@@ -86,7 +86,7 @@ class DataOptions(ReadingOptions):
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """What the files of a data set features:PATH hold, and what else is there of the model that gave them."""
+    """What data of one's own hold: features:PATH, tfds:NAME, webdataset:PATH, huggingface:PATH."""
 
     stage: Annotated[
         Literal["embedding", "pre"], option("Whether features are embeddings, or come before the projectors.")
@@ -107,6 +107,10 @@ class FeatureOptions:
     class_texts_key: Annotated[
         str | None, option("Key or column of the class texts.", "NAME", "the one that it can only be")
     ] = None
+    image_key: Annotated[
+        str | None, option("Feature that is the image; none for texts alone.", "NAME", "the only one")
+    ] = None
+    text_key: Annotated[str | None, option("Feature that is taken for captions.", "NAME", "none")] = None
     features_key: Annotated[
         str | None, option("Key or column of the features.", "NAME", "the one that it can only be")
     ] = None
@@ -133,19 +137,24 @@ class FeatureOptions:
 
     def check_unused(self, dataset: str) -> None:
         """Raise UsageError where an option is given that the data set does not heed."""
-        for one in dataclasses.fields(self):
-            if getattr(self, one.name) != one.default:
+        for name in ("stage", "projectors", "class_texts", "class_texts_key"):
+            if getattr(self, name) != getattr(FeatureOptions, name):
                 raise UsageError(
-                    f"--{one.name.replace('_', '-')} is about data sets features:PATH; got"
-                    f" {dataset or 'none'}"
+                    f"--{name.replace('_', '-')} is about data sets features:PATH; got {dataset or 'none'}"
                 )
 
-    def reading(self) -> "FeatureReading":
-        """How the files are read."""
-        from jaxalign.eval.feature_files import FeatureReading
+    def reading(self, dataset: str | None) -> "DataReading":
+        """How files are read; raises UsageError for an option that `dataset` has no use for."""
+        from jaxalign.eval.datasets.data_reading import DataReading
 
-        names = (one.name for one in dataclasses.fields(FeatureReading))
-        return FeatureReading(**{name: str(getattr(self, name) or "") for name in names})
+        names = (one.name for one in dataclasses.fields(DataReading))
+        found = DataReading(**{name: str(getattr(self, name) or "") for name in names})
+        try:
+            if dataset is not None:
+                found.check(dataset)
+        except JaxalignError as error:
+            raise UsageError(str(error)) from error
+        return found
 
     def stand_in(
         self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
@@ -291,8 +300,8 @@ class Embedding:
     def open(self) -> "tuple[Workspace, DualEncoder]":
         """The workspace and the model."""
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
-        workspace = dataclasses.replace(workspace, reading=self.given.reading())
         dataset: str = getattr(self, "dataset", "")
+        workspace = dataclasses.replace(workspace, reading=self.given.reading(dataset))
         if dataset.startswith("features:") or (dataset == "none" and self.given.projectors is not None):
             modality: str = getattr(self, "modality", "image")
             return workspace, self.given.stand_in(workspace, dataset, self.model, modality)

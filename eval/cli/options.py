@@ -63,7 +63,8 @@ DatasetName = Annotated[
     option(
         "A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the"
         " classes, or, where all have names of splits (train, val, test and the like, in any case),"
-        " splits with the classes below them; classes:PATH and splits:PATH say which. Or features:PATH for"
+        " splits with the classes below them; classes:PATH and splits:PATH say which. tfds:NAME[:VERSION],"
+        " webdataset:PATH and huggingface:PATH for data in these layouts. Or features:PATH for"
         " features that are there already: .npy, .npz, .safetensors, .parquet, .csv, .pt, or a folder of"
         " clip-retrieval or `jaxalign export`; of several splits features:train=PATH,test=PATH.",
         "NAME",

@@ -101,7 +101,7 @@ class Reproduce:
 
         out = self.results.out
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
-        workspace = replace(workspace, reading=self.given.reading())
+        workspace = replace(workspace, reading=self.given.reading(None))
         options = (self.variant, self.distractors, self.layout or "", self._stand_in)
         session = Session(workspace, places, *options)
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))

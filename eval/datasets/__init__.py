@@ -1,6 +1,9 @@
 """Data sets as TFDS builders: `prepare` once, then `load_split`; neither imports TensorFlow."""
 
 from .catalogue import DATASETS as DATASETS
+from .catalogue import known_datasets as known_datasets
+from .catalogue import register_dataset as register_dataset
+from .data_reading import DataReading as DataReading
 from .examples import Examples as Examples
 from .loading import find_dataset as find_dataset
 from .loading import load_split as load_split

@@ -13,12 +13,11 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
+from .data_reading import HUGGINGFACE
 from .examples import Examples
 from .images import Images
 from .keys import Keys, as_texts, own_record
 from .records import DatasetRecord, Folder
-
-PREFIX = "huggingface:"
 
 
 def huggingface_record(name: str, keys: Keys) -> DatasetRecord:
@@ -27,14 +26,14 @@ def huggingface_record(name: str, keys: Keys) -> DatasetRecord:
     Raises:
       JaxalignError: no such folder, without the package `datasets`, or features that are not told apart.
     """
-    path = Path(name.removeprefix(PREFIX)).expanduser()
+    path = Path(name.removeprefix(HUGGINGFACE)).expanduser()
     splits = _load(path)
     first = next(iter(splits.values()))
     of = lambda kind: [key for key, feature in first.features.items() if type(feature).__name__ == kind]
     chosen = keys.choose(name, of("Image"), of("ClassLabel"), list(first.features))
     sizes = {split: len(rows) for split, rows in splits.items()}
     opened = partial(_read_split, path, chosen)
-    return own_record(f"{PREFIX}{path.resolve()}", sizes, chosen, opened, source=str(path))
+    return own_record(f"{HUGGINGFACE}{path.resolve()}", sizes, chosen, opened, source=str(path))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _read_split(
     labels = np.array([-1 if x is None else x for x in rows[keys.label]], np.int32) if keys.label else None
     facts = json.dumps([rows._fingerprint, len(rows), vars(keys)])
     return Examples(
-        dataset=f"{PREFIX}{path.resolve()}",
+        dataset=f"{HUGGINGFACE}{path.resolve()}",
         split=split,
         version="1.0.0",
         images=Images(read, names, f"{path}/{split}") if keys.image else None,

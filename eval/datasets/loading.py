@@ -20,15 +20,19 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.inputs.image_files import opened_image
 
 from . import catalogue
+from .data_reading import FEATURES, HUGGINGFACE, TFDS, WEBDATASET, DataReading
 from .examples import Examples, concatenate
-from .feature_reading import FEATURES, FeatureReading
 from .folder_splits import READINGS
+from .huggingface import huggingface_record
 from .image_folder import folder_record
 from .images import Images
 from .items import check_sources, content_bytes, read_content
+from .keys import Keys
 from .prepared_files import READ_ERRORS, Index, content_digest, index_file, one_line, read_index
-from .records import DatasetRecord, data_root, source_root
+from .records import DatasetRecord, Folder, data_root, source_root
+from .tfds_copies import tfds_record
 from .tfds_images import JOINED, joined_record
+from .webdataset import webdataset_record
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -38,13 +42,16 @@ THREADS = 4
 UNCROPPED = "-uncropped"  # ending of the split whose images are not cropped to their boxes
 
 
-def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = None) -> DatasetRecord:
+def find_dataset(
+    name: str | DatasetRecord, reading: DataReading | None = None, data_dir: Folder = None
+) -> DatasetRecord:
     """The record of `name`; a record is its own.
 
     `folder:PATH` is the data set of a folder of images (`classes:PATH`, `splits:PATH` where it is said what
     its subfolders are), which is read here, once: `load_split` of the record does not look again. `NAME@tfds`
-    is that of CoOp's splits on a copy of TFDS. `features:PATH` is that of features that are there already,
-    read as `reading` says.
+    is that of CoOp's splits on a copy of TFDS. `tfds:NAME[:VERSION]` is any data set that TFDS has prepared,
+    `webdataset:PATH` and `huggingface:PATH` are tar files and folders in these layouts, and `features:PATH`
+    is features that are there already, all read as `reading` says.
 
     Raises:
       JaxalignError: no data set has that name (the nearest are offered), or a folder that cannot be read.
@@ -57,12 +64,22 @@ def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = Non
         from jaxalign.eval.feature_files import features_record  # here: the other records need no jax
 
         return features_record(name, reading)
+    if name.startswith((TFDS, WEBDATASET, HUGGINGFACE)):
+        return _own_record(name, reading or DataReading(), data_dir)
     if name.endswith(JOINED):
         return joined_record(name.removesuffix(JOINED))
-    known = catalogue.DATASETS
+    known = catalogue.known_datasets()
     if name not in known:
         raise unknown_name("data set", name, known, "a folder of images is written folder:PATH")
     return known[name]
+
+
+def _own_record(name: str, reading: DataReading, data_dir: Folder) -> DatasetRecord:
+    """The record of a data set in somebody else's layout."""
+    keys = Keys(reading.image_key, reading.label_key, reading.text_key)
+    if name.startswith(TFDS):
+        return tfds_record(name, keys, data_dir)
+    return (webdataset_record if name.startswith(WEBDATASET) else huggingface_record)(name, keys)
 
 
 def load_split(
@@ -72,7 +89,7 @@ def load_split(
     source_dir: str | os.PathLike | None = None,
     *,
     on_demand: bool = False,
-    reading: FeatureReading | None = None,
+    reading: DataReading | None = None,
 ) -> Examples:
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
@@ -93,7 +110,7 @@ def load_split(
       JaxalignError: unknown data set or split, data that are not there (and where to put them), a folder
         that cannot be written, or a damaged prepared copy.
     """
-    record = find_dataset(name, reading)
+    record = find_dataset(name, reading, data_dir)
     parts = split.split("+")
     _check_each_once(split, parts)
     if record.open_split is not None:

@@ -18,13 +18,13 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
+from .data_reading import TFDS
 from .examples import Examples
 from .images import Images
 from .keys import Keys, as_texts, own_record
 from .prepared_files import READ_ERRORS, content_digest, one_line
 from .records import DatasetRecord, Folder, data_root
 
-PREFIX = "tfds:"
 BLOCK = 256  # examples that are read at a time
 _LENGTH = struct.Struct("<QI")  # and its checksum
 _CHECKSUM = 4  # bytes
@@ -37,11 +37,11 @@ def tfds_record(name: str, keys: Keys, data_dir: Folder = None) -> DatasetRecord
       JaxalignError: nothing is prepared under that name in `data_dir` (see `data_root`), or features that
         `keys` do not tell apart.
     """
-    folder = _folder(name.removeprefix(PREFIX), data_root(data_dir))
+    folder = _folder(name.removeprefix(TFDS), data_root(data_dir))
     builder = _open(folder)
     chosen = _choose(name, builder, keys)
     return own_record(
-        f"{PREFIX}{os.path.relpath(folder, data_root(data_dir))}",
+        f"{TFDS}{os.path.relpath(folder, data_root(data_dir))}",
         {split: info.num_examples for split, info in builder.info.splits.items()},
         chosen,
         partial(_read_split, folder, chosen),
@@ -56,18 +56,18 @@ def _folder(name: str, root: Path) -> Path:
     place, _, version = name.partition(":")
     parts = place.split("/")
     if not place or ".." in parts or "" in parts:
-        raise JaxalignError(f"{PREFIX}{name} is no name; expected {PREFIX}NAME[/CONFIG][:VERSION]")
+        raise JaxalignError(f"{TFDS}{name} is no name; expected {TFDS}NAME[/CONFIG][:VERSION]")
     home = root.joinpath(*parts)
     found = {path.parent.name: path.parent for path in home.glob("*/dataset_info.json")}
     if not found and (configs := sorted(path.parts[-3] for path in home.glob("*/*/dataset_info.json"))):
-        raise JaxalignError(f"{PREFIX}{place} has the configs {', '.join(dict.fromkeys(configs))}; name one")
+        raise JaxalignError(f"{TFDS}{place} has the configs {', '.join(dict.fromkeys(configs))}; name one")
     if not found:
         raise JaxalignError(
             f"there is no copy of {place} in {root}; prepare it with tensorflow-datasets, or say where it is"
             " (--data-dir)"
         )
     if version and version not in found:
-        raise unknown_name(f"version of {PREFIX}{place}", version, found)
+        raise unknown_name(f"version of {TFDS}{place}", version, found)
     newest = max(found, key=lambda v: [int(part) if part.isdigit() else -1 for part in v.split(".")])
     return found[version or newest]
 
@@ -112,10 +112,10 @@ def _read_split(
     except READ_ERRORS as error:
         raise _damaged(folder, error) from error
     names = tuple(f"{split}/{index}" for index in range(len(rows)))
-    origin = f"{PREFIX}{builder.info.full_name}/{split}"
+    origin = f"{TFDS}{builder.info.full_name}/{split}"
     image = lambda index: rows[index][keys.image]
     return Examples(
-        dataset=f"{PREFIX}{builder.info.full_name}",
+        dataset=f"{TFDS}{builder.info.full_name}",
         split=split,
         version=f"{builder.info.version}",
         images=Images(_naming(image, names, folder), names, origin) if keys.image else None,

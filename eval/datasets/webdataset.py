@@ -19,12 +19,12 @@ from jaxalign.inputs.image_files import FILE_LIMIT
 from jaxalign.inputs.image_formats import image_endings
 from jaxalign.local_files import JSON_LIMIT, open_regular
 
+from .data_reading import WEBDATASET
 from .examples import UNLABELLED, Examples
 from .images import Images
 from .keys import Keys, as_texts, own_record
 from .records import DatasetRecord, Folder
 
-PREFIX = "webdataset:"
 LABEL, TEXT = "cls", "txt"  # endings that hold a class number and a text
 
 
@@ -68,7 +68,7 @@ def webdataset_record(name: str, keys: Keys) -> DatasetRecord:
     Raises:
       JaxalignError: no such files, compressed or damaged ones, or examples that `keys` do not tell apart.
     """
-    path = name.removeprefix(PREFIX)
+    path = name.removeprefix(WEBDATASET)
     splits = {split: _index(shards) for split, shards in _shards(path).items()}
     endings = sorted({ending for split in splits.values() for ending in split.endings})
     images = [ending for ending in endings if f".{ending}" in image_endings()]

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.datasets.data_reading import FEATURES, DataReading
 from jaxalign.eval.datasets.examples import Examples
-from jaxalign.eval.datasets.feature_reading import FEATURES, FeatureReading
 from jaxalign.eval.datasets.folder_splits import ALL, canonical
 from jaxalign.eval.datasets.records import DatasetRecord, Folder
 
@@ -16,13 +16,13 @@ from .splits import Classes, Split, read_classes, read_split
 LABEL = "label"
 
 
-def features_record(name: str, reading: FeatureReading | None = None) -> DatasetRecord:
+def features_record(name: str, reading: DataReading | None = None) -> DatasetRecord:
     """The record of `features:PATH`, or `features:train=PATH,test=PATH`.
 
     Raises:
       JaxalignError: files that are not there, damaged, ambiguous, or that do not belong together.
     """
-    reading, text = reading or FeatureReading(), name.removeprefix(FEATURES)
+    reading, text = reading or DataReading(), name.removeprefix(FEATURES)
     places = find_splits(text)
     splits = {split: read_split(split, parts, reading, len(places)) for split, parts in places.items()}
     widths = {split: of.features.shape[1] for split, of in splits.items()}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets.data_reading import DataReading
 from jaxalign.eval.datasets.examples import UNLABELLED
-from jaxalign.eval.datasets.feature_reading import FeatureReading
 from jaxalign.eval.datasets.folder_splits import ALL
 from jaxalign.local_files import open_regular
 
@@ -40,7 +40,7 @@ class Split:
     content: str
 
 
-def read_split(split: str, parts: Sequence[Part], reading: FeatureReading, count: int) -> Split:
+def read_split(split: str, parts: Sequence[Part], reading: DataReading, count: int) -> Split:
     """The split `split` of `count`.
 
     Raises:
@@ -104,7 +104,7 @@ def _column(
 
 
 def _ids(
-    own: Sequence[Table], labels: Table | None, other: Table | None, reading: FeatureReading
+    own: Sequence[Table], labels: Table | None, other: Table | None, reading: DataReading
 ) -> np.ndarray | None:
     """Ids of the examples; where the labels' file has some too, they are the same in the same order."""
     if other is not None:
@@ -138,7 +138,7 @@ def _id_of(table: Table, key: str) -> str | None:
     return choose(table, ID_KEYS, key, "--id-key")
 
 
-def _used(own: Sequence[Table], reading: FeatureReading) -> set[str]:
+def _used(own: Sequence[Table], reading: DataReading) -> set[str]:
     """Columns of labels and ids, which are no numbers of the features."""
     found: set[str | None] = set()
     for table in own:

@@ -17,7 +17,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from jaxalign.eval.feature_files import FeatureReading
+from jaxalign.eval.feature_files import DataReading
 from jaxalign.eval.features import image_store, text_features
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
@@ -81,7 +81,7 @@ class Workspace:
     stages: Stages = dataclasses.field(default_factory=Stages)
     mesh: Mesh | None = dataclasses.field(default_factory=data_mesh)
     said: set[str] = dataclasses.field(default_factory=set)
-    reading: FeatureReading | None = None
+    reading: DataReading | None = None
     records: dict[str, DatasetRecord] | None = None
 
     def load_model(
@@ -100,7 +100,7 @@ class Workspace:
 
     def find_dataset(self, name: str) -> DatasetRecord:
         """The record of a data set; of a folder of images it is told what its subfolders are taken for."""
-        record = (self.records or {}).get(name) or find_dataset(name, self.reading)
+        record = (self.records or {}).get(name) or find_dataset(name, self.reading, self.data_dir)
         if self.records is not None:
             self.records[name] = record
         if record.reading and record.reading not in self.said:
