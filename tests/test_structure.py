@@ -20,7 +20,7 @@ from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.tasks.classification import NCM, ZERO_SHOT
 from jaxalign.eval.tasks.classifying import DRAWS
 from jaxalign.eval.tasks.given import STAGES
-from jaxalign.eval.tasks.methods import BASELINES, METHODS, SUBSPACES
+from jaxalign.eval.tasks.methods import METHODS, SUBSPACES
 from jaxalign.eval.tasks.pairs import VARIANTS
 from jaxalign.eval.tasks.views import VIEWS
 from jaxalign.specs.model_spec import Layout
@@ -134,7 +134,6 @@ REGISTRIES: dict[str, typing.Iterable[str]] = {
     "layout": LAYOUTS,
     "modality": METHODS,
     "npy_dtype": DTYPES,
-    "search method": {"auto", *METHODS["image"]} - {BASELINES["image"], "oti"},
     "stage": STAGES,
     "subspace": set(SUBSPACES) - {"few-shot"},
     "unreadable": typing.get_args(Unreadable),
@@ -158,7 +157,7 @@ def test_defaults_on_the_command_line_are_those_of_the_library():
 def test_an_option_is_the_same_in_every_command_that_has_it():
     """But where it is about something else: names of a table, weights on disk, what is drawn."""
     own = {"methods", "method", "layout", "out", "dtype", "dataset", "split", "query", "names"}
-    own |= {"models", "tasks", "datasets", "distractors", "folder"}
+    own |= {"models", "datasets", "distractors", "folder"}
     found: dict[str, set[str]] = {}
     for kind in cli.COMMANDS.values():
         for name, hint in options(kind).items():

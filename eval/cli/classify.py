@@ -39,7 +39,8 @@ class Classify(Measuring):
     methods: Annotated[
         tuple[str, ...],
         option(
-            "How all but zero-shot embed images: image-image, pre, whitened, isoclip, isoclip-auto, pca.",
+            "How all but zero-shot embed images: image-image, pre, whitened, isoclip, isoclip-auto, pca,"
+            " or one's own, module:name.",
             "METHOD [METHOD ...]",
         ),
     ] = ("image-image",)

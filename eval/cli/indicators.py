@@ -47,13 +47,13 @@ class Indicators(Measuring):
 
     def run(self) -> None:
         from jaxalign.eval.tasks.indicators import Indicating, Indicators
-        from jaxalign.eval.tasks.methods import check_methods
+        from jaxalign.eval.tasks.methods import find_methods
 
         from .printing import chart_name
 
         workspace, model = self.open()
         options = self.projection.method_options()
-        check_methods(self.methods, model, "image", options)
+        find_methods(self.methods, model, "image", options)
         runs, charts = [], []
         for task in self.tasks or ("",):
             indicating = Indicating(self.methods, options, task, self.split, self.max_images)

@@ -98,7 +98,9 @@ RecallDepths = Annotated[
 MethodNames = Annotated[
     tuple[str, ...],
     option(
-        "Methods to compare.", "METHOD [METHOD ...]", "all without optimisation; isoclip where it has a band"
+        "Methods to compare; one's own is written module:name.",
+        "METHOD [METHOD ...]",
+        "all without optimisation; isoclip where it has a band",
     ),
 ]
 BandOption = Annotated[

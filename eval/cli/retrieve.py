@@ -67,7 +67,7 @@ class Retrieve(Measuring):
     def run(self) -> None:
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
-        from jaxalign.eval.tasks.methods import Inverting, check_methods
+        from jaxalign.eval.tasks.methods import Inverting, find_methods
         from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
         from jaxalign.eval.tasks.text_image import measure_text_image
         from jaxalign.eval.terminal import say
@@ -75,7 +75,7 @@ class Retrieve(Measuring):
         depths = parse_depths(self.recall_at)
         workspace, model = self.open()
         options = self.projection.method_options(Inverting(steps=self.steps, seed=self.seed))
-        check_methods(self.methods, model, "image", options)
+        find_methods(self.methods, model, "image", options)
         record = workspace.find_dataset(self.dataset)
         query = query_split(record, self.query, self.variant)
         added = takes_distractors(record, self.distractors, self.variant, self.data.data_dir)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -57,8 +57,12 @@ class Search:
     query: Annotated[Path, option("The image to search with.", "IMAGE")]
     sheet: Annotated[Path, option("Where the image of both goes.", "FILE.png")] = Path("search.png")
     method: Annotated[
-        Literal["auto", "isoclip", "isoclip-auto", "pca", "pca-mean", "whitened", "pre"],
-        option("What comes after: auto is isoclip where it has a band (--band, or the paper's), else pca."),
+        str,
+        option(
+            "What comes after, of `jaxalign retrieve --help`; auto is isoclip where it has a band (--band,"
+            " or the paper's), else pca.",
+            "METHOD",
+        ),
     ] = "auto"
     first: Annotated[int, option("Results of each ranking.", "N")] = 10
     model: Model = field(default_factory=ModelOptions)
@@ -114,7 +118,12 @@ class Search:
         name = self.method
         if name == "auto":
             name = "isoclip" if self.projection.band or model.spec.band else "pca"
-        return find_method(name, model, "image", self.projection.method_options())
+        method = find_method(name, model, "image", self.projection.method_options())
+        if method.inverts:
+            raise UsageError(
+                f"--method {name} optimises each query, which a search has no time for; take isoclip or pca"
+            )
+        return method
 
     def _find_library(self, model: "DualEncoder") -> "Library":
         from jaxalign.eval.progress import Watch

@@ -48,7 +48,7 @@ class TextRetrieve(Measuring):
     def run(self) -> None:
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.image_retrieval import Retrieving
-        from jaxalign.eval.tasks.methods import Inverting, MethodOptions, check_methods
+        from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_methods
         from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
         from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 
@@ -58,7 +58,7 @@ class TextRetrieve(Measuring):
         workspace, model = self.open()
         inverting = Inverting(steps=self.steps, patches=self.patches, seed=self.seed)
         options = MethodOptions(self.band, inverting=inverting)
-        check_methods(self.methods, model, "text", options)
+        find_methods(self.methods, model, "text", options)
         split = caption_split(workspace.find_dataset(self.dataset), self.split, self.variant)
         pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, (), self.variant, depths)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.feature_files import FEATURES, FeatureReading, features_record
 from jaxalign.inputs.image_files import opened_image
 
 from . import catalogue
 from .examples import Examples, concatenate
+from .feature_reading import FEATURES, FeatureReading
 from .folder_splits import READINGS
 from .image_folder import folder_record
 from .images import Images
@@ -54,6 +54,8 @@ def find_dataset(name: str | DatasetRecord, reading: FeatureReading | None = Non
     if name.startswith(READINGS):
         return folder_record(name)
     if name.startswith(FEATURES):
+        from jaxalign.eval.feature_files import features_record  # here: the other records need no jax
+
         return features_record(name, reading)
     if name.endswith(JOINED):
         return joined_record(name.removesuffix(JOINED))

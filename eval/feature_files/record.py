@@ -6,13 +6,13 @@ from functools import partial
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import Examples
+from jaxalign.eval.datasets.feature_reading import FEATURES, FeatureReading
 from jaxalign.eval.datasets.folder_splits import ALL, canonical
 from jaxalign.eval.datasets.records import DatasetRecord, Folder
 
 from .layouts import find_splits, split_paths
-from .splits import Classes, FeatureReading, Split, read_classes, read_split
+from .splits import Classes, Split, read_classes, read_split
 
-FEATURES = "features:"
 LABEL = "label"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED
+from jaxalign.eval.datasets.feature_reading import FeatureReading
 from jaxalign.eval.datasets.folder_splits import ALL
 from jaxalign.local_files import open_regular
 
@@ -21,28 +22,6 @@ from .tables import Table, read_table
 
 FOLDERS = "folders"  # as `labels`: the folder of each id
 _BLOCK = 1 << 20  # bytes that are digested at once
-
-
-@dataclass(frozen=True)
-class FeatureReading:
-    """What the files of a data set `features:PATH` are read as; empty takes what cannot be meant otherwise.
-
-    Attributes:
-      features_key: key of the features; of one column for each number, what the columns begin with.
-      labels: file of the labels, `train=FILE,test=FILE` of several splits, or `folders` for the folder that
-        each id lies in; by default the features' own file.
-      label_key: key or column of the labels.
-      label_names: file of the classes' names, one for each number from 0 on.
-      ids: file of the ids, as for `labels`.
-      id_key: key or column of the ids.
-    """
-
-    features_key: str = ""
-    labels: str = ""
-    label_key: str = ""
-    label_names: str = ""
-    ids: str = ""
-    id_key: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,8 @@
 """What the papers measure: one file for each task, with its settings, computation, columns and figures."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from . import (
     ambiguity,
     classification,
@@ -14,26 +17,30 @@ from . import (
     text_retrieval,
     views,
 )
+from .own_methods import Given as Given
+from .own_methods import OwnMethod as OwnMethod
 from .task import Column as Column
 from .task import Task as Task
 
 # In the order of the report.
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        image_retrieval.TASK,
-        text_image.TASK,
-        text_retrieval.TASK,
-        classification.TASK,
-        few_shot.TASK,
-        sweep.TASK,
-        spectra.SPECTRUM,
-        spectra.PARTS,
-        indicators.BY_CLASS,
-        indicators.BY_MODALITY,
-        dogs_cats.TASK,
-        ambiguity.TASK,
-        degrees_of_freedom.TASK,
-        views.TASK,
-    )
-}
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            image_retrieval.TASK,
+            text_image.TASK,
+            text_retrieval.TASK,
+            classification.TASK,
+            few_shot.TASK,
+            sweep.TASK,
+            spectra.SPECTRUM,
+            spectra.PARTS,
+            indicators.BY_CLASS,
+            indicators.BY_MODALITY,
+            dogs_cats.TASK,
+            ambiguity.TASK,
+            degrees_of_freedom.TASK,
+            views.TASK,
+        )
+    }
+)

@@ -127,7 +127,7 @@ class Classes:
         self.fitting = Fitting(workspace, model, lambda: pair.train_pre_and_labels[0])
         if ZERO_SHOT in classifying.classifiers or classifying.few_shot.with_text:
             check_needs(
-                model, "what compares by class names (zero-shot, --with-text)", ("embedding", "texts")
+                model, "what compares by class names (zero-shot, --with-text)", ("embedding", "class_texts")
             )
             model.require_text()
         self.tuned_on = self._validation_split() if classifying.tune else ""

@@ -19,7 +19,8 @@ from jaxalign.specs import ModelSpec
 
 Stage = Literal["embedding", "pre"]
 STAGES: dict[str, str] = {"embedding": "given embeddings", "pre": "given pre-projection features"}
-Need = Literal["pre", "projectors", "embedding", "texts", "towers"]
+# What a method cannot do without, or reads of what it is given.
+Need = Literal["pre", "projectors", "spectrum", "embedding", "class_texts", "gallery", "towers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,8 @@ class GivenFeatures(DualEncoder):
 
     def lacking(self, need: Need) -> str:
         """What is to be given for `need`; empty where it is there."""
+        if need == "gallery":  # which there always is
+            return ""
         is_pre, has_heads = self.stage == "pre", self.heads is not None or self.encoder is not None
         has_texts = self.class_texts is not None or (
             self.encoder is not None and self.config.text is not None
@@ -79,12 +82,12 @@ class GivenFeatures(DualEncoder):
                 not is_pre or has_heads,
                 "embeddings, so projectors beside pre-projection features: --projectors FILE",
             ),
-            "texts": (
+            "class_texts": (
                 has_texts,
                 "class texts: --class-texts features:FILE, or --model of the text tower that embeds them",
             ),
             "towers": (False, "the images themselves, and the model's towers: --dataset of images"),
-        }[need]
+        }["projectors" if need == "spectrum" else need]
         return "" if there else what
 
     @property
@@ -103,7 +106,7 @@ class GivenFeatures(DualEncoder):
         return self.encoder
 
     def require_text(self) -> TextTowerConfig:
-        check_needs(self, "this", ("embedding", "texts"))
+        check_needs(self, "this", ("embedding", "class_texts"))
         assert self.config.text is not None
         return self.config.text
 

@@ -2,13 +2,14 @@
 
 `find_method` resolves every option to what is used, which is what a run's settings hold; `Method.fit` turns
 it into a function from stored pre-projection features to embeddings, so that one gallery serves all of them.
-A new method is a `Kind` in `METHODS`.
+A new method is a `Kind` in `METHODS`; one from outside is an `OwnMethod`.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -21,9 +22,9 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import GivenFeatures, GivenTexts, Need, check_needs, project
+from .own_methods import Embed, Found, Given, find_own, names_of_entry_points
 from .projecting import SUBSPACES, digest_texts, image_embeddings, text_embeddings, texts_and_rank
 
-Embed = Callable[[ArrayLike], jax.Array]
 Modality = Literal["image", "text"]
 
 BASELINES: dict[str, str] = {"image": "image-image", "text": "text-text"}
@@ -100,6 +101,7 @@ class Method:
       rank, subspace, texts: of PCA<-: its texts are prompts with class names, those of a name one after the
         other; no rank is that of `ja.principal_subspace`.
       inverting: of a method that inverts queries, with all its numbers.
+      own: of a method from outside.
     """
 
     name: str
@@ -109,11 +111,16 @@ class Method:
     subspace: str | None = None
     texts: tuple[str, ...] | GivenTexts = ()
     inverting: Inverting | None = None
+    own: Found | None = None
+
+    @property
+    def kind(self) -> "Kind":
+        return _kind_of_own(self.own) if self.own else METHODS[self.modality][self.name]
 
     @property
     def inverter(self) -> Inverter | None:
         """What turns queries to the other modality, where the gallery alone is embedded by `fit`."""
-        return METHODS[self.modality][self.name].inverter
+        return self.kind.inverter
 
     @property
     def inverts(self) -> bool:
@@ -132,17 +139,24 @@ class Method:
         Args:
           spectrum: `ja.decompose(model.projectors)`, where it is at hand.
           subspace_texts: embeddings `[len(method.texts), d]` of the method's texts, which PCA<- needs.
-          gallery: pre-projection features whose mean `pca-mean` adds back.
+          gallery: pre-projection features `[g, d_in]`, whose mean `pca-mean` adds back.
 
         Raises:
           JaxalignError: without what the method needs.
         """
-        given = Given(spectrum, subspace_texts, gallery)
-        return METHODS[self.modality][self.name].fit(self, model, given)
+        embed = image_embeddings if self.modality == "image" else text_embeddings
+        projectors = None
+        if self.own is not None and {"projectors", "spectrum"} & {*self.kind.needs}:
+            projectors = model.projectors
+            spectrum = spectrum or ja.decompose(projectors)
+        given = Given(partial(embed, model), projectors, spectrum, subspace_texts, gallery)
+        return self.kind.fit(self, model, given)
 
     def to_json(self) -> dict[str, Any]:
         """What is set; the texts as a digest."""
         found: dict[str, Any] = {"method": self.name}
+        if self.own is not None:
+            found["code"] = self.own.code
         if self.band is not None:
             found["band"] = list(self.band)
         if self.texts:
@@ -172,8 +186,8 @@ def find_methods(
     names: Sequence[str], model: DualEncoder, modality: Modality, options: MethodOptions
 ) -> list[Method]:
     """Those of `names`, each once, or the `default_methods`; raises as `find_method`."""
-    chosen = names or default_methods(model, modality, options)
-    return [find_method(name, model, modality, options) for name in dict.fromkeys(chosen)]
+    chosen = dict.fromkeys(names or default_methods(model, modality, options))
+    return [find_method(name, model, modality, options) for name in chosen]
 
 
 def find_method(
@@ -187,32 +201,21 @@ def find_method(
     """
     if modality not in METHODS:
         raise unknown_name("modality", modality, METHODS)
+    found, outside = Method(name, modality), names_of_entry_points()
+    if taken := {*outside} & {name for kinds in METHODS.values() for name in kinds}:
+        raise JaxalignError(f"an installed package calls a method {min(taken)!r}, as one here; rename it")
     if name not in METHODS[modality]:
-        raise unknown_name(f"{modality} method", name, METHODS[modality])
-    check_needs(model, name, METHODS[modality][name].needs)
-    return METHODS[modality][name].resolve(Method(name, modality), model, options)
-
-
-def check_methods(
-    names: Sequence[str], model: DualEncoder, modality: Modality, options: MethodOptions
-) -> None:
-    """Raise, before any work, what `find_method` would for one of `names`."""
-    for name in names:
-        find_method(name, model, modality, options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """What methods stand on beside the model; the arguments of `Method.fit`."""
-
-    spectrum: ja.Spectrum | None
-    subspace_texts: ArrayLike | None
-    gallery: ArrayLike | None
+        found = replace(found, own=find_own(name))
+        if found.own is None:
+            raise unknown_name(
+                f"{modality} method", name, [*METHODS[modality], *outside], "one's own is written module:name"
+            )
+    check_needs(model, name, found.kind.needs)
+    return found.kind.resolve(found, model, options)
 
 
 def _plain(method: Method, model: DualEncoder, given: Given) -> Embed:
-    embed = image_embeddings if method.modality == "image" else text_embeddings
-    return partial(embed, model)
+    return given.embed
 
 
 def _unprojected(method: Method, model: DualEncoder, given: Given) -> Embed:
@@ -229,12 +232,12 @@ def _in_a_band(method: Method, model: DualEncoder, given: Given) -> Embed:
 
 
 def _on_a_subspace(method: Method, model: DualEncoder, given: Given) -> Embed:
-    embed, subspace = _plain(method, model, given), subspace_of(method, given.subspace_texts)
+    embed, subspace = given.embed, subspace_of(method, given.class_texts)
     return lambda pre: subspace.project(embed(pre))
 
 
 def _on_a_subspace_with_mean(method: Method, model: DualEncoder, given: Given) -> Embed:
-    embed, subspace = _plain(method, model, given), subspace_of(method, given.subspace_texts)
+    embed, subspace = given.embed, subspace_of(method, given.class_texts)
     if given.gallery is None:
         raise JaxalignError("pca-mean adds back the mean of the gallery; pass the gallery's features")
     mean = _unit(embed(given.gallery)).mean(0)  # eq. 12 is about embeddings on the sphere
@@ -321,77 +324,70 @@ class Kind:
       about: what their embeddings are.
       fit: gives the embedding of a method, from what there is.
       resolve: fills in the options for a model.
+      needs: what it cannot do without where features are given, in the order in which that is asked for; and
+        what `fit` reads of `Given`.
       inverter: turns queries to the other modality first.
       is_default: whether it takes part where nothing is said.
-      needs: what it cannot do without where features are given, in the order in which that is asked for.
     """
 
     about: str
     fit: Callable[[Method, DualEncoder, Given], Embed]
     resolve: Callable[[Method, DualEncoder, MethodOptions], Method] = lambda method, model, options: method
+    needs: tuple[Need, ...] = ("embedding",)
     inverter: Inverter | None = None
     is_default: bool = True
-    needs: tuple[Need, ...] = ("embedding",)
 
 
-_HEADS: tuple[Need, ...] = ("projectors",)
-_TEXTS: tuple[Need, ...] = ("embedding", "texts")
-_TOWERS: tuple[Need, ...] = ("towers",)
+def _kind_of_own(found: Found) -> Kind:
+    needs: tuple[Need, ...] = ("embedding", *found.method.needs)
 
-_PRE = Kind("the features before the projection head", _unprojected, needs=("pre",))
-_WHITENED = Kind("the head with all singular values set to one", _whitened, needs=_HEADS)
-_ISOCLIP = Kind(
-    "the projectors restricted to a band of the inter-modal spectrum",
-    _in_a_band,
-    _printed_or_given_band,
-    needs=_HEADS,
-)
-_ISOCLIP_AUTO = Kind(
-    "the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band, needs=_HEADS
-)
+    def resolve(method: Method, model: DualEncoder, options: MethodOptions) -> Method:
+        if {"projectors", "spectrum"} & {*needs}:
+            model.require_text()
+        return _with_texts(method, model, options) if "class_texts" in needs else method
 
-METHODS: dict[str, dict[str, Kind]] = {
-    "image": {
-        "image-image": Kind("the embeddings as they are", _plain),
-        "pre": _PRE,
-        "whitened": _WHITENED,
-        "isoclip": _ISOCLIP,
-        "isoclip-auto": _ISOCLIP_AUTO,
-        "pca": Kind(
-            "the embeddings projected on the principal directions of class-name texts (PCA<-)",
-            _on_a_subspace,
-            _with_texts,
-            needs=_TEXTS,
-        ),
-        "pca-mean": Kind(
-            "the same with the mean of the gallery added back (eq. 12)",
-            _on_a_subspace_with_mean,
-            _with_texts,
-            is_default=False,
-            needs=_TEXTS,
-        ),
-        "oti": Kind(
-            "queries inverted to text, the gallery as it is",
-            _plain,
-            _with_steps,
-            TO_TEXT,
-            is_default=False,
-            needs=_TOWERS,
-        ),
-    },
-    "text": {
-        "text-text": Kind("the embeddings as they are", _plain),
-        "pre": _PRE,
-        "whitened": _WHITENED,
-        "isoclip": _ISOCLIP,
-        "isoclip-auto": _ISOCLIP_AUTO,
-        "ovi": Kind(
-            "queries inverted to images, the gallery as it is",
-            _plain,
-            _with_steps,
-            TO_IMAGES,
-            is_default=False,
-            needs=_TOWERS,
-        ),
-    },
+    return Kind(found.method.about, lambda method, model, given: found.fit(given), resolve, needs)
+
+
+def _inversion(about: str, inverter: Inverter) -> Kind:
+    return Kind(about, _plain, _with_steps, ("towers",), inverter, is_default=False)
+
+
+_BOTH: tuple[Need, ...] = ("projectors", "spectrum")
+_OF_BOTH = {
+    "pre": Kind("the features before the projector", _unprojected, needs=("pre",)),
+    "whitened": Kind("the projector with all singular values set to one", _whitened, needs=("projectors",)),
+    "isoclip": Kind(
+        "the projectors kept to a band of their spectrum", _in_a_band, _printed_or_given_band, _BOTH
+    ),
+    "isoclip-auto": Kind(
+        "the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band, _BOTH
+    ),
 }
+_OF_IMAGES = {
+    "image-image": Kind("the embeddings as they are", _plain),
+    **_OF_BOTH,
+    "pca": Kind(
+        "the embeddings on the principal directions of class-name texts (PCA<-)",
+        _on_a_subspace,
+        _with_texts,
+        ("embedding", "class_texts"),
+    ),
+    "pca-mean": Kind(
+        "the same with the mean of the gallery added back (eq. 12)",
+        _on_a_subspace_with_mean,
+        _with_texts,
+        ("embedding", "class_texts", "gallery"),
+        is_default=False,
+    ),
+    "oti": _inversion("queries inverted to text, the gallery as it is", TO_TEXT),
+}
+_OF_TEXTS = {
+    "text-text": Kind("the embeddings as they are", _plain),
+    **_OF_BOTH,
+    "ovi": _inversion("queries inverted to images, the gallery as it is", TO_IMAGES),
+}
+# Not to be written into: a method of one's own is an `OwnMethod`.
+METHODS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
+    {"image": MappingProxyType(_OF_IMAGES), "text": MappingProxyType(_OF_TEXTS)}
+)

@@ -175,9 +175,9 @@ class Fitting:
         """The method as a function from pre-projection features to embeddings."""
         return method.fit(
             self.model,
-            spectrum=None if method.band is None else self.spectrum,
+            spectrum=self.spectrum if "spectrum" in method.kind.needs else None,
             subspace_texts=self.subspace_texts(method) if method.texts else None,
-            gallery=self._gallery() if method.name == "pca-mean" else None,
+            gallery=self._gallery() if "gallery" in method.kind.needs else None,
         )
 
     def subspace_texts(self, method: "Method") -> np.ndarray:

@@ -93,7 +93,7 @@ def names_find_images(
 
     The paper's appendix says that IsoCLIP's projectors make this worse, and that the original ones can be
     kept for it: the gallery holds pre-projection features. Compare the result with both projectors as they
-      are, and both filtered.
+    are, and both filtered.
 
     Args:
       text: embeddings `[t, d]` of prompts, one or more for each label.

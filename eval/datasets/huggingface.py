@@ -1,0 +1,99 @@
+"""What Hugging Face's `datasets` has saved to disk, `huggingface:PATH`; needs the extra of that name.
+
+Only what `save_to_disk` writes is read: Arrow files and JSON, no scripts.
+"""
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxalign.errors import JaxalignError, unknown_name
+
+from .examples import Examples
+from .images import Images
+from .keys import Keys, as_texts, own_record
+from .records import DatasetRecord, Folder
+
+PREFIX = "huggingface:"
+
+
+def huggingface_record(name: str, keys: Keys) -> DatasetRecord:
+    """The record of `huggingface:PATH`, a folder of `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
+
+    Raises:
+      JaxalignError: no such folder, without the package `datasets`, or features that are not told apart.
+    """
+    path = Path(name.removeprefix(PREFIX)).expanduser()
+    splits = _load(path)
+    first = next(iter(splits.values()))
+    of = lambda kind: [key for key, feature in first.features.items() if type(feature).__name__ == kind]
+    chosen = keys.choose(name, of("Image"), of("ClassLabel"), list(first.features))
+    sizes = {split: len(rows) for split, rows in splits.items()}
+    opened = partial(_read_split, path, chosen)
+    return own_record(f"{PREFIX}{path.resolve()}", sizes, chosen, opened, source=str(path))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise JaxalignError(
+            "data sets of Hugging Face need the extra `huggingface`: pip install 'jaxalign[huggingface]'"
+        ) from error
+    try:
+        found = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JaxalignError(
+            f"{path} cannot be read as a data set of Hugging Face ({' '.join(str(error).split())[:200]});"
+            " expected a folder that save_to_disk wrote"
+        ) from error
+    return (
+        {str(k): v for k, v in found.items()} if isinstance(found, datasets.DatasetDict) else {"all": found}
+    )
+
+
+def _read_split(
+    path: Path, keys: Keys, split: str, data_dir: Folder = None, source_dir: Folder = None
+) -> Examples:
+    import datasets
+
+    splits = _load(path)
+    if split not in splits:
+        raise unknown_name(f"split of {path}", split, splits)
+    rows = splits[split]
+    names = tuple(f"{split}/{index}" for index in range(len(rows)))
+    if keys.image:
+        rows = rows.cast_column(keys.image, datasets.Image(decode=False))
+
+    def read(index: int) -> bytes | Path:
+        image = rows[index][keys.image]
+        if image is None or not (image["bytes"] or image["path"]):
+            raise JaxalignError(f"{names[index]} of {path} has no image")
+        return image["bytes"] or Path(image["path"])
+
+    labels = np.array([-1 if x is None else x for x in rows[keys.label]], np.int32) if keys.label else None
+    facts = json.dumps([rows._fingerprint, len(rows), vars(keys)])
+    return Examples(
+        dataset=f"{PREFIX}{path.resolve()}",
+        split=split,
+        version="1.0.0",
+        images=Images(read, names, f"{path}/{split}") if keys.image else None,
+        labels={} if labels is None else {keys.label: labels},
+        label_names={} if labels is None else {keys.label: tuple(rows.features[keys.label].names)},
+        captions=tuple(as_texts(text) for text in rows[keys.text]) if keys.text else (),
+        file_names=names,
+        content=hashlib.sha256((facts + _digest_of(rows)).encode()).hexdigest()[:16],
+    )
+
+
+def _digest_of(rows: Any) -> str:
+    """Of the Arrow files, which the fingerprint of a saved data set does not follow."""
+    digest = hashlib.sha256()
+    for file in sorted(entry["filename"] for entry in rows.cache_files):
+        with open(file, "rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

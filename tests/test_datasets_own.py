@@ -1,0 +1,151 @@
+"""Data sets of one's own in the layouts of WebDataset and of Hugging Face's `datasets`."""
+
+import io
+import json
+import re
+import tarfile
+from typing import Any
+
+import numpy as np
+import pytest
+from dataset_layouts import image_bytes
+
+from jaxalign import JaxalignError
+from jaxalign.eval.datasets import load_split
+from jaxalign.eval.datasets.huggingface import huggingface_record
+from jaxalign.eval.datasets.keys import Keys
+from jaxalign.eval.datasets.webdataset import webdataset_record
+
+KEYS = Keys(label="cls", text="txt")
+
+
+def write_tar(path, files, mode: Any = "w"):
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def example(seed, **more):
+    facts = json.dumps({"kind": seed % 3, "said": [f"shape {seed}", "it"]}).encode()
+    return {
+        f"a/{seed:03}.png": image_bytes(seed),
+        f"a/{seed:03}.cls": b"%d\n" % (seed % 2),
+        f"a/{seed:03}.txt": f"shape {seed}".encode(),
+        f"a/{seed:03}.json": facts,
+        **more,
+    }
+
+
+def of_seeds(*seeds):
+    return {name: content for seed in seeds for name, content in example(seed).items()}
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two shards of `train`, one of `test`; images are PNG here, whatever their mode."""
+    write_tar(tmp_path / "train-000.tar", of_seeds(0, 3, 4))
+    write_tar(tmp_path / "train-001.tar", of_seeds(5))
+    write_tar(tmp_path / "test-000.tar", of_seeds(8, 9))
+    return tmp_path
+
+
+def test_tar_files_of_webdataset(shards):
+    record = webdataset_record(f"webdataset:{shards}", KEYS)
+    assert (record.splits, record.query, record.gallery) == ({"test": 2, "train": 4}, "test", "train")
+    train = load_split(record, "train")
+    assert train.labels["cls"].tolist() == [0, 1, 0, 1]
+    assert train.label_names["cls"] == ("0", "1")
+    assert train.captions == (("shape 0",), ("shape 3",), ("shape 4",), ("shape 5",))
+    assert [train.images.read_bytes(row) for row in range(4)] == [image_bytes(seed) for seed in (0, 3, 4, 5)]
+    inner = load_split(
+        webdataset_record(f"webdataset:{shards}", Keys(label="json.kind", text="json.said")), "test"
+    )
+    assert inner.labels["json.kind"].tolist() == [2, 0]
+    assert inner.captions[0] == ("shape 8", "it")
+    alone = load_split(webdataset_record(f"webdataset:{shards}/test-000.tar", KEYS), "test")
+    assert alone.content == load_split(record, "test").content
+    write_tar(shards / "more.tar", of_seeds(11))
+    assert webdataset_record(f"webdataset:{shards}", KEYS).splits == {"all": 7}
+
+
+@pytest.mark.parametrize(
+    ("files", "keys", "message"),
+    [
+        (of_seeds(0) | {"a/001.cls": b"1"}, KEYS, "a/001 of .* has no .png; expected one of every example"),
+        (of_seeds(0) | {"a/000.cls": b"-1"}, KEYS, "has the label '-1'; expected a number of 0 or more"),
+        (of_seeds(0) | {"a/000.cls": b"\xff"}, KEYS, "has a .cls that cannot be read"),
+        (of_seeds(0) | {"a/000.json": b"[1]"}, Keys(label="json.kind"), "has a .json that cannot be read"),
+        (
+            of_seeds(0) | {"a/000.jpg": image_bytes(1)},
+            KEYS,
+            "has the images jpg, png; say which",
+        ),
+        (of_seeds(0), Keys(label="clas"), "unknown feature of .* 'clas'; did you mean 'cls'"),
+        ({"a/000.cls": b"1"}, Keys(), "has no images; say which of its features are texts"),
+        (of_seeds(0) | {"a/000.PNG": image_bytes(1)}, KEYS, "has a/000.PNG twice; expected each once"),
+    ],
+)
+def test_tar_files_that_are_not_as_they_should_be(tmp_path, files, keys, message):
+    write_tar(tmp_path / "x.tar", files)
+    with pytest.raises(JaxalignError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        load_split(webdataset_record(f"webdataset:{tmp_path}/x.tar", keys), "all")
+
+
+def test_no_tar_files_compressed_ones_and_cut_ones(tmp_path):
+    with pytest.raises(JaxalignError, match="there are no tar files"):
+        webdataset_record(f"webdataset:{tmp_path}", KEYS)
+    write_tar(tmp_path / "z.tar", of_seeds(0), "w:gz")
+    with pytest.raises(JaxalignError, match=r"z\.tar is no plain tar file"):
+        webdataset_record(f"webdataset:{tmp_path}", KEYS)
+    write_tar(tmp_path / "z.tar", of_seeds(0, 1))
+    examples = load_split(webdataset_record(f"webdataset:{tmp_path}", KEYS), "all")
+    (tmp_path / "z.tar").write_bytes((tmp_path / "z.tar").read_bytes()[:700])
+    with pytest.raises(JaxalignError, match="is cut off"):
+        examples.images.read_bytes(1)
+
+
+def saved(tmp_path, count=6, **more):
+    datasets = pytest.importorskip("datasets", reason="the package `datasets` is not installed")
+    features = {
+        "photo": datasets.Image(),
+        "kind": datasets.ClassLabel(names=["round", "square"]),
+        "said": datasets.Value("string"),
+        **more,
+    }
+    rows = {
+        "photo": [{"bytes": image_bytes(seed), "path": None} for seed in range(count)],
+        "kind": [seed % 2 for seed in range(count)],
+        "said": [f"shape {seed}" for seed in range(count)],
+        **{name: [0] * count for name in more},
+    }
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    return datasets.DatasetDict({"train": made, "test": made.select(range(2))}), tmp_path / "saved"
+
+
+def test_a_folder_of_hugging_face(tmp_path):
+    made, folder = saved(tmp_path)
+    made.save_to_disk(str(folder))
+    record = huggingface_record(f"huggingface:{folder}", Keys(text="said"))
+    assert (record.splits, record.tasks) == ({"train": 6, "test": 2}, ("kind",))
+    test = load_split(record, "test")
+    assert test.labels["kind"].tolist() == [0, 1]
+    assert test.label_names["kind"] == ("round", "square")
+    assert test.captions == (("shape 0",), ("shape 1",))
+    assert [test.images.read_bytes(row) for row in range(2)] == [image_bytes(0), image_bytes(1)]
+    assert np.asarray(test.images[1]).shape[:2] == (18, 24)
+    made["train"].save_to_disk(str(tmp_path / "one"))
+    assert huggingface_record(f"huggingface:{tmp_path}/one", Keys()).splits == {"all": 6}
+
+
+def test_what_is_no_folder_of_hugging_face_or_not_clear(tmp_path):
+    made, folder = saved(tmp_path, other=__import__("datasets").ClassLabel(names=["a", "b"]))
+    made.save_to_disk(str(folder))
+    with pytest.raises(JaxalignError, match=re.escape("has the labels kind, other; say which (--label-key)")):
+        huggingface_record(f"huggingface:{folder}", Keys())
+    with pytest.raises(JaxalignError, match="cannot be read as a data set of Hugging Face"):
+        huggingface_record(f"huggingface:{tmp_path}", Keys())
+    record = huggingface_record(f"huggingface:{folder}", Keys(label="kind"))
+    with pytest.raises(JaxalignError, match="unknown split"):
+        load_split(record, "tests")
