@@ -12,7 +12,8 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.features import FeatureStore, make_key
+from jaxalign.eval.features import FeatureStore
+from jaxalign.eval.features.by_content import index_key, part_name
 from jaxalign.eval.paper import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
 from jaxalign.eval.paper.output import draw_figures, summary, to_csv, to_json, to_markdown
 from jaxalign.eval.tasks.runs import read_runs
@@ -34,7 +35,9 @@ def write_split(root, split, classes):
     for label, points in classes.items():
         (root / split / label).mkdir(parents=True)
         for i in range(len(points)):
-            Image.fromarray(np.full((4, 4, 3), 40 * i, np.uint8)).save(root / split / label / f"{i}.png")
+            pixels = np.full((4, 4, 3), 40 * i, np.uint8)
+            pixels[0, :2, 0] = len(split), sum(label.encode()) % 256  # no two images are the same
+            Image.fromarray(pixels).save(root / split / label / f"{i}.png")
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +60,10 @@ def animals(tmp_path_factory, model):
 
 
 def fill(model, examples, store, features):
-    key = make_key(model, examples.dataset, examples.version, examples.split, "image")
-    opened = FeatureStore.open(store, key, examples.ids, dict(examples.labels), features.shape[1])
-    opened.write(0, features.astype(np.float32))
+    ids = examples.images.contents
+    assert len(set(ids)) == len(ids)
+    part = FeatureStore.open(store, index_key(model), ids, {}, features.shape[1], part=part_name(ids))
+    part.write(0, features.astype(np.float32))
 
 
 def write_table(path, dataset, rows, columns="protocol,method,backbone,dataset,value"):
