@@ -25,21 +25,29 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _TAR_MAGIC, _TAR_AT = b"ustar", 257
 
 
-def read_torch(path: Path) -> dict[str, StoredTensor]:
+def read_torch(path: Path, alone: bool = False) -> dict[str, StoredTensor]:
     """The tensors of a state dict, alone or as training scripts wrap it, or of a TorchScript archive.
 
     Nothing in the file is executed, whatever it asks for: an object that is no tensor has a name, and that of
-    its class in the place of a dtype.
+    its class in the place of a dtype; in a list it has none, and matters where tensors are to be `alone`.
 
     Raises:
-      JaxalignError: what is no regular file, a damaged one, or one without tensors.
+      JaxalignError: what is no regular file, a damaged one, one without tensors, or not with these `alone`.
     """
     with open_regular(path) as file:
         is_zip = file.read(4) == _ZIP_MAGIC
-    return plausible(_read_zip(path) if is_zip else _read_legacy(path), path)
+    tensors, strange = _read_zip(path) if is_zip else _read_legacy(path)
+    objects = any(tensor.is_object for tensor in tensors.values())  # which have names to be refused by
+    if alone and strange and not objects:
+        raise JaxalignError(
+            f"{path}: beside its tensors it asks for {', '.join(strange[:3]):.200}, which could run code;"
+            " nothing was executed: save tensors alone"
+        )
+    return plausible(tensors, path)
 
 
-def _read_zip(path: Path) -> dict[str, StoredTensor]:
+def _read_zip(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Its tensors, and the names that it asks for and no tensor needs."""
     with open_archive(path) as archive:
         pickles = [n for n in archive.members if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(pickles) != 1:
@@ -55,10 +63,11 @@ def _read_zip(path: Path) -> dict[str, StoredTensor]:
             name = f"{root}data/{storage.key}"
             return archive.place(name) if name in archive.members else None
 
-        return _tensors(pickled, place, path)
+        return _tensors(pickled, place, path), strange_names(pickled.names)
 
 
-def _read_legacy(path: Path) -> dict[str, StoredTensor]:
+def _read_legacy(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
+    """The same of PyTorch's older format."""
     with open_regular(path) as file:
         try:
             size = file.seek(0, io.SEEK_END)
@@ -73,7 +82,7 @@ def _read_legacy(path: Path) -> dict[str, StoredTensor]:
             raise cannot_read(path, error) from error
 
 
-def _read_pickles(file: BinaryIO, path: Path, size: int) -> dict[str, StoredTensor]:
+def _read_pickles(file: BinaryIO, path: Path, size: int) -> tuple[dict[str, StoredTensor], list[str]]:
     """Pickles one after the other (magic, version, platform, content, keys), then the storages' bytes."""
     read = lambda: unpickle(file, size - file.tell())
     for expected in (_LEGACY_MAGIC, _LEGACY_VERSION):
@@ -95,7 +104,8 @@ def _read_pickles(file: BinaryIO, path: Path, size: int) -> dict[str, StoredTens
         if places[key].offset + length > size:
             raise JaxalignError("it ends before its last storage does")
         file.seek(length, io.SEEK_CUR)
-    return _tensors(pickled, lambda storage: places.get(storage.key), path)
+    tensors = _tensors(pickled, lambda storage: places.get(storage.key), path)
+    return tensors, strange_names(pickled.names)
 
 
 def _tensors(

@@ -33,7 +33,8 @@ STORAGES = {
 _TENSOR = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETER = "torch._utils._rebuild_parameter"
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict")  # what training scripts put weights under
-_UNDERSTOOD = {*STORAGES, *_TENSOR, _PARAMETER, "collections.OrderedDict", "collections.defaultdict"}
+_MAPPINGS = ("collections.OrderedDict", "collections.defaultdict", "argparse.Namespace")
+_UNDERSTOOD = {*STORAGES, *_TENSOR, _PARAMETER, *_MAPPINGS}
 _DEEPEST = 100  # mappings in mappings
 _MOST = 1 << 25  # characters of names, and ten for each entry; mappings that hold each other have more
 

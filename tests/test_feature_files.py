@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from oracles_conversion import write_torch_zip
-from pickle_programs import VECTOR, call, mapping, program, text, torch_zip
+from pickle_programs import VECTOR, call, mapping, program, row, text, torch_zip
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset, load_split
@@ -190,6 +190,8 @@ def test_nothing_in_a_file_is_executed(tmp_path):
     refused(tmp_path, "os.system, which could run code; nothing was executed", name="code.pt")
     torch_zip(tmp_path / "both.pt", program(mapping(features=VECTOR, more=code)))
     refused(tmp_path, "'more' is an object of os.system, and no tensor; nothing was executed", name="both.pt")
+    torch_zip(tmp_path / "list.pt", program(mapping(features=VECTOR, more=row(code))))
+    refused(tmp_path, "asks for os.system, which could run code; nothing was executed", name="list.pt")
     np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
     refused(tmp_path, "expected numbers, .*allow_pickle=False", name="objects.npy")
     assert not ran.exists()
@@ -214,6 +216,22 @@ def test_files_that_are_damaged_or_unknown_are_refused(tmp_path):
     refused(tmp_path, "cannot read", name="x" * 300 + ".npy")
     os.mkfifo(tmp_path / "pipe.npy")
     refused(tmp_path, "is a pipe; expected a file", name="pipe.npy")
+
+
+def test_a_wide_table_has_its_features_by_their_numbers_and_nothing_else_among_them(tmp_path):
+    write = lambda lines: (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+    write(["label,f10,f2,f1", "0,3,2,1", "1,6,5,4"])
+    found = load_split(f"features:{tmp_path / 'x.csv'}", "all").features
+    np.testing.assert_array_equal(found, [[1, 2, 3], [4, 5, 6]])
+    write(["image_number,f0,f1,label", "1,2,3,0", "2,5,4,1"])
+    refused(tmp_path, "the column 'image_number' is not called f0, f1", name="x.csv")
+    reading = DataReading(id_key="image_number")
+    assert load_split(find_dataset(f"features:{tmp_path / 'x.csv'}", reading), "all").ids == ("1", "2")
+    write(["0,1,2", "0.5,0.25,1.5"])
+    refused(tmp_path, "its first line counts its columns", name="x.csv")
+    write_parquet(tmp_path / "x.parquet", **{"0": X[:, 0], "1": X[:, 1], "2": LABELS})
+    own = find_dataset(f"features:{tmp_path / 'x.parquet'}", DataReading(label_key="2"))
+    np.testing.assert_array_equal(load_split(own, "all").features, X[:, :2])
 
 
 def test_parquet_without_the_column_or_with_ragged_rows(tmp_path):

@@ -1,5 +1,7 @@
 """Features, labels and ids of one split, out of the tables that its files hold; checked row by row."""
 
+import string
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -100,22 +102,30 @@ def _only_matrix(table: Table) -> str:
 
 
 def _wide(table: Table, prefix: str, beside: Collection[str]) -> np.ndarray:
-    """Features whose numbers are columns: `prefix` and a number each, or all that are nothing else."""
-    names = [
-        name
-        for name in table.entries
-        if (name.removeprefix(prefix).strip("_").isdecimal() and name.startswith(prefix))
-        or not (prefix or name in beside)
-    ]
-    if not names:
-        raise JaxalignError(f"{table.path} has no columns {prefix}0, {prefix}1...; it has {table.keys}")
-    columns = [table.entries[name].read() for name in names]
-    texts = [name for name, column in zip(names, columns, strict=True) if column.dtype.kind not in "fi"]
-    if texts:
-        raise JaxalignError(
-            f"{table.path}: the column {texts[0]!r:.80} has no numbers; say what it is (--label-key or"
-            " --id-key NAME), or what the columns of the features begin with (--features-key PREFIX)"
+    """Features whose numbers are columns, in the order of these: `prefix` and a number each.
+
+    By default all columns that are nothing else; one that is called otherwise is refused, as the number of an
+    image, or a score, would be one more number of the feature.
+    """
+    left = [name for name in table.entries if name not in beside]
+    stems = Counter(name.rstrip(string.digits) for name in left)
+    stem = prefix or max(stems, key=lambda name: stems[name], default="")
+    numbers = {name: name.removeprefix(stem).strip("_") for name in left if name.startswith(stem)}
+    names = [name for name, number in numbers.items() if number.isdecimal()]
+    strange = [] if prefix else [name for name in left if name not in names]
+    columns = {name: table.entries[name].read() for name in strange + names}
+    texts = [name for name, column in columns.items() if column.dtype.kind not in "fi"]
+    if texts or strange:
+        name, why = (
+            (texts[0], "has no numbers") if texts else (strange[0], f"is not called {stem}0, {stem}1...")
         )
+        raise JaxalignError(
+            f"{table.path}: the column {name!r:.80} {why}; say what it is (--label-key or --id-key NAME), or"
+            " what the columns of the features begin with (--features-key PREFIX)"
+        )
+    if not names:
+        raise JaxalignError(f"{table.path} has no columns {stem}0, {stem}1...; it has {table.keys}")
+    columns = [columns[name] for name in sorted(names, key=lambda name: int(numbers[name]))]
     return np.stack(columns, axis=1).astype(np.float64)
 
 

@@ -136,6 +136,11 @@ def _csv(path: Path) -> Table:
         )
     typed = _typed(rows[0])
     if typed.dtype.kind != "U":
+        if len(rows[0]) > 1 and [value.strip() for value in rows[0]] == list(map(str, range(len(rows[0])))):
+            raise JaxalignError(
+                f"{path}: its first line counts its columns, 0, 1 and on, as pandas names them; leave that"
+                " line out (header=False), or name them f0, f1 and on"
+            )
         array = _typed([value for row in rows for value in row]).reshape(len(rows), -1)
         if array.dtype.kind == "U":
             raise JaxalignError(f"{path} has something else than numbers; name its columns in its first line")
@@ -232,8 +237,8 @@ READERS: Mapping[str, Callable[[Path], Table]] = {
     ".npy": _npy,
     ".npz": partial(_stored, partial(read_npz, texts=True)),
     ".safetensors": partial(_stored, read_safetensors),
-    ".pt": partial(_stored, read_torch),
-    ".pth": partial(_stored, read_torch),
+    ".pt": partial(_stored, partial(read_torch, alone=True)),
+    ".pth": partial(_stored, partial(read_torch, alone=True)),
     ".parquet": _parquet,
     ".csv": _csv,
     ".txt": _lines,
