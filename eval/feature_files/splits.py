@@ -222,10 +222,11 @@ def read_classes(splits: Mapping[str, Split], label_names: str) -> Classes | Non
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
-    table = read_table(path)
-    return tuple(
-        map(str, read_column(table, only_column(table, ("name", "names"), "", "a column name")).tolist())
-    )
+    table, titles = read_table(path), ("name", "names")
+    column = only_column(table, titles, "", "a column name")
+    if column and column.lower() not in titles:  # which may be the name of class 0
+        raise JaxalignError(f"{path} begins with {column!r:.100}; expected the line `name` above the names")
+    return tuple(map(str, read_column(table, column).tolist()))
 
 
 def digest(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> str:
