@@ -49,6 +49,12 @@ def fails_at_once(given):
 
 def gives_no_function(given):
     return 1.0
+
+def gives_nan(given):
+    return lambda pre: given.embed(pre) * jnp.nan
+
+def ends_the_program(given):
+    raise SystemExit(3)
 """
 
 
@@ -129,6 +135,8 @@ def test_a_changed_file_is_measured_anew(place, monkeypatch, tmp_path):
         ("mine_alone:fails", r"raised IndexError: list index out of range \(mine_alone.py, line"),
         ("mine_alone:fails_at_once", r"raised OSError: no disk \(mine_alone.py, line"),
         ("mine_alone:gives_no_function", "returned 1.0; expected a function"),
+        ("mine_alone:gives_nan", "mine_alone:gives_nan gave NaN or infinite values"),
+        ("mine_alone:ends_the_program", r"raised SystemExit: 3 \(mine_alone.py, line"),
         ("nowhere_at_all:x", "there is no module 'nowhere_at_all'"),
         ("nowhere.py:x", "there is no file nowhere.py"),
         ("isoclipp", "unknown image method 'isoclipp'; did you mean 'isoclip'"),

@@ -100,6 +100,10 @@ class Found:
                     f"the method {self.name} gave {found.dtype.name} {list(found.shape)} for {count} rows of"
                     f" features; expected floats [{count}, d]"
                 )
+            if not jnp.isfinite(found).all():
+                raise JaxalignError(
+                    f"the method {self.name} gave NaN or infinite values; expected finite ones"
+                )
             return found
 
         return checked
@@ -112,7 +116,7 @@ def _naming(name: str) -> Iterator[None]:
         yield
     except JaxalignError:
         raise
-    except Exception as error:  # of code that is not ours, which may raise anything
+    except (Exception, SystemExit) as error:  # of code that is not ours, which may raise anything
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
         raise JaxalignError(f"the method {name} raised {type(error).__name__}: {error} ({where})") from error
