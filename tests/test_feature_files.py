@@ -114,6 +114,9 @@ def test_names_of_labels_come_from_a_file_and_tell_absent_classes(tmp_path):
     assert named.label_names["label"] == ("cat", "dog", "emu", "fox")
     assert named.labels["label"].max() == 3
     assert plain.version != named.version
+    (tmp_path / "empty.txt").write_text("\ncat\ndog\nemu\nfox\n")
+    with pytest.raises(JaxalignError, match="the name of class 0 is empty"):
+        read(label_names=f"{tmp_path}/empty.txt")
     (tmp_path / "names.csv").write_text("cat\ndog\nemu\nfox\ngnu\n")
     with pytest.raises(JaxalignError, match="begins with 'cat'; expected the line `name` above"):
         read(label_names=f"{tmp_path}/names.csv")

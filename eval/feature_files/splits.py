@@ -226,7 +226,10 @@ def _read_names(path: Path) -> tuple[str, ...]:
     column = only_column(table, titles, "", "a column name")
     if column and column.lower() not in titles:  # which may be the name of class 0
         raise JaxalignError(f"{path} begins with {column!r:.100}; expected the line `name` above the names")
-    return tuple(map(str, read_column(table, column).tolist()))
+    names = tuple(map(str, read_column(table, column).tolist()))
+    if empty := [row for row, name in enumerate(names) if not name.strip()]:
+        raise JaxalignError(f"{path}: the name of class {empty[0]:,} is empty; expected one for each class")
+    return names
 
 
 def digest(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> str:
