@@ -327,6 +327,12 @@ class TestCommand:
             (["--band", "10", "20", "--format", "onnx"], 2, "onnx"),
             (["--band", "10", "20", "--format", "big_vision"], 1, "big_vision cannot express what"),
             (["--image-only", "--text-only"], 2, "leave no head"),
+            (
+                ["--method", "whitened", "--band", "1", "1"],
+                2,
+                "--band is about isoclip; got --method whitened",
+            ),
+            (["--band", "1", "1", "--rank", "4"], 2, "--rank is about pca; got --method isoclip"),
             (["--method", "pca", "--class-names", "{names}.gone"], 1, "class names: "),
             (["--method", "pca", "--class-names", "{names}", "--rank", "6"], 1, "the rank of PCA<- is 6"),
         ],

@@ -65,6 +65,7 @@ class Bake:
         if self.image_only and self.text_only:
             raise UsageError("--image-only and --text-only leave no head; expected one of them, or none")
         methods = as_methods(self.method)
+        self._check_heeded(methods)
         check_file(self.json)
         check_place(self.dst)
         options = self.projection.method_options()
@@ -83,6 +84,16 @@ class Bake:
             f" to {self.dst} for {self.format} and read back; embeddings of random inputs differ by"
             f" {report['difference']:.1e}"
         )
+
+    def _check_heeded(self, methods: tuple[str, ...]) -> None:
+        """Raise UsageError for an option of a method that is not asked for."""
+        default = ProjectionOptions()
+        for method, names in (("isoclip", ("band",)), ("pca", ("rank", "subspace", "class_names"))):
+            for name in names:
+                if method not in methods and getattr(self.projection, name) != getattr(default, name):
+                    raise UsageError(
+                        f"--{name.replace('_', '-')} is about {method}; got --method {' '.join(methods)}"
+                    )
 
     def _heads(
         self, model: "DualEncoder", methods: tuple[str, ...], options: "MethodOptions"
