@@ -87,6 +87,7 @@ def test_it_stands_beside_ours_in_commands_and_runs(place, monkeypatch, capsys):
     labels = np.array([file.parent.name == "b" for file in files], int)
     x = x - x.mean(0)
     expected = ja.retrieval_metrics(x, x, labels, labels, exclude_self=True)["mAP"]
+    # percent; embeddings in another order of operations, ranks the same
     assert runs["mine_alone:centred"]["metrics"]["mAP"] == pytest.approx(expected, abs=1e-4)
     assert len(runs["mine_alone:centred"]["settings"]["code"]) == 16
     for command in ("classify", "indicators"):
