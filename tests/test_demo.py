@@ -266,8 +266,10 @@ def test_measured_images_agree_with_the_metrics(tiny_data):
         found = measured["image-image"][task]
         # percent, of which float32 has seven digits
         assert found.metrics["mAP"] == pytest.approx(expected["mAP"], abs=1e-4)
+        # a mean in percent of float32 values
         assert np.nanmean(found.arrays["average_precision"]) == pytest.approx(expected["mAP"], abs=1e-4)
     gain = measured["oti"]["group"].metrics["mAP"] - measured["image-image"]["group"].metrics["mAP"]
+    # a difference of two means in percent of float32 values
     assert measured["oti"]["group"].metrics["gain"] == pytest.approx(gain, abs=1e-4)
     emoji = measured["oti"]["emoji"]
     np.testing.assert_array_equal(emoji.arrays["mAP_at_step"], [emoji.metrics["mAP"]])

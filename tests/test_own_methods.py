@@ -93,11 +93,14 @@ def test_it_stands_beside_ours_in_commands_and_runs(place, monkeypatch, capsys):
     labels = np.array([file.parent.name == "b" for file in files], int)
     x = x - x.mean(0)
     expected = ja.retrieval_metrics(x, x, labels, labels, exclude_self=True)["mAP"]
+    # percent; embeddings in another order of operations, ranks the same
     assert runs["mine_alone:centred"]["metrics"]["mAP"] == pytest.approx(expected, abs=1e-4)
     assert len(runs["mine_alone:centred"]["settings"]["code"]) == 16
     for command in ("classify", "indicators"):
         assert run(place, monkeypatch, command, "--methods", "mine_alone:centred", "--out", command) == 0
-    capsys.readouterr()
+    both = ("--methods", "image-image", "mine_alone:centred", "--k-top", "0", "--k-bottom", "0", "2")
+    assert run(place, monkeypatch, "sweep", *both, "--out", "sweeps") == 0
+    assert "mAP in % of other methods" in capsys.readouterr().out
     assert cli.main(["report", "runs", "--page", "p.html"]) == 0
     assert "mine_alone:centred" in (place / "p.html").read_text()
 

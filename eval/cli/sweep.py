@@ -4,9 +4,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .groups import Distributed, Measuring, Processes
-from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskNames, option
+from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskNames, UsageError, option
 
 if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
+    from jaxalign.eval.tasks.runs import Run
     from jaxalign.eval.tasks.sweep import Sweeping
     from jaxalign.eval.tasks.workspace import Workspace
 
@@ -26,18 +28,26 @@ class Sweep(Measuring):
 
     The paper chooses on Caltech101 (images) or COCO (captions) and applies the band everywhere: --apply-to
     says what that costs against each data set's own best band. On the embedded data sets the band is chosen
-    on `train`.
+    on `train`. --methods are measured beside the band, one's own among them.
 
     Examples:
       jaxalign sweep
       jaxalign sweep --modality text --dataset emoji
       jaxalign sweep --model openai/clip-vit-base-patch16 --dataset caltech101 --apply-to pets dtd
+      jaxalign sweep --methods pca my_method.py:centred
     """
 
     dataset: DatasetName = "emoji-scenes"
     modality: ModalityOption = "image"
     apply_to: Annotated[
         tuple[str, ...], option("Data sets on which the band is tried, too.", "NAME [NAME ...]")
+    ] = ()
+    methods: Annotated[
+        tuple[str, ...],
+        option(
+            "Methods that are measured beside the band; one's own is written module:name.",
+            "METHOD [METHOD ...]",
+        ),
     ] = ()
     k_top: Grid = ()
     k_bottom: Grid = ()
@@ -56,23 +66,51 @@ class Sweep(Measuring):
         from .printing import chart_name
 
         workspace, model = self.open()
+        self._check_methods(model)
         found, charts = [], []
         for task in self.tasks or ("",):
             sweeps = self._sweeps(workspace, task)
             measure = lambda name, of: measure_sweep(workspace, model, name, self.modality, of)
             runs = {name: measure(name, of) for name, of in sweeps.items()}
+            beside = {name: self._beside(workspace, model, name, of) for name, of in sweeps.items()}
             if not is_first():
                 continue
             own = list(runs.values())
             band = chosen_band(own)
             about = ", ".join(filter(None, (model.title, self.modality, task)))
             print_bands(about, runs, band)
+            if self.methods:
+                print_beside(about, beside)
             figure = draw_sweeps(own, dataset_label(own), about, chosen=band)
             name = chart_name(model, self.dataset, self.modality, *filter(None, [task]))
             charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
-            found += own
+            found += [*own, *(run for of in beside.values() for run in of)]
         if is_first():
             self.report(found, charts)
+
+    def _check_methods(self, model: "DualEncoder") -> None:
+        from jaxalign.eval.tasks.methods import MethodOptions, find_methods
+
+        if self.methods and self.max_queries is not None:
+            raise UsageError("--methods are measured with all queries; leave out --max-queries")
+        find_methods(self.methods, model, self.modality, MethodOptions())
+
+    def _beside(
+        self, workspace: "Workspace", model: "DualEncoder", dataset: str, of: "Sweeping"
+    ) -> "list[Run]":
+        """Runs of `methods` with the queries and the gallery of the sweep."""
+        from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
+        from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
+        from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
+
+        if not self.methods:
+            return []
+        retrieving = Retrieving(self.methods, tasks=(of.task,) if of.task else ())
+        if self.modality == "text":
+            pair = CaptionPair(workspace, model, dataset, of.query)
+            return measure_text_retrieval(workspace, model, pair, retrieving)
+        pair = ImagePair(workspace, model, dataset, of.query, of.gallery)
+        return measure_image_retrieval(workspace, model, pair, retrieving)
 
     def _sweeps(self, workspace: "Workspace", task: str) -> "dict[str, Sweeping]":
         """What is asked for, and the same on the other data sets, each once however it is spelled."""
@@ -88,6 +126,16 @@ class Sweep(Measuring):
         sweeping = Sweeping(self.k_top, self.k_bottom, task, split, self.gallery or split, self.max_queries)
         elsewhere = replace(sweeping, query="", gallery="", task="")
         return {self.dataset: sweeping} | dict.fromkeys(others.values(), elsewhere)
+
+
+def print_beside(about: str, runs: "dict[str, list[Run]]") -> None:
+    """mAP of each method on each data set."""
+    from .printing import describe_method, percent, print_table
+
+    first = next(iter(runs.values()))
+    columns = ["data set", *(describe_method(run.settings) for run in first)]
+    rows = [[name, *(percent(run.metrics["mAP"]) for run in of)] for name, of in runs.items()]
+    print_table(f"{about}: mAP in % of other methods", columns, rows)
 
 
 def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None:
