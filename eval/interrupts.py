@@ -9,6 +9,7 @@ This module imports nothing that takes time, so that a command can be stopped fr
 """
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -53,7 +54,7 @@ def start(also: Any = None) -> list[tuple[int, Any]]:
     global _command
     _command = _Command()
     hook = sys.unraisablehook
-    sys.unraisablehook = lambda lost: _raise_again(lost, hook)
+    sys.unraisablehook = functools.partial(_raise_again, hook=hook)
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -119,11 +120,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             _end_now(_command.got)
+        if frame.f_code is _raise_again.__code__:  # where it would be lost; it will be raised again
+            return
         frame = frame.f_back
     raise Stopped
 
 
-def _raise_again(lost: Any, hook: Any) -> None:
+def _raise_again(lost: Any, *, hook: Any) -> None:
     """Not in the callback of a garbage collection or the like, where Python ignores it."""
     if issubclass(lost.exc_type, Stopped):
         threading.Timer(_AGAIN, _raise_in_main).start()

@@ -123,6 +123,20 @@ def test_whatever_a_library_makes_of_it(work, monkeypatch, capsys):
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: interrupted; {KEPT}"
 
 
+def test_a_signal_while_a_lost_one_is_looked_after_is_raised_later(monkeypatch, capsys):
+    """As on a busy machine, where starting the timer takes longer than until somebody looks again."""
+    start = interrupts.threading.Timer.start
+
+    def slowly(timer):
+        time.sleep(0.2)  # signals of our own come meanwhile
+        start(timer)
+
+    monkeypatch.setattr(interrupts.threading.Timer, "start", slowly)
+    monkeypatch.setattr(interrupts, "_LOOK", 0.05)
+    assert command(swallowed_by_a_callback, monkeypatch) == 130
+    assert single_line(capsys.readouterr().err) == f"jaxalign: error: interrupted; {KEPT}"
+
+
 @pytest.mark.parametrize("number", SAID)
 def test_every_signal_lets_the_command_clean_up(number, monkeypatch, capsys):
     cleaned = []
