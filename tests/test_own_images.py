@@ -1,5 +1,6 @@
 """One index of one's own images for all commands and folders: an image is what its file's content is."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -255,7 +256,7 @@ def test_a_file_that_was_written_a_moment_ago_is_not_trusted(photos, hashed, mon
     first = contents(photos)
     assert contents(photos) == first
     assert len(hashed) == 10
-    with sqlite3.connect(file_contents.memory()) as database:
+    with contextlib.closing(sqlite3.connect(file_contents.memory())) as database, database:
         assert database.execute("SELECT count(*) FROM files").fetchone() == (0,)
 
 
@@ -270,7 +271,7 @@ def test_a_memory_that_is_none_is_done_without_or_made_anew(damage, photos, hash
         place.unlink()
         place.mkdir()
     else:
-        with sqlite3.connect(place) as database:
+        with contextlib.closing(sqlite3.connect(place)) as database, database:
             if damage == "values":
                 database.execute("UPDATE files SET digest = x'ff00'")
             else:
@@ -294,7 +295,7 @@ def test_features_in_a_bucket_and_no_home_at_all(photos, hashed, monkeypatch, tm
 def test_a_locked_memory_is_not_waited_for_without_end(photos, hashed, monkeypatch):
     first = contents(photos)
     monkeypatch.setattr(file_contents, "_PATIENCE", 0.05)
-    with sqlite3.connect(file_contents.memory()) as database:
+    with contextlib.closing(sqlite3.connect(file_contents.memory())) as database, database:
         database.execute("BEGIN EXCLUSIVE")
         hashed.clear()
         assert contents(photos) == first
