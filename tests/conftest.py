@@ -98,11 +98,11 @@ MOST_COMPILED = 2**30  # bytes
 
 
 def pytest_configure(config):
-    """What XLA compiles is kept: for the other workers, for processes that tests start, and for the next time.
+    """What XLA compiles is kept: for other workers, for processes that tests start, and for the next time.
 
-    A program is found by what it computes, XLA's version and options; it is the machine code that compiling it anew
-    would give. The folder is of one kind of processor, whose instructions the code uses. `pytest --cache-clear`
-    empties it.
+    A program is found by what it computes, XLA's version and its options, so that it is the machine code that
+    compiling it anew gives. A folder is for one kind of processor, whose instructions the code uses.
+    `pytest --cache-clear` empties it.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker of xdist inherits it
         folder = config.cache.mkdir("compiled") / processor()

@@ -14,7 +14,7 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def constraints(requirements: Sequence[str]) -> list[str]:
-    """`NAME==VERSION`, with its marker, for each `NAME>=VERSION`; raises ValueError where one has no lower bound."""
+    """`NAME==VERSION`, with its marker, for each `NAME>=VERSION`; raises ValueError for anything else."""
     oldest = []
     for requirement in requirements:
         found = re.fullmatch(r"([\w.-]+)>=([\w.]+)(;.*)?", requirement.replace(" ", ""))
