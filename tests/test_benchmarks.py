@@ -175,6 +175,7 @@ def run_quickly(suites, tmp_path, *arguments):
     return done, results.read(tmp_path / "r.json")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suites", [("ranking", "few_shot"), ("conversion", "encoding"), ("reproduce",)])
 def test_every_suite_runs(suites, tmp_path):
     done, found = run_quickly(suites, tmp_path)
@@ -187,6 +188,7 @@ def test_every_suite_runs(suites, tmp_path):
     assert all(suite["claims"] for suite in found.values())
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_every_suite_with_a_reference_runs(tmp_path):
     pytest.importorskip("transformers", reason="needs the extra `reference`")
@@ -195,6 +197,7 @@ def test_every_suite_with_a_reference_runs(tmp_path):
     assert {name: len(suite["claims"]) for name, suite in found.items()} == {"sweep": 1, "inversion": 4}
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_the_papers_own_functions_are_timed_where_they_lie(tmp_path):
     """Stand-ins with the names and layout of both repositories; results are compared before timing."""

@@ -265,6 +265,7 @@ def test_an_image_tower_without_a_place_for_a_projector(clip):
         read_projectors({"img": {}})
 
 
+@pytest.mark.long
 def test_the_example_config(siglip, emoji_data_dir):
     pytest.importorskip("ml_collections", reason="ml_collections, which big_vision's configs are made of")
     path = Path(__file__).parents[1] / "examples" / "big_vision_siglip.py"
@@ -318,6 +319,7 @@ def read(process):
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_two_processes_of_four_devices_log_what_one_device_does(siglip, photos):
     """And neither TensorFlow nor big_vision is imported."""
     one = run_all(everywhere(photos, siglip), siglip)

@@ -148,6 +148,7 @@ def test_captions_of_emoji(name, place, tmp_path, capsys):
     assert runs["isoclip"].settings["band"] == [0, 32]
 
 
+@pytest.mark.long
 def test_inverted_captions(models, place, tmp_path, capsys, monkeypatch):
     """OVI of a few captions, by a model that is quickly done."""
     from jaxalign.eval.tasks import pairs
@@ -177,6 +178,7 @@ def test_sweep(models, twins, crossed, place, tmp_path, capsys):
         assert drawn.size[0] > 300
 
 
+@pytest.mark.long
 def test_sweep_of_captions(models, place, tmp_path, capsys):
     options = [
         "--model",

@@ -88,6 +88,7 @@ def shrunk(config):
 TEXT_TOWERS = {shrunk(spec.towers.text): name for name, spec in MODELS.items() if spec.towers.text}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", TEXT_TOWERS, ids=TEXT_TOWERS.values())
 def test_every_backbone_at_its_own_context(config):
     """ "start a photo of v end", all positions of the context; once for each kind of text tower there is."""
