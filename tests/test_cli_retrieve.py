@@ -13,6 +13,7 @@ from jaxalign.eval.features import obtain
 from jaxalign.eval.tasks.runs import read_runs
 
 HALF = ["image-image", "pre", "whitened", "isoclip"]
+BOTH_SHAPES = ["emoji-clip", pytest.param("emoji-siglip", marks=pytest.mark.long)]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     assert again.metrics == oti.metrics
 
 
-@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.parametrize("name", BOTH_SHAPES)
 def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     """Tiny models with random weights on the real data set; PCA<- takes ImageNet's class names."""
     said = jaxalign(
@@ -136,7 +137,7 @@ def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     assert all(0 < run.metrics["mAP"] < 100 for run in runs)
 
 
-@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.parametrize("name", BOTH_SHAPES)
 def test_captions_of_emoji(name, place, tmp_path, capsys):
     """The embedded models themselves."""
     command = ["text-retrieve", "--model", name, "--band", "0", "32", "--out", tmp_path, *place]

@@ -35,7 +35,7 @@ fi
 
 rm -rf "$system/tree"
 mkdir -p "$system/tree"
-tar -C "$tree" --exclude=./.git --exclude=./.venv --exclude=__pycache__ -cf - . | tar -xf - -C "$system/tree"
+tar -C "$tree" --exclude='./.git' --exclude='./.venv*' --exclude='./.*_cache' --exclude=__pycache__ -cf - . | tar -xf - -C "$system/tree"
 
 # What pip needs of this machine, each at the same place: certificates, its files, and what its settings name.
 needed() {
