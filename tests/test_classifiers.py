@@ -251,8 +251,9 @@ def test_lda_differentiates_as_its_formula_does():
         return jnp.sum(pick * lda_classifier(x, LABELS, normalize=False).kernel)
 
     both = jnp.asarray(np.stack([FEATURES, FEATURES + 0.1 * RNG.normal(size=FEATURES.shape)]), jnp.float32)
-    expected = jax.vmap(jax.grad(formula))(both)
-    np.testing.assert_allclose(jax.vmap(jax.grad(fitted))(both), expected, rtol=1e-4, atol=1e-5)  # in float32
+    expected = jax.jit(jax.vmap(jax.grad(formula)))(both)
+    got = jax.jit(jax.vmap(jax.grad(fitted)))(both)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)  # in float32
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about LAPACK")
