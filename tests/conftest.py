@@ -179,7 +179,7 @@ def promotion_of_dtypes(request):
 
 @pytest.fixture(scope="session", params=["emoji-clip", pytest.param("emoji-siglip", marks=pytest.mark.long)])
 def model(request) -> DualEncoder:
-    """Both shapes, one after the other; what is peculiar to the second one is tested with `siglip`, always."""
+    """Both shapes, one after the other; what is peculiar to the second is tested with `siglip`, always."""
     return tiny_model(request.param)
 
 
