@@ -1,4 +1,4 @@
-"""One image: the query, what it finds before, and what it finds after."""
+"""One image: the query, and what it finds in one or several rankings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,21 +30,20 @@ class Tile:
 
 
 @styled()
-def draw_sheet(
-    query: Image.Image, query_name: str, before: tuple[str, Sequence[Tile]], after: tuple[str, Sequence[Tile]]
-) -> Figure:
-    """The query on the left, beside it the titled results before and, below them, after."""
-    blocks = (before, after)
+def draw_sheet(query: Image.Image | None, query_name: str, *blocks: tuple[str, Sequence[Tile]]) -> Figure:
+    """The query on the left, beside it each titled block of results, one below the other."""
     rows = [-(-len(cells) // COLUMNS) for _, cells in blocks]
-    height = sum(rows) * (CELL + CAPTION) + len(blocks) * TITLE + 0.15
+    height = max(sum(rows), 1) * (CELL + CAPTION) + len(blocks) * TITLE + 0.15
     width = (COLUMNS + 1) * CELL + 0.45
     figure = Figure(figsize=(width, height))
     left, top = CELL + 0.3, 0.1
-    place(figure, query, 0.1, top + TITLE, CELL)
+    if query is not None:
+        place(figure, query, 0.1, top + TITLE, CELL)
     write(figure, 0.1, top, 11, INK, "query", weight="bold")
     write(figure, 0.1, top + TITLE + CELL + 0.05, 8, INK, shorten(query_name))
-    legend = ("framed: not among the", "first of the other ranking")
-    write(figure, 0.1, top + TITLE + CELL + 0.35, 8, NEW, *legend)
+    if len(blocks) > 1:
+        legend = ("framed: not among the", "first of the other ranking")
+        write(figure, 0.1, top + TITLE + CELL + 0.35, 8, NEW, *legend)
     for (title, cells), count in zip(blocks, rows, strict=True):
         write(figure, left, top, 11, INK, title, weight="bold")
         top += TITLE
