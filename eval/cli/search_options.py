@@ -1,23 +1,28 @@
 """What `jaxalign search` looks for, and how it shows what it finds."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from .groups import ModelOptions
+from jaxalign.errors import JaxalignError
+
+from .groups import DEFAULT_MODEL, ModelOptions
 from .options import UsageError, option
 from .printing import STANDARD_OUTPUT, check_file
 
 if TYPE_CHECKING:
+    from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.search import Query
+    from jaxalign.eval.tasks.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class QueryOptions:
-    """What to look for: images, texts, or both; each word after an option is one of its own, so quote texts."""
+    """What to look for: images, texts, or both. Quote a text of several words."""
 
     query: Annotated[
         tuple[str, ...], option("Images to search with; - is standard input.", "IMAGE [IMAGE ...]", "none")
@@ -150,3 +155,23 @@ class FoundModel(ModelOptions):
             "the first that has been fetched: see `jaxalign fetch --help`",
         ),
     ] = None
+
+    def load(self, workspace: "Workspace") -> "DualEncoder":
+        """The model that was named, or the first that is in the hub's cache."""
+        if self.model is not None:
+            return super().load(workspace)
+        from jaxalign.eval.availability import BEGIN_WITH, first_cached
+        from jaxalign.eval.terminal import say
+        from jaxalign.specs import find_spec
+
+        from .models import count_parameters
+
+        if (spec := first_cached()) is None:
+            best = find_spec(BEGIN_WITH)
+            size = 4 * count_parameters(best.towers) / 1e6
+            raise JaxalignError(
+                f"no model has been fetched; `jaxalign fetch {BEGIN_WITH}` downloads one ({size:,.0f} MB,"
+                f" licence {best.licence}), or try the toy that knows emoji: --model {DEFAULT_MODEL}"
+            )
+        say(f"The model is {spec.name}, the first that has been fetched; --model chooses another", sys.stderr)
+        return replace(self, model=spec.name).load(workspace)

@@ -132,7 +132,8 @@ def write_sheet(found: Found, out: Path) -> None:
     from PIL import Image
 
     from jaxalign.eval.figures import save
-    from jaxalign.eval.figures.sheet import SIDE, Tile, draw_sheet, thumbnail
+    from jaxalign.eval.figures.sheet import SIDE, Tile, draw_sheet
+    from jaxalign.eval.thumbnails import thumbnail
     from jaxalign.inputs.image_files import opened_image
 
     def tile(hit: "Hit", ranking: str) -> Tile:

@@ -1,6 +1,7 @@
 """The image files below a folder, and what else is there that people would call an image."""
 
 import fnmatch
+import functools
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from jaxalign.local_files import is_there
 
 # What a Mac adds to an archive, and network drives and Windows to folders: thumbnails, and what was deleted.
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
+_NUMBERS = re.compile(r"(\d+)")
 OWN, REPEATED, EXCLUDED = "written by jaxalign", "linked folder that is there already", "excluded"
 
 
@@ -133,15 +135,15 @@ def find_images(root: Path, exclude: Sequence[str] = (), *, skip_closed: bool = 
                 not_read[OWN] += 1
             else:
                 files.append(_look_at(entry, f"{prefix}{entry.name}"))
-    in_order = sorted(files, key=lambda file: [natural(part) for part in file.name.split("/")])
+    of_part = functools.cache(natural)  # most images share their folders
+    in_order = sorted(files, key=lambda file: [of_part(part) for part in file.name.split("/")])
     return ImageTree(tuple(in_order), dict(+not_read), tuple(sorted(closed)))
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
     """A sort key under which `2.jpg` comes before `10.jpg`; of `1`, `01` and `001` no two are equal."""
     parts = [
-        (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
-        for part in re.split(r"(\d+)", name)
+        (int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _NUMBERS.split(name)
     ]
     return parts, name
 

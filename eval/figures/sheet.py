@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxalign.inputs.image_files import upright
+from jaxalign.eval.thumbnails import thumbnail
 
 from .look import RESOLUTION, drawable, styled
 
@@ -83,14 +82,6 @@ def write(figure: Any, x: float, y: float, size: float, colour: str, *lines: str
         va="top",
         **style,
     )
-
-
-def thumbnail(image: Image.Image, side: int) -> np.ndarray:
-    """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the image is transparent."""
-    small = upright(image).convert("RGBA")
-    small.thumbnail((side, side))
-    white = Image.new("RGBA", small.size, "white")
-    return np.asarray(Image.alpha_composite(white, small).convert("RGB"))
 
 
 def shorten(name: str) -> str:

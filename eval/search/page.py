@@ -1,4 +1,4 @@
-"""A page of images: each small, inside the page, and a link to its file. It loads nothing and runs nothing."""
+"""A page of images: each small, inside the page, and a link to its file. It loads and runs nothing."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.figures.sheet import thumbnail
 from jaxalign.eval.files import write_whole
 from jaxalign.eval.report.page import render
+from jaxalign.eval.thumbnails import thumbnail
 from jaxalign.inputs.image_files import opened_image
 
 SIDE = 288  # pixels of an image at most: 5 to 25 KiB

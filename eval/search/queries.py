@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.figures.sheet import SIDE, thumbnail
+from jaxalign.eval.thumbnails import thumbnail
 from jaxalign.inputs.image_files import FILE_LIMIT, opened_image, upright
 from jaxalign.local_files import is_there, read_json
 
@@ -18,6 +18,7 @@ from .library import Library
 from .ranking import Term
 
 STANDARD_INPUT = "-"
+SIDE = 288  # pixels of an image that is shown, at most
 
 
 @dataclass(frozen=True, eq=False)

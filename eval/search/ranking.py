@@ -82,8 +82,11 @@ def score_images(
     for is_text in {term.is_text for term in terms}:
         own = [i for i, term in enumerate(terms) if term.is_text == is_text]
         pre = np.stack([terms[i].pre for i in own]).astype(np.float32)
-        of_query, of_gallery = (embeds.text, embeds.shared_image) if is_text else (embeds.image, embeds.image)
-        cosines[own] = _unit(of_query(pre)) @ _unit(of_gallery(gallery)).T
+        if is_text:
+            queries, images = _unit(embeds.text(pre)), _unit(embeds.shared_image(gallery))
+        else:  # at once, which compiles one program
+            queries, images = np.split(_unit(embeds.image(np.concatenate([pre, gallery]))), [len(own)])
+        cosines[own] = queries @ images.T
     if is_mixed(terms) and len(counted):
         spread = cosines[:, counted].std(axis=1, keepdims=True)
         cosines = (cosines - cosines[:, counted].mean(axis=1, keepdims=True)) / np.where(
