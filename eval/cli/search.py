@@ -63,7 +63,7 @@ class Search:
     """
 
     folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
-    asked: Asked = field(default_factory=QueryOptions)
+    query: Asked = field(default_factory=QueryOptions)
     output: Output = field(default_factory=OutputOptions)
     exclude: Annotated[
         tuple[str, ...],
@@ -91,7 +91,7 @@ class Search:
         from .printing import STANDARD_OUTPUT, only_results, write_json
         from .search_output import show
 
-        self.asked.check()
+        self.query.check()
         self.output.check(self.results.json)
         with only_results(STANDARD_OUTPUT if self.output.paths_alone else None):
             found = self._search()
@@ -104,7 +104,7 @@ class Search:
         from .search_output import Found, score_name
 
         workspace = self.results.open_workspace(self.reading)
-        query = self.asked.read()
+        query = self.query.read()
         model = self.model.load(workspace)
         if query.texts:
             model.require_tokenizer()

@@ -79,7 +79,7 @@ class Query:
         return found
 
 
-def read_query_image(given: str | os.PathLike) -> QueryImage:
+def read_query_image(given: str) -> QueryImage:
     """The image in a file, or of `-` that on standard input; raises JaxalignError where it is none."""
     if given == STANDARD_INPUT:
         name, place, source = "standard input", _descriptor(), _read_standard_input()
@@ -109,7 +109,7 @@ def _read_standard_input() -> bytes:
     return content
 
 
-def read_found_files(file: Path, rows: Sequence[int]) -> list[Path]:
+def read_found_files(file: Path, rows: Sequence[int]) -> list[str]:
     """Files of results of an earlier search, of which `file` is the JSON.
 
     Args:
@@ -122,7 +122,7 @@ def read_found_files(file: Path, rows: Sequence[int]) -> list[Path]:
     try:
         found = said["results"]
         found = found["after"] if isinstance(found, dict) else found
-        paths = [Path(said["folder"], hit["file"]) for hit in found]
+        paths = [os.path.join(said["folder"], hit["file"]) for hit in found]
     except (LookupError, TypeError) as error:
         raise JaxalignError(f"{file} is no result of `jaxalign search --json`") from error
     for row in rows:
