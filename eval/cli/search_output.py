@@ -52,7 +52,7 @@ class Found:
     def to_json(self) -> dict[str, Any]:
         rows = lambda hits: [{"file": self.library.names[hit.row], "score": hit.score} for hit in hits]
         found = [rows(hits) for hits in self.rankings.values()]
-        query = [{"image": str(image.place or "-"), "weight": weight} for image, weight in self.query.images]
+        query = [{"image": image.path or "-", "weight": weight} for image, weight in self.query.images]
         query += [{"text": text, "weight": weight} for text, weight in self.query.texts]
         return {
             "model": self.model.name,
@@ -156,7 +156,7 @@ def write_results_page(found: Found, out: Path) -> None:
         Shown(
             image.name,
             f"{weight:+g}",
-            file_uri(image.place) if isinstance(image.place, Path) else "",
+            image.path and file_uri(image.path),
             image.small,
         )
         for image, weight in found.query.images

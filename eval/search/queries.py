@@ -38,6 +38,11 @@ class QueryImage:
     place: Path | int | None
     small: np.ndarray
 
+    @property
+    def path(self) -> str:
+        """Of its file; empty for standard input."""
+        return str(self.source) if isinstance(self.source, Path) else ""
+
     def encode(self, model: DualEncoder) -> np.ndarray:
         """Pre-projection features `[d_image]`, of the image as it is shown."""
         with opened_image(self.source, f"the query {self.name}") as stored:
