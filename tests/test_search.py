@@ -17,7 +17,6 @@ from jaxalign.eval.figures.sheet import Tile, draw_sheet, shorten
 from jaxalign.eval.search import Embeds, Term, find_library, rank, read_query_image, score_images
 from jaxalign.eval.thumbnails import thumbnail
 
-
 TOY = ["--model", "emoji-clip"]
 
 
