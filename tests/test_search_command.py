@@ -101,6 +101,8 @@ def test_a_text_is_compared_by_the_original_projectors(search, archive, toy):
             image = image.transpose(Image.Transpose.ROTATE_270) if hit["file"] == "turned.jpg" else image
             assert hit["score"] == pytest.approx(cosine(toy.encode_image([image])[0], text), abs=1e-4)
     assert found.json["method"] is None
+    assert "tokens" not in found.err
+    assert "the model reads the first 18 tokens" in search("--text", "red " * 19).err
     message = search("--text", "x", "--band", "1", "2", status=2).err
     assert "--compare, --method and its options are about images; the query has none" in message
 

@@ -56,7 +56,7 @@ class Search:
       jaxalign search ~/photos --query ~/photos/goose.jpg
       jaxalign search ~/photos --text "a red car at night" --open
       jaxalign search ~/photos --query beach.jpg --text "with a dog" --minus-text people --weights 1 2 0.5
-      jaxalign search ~/photos --text receipt --first 100 -0 | xargs -0 cp -t receipts
+      jaxalign search ~/photos --text receipt --first 100 -0 | xargs -0r cp -t receipts
       jaxalign search ~/photos --query goose.jpg --json found.json
       jaxalign search ~/photos --like-row 3 --from found.json --page geese.html
       jaxalign search ~/photos --query goose.jpg --compare --sheet geese.png
@@ -100,14 +100,15 @@ class Search:
 
     def _search(self) -> "Found":
         from jaxalign.eval.tasks.projecting import Fitting
+        from jaxalign.eval.terminal import say
 
         from .search_output import Found, score_name
 
         workspace = self.results.open_workspace(self.reading)
         query = self.query.read()
         model = self.model.load(workspace)
-        if query.texts:
-            model.require_tokenizer()
+        for text, tokens in query.cut(model) if query.texts else ():
+            say(f'of "{text}" the model reads the first {tokens} tokens', sys.stderr)
         methods = self._find_methods(model, query)
         library = self._find_library(model)
         fitting = Fitting(workspace, model, lambda: library.features)

@@ -65,6 +65,13 @@ class Query:
         ]
         return " ".join(parts).removeprefix("+ ")
 
+    def cut(self, model: DualEncoder) -> list[tuple[str, int]]:
+        """The texts that are longer than the model reads, and how many tokens it reads of them."""
+        tokenizer = model.require_tokenizer()
+        most = tokenizer.context - 1 - (tokenizer.start_token is not None)
+        words = tokenizer.words([text for text, _ in self.texts])
+        return [(text, most) for (text, _), own in zip(self.texts, words, strict=True) if len(own) > most]
+
     def rows_of(self, library: Library) -> set[int]:
         """Where its images are in a library, under all names that links give them."""
         places = [image.place for image, _ in self.images if image.place is not None]
