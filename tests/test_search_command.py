@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import types
 from pathlib import Path
@@ -233,16 +234,21 @@ def test_patterns_leave_out_files_and_folders(search, archive):
     assert by_path.json["left_out"] == ["empty.png", "trip/broken.jpg"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
-def test_a_closed_folder_is_named(search, archive, tmp_path):
+def test_a_closed_folder_is_named(search, archive, tmp_path, monkeypatch):
     shutil.copytree(archive / "trip", tmp_path / "all" / "open")
-    (tmp_path / "all" / "shut").mkdir(mode=0)
+    (tmp_path / "all" / "shut").mkdir()
+    scan = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("/shut"):  # root may look into every folder
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
     found = search("--text", "red", folder=tmp_path / "all")
     assert found.json["left_out"] == ["open/broken.jpg", "shut/"]
-    assert (
-        "cannot be read"
-        in search("--text", "red", "--unreadable", "fail", folder=tmp_path / "all", status=1).err
-    )
+    refused = search("--text", "red", "--unreadable", "fail", folder=tmp_path / "all", status=1)
+    assert "shut cannot be read: Permission denied" in refused.err
 
 
 def test_a_folder_finds_what_its_subfolder_has(toy, archive, tmp_path, monkeypatch):
@@ -286,3 +292,21 @@ def test_without_a_model_the_first_that_was_fetched(monkeypatch, archive, capsys
     assert "--model emoji-clip" in message
     there |= {"clip-vit-base-patch32", "clip-vit-base-patch16"}
     assert availability.first_cached().name == "clip-vit-base-patch16"
+
+
+def test_the_examples_of_the_page_run(archive, toy, tmp_path, monkeypatch, capfd):
+    page = (Path(__file__).parents[1] / "docs" / "search.md").read_text()
+    for place in ("photos", "photos/trip"):
+        for i, name in enumerate(("goose.jpg", "duck.jpg", "beach.jpg", "1.png")):
+            save(tmp_path / place / name, len(place) + i)
+            save(tmp_path / name, len(place) + i)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ja, "load", lambda where, **options: toy)
+    monkeypatch.setattr(search_output.webbrowser, "open", lambda uri: True)
+    commands = re.findall(r"^(?:curl .*\| )?jaxalign (search .*?)(?: \|.*)?$", page, re.M)
+    assert len(commands) == 12
+    for command in commands:
+        with (tmp_path / "goose.jpg").open("rb") as file:
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+            arguments = [*shlex.split(command), "--store", "store", "--model", "emoji-clip"]
+            assert cli.main(arguments) == 0, capfd.readouterr().err
