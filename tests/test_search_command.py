@@ -309,4 +309,5 @@ def test_the_examples_of_the_page_run(archive, toy, tmp_path, monkeypatch, capfd
         with (tmp_path / "goose.jpg").open("rb") as file:
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
             arguments = [*shlex.split(command), "--store", "store", "--model", "emoji-clip"]
+            arguments += ["--band", "0", "9"] if "--compare" in command else []
             assert cli.main(arguments) == 0, capfd.readouterr().err
