@@ -21,7 +21,7 @@ from jaxalign.eval.labels import (
 )
 from jaxalign.eval.report import ReproducedTable, build_report
 from jaxalign.eval.report.comparisons import comparisons_of
-from jaxalign.eval.report.plain_tables import PlainTable, all_numbers
+from jaxalign.eval.report.build import PlainTable, all_numbers
 from jaxalign.eval.tasks.runs import Run
 
 HOSTILE = "<script>alert('x')</script>"

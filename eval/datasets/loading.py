@@ -22,9 +22,8 @@ from jaxalign.inputs.image_files import opened_image
 from . import catalogue
 from .data_reading import FEATURES, HUGGINGFACE, TFDS, WEBDATASET, DataReading
 from .examples import Examples, concatenate
-from .folder_splits import READINGS
 from .huggingface import huggingface_record
-from .image_folder import folder_record
+from .image_folder import READINGS, folder_record
 from .images import Images
 from .items import check_sources, content_bytes, read_content
 from .keys import Keys

@@ -21,7 +21,7 @@ from . import catalogue
 from .examples import Examples
 from .images import Images
 from .prepared_files import READ_ERRORS, one_line
-from .readers.zhou import read_split_file
+from .readers.annotations import read_split_file
 from .records import DatasetRecord, data_root, source_root
 
 JOINED = "@tfds"  # ending of the names of these data sets

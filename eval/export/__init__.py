@@ -3,4 +3,4 @@
 from .faiss_index import write_faiss as write_faiss
 from .gallery import Gallery as Gallery
 from .gallery import open_gallery as open_gallery
-from .numpy_files import write_npy as write_npy
+from .gallery import write_npy as write_npy

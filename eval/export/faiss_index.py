@@ -12,8 +12,7 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 from jaxalign.replacing import replaced_files
 
-from .gallery import Gallery
-from .numpy_files import export_facts, write_facts, write_ids
+from .gallery import Gallery, export_facts, write_facts, write_ids
 
 EXACT = "Flat"
 _PER_CENTROID = 256  # training vectors: FAISS's own k-means takes no more than that

@@ -44,8 +44,7 @@ from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
 from .available import Missing, Places, candidates
-from .cells import Cell, Outcome
-from .printed_names import SLIP_TRANSFORM, TAKEN_OVER
+from .cells import SLIP_TRANSFORM, TAKEN_OVER, Cell, Outcome
 
 _EVERY = 1 << 40  # no image is left out
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others

@@ -20,7 +20,7 @@ from jaxalign.eval.paper.output import (
 from jaxalign.eval.paper.run import Reproduction
 from jaxalign.eval.paper.tables import Table
 from jaxalign.eval.report.build import ReproducedTable
-from jaxalign.eval.report.plain_tables import PlainTable
+from jaxalign.eval.report.build import PlainTable
 from jaxalign.eval.tasks.runs import LARGEST, RESULTS
 from jaxalign.local_files import read_json
 

@@ -1,6 +1,7 @@
-"""Texts, images and projected images in two dimensions (Reevaluating, figure 7)."""
+"""Points: texts, images and projected images in two dimensions, and measured beside printed numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,13 +9,14 @@ from matplotlib.figure import Figure
 from jaxalign.eval.labels import Label
 from jaxalign.eval.tasks.runs import Run
 
-from .look import SERIES, dots, head, legend, panels, styled, title
+from .look import INK, LINE, SERIES, dots, head, legend, name_axes, panels, styled, title, wrapped
 from .read import number
 
 MOST = 600  # points of a kind that are drawn; of more, so many evenly spaced ones
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _VARIANTS = {"plain": "eq. 11", "adjusted": "eq. 12"}
 _KINDS = {"image": "images", "projected": "projected images", "text": "texts"}
+Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def views_of(run: Run) -> dict[str, dict[str, np.ndarray]]:
@@ -44,4 +46,30 @@ def draw_views(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
         head(ax, told if shift is None else f"{told}: centroids {shift:.2f} apart")
     legend(figure, axes[0])
     title(figure, f"Two dimensions, {about}")
+    return figure
+
+
+@styled()
+def draw_measured(series: Series, about: str, unit: str) -> Figure:
+    """Pairs of a printed and a measured number, by name.
+
+    Left, each pair: on the diagonal they are equal. Right, the differences of each series, a line at their
+    mean.
+    """
+    figure, (left, right) = panels(2, width=4.6, height=max(4.0, 0.25 * len(series) + 1))
+    for i, (pairs, colour) in enumerate(zip(series.values(), cycle(SERIES), strict=False)):
+        printed, measured = np.array(pairs, float).T
+        difference = measured - printed
+        dots(left, np.stack([printed, measured], 1), colour)
+        dots(right, np.stack([difference, np.full(len(difference), i)], 1), colour)
+        right.plot([difference.mean()] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
+    ends = min(left.get_xlim()[0], left.get_ylim()[0]), max(left.get_xlim()[1], left.get_ylim()[1])
+    left.plot(ends, ends, color=LINE, linewidth=0.8, zorder=0)
+    left.set(xlim=ends, ylim=ends, aspect="equal")
+    name_axes(left, f"printed ({unit})", f"measured ({unit})")
+    right.axvline(0, color=INK, linewidth=0.8, zorder=0)
+    right.set_yticks(range(len(series)), labels=[wrapped(name, 2.5) for name in series])
+    right.invert_yaxis()
+    name_axes(right, f"measured less printed ({unit})", "")
+    title(figure, about)
     return figure
