@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxalign.errors import printable
 
@@ -26,7 +26,7 @@ class WrittenTable:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    digits: Mapping[str, int | None]
+    digits: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def to_csv(tables: Sequence[WrittenTable]) -> str:
@@ -54,12 +54,16 @@ def to_markdown(tables: Sequence[WrittenTable]) -> str:
     """One table after the other, under its title."""
     parts = []
     for table in tables:
-        lines = [list(table.columns), [("---" if text else "--:") for text in _is_text(table)]]
-        lines += _shown(table)
-        escaped = [lines[1] if line is lines[1] else list(map(markdown_text, line)) for line in lines]
         parts += [f"**{markdown_text(table.title)}**"] if table.title else []
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in escaped))
+        parts.append(markdown_grid(table))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_grid(table: WrittenTable) -> str:
+    """A table without its title."""
+    head, *rows = (list(map(markdown_text, line)) for line in (table.columns, *_shown(table)))
+    rule = [("---" if text else "--:") for text in _is_text(table)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
 
 
 def markdown_text(text: str) -> str:

@@ -33,7 +33,7 @@ _LONGEST = 200  # characters of a file's name, of 255 that file systems take
 _NAMED = 10  # images left out that the terminal names
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[str]], *, left: int = 1) -> None:
     """A table on standard output; no line is cut where it is no terminal.
 
     Args:
