@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
+from .data_reading import Keys, own_record
 from .examples import UNLABELLED, Examples
 from .file_contents import real_paths
 from .folder_images import FolderImages
@@ -209,27 +210,15 @@ def folder_record(name: str) -> DatasetRecord:
     reading, _, path = name.partition(":")
     reading, root = f"{reading}:", Path(path).expanduser()
     found = read_folder(root, reading)
-    test = next(split for split in ("test", "val", "train", ALL) if split in found.splits)
-    gallery = "train" if "train" in found.splits else test
-    return DatasetRecord(
-        name=f"{reading}{os.path.realpath(root)}",
-        builder="",
-        version="",  # that of the examples, which follows from what the images are
-        splits={split: len(files) for split, files in found.splits.items()},
-        tasks=("label",) if found.classes else (),
-        licence="one's own",
+    return own_record(
+        f"{reading}{os.path.realpath(root)}",
+        {split: len(files) for split, files in found.splits.items()},
+        Keys(image="image", label="label" if found.classes else ""),
+        partial(open_folder, root, reading, found),
         source=str(root),
+        version="",  # that of the examples, which follows from what the images are
         description="A folder of images",
         reading=describe_reading(root, found),
-        protocol=(
-            f"Queries are `{test}`, the gallery is `{gallery}`; a query that is in the gallery is left out of"
-            " its own."
-        ),
-        query=test,
-        gallery=gallery,
-        train=gallery,
-        test=test,
-        open_split=partial(open_folder, root, reading, found),
     )
 
 

@@ -18,10 +18,9 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .data_reading import TFDS
+from .data_reading import TFDS, Keys, as_texts, own_record
 from .examples import Examples
 from .images import Images
-from .keys import Keys, as_texts, own_record
 from .prepared_files import READ_ERRORS, content_digest, one_line
 from .records import DatasetRecord, Folder, data_root
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets.data_reading import FEATURES, DataReading
+from jaxalign.eval.datasets.data_reading import FEATURES, DataReading, Keys, own_record
 from jaxalign.eval.datasets.examples import UNLABELLED, Examples
 from jaxalign.eval.datasets.image_folder import ALL, canonical
 from jaxalign.eval.datasets.records import DatasetRecord, Folder
@@ -265,26 +265,19 @@ def features_record(name: str, reading: DataReading | None = None) -> DatasetRec
     pick = lambda *names: next(split for split in (*names, *splits) if split in splits)
     query = pick("query", "test", ALL, "val")
     gallery, train, test = pick("gallery", "train", query), pick("train", "gallery"), pick("test", query)
-    return DatasetRecord(
-        name=own,
-        builder="",
-        version=splits[query].content,
-        splits={split: len(of) for split, of in examples.items()},
-        tasks=(LABEL,) if classes else (),
-        licence="one's own",
+    return own_record(
+        own,
+        {split: len(of) for split, of in examples.items()},
+        Keys(label=LABEL if classes else ""),
+        partial(_open, examples),
         source=text,
+        version=splits[query].content,
         description="Features that were computed elsewhere",
-        protocol=(
-            f"Queries are `{query}`, the gallery is `{gallery}`; a query that is in the gallery is left out"
-            " of its own."
-        ),
         query=query,
         gallery=gallery,
         train=train,
         test=test,
-        images=False,
         reading=f"{text} is read as {_describe(splits, classes)}",
-        open_split=partial(_open, examples),
     )
 
 
