@@ -37,33 +37,7 @@ from jaxalign.replacing import replaced_folder
 ROWS = 8192  # embedded together: 24 MiB of float32 at width 768
 EMBEDDINGS, IDS, FACTS = "embeddings.npy", "ids.jsonl", "export.json"
 DTYPES = ("float32", "float16")
-
-
-@dataclass(frozen=True, eq=False)
-class GivenRows:
-    """Features that are there already, as `FeatureStore` has its own."""
-
-    values: np.ndarray
-    ids: tuple[str, ...]
-    chunk: int = ROWS
-
-    @property
-    def rows(self) -> int:
-        return len(self.values)
-
-    @property
-    def width(self) -> int:
-        return self.values.shape[1]
-
-    @property
-    def chunks(self) -> int:
-        return -(-self.rows // self.chunk)
-
-    def read_chunk(self, number: int) -> np.ndarray:
-        return self.values[number * self.chunk : (number + 1) * self.chunk].astype(np.float32)
-
-
-Stored = FeatureStore | Gathered | GivenRows
+Stored = FeatureStore | Gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +85,8 @@ def features(store: Stored) -> Iterator[np.ndarray]:
     step = max(ROWS // store.chunk, 1)
     for first in range(0, store.chunks, step):
         numbers = range(first, min(first + step, store.chunks))
-        yield np.concatenate([store.read_chunk(number) for number in numbers])
+        block = np.concatenate([store.read_chunk(number) for number in numbers])
+        yield block.astype(np.float32, copy=False)  # given ones may be of another type
 
 
 def open_gallery(
@@ -142,7 +117,7 @@ def open_gallery(
     record = workspace.find_dataset(dataset)
     if isinstance(model, GivenFeatures):
         examples = workspace.load_split(record, split or record.gallery)
-        store = GivenRows(workspace.images(model, examples).pre, examples.ids)
+        store = Gathered(workspace.images(model, examples).pre, examples.ids)
     elif modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
         examples, captions = pair.examples, pair.captions
