@@ -175,7 +175,7 @@ def report_runs(
 ) -> None:
     """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
-    from jaxalign.eval.run_tables import compared_runs
+    from jaxalign.eval.written_tables import compared_runs
 
     if json is not None:
         content: dict[str, Any] = {
@@ -297,8 +297,7 @@ def write_table(file: Path | None, runs: "Sequence[Run]") -> None:
     Raises:
       JaxalignError: none of the runs has numbers that stand in a table.
     """
-    from jaxalign.eval.run_tables import run_tables
-    from jaxalign.eval.written_tables import WRITERS
+    from jaxalign.eval.written_tables import WRITERS, run_tables
 
     if file is None:
         return

@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxalign.eval.labels import Label
+from jaxalign.eval.labels import Label, band, vector
 from jaxalign.eval.tasks.runs import Run
 
-from .look import INK, ON_CELL, ONE, TWO, head, name_axes, panels, styled, title
-from .read import band, shown, vector
+from .look import INK, ON_CELL, ONE, TWO, head, name_axes, panels, shown, styled, title
 
 MOST_NUMBERS = 15  # columns up to which every cell has its number
 _CELL = (0.36, 0.25)  # inches

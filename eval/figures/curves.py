@@ -6,11 +6,24 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label, dataset_label, find_baseline
+from jaxalign.eval.labels import Label, band, dataset_label, find_baseline, number, vector
 from jaxalign.eval.tasks.runs import Run
 
-from .look import DASHES, INK, ONE, SERIES, TWO, head, legend, logarithmic, name_axes, panels, styled, title
-from .read import band, number, shown, vector
+from .look import (
+    DASHES,
+    INK,
+    ONE,
+    SERIES,
+    TWO,
+    head,
+    legend,
+    logarithmic,
+    name_axes,
+    panels,
+    shown,
+    styled,
+    title,
+)
 
 _LINES = len(SERIES)  # in one panel; more of them would share colours
 _STEPS = ("steps", "mAP_at_step")

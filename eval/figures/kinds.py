@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from jaxalign.eval import labels
-from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS, show
+from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS, show, vector
 from jaxalign.eval.tasks.runs import Run
 
 from . import bands, curves, histograms, scatter
-from .read import vector
 
 _MODEL = (MODEL, *MODEL_DETAILS, "modality")
 _DATASET = (*_MODEL, DATASET, *DATASET_DETAILS)

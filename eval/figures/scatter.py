@@ -6,11 +6,10 @@ from itertools import cycle
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label
+from jaxalign.eval.labels import Label, number
 from jaxalign.eval.tasks.runs import Run
 
 from .look import INK, LINE, SERIES, dots, head, legend, name_axes, panels, styled, title, wrapped
-from .read import number
 
 MOST = 600  # points of a kind that are drawn; of more, so many evenly spaced ones
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}

@@ -4,7 +4,7 @@ files."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,14 @@ Stage = Literal["embedding", "pre"]
 STAGES: dict[str, str] = {"embedding": "given embeddings", "pre": "given pre-projection features"}
 # What a method cannot do without, or reads of what it is given.
 Need = Literal["pre", "projectors", "spectrum", "embedding", "class_texts", "gallery", "towers"]
+# Sizes of what is not there: the features' widths alone are looked at.
+_NO_TOWER: dict[str, Any] = {
+    "depth": 1,
+    "heads": 1,
+    "mlp_hidden": 1,
+    "activation": "gelu",
+    "norm_epsilon": 1e-6,
+}
 # Names of two kernels `[d_in, d]` and where their biases would be; then those that PyTorch has transposed.
 _PAIRS = (
     ("image", "text", "{}_bias"),
@@ -182,7 +190,19 @@ def given_features(
         )
     text = None if encoder is None else encoder.config.text
     if class_texts is not None:
-        text = _no_text_tower(embedded)
+        text = TextTowerConfig(
+            vocabulary=1,
+            context=1,
+            width=embedded,
+            causal=False,
+            projection=embedded,
+            projection_bias=False,
+            end_token=None,
+            **_NO_TOWER,
+        )
+    image = ImageTowerConfig(
+        image_size=1, patch_size=1, width=width, pooling="avg", projection=embedded, **_NO_TOWER
+    )
     name = STAGES[stage] if encoder is None else f"{STAGES[stage]} of {encoder.name}"
     spec = ModelSpec(
         name=name,
@@ -190,7 +210,7 @@ def given_features(
         revision=None,
         licence="",
         paper="",
-        towers=TwoTowersConfig(_no_image_tower(width, embedded), text),
+        towers=TwoTowersConfig(image, text),
         resize="squash",
         interpolation="bicubic",
         mean=None,
@@ -230,39 +250,6 @@ def _embedded_width(
             f"the features are {width} wide, and {whose}; expected those of one model, kernels [d_in, d]"
         )
     return embedded
-
-
-def _no_image_tower(width: int, embedded: int) -> ImageTowerConfig:
-    """Sizes of what is not there: the features' width alone is looked at."""
-    return ImageTowerConfig(
-        image_size=1,
-        patch_size=1,
-        width=width,
-        depth=1,
-        heads=1,
-        mlp_hidden=1,
-        activation="gelu",
-        norm_epsilon=1e-6,
-        pooling="avg",
-        projection=embedded,
-    )
-
-
-def _no_text_tower(width: int) -> TextTowerConfig:
-    return TextTowerConfig(
-        vocabulary=1,
-        context=1,
-        width=width,
-        depth=1,
-        heads=1,
-        mlp_hidden=1,
-        activation="gelu",
-        norm_epsilon=1e-6,
-        causal=False,
-        projection=width,
-        projection_bias=False,
-        end_token=None,
-    )
 
 
 def _as_params(head: Projector) -> dict[str, dict[str, jax.Array]]:
