@@ -265,7 +265,7 @@ def test_usage_needs_a_query(photos, capsys):
 def test_parts_of_the_sheet():
     assert shorten("short.png") == "short.png"
     assert shorten("a very long name of an image.png") == "…long name of an image.png"[-22:].rjust(23, "…")
-    assert drawable("$1$ 日 é") == "$1$ \N{WHITE SQUARE} é"
+    assert drawable("$1$ 日 é") == "$1$ U+65E5 é"
     upright = Image.new("RGB", (40, 20))
     upright.getexif()[0x0112] = 6  # turned by 90 degrees
     assert thumbnail(upright, 20).shape == (20, 10, 3)
