@@ -20,7 +20,7 @@ from .methods import Method, MethodOptions, find_methods
 from .pairs import ImagePair
 from .projecting import Fitting
 from .runs import Result, Run
-from .task import Column, Task
+from .task import EACH, Column, Task
 from .workspace import Workspace, model_settings
 
 COLUMNS = (
@@ -29,7 +29,7 @@ COLUMNS = (
     Column("precision_at_R", "precision@R"),
     Column("recall_at_*", "recall@*"),
 )
-METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+METRICS = tuple(column.metric.replace(EACH, "1") for column in COLUMNS)  # of a run with the usual recall
 DEPTHS = (1,)  # of the recall
 DETAILS = (("precision_at_R", "recall_at_1"), "R-precision · recall@1")
 LANDMARK_COLUMNS = (  # where lists of positives stand in place of labels
