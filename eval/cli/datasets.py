@@ -84,20 +84,10 @@ def describe_dataset(record: Any, data_dir: Path | None, source_dir: Path | None
 
 # Of a record, as they are.
 FACTS = (
-    *(
-        "name",
-        "version",
-        "captions",
-        "images",
-        "query",
-        "gallery",
-        "distractors",
-        "train",
-        "test",
-        "protocol",
-    ),
-    *("printed", "tfds", "source", "licence", "description", "reading", "in_place"),
+    *("name", "version", "captions", "images", "query", "gallery", "distractors", "train", "test"),
+    *("protocol", "printed", "tfds", "source", "licence", "description", "reading", "in_place"),
 )
+
 COLUMNS = {
     "examples": lambda row: ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),
     "tasks": lambda row: ", ".join(row["tasks"]) or ("captions" if row["captions"] else ""),
