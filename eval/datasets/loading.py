@@ -28,8 +28,7 @@ from .images import Images
 from .items import check_sources, content_bytes, read_content
 from .prepared_files import READ_ERRORS, Index, content_digest, index_file, one_line, read_index
 from .records import DatasetRecord, Folder, data_root, source_root
-from .tfds_copies import tfds_record
-from .tfds_images import JOINED, joined_record
+from .tfds_copies import JOINED, joined_record, tfds_record
 from .webdataset import webdataset_record
 
 if TYPE_CHECKING:
