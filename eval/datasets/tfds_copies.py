@@ -2,13 +2,13 @@
 
 `tfds:NAME[:VERSION]` is any of them. Copies in ArrayRecord are read by TFDS. Those in TFRecord, for which
 TFDS asks TensorFlow, hold the same records, each as its length, a checksum of that, the bytes, and a checksum
-of these. (The checksums are CRC-32C, which nothing here computes; lengths that do not end with the file are an
-error.)
+of these. (The checksums are CRC-32C, which nothing here computes; lengths that do not end with the file are
+an error.)
 
 `NAME@tfds` is CoOp's splits on such images, for those who hold a copy of TFDS's own catalogue. The split file
 decides on splits, labels and class names; TFDS gives the images only. Its copies differ from the original
-files for a few data sets (Pets: 12 re-encoded images; SUN397: all are shrunk), so what is joined has a version
-of its own.
+files for a few data sets (Pets: 12 re-encoded images; SUN397: all are shrunk), so what is joined has a
+version of its own.
 """
 
 import hashlib
