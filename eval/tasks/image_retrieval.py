@@ -114,7 +114,6 @@ def measure_image_retrieval(
             run = workspace.find(TASK.name, settings)
             if run is None:
                 start = time.perf_counter()
-                pair.read()
                 embedded = embedded or _embed(fitting, pair, method)
                 result = _measure(pair, task, retrieving, *embedded)
                 run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
@@ -124,12 +123,13 @@ def measure_image_retrieval(
 
 def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
     """Embeddings of queries and gallery."""
+    gallery_pre = pair.gallery_pre  # images before texts, which some methods have
     embed = fitting.embed(method)
-    gallery = np.asarray(embed(pair.gallery_pre))
+    gallery = np.asarray(embed(gallery_pre))
     if not method.inverts:
         alone = pair.same and pair.distractors is None
         return gallery if alone else np.asarray(embed(pair.query_pre)), gallery, None
-    query = pair.read_query
+    query = pair.read.query
     examples = query.examples
     source = (examples.dataset, examples.state, examples.split)
     embedded = np.asarray(embed(query.pre))

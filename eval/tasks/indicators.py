@@ -150,13 +150,13 @@ class Indicators:
     @cached_property
     def rows(self) -> np.ndarray:
         """Positions of the images that are looked at."""
-        labelled = np.flatnonzero(self.pair.read_query.examples.labels[self.task] >= 0)
+        labelled = np.flatnonzero(self.pair.read.query.examples.labels[self.task] >= 0)
         count = min(len(labelled), self.indicating.max_images)
         return labelled[np.linspace(0, len(labelled) - 1, count).round().astype(int)]
 
     @property
     def labels(self) -> np.ndarray:
-        return self.pair.read_query.examples.labels[self.task][self.rows]
+        return self.pair.read.query.examples.labels[self.task][self.rows]
 
     @cached_property
     def texts(self) -> np.ndarray:
