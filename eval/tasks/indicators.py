@@ -15,7 +15,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED
 
 from .methods import MethodOptions, find_methods
-from .pairs import ImagePair
+from .pairs import ImagePair, some
 from .projecting import Fitting, image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
@@ -151,8 +151,7 @@ class Indicators:
     def rows(self) -> np.ndarray:
         """Positions of the images that are looked at."""
         labelled = np.flatnonzero(self.pair.read.query.examples.labels[self.task] >= 0)
-        count = min(len(labelled), self.indicating.max_images)
-        return labelled[np.linspace(0, len(labelled) - 1, count).round().astype(int)]
+        return some(labelled, self.indicating.max_images)
 
     @property
     def labels(self) -> np.ndarray:
