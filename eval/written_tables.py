@@ -1,4 +1,7 @@
-"""Tables as files that go elsewhere: CSV for programs, LaTeX and Markdown for texts; all of it escaped."""
+"""Tables as files that go elsewhere: CSV for programs, LaTeX and Markdown for texts; all of it escaped.
+
+Runs of any models and data sets are such tables: one for each task, a row for each run.
+"""
 
 import csv
 import io

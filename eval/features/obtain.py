@@ -106,7 +106,8 @@ class Augmented:
     """Images of `examples`, each cropped and flipped at random by its own generator, `size` x `size`
     pixels, RGB.
 
-    What becomes of an image depends on the seed and its id alone.
+    So the published few-shot code takes its training features (Reevaluating, section 4.3, and the
+    training-free methods before it). What becomes of an image depends on the seed and its id alone.
     """
 
     examples: Examples
