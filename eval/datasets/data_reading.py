@@ -101,8 +101,6 @@ def own_record(
     open_split: Callable[[str, Folder, Folder], Examples],
     *,
     source: str,
-    test: str = "",
-    train: str = "",
     **facts: Any,
 ) -> DatasetRecord:
     """The record of a data set that is read where it is: `test` finds `train`, as far as there are these.
@@ -110,30 +108,28 @@ def own_record(
     Args:
       splits: name of each split and its number of examples; at least one.
       keys: those that are read.
-      test, train: splits, where other ones are these.
-      facts: of the record: licence, version and others.
+      facts: further ones of the record, and what is otherwise than said: licence, version, query and others.
     """
     if not splits:
         raise JaxalignError(f"{name} has no splits; expected at least one")
-    first = next((split for split in ("test", "validation", "val") if split in splits), next(iter(splits)))
-    test = test or first
-    train = train or ("train" if "train" in splits else test)
-    query, gallery = facts.get("query", test), facts.get("gallery", train)
+    test = next((split for split in ("test", "validation", "val") if split in splits), next(iter(splits)))
+    train = "train" if "train" in splits else test
     found: dict[str, Any] = {
         "licence": "one's own",
+        "description": f"Read from {source}",
         "tasks": (keys.label,) if keys.label else (),
         "captions": f"the feature {keys.text}" if keys.text else "",
-        "description": f"Read from {source}",
-        "protocol": (
-            f"Queries are `{query}`, the gallery is `{gallery}`; a query that is in the gallery is left out"
-            " of its own."
-        ),
-        "query": query,
-        "gallery": gallery,
         "images": bool(keys.image),
-    }
-    places = {"source": source, "train": train, "test": test}
-    return DatasetRecord(name, "", splits, **places, **found | facts, open_split=open_split)
+        "query": test,
+        "gallery": train,
+        "train": train,
+        "test": test,
+    } | facts
+    protocol = (
+        f"Queries are `{found['query']}`, the gallery is `{found['gallery']}`; a query that is in the gallery"
+        " is left out of its own."
+    )
+    return DatasetRecord(name, "", splits, source=source, protocol=protocol, open_split=open_split, **found)
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
