@@ -24,7 +24,7 @@ from .examples import UNLABELLED, Examples
 from .images import Images
 from .records import DatasetRecord, Folder
 
-LABEL, TEXT = "cls", "txt"  # endings that hold a class number and a text
+LABEL = "cls"  # ending of what holds a class number
 
 
 @dataclass(frozen=True)
