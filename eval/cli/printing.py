@@ -272,6 +272,19 @@ def write_json(file: Path | None, content: Any) -> None:
         files.write_json(file, content)
 
 
+def write_paths(paths: Iterable[str], end: bytes) -> None:
+    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones."""
+    out = _output.get() or sys.stdout
+    if out.isatty() and end == b"\n":
+        for path in paths:
+            say(path, out)
+        return
+    out.flush()
+    for path in paths:
+        out.buffer.write(os.fsencode(path) + end)  # pyright: ignore[reportAttributeAccessIssue]
+    out.flush()
+
+
 @contextlib.contextmanager
 def only_results(file: Path | None) -> Iterator[None]:
     """Where results go to standard output as JSON, nothing else does: it goes to standard error."""
