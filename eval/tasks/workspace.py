@@ -18,7 +18,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
 from jaxalign.eval.feature_files import DataReading
-from jaxalign.eval.features import image_features, text_features
+from jaxalign.eval.features import image_store, text_features
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
@@ -153,7 +153,7 @@ class Workspace:
         check_needs(model, examples.dataset, ("towers",))
         title = f"{model.name}: {examples.origin}, {len(examples)} images"
         with self.computing(title, len(examples)) as computing:
-            found = image_features(model, examples, **computing)
+            found = image_store(model, examples, **computing).read().require(examples.origin)
         shown = examples.select(found.rows) if found.left_out else examples
         return Readable(shown, found.values, found.rows, found.left_out)
 
