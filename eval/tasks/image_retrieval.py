@@ -17,7 +17,7 @@ from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, po
 
 from .inverting import Inverted, invert_queries
 from .methods import Method, MethodOptions, find_methods
-from .pairs import ImagePair
+from .pairs import ImagePair, ReadImages
 from .projecting import Fitting
 from .runs import Result, Run
 from .task import EACH, Column, Task
@@ -114,27 +114,24 @@ def measure_image_retrieval(
             run = workspace.find(TASK.name, settings)
             if run is None:
                 start = time.perf_counter()
-                embedded = embedded or _embed(fitting, pair, method)
+                embedded = embedded or _embed(fitting, pair.read, method)
                 result = _measure(pair, task, retrieving, *embedded)
                 run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
             runs[task].append(run)
     return [run for task in tasks for run in runs[task]]
 
 
-def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
+def _embed(fitting: Fitting, read: ReadImages, method: Method) -> tuple[Any, Any, Inverted | None]:
     """Embeddings of queries and gallery."""
-    gallery_pre = pair.gallery_pre  # images before texts, which some methods have
-    embed = fitting.embed(method)
-    gallery = np.asarray(embed(gallery_pre))
+    embed, query = fitting.embed(method), read.query
+    gallery = np.asarray(embed(read.gallery_pre))
     if not method.inverts:
-        alone = pair.same and pair.distractors is None
-        return gallery if alone else np.asarray(embed(pair.query_pre)), gallery, None
-    query = pair.read.query
+        return gallery if query.pre is read.gallery_pre else np.asarray(embed(query.pre)), gallery, None
     examples = query.examples
     source = (examples.dataset, examples.state, examples.split)
     embedded = np.asarray(embed(query.pre))
     inverted = invert_queries(
-        fitting.workspace, pair.model, method, embedded, examples.ids, source, query.left_out
+        fitting.workspace, fitting.model, method, embedded, examples.ids, source, query.left_out
     )
     return inverted.embeddings, gallery, inverted
 
