@@ -13,10 +13,10 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval import export as galleries
 from jaxalign.eval.datasets import Examples, load_split
+from jaxalign.eval.datasets.examples import collect_captions
 from jaxalign.eval.export import Gallery, write_npy
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.key import FeatureKey
-from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.projecting import image_embeddings
 from jaxalign.eval.tasks.workspace import Workspace

@@ -12,14 +12,14 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import UNLABELLED
+from jaxalign.eval.datasets.examples import UNLABELLED, choose_task
 
 from .methods import MethodOptions, find_methods
 from .pairs import ImagePair, some
 from .projecting import Fitting, image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
-from .workspace import Workspace, choose_task, model_settings
+from .workspace import Workspace, model_settings
 
 _OVERLAP = (Column("overlap", "overlap", 3), Column("iou", "IoU", 3))
 BY_CLASS = Task(

@@ -12,12 +12,17 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
-from jaxalign.eval.datasets.examples import common_labels, own_positions
+from jaxalign.eval.datasets.examples import (
+    choose_task,
+    collect_captions,
+    common_labels,
+    given_captions,
+    own_positions,
+)
 
-from .captions import collect_captions, given_captions
 from .given import class_texts_of
 from .runs import Result
-from .workspace import Readable, Workspace, choose_task, digest_texts
+from .workspace import Readable, Workspace, digest_texts
 
 # What feeds a measurement: the paper, or its published code.
 PAPER, REFERENCE = VARIANTS = ("paper", "reference")
