@@ -1,12 +1,18 @@
 """Images of a folder that are copies of each other: the same bytes, resized, saved anew, or cut a little."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets.file_contents import read_contents
+from jaxalign.eval.datasets.folder_images import FolderImages
+from jaxalign.eval.datasets.image_tree import ImageFile, expected_files, find_images, tell_not_read
+
+from .known_signatures import Known, read_signatures
 from .signatures import LENGTH, differences, vectors
 
 # What is taken for a copy (docs/duplicates.md has what it finds, and what it takes for one wrongly).
@@ -15,6 +21,125 @@ SAME = 1 / 3  # as `differences` counts
 STRETCHED = 0.05  # of the ratio of sides, besides what is rounded to whole pixels
 SMALLEST = 8  # pixels of the shorter side; what has less is as good as flat
 _ROWS, _COLUMNS = 512, 16384
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image of a group.
+
+    Attributes:
+      file: where it is.
+      size: width and height upright.
+      similarity: to the first image of the group, as `Copies`.
+      identical: whether its file has the same bytes as that of the first.
+    """
+
+    file: ImageFile
+    size: tuple[int, int]
+    similarity: float
+    identical: bool
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The images of a folder that are there several times.
+
+    Attributes:
+      folder: where they are.
+      images: how many were compared.
+      groups: the one first in which most bytes are spare. Of each group the image with the most pixels, of
+        these the one with the most bytes, comes first, the others as similar as they are to it.
+      left_out: names of images that cannot be read, and of folders that cannot be, with a slash at the end.
+      not_read: how many other files look like images, as `find_images` counts them.
+      same_file: how many names (links) lead to a file that has another one.
+    """
+
+    folder: Path
+    images: int
+    groups: tuple[tuple[Member, ...], ...]
+    left_out: tuple[str, ...]
+    not_read: dict[str, int]
+    same_file: int
+
+
+def spare_bytes(group: Sequence[Member]) -> int:
+    """Of all images of a group but the first."""
+    return sum(member.file.size for member in group[1:])
+
+
+def find_duplicates(
+    folder: str | os.PathLike,
+    *,
+    exclude: Sequence[str] = (),
+    start: Callable[[int], None] = lambda total: None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Duplicates:
+    """Group the images of `folder` and of all folders below it; nothing is changed there.
+
+    Args:
+      exclude: as of `find_images`.
+      start: is told how many different files there are.
+      progress: is told how many of them are done since the last call.
+
+    Raises:
+      JaxalignError: no such folder, or no image in it.
+    """
+    root = Path(os.path.expanduser(folder))
+    tree = find_images(root, exclude, skip_closed=True)
+    tell_not_read(str(root), tree.not_read)
+    if not tree.files:
+        raise JaxalignError(f"there are no images in {root}; {expected_files(tree)}")
+    files = each_file_once(tree.files)
+    contents = read_contents(files)
+    same: dict[str, list[int]] = {}  # rows by digest
+    for row, content in enumerate(contents):
+        same.setdefault(content.digest, []).append(row)
+    lost = same.pop("", [])
+    start(len(same))
+    images = FolderImages(files, str(root), upright=True, contents=contents)
+    found = read_signatures(images[[rows[0] for rows in same.values()]], tuple(same), progress)
+    read: list[tuple[Known, list[int]]] = []
+    for one, rows in zip(found, same.values(), strict=True):
+        if one is None:
+            lost += rows
+        else:
+            read.append((one, rows))
+    read.sort(key=lambda of: (-of[0][0] * of[0][1], -files[of[1][0]].size, of[1][0]))
+    groups = _group([one for one, _ in read], [[files[row] for row in rows] for _, rows in read])
+    left_out = (*(files[row].name for row in sorted(lost)), *tree.closed)
+    links = len(tree.files) - len(files)
+    return Duplicates(root, len(files) - len(lost), groups, left_out, dict(tree.not_read), links)
+
+
+def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]]) -> tuple[tuple[Member, ...], ...]:
+    """Groups of two files and more, of different contents, the best first, each of which has `files`."""
+    sizes = np.array([one[:2] for one in known]).reshape(-1, 2)
+    signatures = np.frombuffer(b"".join(one[2] for one in known), np.uint8).reshape(-1, LENGTH)
+    copies = find_copies(signatures, sizes)
+    groups: dict[int, list[Member]] = {}
+    for row, (first, similarity) in enumerate(
+        zip(copies.first.tolist(), copies.similarity.tolist(), strict=True)
+    ):
+        size = known[row][:2]
+        groups.setdefault(first, []).extend(
+            Member(file, size, similarity, row == first) for file in files[row]
+        )
+    several = [group for group in groups.values() if len(group) > 1]
+    for group in several:
+        group.sort(key=lambda member: (not member.identical, -member.similarity))
+    return tuple(sorted(map(tuple, several), key=lambda group: -spare_bytes(group)))
+
+
+def each_file_once(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """Without names that lead to a file which has another name: links of either kind."""
+    seen: set[tuple[int, int] | None] = {None}
+    again: set[ImageFile] = set()
+    for file in sorted(files, key=lambda file: file.is_link):
+        # A number alone may be that of several files, on file systems over a network.
+        if file.number in seen and file.number and (file.is_link or file.is_shared):
+            again.add(file)
+        seen.add(file.number)
+    return [file for file in files if file not in again]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +159,7 @@ def find_copies(signatures: np.ndarray, sizes: np.ndarray, block: int = _ROWS) -
     """Compare each image with those before it that are copies of none themselves, and take the most similar.
 
     So all images of a group are copies of its first one: a chain of images each of which is like the next
-    makes several groups. Flat images and tiny ones are never copies. Memory grows with n, not with its square.
+    makes several groups. Flat images and tiny ones are never copies. Memory grows with n, not its square.
 
     Args:
       signatures: uint8 `[n, LENGTH]`, the best image first.

@@ -113,8 +113,8 @@ def _level(grey: np.ndarray) -> np.ndarray:
 
 
 def _differ(a: np.ndarray, b: np.ndarray, blur: np.ndarray, *, cut: bool = False) -> np.ndarray:
-    """Of signatures `[n, LENGTH]`, both blurred, where light and contrast of `a` are made those of `b`, and `a` is cut as
-    fits `b` best."""
+    """Of signatures `[n, LENGTH]`, both blurred; light and contrast of `a` are made those of `b`, and `a`
+    is cut as fits `b` best."""
     x, y = _grey(a, blur), _grey(b, blur)
     least = np.minimum(_level(x).std((1, 2)), _level(y).std((1, 2))).clip(1e-6, FULL)
     if cut:
