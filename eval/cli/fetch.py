@@ -72,4 +72,4 @@ class Fetch:
 
 def describe_size(count: int) -> str:
     """Bytes in the unit that suits them."""
-    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+    return f"{count / 1e6:,.0f} MB" if count >= 1e7 else f"{count / 1e3:,.1f} kB"

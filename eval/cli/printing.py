@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import hashlib
 import os
 import re
 import sys
@@ -207,13 +208,17 @@ def _other_versions(runs: "Sequence[Run]") -> list[str]:
     return [f"{count} of the runs were measured earlier, with {what}" for what, count in told.items() if what]
 
 
-def chart_name(model: "DualEncoder", *parts: str) -> str:
-    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different."""
+def chart_name(model: "DualEncoder", *parts: str, runs: "Sequence[Run]" = ()) -> str:
+    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different.
+
+    So are those of other `runs`: with other methods, splits or options.
+    """
     from jaxalign.eval.features.key import weights_digest
     from jaxalign.weights.identity import is_known
 
     name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
-    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts)))[-_LONGEST:]
+    digest = [hashlib.sha256("".join(run.digest for run in runs).encode()).hexdigest()[:8]] if runs else []
+    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts, *digest)))[-_LONGEST:]
 
 
 def check_folder(folder: Path) -> None:

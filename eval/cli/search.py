@@ -56,14 +56,14 @@ class Search:
       jaxalign search ~/photos --query ~/photos/goose.jpg
       jaxalign search ~/photos --text "a red car at night" --open
       jaxalign search ~/photos --query beach.jpg --text "with a dog" --minus-text people --weights 1 2 0.5
-      jaxalign search ~/photos --text receipt --first 100 -0 | xargs -0 cp -t receipts
+      jaxalign search ~/photos --text receipt --first 100 -0 | xargs -0r cp -t receipts
       jaxalign search ~/photos --query goose.jpg --json found.json
       jaxalign search ~/photos --like-row 3 --from found.json --page geese.html
       jaxalign search ~/photos --query goose.jpg --compare --sheet geese.png
     """
 
     folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
-    asked: Asked = field(default_factory=QueryOptions)
+    query: Asked = field(default_factory=QueryOptions)
     output: Output = field(default_factory=OutputOptions)
     exclude: Annotated[
         tuple[str, ...],
@@ -91,7 +91,7 @@ class Search:
         from .printing import STANDARD_OUTPUT, only_results, write_json
         from .search_output import show
 
-        self.asked.check()
+        self.query.check()
         self.output.check(self.results.json)
         with only_results(STANDARD_OUTPUT if self.output.paths_alone else None):
             found = self._search()
@@ -100,14 +100,15 @@ class Search:
 
     def _search(self) -> "Found":
         from jaxalign.eval.tasks.projecting import Fitting
+        from jaxalign.eval.terminal import say
 
         from .search_output import Found, score_name
 
         workspace = self.results.open_workspace(self.reading)
-        query = self.asked.read()
+        query = self.query.read()
         model = self.model.load(workspace)
-        if query.texts:
-            model.require_tokenizer()
+        for text, tokens in query.cut(model) if query.texts else ():
+            say(f'of "{text}" the model reads the first {tokens} tokens', sys.stderr)
         methods = self._find_methods(model, query)
         library = self._find_library(model)
         fitting = Fitting(workspace, model, lambda: library.features)

@@ -52,7 +52,7 @@ class Found:
     def to_json(self) -> dict[str, Any]:
         rows = lambda hits: [{"file": self.library.names[hit.row], "score": hit.score} for hit in hits]
         found = [rows(hits) for hits in self.rankings.values()]
-        query = [{"image": str(image.place or "-"), "weight": weight} for image, weight in self.query.images]
+        query = [{"image": image.path or "-", "weight": weight} for image, weight in self.query.images]
         query += [{"text": text, "weight": weight} for text, weight in self.query.texts]
         return {
             "model": self.model.name,
@@ -151,27 +151,16 @@ def write_results_page(found: Found, out: Path) -> None:
     """The rankings as a page, the images of the query above them."""
     from jaxalign.eval.search.page import Shown, file_uri, show_files, write_page
 
-    sections = []
-    asked = [
-        Shown(
-            image.name,
-            f"{weight:+g}",
-            file_uri(image.place) if isinstance(image.place, Path) else "",
-            image.small,
-        )
-        for image, weight in found.query.images
-    ]
-    if asked:
-        sections.append(("", asked))
+    asked = []
+    for image, weight in found.query.images:
+        note = "query" if weight == 1 else f"query, {weight:+g}"
+        asked.append(Shown(image.name, note, image.path and file_uri(image.path), image.small))
+    sections = [("", asked)] if asked else []
     for title, hits in found.rankings.items():
-        files = [
-            (
-                found.library.path(hit.row),
-                found.library.names[hit.row],
-                f"{hit.score:.3f}{' *' if found.is_new(hit, title) else ''}",
-            )
-            for hit in hits
-        ]
+        files = []
+        for hit in hits:
+            note = f"{hit.score:.3f}{' *' if found.is_new(hit, title) else ''}"
+            files.append((found.library.path(hit.row), found.library.names[hit.row], note))
         sections.append((title, show_files(files)))
     lines = [f"{found.model.title}, {found.score}"] + ([f"* {NEW}"] if len(found.rankings) > 1 else [])
     write_page(out, found.title, lines, sections, [left_out(found)] if found.library.left_out else [])

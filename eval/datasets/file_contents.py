@@ -113,7 +113,7 @@ def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
             rows = database.execute(
                 f"SELECT path, state, digest, turned FROM files WHERE path IN ({places})", paths
             )
-            found.update((path, row) for path, *row in rows)
+            found.update((row[0], row[1:]) for row in rows)
         return found
 
     known = use_memory(find) or {}

@@ -38,6 +38,11 @@ class QueryImage:
     place: Path | int | None
     small: np.ndarray
 
+    @property
+    def path(self) -> str:
+        """Of its file; empty for standard input."""
+        return str(self.source) if isinstance(self.source, Path) else ""
+
     def encode(self, model: DualEncoder) -> np.ndarray:
         """Pre-projection features `[d_image]`, of the image as it is shown."""
         with opened_image(self.source, f"the query {self.name}") as stored:
@@ -60,6 +65,13 @@ class Query:
         ]
         return " ".join(parts).removeprefix("+ ")
 
+    def cut(self, model: DualEncoder) -> list[tuple[str, int]]:
+        """The texts that are longer than the model reads, and how many tokens it reads of them."""
+        tokenizer = model.require_tokenizer()
+        most = tokenizer.context - 1 - (tokenizer.start_token is not None)
+        words = tokenizer.words([text for text, _ in self.texts])
+        return [(text, most) for (text, _), own in zip(self.texts, words, strict=True) if len(own) > most]
+
     def rows_of(self, library: Library) -> set[int]:
         """Where its images are in a library, under all names that links give them."""
         places = [image.place for image, _ in self.images if image.place is not None]
@@ -79,7 +91,7 @@ class Query:
         return found
 
 
-def read_query_image(given: str | os.PathLike) -> QueryImage:
+def read_query_image(given: str) -> QueryImage:
     """The image in a file, or of `-` that on standard input; raises JaxalignError where it is none."""
     if given == STANDARD_INPUT:
         name, place, source = "standard input", _descriptor(), _read_standard_input()
@@ -109,7 +121,7 @@ def _read_standard_input() -> bytes:
     return content
 
 
-def read_found_files(file: Path, rows: Sequence[int]) -> list[Path]:
+def read_found_files(file: Path, rows: Sequence[int]) -> list[str]:
     """Files of results of an earlier search, of which `file` is the JSON.
 
     Args:
@@ -122,7 +134,7 @@ def read_found_files(file: Path, rows: Sequence[int]) -> list[Path]:
     try:
         found = said["results"]
         found = found["after"] if isinstance(found, dict) else found
-        paths = [Path(said["folder"], hit["file"]) for hit in found]
+        paths = [os.path.join(said["folder"], hit["file"]) for hit in found]
     except (LookupError, TypeError) as error:
         raise JaxalignError(f"{file} is no result of `jaxalign search --json`") from error
     for row in rows:
