@@ -126,7 +126,8 @@ def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
 
 def keep(rows: Sequence[tuple[bytes, str, str, bool]]) -> None:
     """Remember path, state, digest and orientation of files."""
-    use_memory(lambda database: database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows))
+    insert = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)"
+    use_memory(lambda database: database.executemany(insert, rows))
 
 
 def memory() -> Path:

@@ -40,8 +40,11 @@ class Member:
     identical: bool
 
 
+Group = tuple[Member, ...]
+
+
 @dataclass(frozen=True)
-class Duplicates:
+class Found:
     """The images of a folder that are there several times.
 
     Attributes:
@@ -51,18 +54,18 @@ class Duplicates:
         these the one with the most bytes, comes first, the others as similar as they are to it.
       left_out: names of images that cannot be read, and of folders that cannot be, with a slash at the end.
       not_read: how many other files look like images, as `find_images` counts them.
-      same_file: how many names (links) lead to a file that has another one.
+      links: how many names lead to a file that has another one.
     """
 
     folder: Path
     images: int
-    groups: tuple[tuple[Member, ...], ...]
+    groups: tuple[Group, ...]
     left_out: tuple[str, ...]
     not_read: dict[str, int]
-    same_file: int
+    links: int
 
 
-def spare_bytes(group: Sequence[Member]) -> int:
+def spare_bytes(group: Group) -> int:
     """Of all images of a group but the first."""
     return sum(member.file.size for member in group[1:])
 
@@ -73,7 +76,7 @@ def find_duplicates(
     exclude: Sequence[str] = (),
     start: Callable[[int], None] = lambda total: None,
     progress: Callable[[int], None] = lambda count: None,
-) -> Duplicates:
+) -> Found:
     """Group the images of `folder` and of all folders below it; nothing is changed there.
 
     Args:
@@ -108,10 +111,10 @@ def find_duplicates(
     groups = _group([one for one, _ in read], [[files[row] for row in rows] for _, rows in read])
     left_out = (*(files[row].name for row in sorted(lost)), *tree.closed)
     links = len(tree.files) - len(files)
-    return Duplicates(root, len(files) - len(lost), groups, left_out, dict(tree.not_read), links)
+    return Found(root, len(files) - len(lost), groups, left_out, dict(tree.not_read), links)
 
 
-def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]]) -> tuple[tuple[Member, ...], ...]:
+def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]]) -> tuple[Group, ...]:
     """Groups of two files and more, of different contents, the best first, each of which has `files`."""
     sizes = np.array([one[:2] for one in known]).reshape(-1, 2)
     signatures = np.frombuffer(b"".join(one[2] for one in known), np.uint8).reshape(-1, LENGTH)
@@ -201,7 +204,7 @@ def _near(
         cosines = vector[rows] @ vector[columns].T
         for i in np.flatnonzero(cosines.max(1) >= NEAR):
             more = _nearest(rows[i], columns, cosines[i], shape)
-            found[i] = tuple(np.append(*pair) for pair in zip(found[i], more, strict=True))
+            found[i] = np.append(found[i][0], more[0]), np.append(found[i][1], more[1])
     return found
 
 

@@ -59,7 +59,7 @@ def _recall(digests: Sequence[str]) -> dict[str, Known]:
             some = digests[start : start + _BLOCK]
             places = ", ".join("?" * len(some))
             rows = database.execute(f"SELECT * FROM {_TABLE} WHERE digest IN ({places})", some)
-            found.update((digest, of) for digest, *of in rows if _is_known(*of))
+            found.update((digest, (w, h, made)) for digest, w, h, made in rows if _is_known(w, h, made))
         return found
 
     return use_memory(find) or {}
