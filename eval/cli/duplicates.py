@@ -202,8 +202,11 @@ def write_groups(found: "Found", most: int, page: Path) -> None:
     files = [(m.file.path, m.file.name, note(m, i == 0)) for group in shown for i, m in enumerate(group)]
     images = iter(show_files(files))
     sections = [
-        (f"{len(group)} images, {bytes_shown(spare_bytes(group))} in copies", [next(images) for _ in group])
-        for group in shown
+        (
+            f"{i}. {len(group)} images, {bytes_shown(spare_bytes(group))} in copies",
+            [next(images) for _ in group],
+        )
+        for i, group in enumerate(shown, 1)
     ]
     first, *remarks = summary(found)
     lines = [first, "Nothing was deleted. The first image of a group has the most pixels."]
