@@ -25,6 +25,7 @@ REQUIRED = {
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
     "export": (["--npy", "out"], {"npy": Path("out")}),
     "fetch": (["clip-vit-base-patch16"], {"repository": "clip-vit-base-patch16"}),
+    "duplicates": (["photos"], {"folder": Path("photos")}),
     "search": (["photos"], {"folder": Path("photos")}),
 }
 

@@ -20,7 +20,7 @@ from .printing import (
 )
 
 if TYPE_CHECKING:
-    from jaxalign.eval.search.duplicates import Found, Member
+    from jaxalign.eval.search.duplicates import Found, Group, Member
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Duplicates:
     def run(self) -> None:
         from jaxalign.eval.progress import Watch
         from jaxalign.eval.search.duplicates import find_duplicates
+        from jaxalign.eval.terminal import say
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):
@@ -84,7 +85,8 @@ class Duplicates:
                 print_groups(found, self.groups)
             if self.page is not None:
                 write_groups(found, self.groups, self.page)
-            self._say(found)
+            for line in (*summary(found, self.groups), *([f"Wrote {self.page}"] if self.page else [])):
+                say(line)
 
     @property
     def _paths_alone(self) -> bool:
@@ -102,26 +104,17 @@ class Duplicates:
         check_file(self.page)
         check_file(self.json)
 
-    def _say(self, found: "Found") -> None:
-        from jaxalign.eval.terminal import say
 
-        for line in summary(found):
-            say(line)
-        if not self._paths_alone and len(found.groups) > self.groups:
-            say(f"{len(found.groups) - self.groups:,} more groups: see --groups, --paths and --json")
-        if self.page is not None:
-            say(f"Wrote {self.page}")
-
-
-def summary(found: "Found") -> list[str]:
-    """What was found, and what was left out."""
+def summary(found: "Found", most: int) -> list[str]:
+    """What was found, and what of it is not shown or was left out."""
     from jaxalign.eval.search.duplicates import spare_bytes
 
-    count = sum(len(group) - 1 for group in found.groups)
-    spare = bytes_shown(sum(map(spare_bytes, found.groups)))
-    lines = [f"{found.images:,} images: {count:,} copies in {len(found.groups):,} groups take {spare}"]
-    if not count:
-        lines = [f"{found.images:,} images, none of them there twice"]
+    count, spare = sum(len(group) - 1 for group in found.groups), sum(map(spare_bytes, found.groups))
+    lines = [
+        f"{found.images:,} images: {count:,} copies in {len(found.groups):,} groups take {amount(spare)}"
+    ]
+    if len(found.groups) > most:
+        lines.append(f"Shown are the {most:,} groups whose copies take most; --json and --paths have all")
     if found.links:
         lines.append(f"{found.links:,} links to images that are there under another name")
     if found.left_out:
@@ -129,23 +122,46 @@ def summary(found: "Found") -> list[str]:
     return lines
 
 
-def bytes_shown(count: int) -> str:
-    """`1.2 MB`: bytes in units of 1000."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count} bytes"
+def amount(count: int) -> str:
+    """Bytes as people read them: `1.2 MB`, in units of 1000."""
+    unit, size = next((of for of in (("GB", 1e9), ("MB", 1e6)) if count >= of[1]), ("kB", 1e3))
+    return f"{count / size:,.1f} {unit}"
 
 
-def likeness(member: "Member", is_first: bool) -> str:
-    """How like the first of its group an image is."""
-    if is_first:
-        return "first"
-    return "same bytes" if member.identical else f"{member.similarity:.2f}"
+def facts(group: "Group") -> "Iterator[tuple[Member, list[str]]]":
+    """Each image with what is said of it: pixels, bytes, and how like the first it is."""
+    for i, member in enumerate(group):
+        alike = "same bytes" if member.identical else f"similarity {member.similarity:.2f}"
+        size = f"{member.size[0]} x {member.size[1]}"
+        yield member, [size, amount(member.file.size), *([alike] if i else [])]
+
+
+def print_groups(found: "Found", most: int) -> None:
+    """A table of the first groups, each beside its number."""
+    rows = []
+    for number, group in enumerate(found.groups[:most], 1):
+        for i, (member, told) in enumerate(facts(group)):
+            rows.append(["" if i else str(number), member.file.name, *told])
+    if rows:
+        print_table("", ["", "image", "pixels", "bytes", "to the first"], rows, left=2)
+
+
+def write_groups(found: "Found", most: int, page: Path) -> None:
+    """The first groups as a page."""
+    from jaxalign.eval.search.duplicates import spare_bytes
+    from jaxalign.eval.search.page import show_files, write_page
+
+    shown = found.groups[:most]
+    told = (fact for group in shown for fact in facts(group))
+    images = iter(show_files((member.file.path, member.file.name, ", ".join(of)) for member, of in told))
+    heading = lambda group: f"{len(group)} images, {amount(spare_bytes(group))} in copies"
+    sections = [(f"{i}. {heading(group)}", [next(images) for _ in group]) for i, group in enumerate(shown, 1)]
+    lines = [*summary(found, most), "Nothing was deleted. The first image of a group has the most pixels."]
+    write_page(page, f"Duplicates in {found.folder}", lines, sections)
 
 
 def paths_of(found: "Found", omit_first: bool) -> Iterator[str]:
-    """As any program opens them: none is taken for an option. An empty one after each group."""
+    """As any program opens them: none is taken for an option. An empty one after each whole group."""
     for group in found.groups:
         for member in group[omit_first:]:
             path = os.fspath(member.file.path)
@@ -156,12 +172,11 @@ def paths_of(found: "Found", omit_first: bool) -> Iterator[str]:
 
 def to_json(found: "Found") -> dict[str, Any]:
     """All groups; files by their names below the folder."""
-    from jaxalign.eval.search.duplicates import spare_bytes
 
     def image(member: "Member") -> dict[str, Any]:
-        width, height = member.size
-        facts = {"file": member.file.name, "width": width, "height": height, "bytes": member.file.size}
-        return facts | {"similarity": round(member.similarity, 4), "same_bytes": member.identical}
+        (width, height), similarity = member.size, round(member.similarity, 4)
+        file = {"file": member.file.name, "width": width, "height": height, "bytes": member.file.size}
+        return file | {"similarity": similarity, "same_bytes": member.identical}
 
     return {
         "folder": os.path.join(os.getcwd(), found.folder),
@@ -169,47 +184,5 @@ def to_json(found: "Found") -> dict[str, Any]:
         "links": found.links,
         "left_out": list(found.left_out),
         "not_read": dict(found.not_read),
-        "groups": [
-            {"spare_bytes": spare_bytes(group), "images": [image(member) for member in group]}
-            for group in found.groups
-        ],
+        "groups": [[image(member) for member in group] for group in found.groups],
     }
-
-
-def print_groups(found: "Found", most: int) -> None:
-    """A table of the first groups, each below its number."""
-    rows = []
-    for number, group in enumerate(found.groups[:most], 1):
-        for i, member in enumerate(group):
-            size = f"{member.size[0]} x {member.size[1]}"
-            row = [member.file.name, size, bytes_shown(member.file.size), likeness(member, i == 0)]
-            rows.append([str(number) if i == 0 else "", *row])
-    if rows:
-        print_table("", ["", "image", "pixels", "size", "similarity"], rows, left=2)
-
-
-def write_groups(found: "Found", most: int, page: Path) -> None:
-    """The first groups as a page."""
-    from jaxalign.eval.search.duplicates import spare_bytes
-    from jaxalign.eval.search.page import show_files, write_page
-
-    def note(member: "Member", is_first: bool) -> str:
-        told = likeness(member, is_first)
-        told = f"similarity {told}" if told[0].isdigit() else told
-        return f"{member.size[0]} x {member.size[1]}, {bytes_shown(member.file.size)}, {told}"
-
-    shown = found.groups[:most]
-    files = [(m.file.path, m.file.name, note(m, i == 0)) for group in shown for i, m in enumerate(group)]
-    images = iter(show_files(files))
-    sections = [
-        (
-            f"{i}. {len(group)} images, {bytes_shown(spare_bytes(group))} in copies",
-            [next(images) for _ in group],
-        )
-        for i, group in enumerate(shown, 1)
-    ]
-    first, *remarks = summary(found)
-    lines = [first, "Nothing was deleted. The first image of a group has the most pixels."]
-    if len(shown) < len(found.groups):
-        lines.append(f"Shown are the {most:,} groups whose copies take most space.")
-    write_page(page, f"Duplicates in {found.folder}", lines, sections, remarks)

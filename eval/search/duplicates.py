@@ -30,7 +30,7 @@ class Member:
     Attributes:
       file: where it is.
       size: width and height upright.
-      similarity: to the first image of the group, as `Copies`.
+      similarity: to the first image of the group, as `find_copies` has it.
       identical: whether its file has the same bytes as that of the first.
     """
 
@@ -118,15 +118,11 @@ def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]]) -> tupl
     """Groups of two files and more, of different contents, the best first, each of which has `files`."""
     sizes = np.array([one[:2] for one in known]).reshape(-1, 2)
     signatures = np.frombuffer(b"".join(one[2] for one in known), np.uint8).reshape(-1, LENGTH)
-    copies = find_copies(signatures, sizes)
+    copies = zip(*(of.tolist() for of in find_copies(signatures, sizes)), strict=True)
     groups: dict[int, list[Member]] = {}
-    for row, (first, similarity) in enumerate(
-        zip(copies.first.tolist(), copies.similarity.tolist(), strict=True)
-    ):
-        size = known[row][:2]
-        groups.setdefault(first, []).extend(
-            Member(file, size, similarity, row == first) for file in files[row]
-        )
+    for row, (first, similarity) in enumerate(copies):
+        members = [Member(file, known[row][:2], similarity, row == first) for file in files[row]]
+        groups.setdefault(first, []).extend(members)
     several = [group for group in groups.values() if len(group) > 1]
     for group in several:
         group.sort(key=lambda member: (not member.identical, -member.similarity))
@@ -135,30 +131,19 @@ def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]]) -> tupl
 
 def each_file_once(files: Sequence[ImageFile]) -> list[ImageFile]:
     """Without names that lead to a file which has another name: links of either kind."""
-    seen: set[tuple[int, int] | None] = {None}
+    seen: set[tuple[int, int] | None] = set()
     again: set[ImageFile] = set()
     for file in sorted(files, key=lambda file: file.is_link):
         # A number alone may be that of several files, on file systems over a network.
-        if file.number in seen and file.number and (file.is_link or file.is_shared):
+        if file.number and file.number in seen and (file.is_link or file.is_shared):
             again.add(file)
         seen.add(file.number)
     return [file for file in files if file not in again]
 
 
-@dataclass(frozen=True, eq=False)
-class Copies:
-    """Which image each of n images is a copy of.
-
-    Attributes:
-      first: int `[n]`, the position of that image; its own for those that are a copy of none before them.
-      similarity: float32 `[n]`, 1 less how much they differ.
-    """
-
-    first: np.ndarray
-    similarity: np.ndarray
-
-
-def find_copies(signatures: np.ndarray, sizes: np.ndarray, block: int = _ROWS) -> Copies:
+def find_copies(
+    signatures: np.ndarray, sizes: np.ndarray, block: int = _ROWS
+) -> tuple[np.ndarray, np.ndarray]:
     """Compare each image with those before it that are copies of none themselves, and take the most similar.
 
     So all images of a group are copies of its first one: a chain of images each of which is like the next
@@ -168,8 +153,12 @@ def find_copies(signatures: np.ndarray, sizes: np.ndarray, block: int = _ROWS) -
       signatures: uint8 `[n, LENGTH]`, the best image first.
       sizes: int `[n, 2]`, width and height.
       block: images that are compared at a time; it changes no result.
+
+    Returns:
+      int `[n]`, which image each is a copy of, itself for those that are a copy of none; and float32 `[n]`,
+      its similarity to that one: 1 less how much they differ.
     """
-    found = Copies(np.arange(len(signatures)), np.ones(len(signatures), np.float32))
+    first, similarity = np.arange(len(signatures)), np.ones(len(signatures), np.float32)
     vector, varied = vectors(signatures)
     short = sizes.min(1)
     shape = np.stack((np.log(sizes[:, 0] / sizes[:, 1]), STRETCHED + 1 / short))
@@ -187,11 +176,11 @@ def find_copies(signatures: np.ndarray, sizes: np.ndarray, block: int = _ROWS) -
                 differ = differences(signatures[row], signatures[images], sides, SAME)
                 best = int(differ.argmin())
                 if differ[best] <= SAME:
-                    found.first[row], found.similarity[row] = images[best], 1 - differ[best]
+                    first[row], similarity[row] = images[best], 1 - differ[best]
                     continue
             new.append(i)
         firsts = np.append(firsts, own[new])
-    return found
+    return first, similarity
 
 
 def _near(
