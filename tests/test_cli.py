@@ -23,9 +23,9 @@ COMMANDS = sorted(cli.COMMANDS)
 REQUIRED = {
     "bake": (["a", "b"], {"original": "a", "dst": Path("b")}),
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
+    "duplicates": (["photos"], {"folder": Path("photos")}),
     "export": (["--npy", "out"], {"npy": Path("out")}),
     "fetch": (["clip-vit-base-patch16"], {"repository": "clip-vit-base-patch16"}),
-    "duplicates": (["photos"], {"folder": Path("photos")}),
     "search": (["photos"], {"folder": Path("photos")}),
 }
 
