@@ -172,7 +172,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
     assert cli.main([*arguments, *store, "--method", "pca", "--rank", "8", "--first", "3"]) == 0
     said = capsys.readouterr().out
     assert "0.png among 6 images" in said
-    assert "after: pca, rank 8" in said
+    assert "after: pca (rank 8, paper)" in said
     found = json.loads(results.read_text())
     assert found["method"]["rank"] == 8
     for hits in found["results"].values():
@@ -183,7 +183,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
         assert sheet.format == "PNG"
         assert sheet.size[0] > 1000
     assert cli.main([*arguments, *store, "--band", "0", "64"]) == 0
-    assert "after: isoclip, band (0, 64)" in capsys.readouterr().out
+    assert "after: isoclip (0, 64)" in capsys.readouterr().out
     assert len(json.loads(results.read_text())["results"]["after"]) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
 

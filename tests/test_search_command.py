@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import types
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,6 +18,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.eval import availability, cli
 from jaxalign.eval.cli import search_output
+from jaxalign.eval.cli.printing import write_paths
 from jaxalign.eval.search import find_library
 from jaxalign.eval.search.page import file_uri
 
@@ -309,4 +311,15 @@ def test_the_examples_of_the_page_run(archive, toy, tmp_path, monkeypatch, capfd
         with (tmp_path / "goose.jpg").open("rb") as file:
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
             arguments = [*shlex.split(command), "--store", "store", "--model", "emoji-clip"]
+            arguments += ["--band", "0", "9"] if "--compare" in command else []
             assert cli.main(arguments) == 0, capfd.readouterr().err
+
+
+def test_paths_on_a_terminal_are_printable(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdout", Terminal())
+    write_paths(["a\x1b]0;b.png"], b"\n")
+    assert sys.stdout.getvalue() == "a\\x1b]0;b.png\n"

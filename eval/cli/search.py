@@ -111,7 +111,8 @@ class Search:
         """By title what compares images; None where the query has none."""
         from jaxalign.eval.tasks.methods import Method, find_method
 
-        from .search_output import BEFORE, method_title
+        from .printing import describe_method
+        from .search_output import BEFORE
 
         chosen, options, compare = self.method, self.projection, self.output.compare
         beside = "texts by the original projectors"
@@ -131,13 +132,11 @@ class Search:
             raise UsageError(f"--band is about isoclip; the method is {chosen}")
         if not method.texts and replace(options, band=None) != ProjectionOptions():
             raise UsageError(f"--rank, --subspace and --class-names are about pca; the method is {chosen}")
+        title = describe_method(method.to_json())
         more = f", {beside}" if query.texts else ""
         if not compare:
-            return {method_title(method) + more: method}
-        return {
-            f"before: {BEFORE}{more}": Method(BEFORE, "image"),
-            f"after: {method_title(method)}{more}": method,
-        }
+            return {title + more: method}
+        return {f"before: {BEFORE}{more}": Method(BEFORE, "image"), f"after: {title}{more}": method}
 
     def _find_library(self, model: "DualEncoder") -> "Library":
         from jaxalign.eval.progress import Watch

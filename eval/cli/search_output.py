@@ -68,15 +68,6 @@ class Found:
         }
 
 
-def method_title(method: "Method") -> str:
-    """The method with what was chosen for it."""
-    if method.band is not None:
-        return f"{method.name}, band ({method.band[0]}, {method.band[1]})"
-    if method.rank is not None:
-        return f"{method.name}, rank {method.rank}"
-    return method.name
-
-
 def score_name(query: "Query") -> str:
     """What the scores of a query are."""
     if query.images and query.texts:

@@ -9,6 +9,5 @@ from .queries import read_query_image as read_query_image
 from .ranking import Embeds as Embeds
 from .ranking import Hit as Hit
 from .ranking import Term as Term
-from .ranking import is_mixed as is_mixed
 from .ranking import rank as rank
 from .ranking import score_images as score_images

@@ -63,11 +63,6 @@ class Embeds:
     text: Embed
 
 
-def is_mixed(terms: Sequence[Term]) -> bool:
-    """Whether images and texts are among the terms, so that scores are standard scores, no cosines."""
-    return len({term.is_text for term in terms}) > 1
-
-
 def score_images(
     terms: Sequence[Term], gallery: ArrayLike, embeds: Embeds, leave_out: Collection[int] = ()
 ) -> np.ndarray:
@@ -87,7 +82,7 @@ def score_images(
         else:  # at once, which compiles one program
             queries, images = np.split(_unit(embeds.image(np.concatenate([pre, gallery]))), [len(own)])
         cosines[own] = queries @ images.T
-    if is_mixed(terms) and len(counted):
+    if len({term.is_text for term in terms}) > 1 and len(counted):
         spread = cosines[:, counted].std(axis=1, keepdims=True)
         cosines = (cosines - cosines[:, counted].mean(axis=1, keepdims=True)) / np.where(
             spread > _EQUAL, spread, 1
