@@ -12,8 +12,8 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import image_features
-from jaxalign.eval.figures.look import drawable, png
-from jaxalign.eval.figures.sheet import Tile, draw_sheet, shorten
+from jaxalign.eval.figures.look import drawable, fitting_lines, png
+from jaxalign.eval.figures.sheet import Tile, draw_sheet
 from jaxalign.eval.search import Embeds, Term, find_library, rank, read_query_image, score_images
 from jaxalign.eval.thumbnails import thumbnail
 
@@ -255,7 +255,7 @@ def test_a_pipe_is_no_query(tmp_path, photos, capsys):
         (["--weights", "1", "2"], 2, "--weights has 2 numbers for 1 images and texts"),
         (["--weights", "0"], 2, "--weights has 0; expected numbers above 0"),
         (["--text", " "], 2, "a text is empty; expected what an image shows"),
-        (["--like-row", "1"], 2, "--like-row N and --from-result FILE go together; got one of both"),
+        (["--like-row", "1"], 2, "--like-row N and --from FILE go together; got one of both"),
         (["--like-row", "1", "--from", "empty.jpg"], 1, "empty.jpg is not JSON"),
         (["--paths", "--compare"], 2, "--paths are those of one ranking, and --compare has two"),
         (["-0", "--json", "-"], 2, "--paths and --json - both go to standard output"),
@@ -293,8 +293,11 @@ def test_usage_needs_a_query(photos, capsys):
 
 
 def test_parts_of_the_sheet():
-    assert shorten("short.png") == "short.png"
-    assert shorten("a very long name of an image.png") == "…long name of an image.png"[-22:].rjust(23, "…")
+    long = "a very long name of an image, with a 日 in it " * 5
+    lines = fitting_lines(long, 1.6, 8)
+    assert "".join(lines) == drawable(long)
+    narrow = fitting_lines("W" * 60, 1.6, 8)
+    assert max(map(len, narrow)) < min(map(len, lines[:-1])) <= 32
     assert drawable("$1$ 日 é") == "$1$ U+65E5 é"
     upright = Image.new("RGB", (40, 20))
     upright.getexif()[0x0112] = 6  # turned by 90 degrees

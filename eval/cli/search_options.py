@@ -29,7 +29,7 @@ class QueryOptions:
     ] = ()
     like_row: Annotated[
         tuple[int, ...],
-        option("Images of --from-result to search with, by the numbers in its table.", "N [N ...]", "none"),
+        option("Images of --from to search with, by the numbers in its table.", "N [N ...]", "none"),
     ] = ()
     text: Annotated[
         tuple[str, ...],
@@ -63,7 +63,7 @@ class QueryOptions:
                 "there is nothing to look for; expected one or more of --query, --text and --like-row"
             )
         if bool(self.like_row) != (self.from_result is not None):
-            raise UsageError("--like-row N and --from-result FILE go together; got one of both")
+            raise UsageError("--like-row N and --from FILE go together; got one of both")
         count = sum(map(len, (self.query, self.like_row, self.text, self.minus_query, self.minus_text)))
         if self.weights and len(self.weights) != count:
             raise UsageError(f"--weights has {len(self.weights)} numbers for {count} images and texts")

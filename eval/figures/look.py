@@ -80,6 +80,20 @@ def drawable(text: str) -> str:
     return "".join(c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in printable(text))
 
 
+def fitting_lines(text: str, inches: float, size: float) -> list[str]:
+    """All of `text` as `drawable`, in lines that are at most so wide in letters of so many points."""
+    font, lines, used = _font(), [""], 0.0
+    font.set_size(size, 72)
+    for c in drawable(text):
+        width = font.load_char(ord(c)).linearHoriAdvance / 65536 / 72
+        if used + width > inches and lines[-1]:
+            lines.append("")
+            used = 0.0
+        lines[-1] += c
+        used += width
+    return lines
+
+
 @cache
 def _font() -> Any:
     return get_font(findfont(FontProperties()))
