@@ -110,16 +110,20 @@ def summary(found: "Found", most: int) -> list[str]:
     from jaxalign.eval.search.duplicates import spare_bytes
 
     count, spare = sum(len(group) - 1 for group in found.groups), sum(map(spare_bytes, found.groups))
-    lines = [
-        f"{found.images:,} images: {count:,} copies in {len(found.groups):,} groups take {amount(spare)}"
-    ]
+    copies = f"{many(count, 'copy', 'copies')} in {many(len(found.groups), 'group', 'groups')}"
+    told = f"{copies}, {amount(spare)}" if count else "no copies"
+    lines = [f"{many(found.images, 'image', 'images')}: {told}"]
     if len(found.groups) > most:
-        lines.append(f"Shown are the {most:,} groups whose copies take most; --json and --paths have all")
+        lines.append(f"The table and the page show the first {most:,}; --json and --paths have all groups")
     if found.links:
-        lines.append(f"{found.links:,} links to images that are there under another name")
+        lines.append(f"{many(found.links, 'link', 'links')} to images that are there under another name")
     if found.left_out:
         lines.append(f"{len(found.left_out):,} left out, unreadable: {first_names(found.left_out)}")
     return lines
+
+
+def many(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def amount(count: int) -> str:
