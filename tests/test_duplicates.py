@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from PIL import Image, ImageEnhance
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
+from jaxalign.eval.cli.duplicates import Duplicates
 from jaxalign.eval.datasets import file_contents
 from jaxalign.eval.datasets.emoji.sprites import read_sprites
 from jaxalign.eval.search import duplicates, known_signatures
-from jaxalign.eval.search.duplicates import MOST, NEAR, SAME, find_copies, find_duplicates
+from jaxalign.eval.search.duplicates import ALIKE, MOST, NEAR, find_copies, find_duplicates
 from jaxalign.eval.search.signatures import LENGTH, SIDE, differences, signature, vectors
 
 SIZE = 240, 180
+SAME = 1 - ALIKE
 
 
 def scene(seed, sprites):
@@ -103,11 +106,13 @@ def test_planted_copies_are_found_and_no_others(folder, sprites):
     groups = {frozenset(group) for group in names(found)}
     assert groups == {frozenset((f"{i}.png", *(f"{i}-{copy}" for copy in COPIES))) for i in range(4)}
     assert all(group[0].file.name.endswith(".png") for group in found.groups)
+    found = find_duplicates(folder, alike=0.9)
+    assert 4 * 5 < sum(map(len, found.groups)) < 4 * 9
     for group in found.groups:
         similarities = [member.similarity for member in group]
         assert similarities[0] == 1
         assert similarities == sorted(similarities, reverse=True)
-        assert min(similarities) >= 1 - SAME
+        assert min(similarities) >= 0.9
 
 
 def test_small_images_are_compared_as_far_as_they_show_anything(folder, sprites):
@@ -188,7 +193,7 @@ def test_blocks_change_nothing(sprites, monkeypatch):
     assert len(set(expected.tolist())) < 25
     for block, columns in ((1, 16384), (7, 5), (512, 3), (512, 16384)):
         monkeypatch.setattr(duplicates, "_COLUMNS", columns)
-        first, similarity = find_copies(made, sizes, block)
+        first, similarity = find_copies(made, sizes, block=block)
         np.testing.assert_array_equal(first, expected)
         assert (similarity[first == np.arange(len(made))] == 1).all()
 
@@ -318,9 +323,14 @@ def test_a_folder_without_copies_or_images(folder, tmp_path, capsys):
         find_duplicates(tmp_path / "none")
 
 
+def test_the_similarity_of_a_copy_is_that_of_the_library():
+    assert Duplicates(Path()).min_similarity == ALIKE
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (["--min-similarity", "0.5"], 2, "--min-similarity is 0.5; expected a number from 0.67 to 1"),
         (["--groups", "0"], 2, "--groups is 0; expected 1 or more"),
         (["--page", "x.png"], 2, "--page is x.png; expected a file name that ends in .html"),
         (["--omit-first"], 2, "--omit-first is about --paths and -0; give one of them"),

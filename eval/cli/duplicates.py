@@ -46,6 +46,14 @@ class Duplicates:
 
     folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
     exclude: Excluded = ()
+    min_similarity: Annotated[
+        float,
+        option(
+            "Lowest similarity of a copy to the first of its group: from 0.67, since below it others are taken"
+            " for copies, to 1, where nothing differs.",
+            "S",
+        ),
+    ] = 0.67
     groups: Annotated[
         int,
         option(
@@ -76,7 +84,11 @@ class Duplicates:
             watch = Watch()
             with watch.shown(str(self.folder)):
                 found = find_duplicates(
-                    self.folder, exclude=self.exclude, start=watch.start, progress=watch.advance
+                    self.folder,
+                    exclude=self.exclude,
+                    alike=self.min_similarity,
+                    start=watch.start,
+                    progress=watch.advance,
                 )
             write_json(self.json, to_json(found))
             if self._paths_alone:
@@ -93,6 +105,8 @@ class Duplicates:
         return self.paths or self.null
 
     def _check(self) -> None:
+        if not 0.67 <= self.min_similarity <= 1:
+            raise UsageError(f"--min-similarity is {self.min_similarity}; expected a number from 0.67 to 1")
         if self.groups < 1:
             raise UsageError(f"--groups is {self.groups}; expected 1 or more")
         if self.omit_first and not self._paths_alone:

@@ -17,7 +17,7 @@ from .signatures import LENGTH, differences, vectors
 
 # What is taken for a copy (docs/duplicates.md has what it finds, and what it takes for one wrongly).
 NEAR, MOST = 0.8, 8  # cosine of vectors, and how many first images an image is compared with, nearest first
-SAME = 1 / 3  # as `differences` counts
+ALIKE = 0.67  # similarity, which is 1 less what `differences` counts
 STRETCHED = 0.05  # of the ratio of sides, besides what is rounded to whole pixels
 SMALLEST = 8  # pixels of the shorter side; what has less is as good as flat
 _ROWS, _COLUMNS = 512, 16384
@@ -74,6 +74,7 @@ def find_duplicates(
     folder: str | os.PathLike,
     *,
     exclude: Sequence[str] = (),
+    alike: float = ALIKE,
     start: Callable[[int], None] = lambda total: None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Found:
@@ -81,6 +82,7 @@ def find_duplicates(
 
     Args:
       exclude: as of `find_images`.
+      alike: similarity from which on an image is a copy.
       start: is told how many different files there are.
       progress: is told how many of them are done since the last call.
 
@@ -108,17 +110,17 @@ def find_duplicates(
         else:
             read.append((one, rows))
     read.sort(key=lambda of: (-of[0][0] * of[0][1], -files[of[1][0]].size, of[1][0]))
-    groups = _group([one for one, _ in read], [[files[row] for row in rows] for _, rows in read])
+    groups = _group([one for one, _ in read], [[files[row] for row in rows] for _, rows in read], alike)
     left_out = (*(files[row].name for row in sorted(lost)), *tree.closed)
     links = len(tree.files) - len(files)
     return Found(root, len(files) - len(lost), groups, left_out, dict(tree.not_read), links)
 
 
-def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]]) -> tuple[Group, ...]:
+def _group(known: Sequence[Known], files: Sequence[Sequence[ImageFile]], alike: float) -> tuple[Group, ...]:
     """Groups of two files and more, of different contents, the best first, each of which has `files`."""
     sizes = np.array([one[:2] for one in known]).reshape(-1, 2)
     signatures = np.frombuffer(b"".join(one[2] for one in known), np.uint8).reshape(-1, LENGTH)
-    copies = zip(*(of.tolist() for of in find_copies(signatures, sizes)), strict=True)
+    copies = zip(*(of.tolist() for of in find_copies(signatures, sizes, alike)), strict=True)
     groups: dict[int, list[Member]] = {}
     for row, (first, similarity) in enumerate(copies):
         members = [Member(file, known[row][:2], similarity, row == first) for file in files[row]]
@@ -142,7 +144,7 @@ def each_file_once(files: Sequence[ImageFile]) -> list[ImageFile]:
 
 
 def find_copies(
-    signatures: np.ndarray, sizes: np.ndarray, block: int = _ROWS
+    signatures: np.ndarray, sizes: np.ndarray, alike: float = ALIKE, block: int = _ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare each image with those before it that are copies of none themselves, and take the most similar.
 
@@ -152,6 +154,7 @@ def find_copies(
     Args:
       signatures: uint8 `[n, LENGTH]`, the best image first.
       sizes: int `[n, 2]`, width and height.
+      alike: similarity from which on an image is a copy.
       block: images that are compared at a time; it changes no result.
 
     Returns:
@@ -173,9 +176,9 @@ def find_copies(
             images = _nearest(row, images, cosines, shape)[1]
             if len(images):
                 sides = np.minimum(short[images], short[row])
-                differ = differences(signatures[row], signatures[images], sides, SAME)
+                differ = differences(signatures[row], signatures[images], sides, 1 - alike)
                 best = int(differ.argmin())
-                if differ[best] <= SAME:
+                if differ[best] <= 1 - alike:
                     first[row], similarity[row] = images[best], 1 - differ[best]
                     continue
             new.append(i)
