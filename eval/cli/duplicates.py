@@ -49,7 +49,7 @@ class Duplicates:
     min_similarity: Annotated[
         float,
         option(
-            "Lowest similarity of a copy to the first of its group: from 0.67, since below it others are taken"
+            "Lowest similarity of a copy to the first of its group: from 0.67, since below others are taken"
             " for copies, to 1, where nothing differs.",
             "S",
         ),
