@@ -93,7 +93,9 @@ def test_planted_copies_are_found_and_no_others(folder, sprites):
         image.save(folder / f"{i}.png")
         for ending, change in COPIES.items():
             change(image).save(folder / f"{i}-{ending}", quality=30 if "q30" in ending else 85)
-    for i in range(4, 12):  # the same scene with one thing more, with another, and a moment later
+    for i in range(
+        4, 12
+    ):  # the same scene with one thing more, with another, a moment later, or without colours
         image, rng = scene(i, sprites), np.random.default_rng(i)
         image.save(folder / f"{i}.png")
         place, side = rng.integers(20, 100, 2), int(rng.integers(45, 70))
@@ -102,6 +104,7 @@ def test_planted_copies_are_found_and_no_others(folder, sprites):
         add(image.copy(), sprites[other], place, side).save(folder / f"{i}-other.png")
         add(image.copy(), sprites[one], place + np.array((0, 20)), side).save(folder / f"{i}-later.png")
         cut(image, 0.07, 0, 0, 0).save(folder / f"{i}-left.jpg")
+        image.convert("L").save(folder / f"{i}-grey.jpg")
     found = find_duplicates(folder)
     groups = {frozenset(group) for group in names(found)}
     assert groups == {frozenset((f"{i}.png", *(f"{i}-{copy}" for copy in COPIES))) for i in range(4)}

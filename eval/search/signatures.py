@@ -18,7 +18,9 @@ FREQUENCIES = 8  # of the cosine transform, in each direction, that the vector o
 # Grey values. An image whose own vary less, a slope from side to side aside, is as good as flat and like any
 # other such; one with more contrast is not allowed more of a difference.
 FLAT, FULL = 4.0, 45.0
-CHROMA_SCALE = 90.0  # a difference of colour that counts as 1
+# Differences of colour that count as 1: anywhere, and of all, as a part of what colour there is. A photo
+# without its colours is no copy; below `PALE` there are none.
+CHROMA_SCALE, COLOUR_SCALE, PALE = 90.0, 1.8, 6.0
 GAIN = 1.5  # times more contrast that the same image may have
 CUT = 0.03  # of a side, that may be missing at each end; 2 % and what is rounded
 _CELL, _BORDER, _STEPS = 4, 2, 3
@@ -123,9 +125,12 @@ def _differ(a: np.ndarray, b: np.ndarray, blur: np.ndarray, *, cut: bool = False
     gain = (u * v).sum((1, 2)) / np.maximum((u * u).sum((1, 2)), 1e-6)
     rest = (v - gain[:, None, None] * u)[:, _FRAME, _FRAME]
     cells = (rest**2).reshape(-1, _CELLS, _CELL, _CELLS, _CELL).mean((2, 4))
-    colours = [z[:, SIDE * SIDE :].astype(np.float32) - 128 for z in (a, b)]
-    chroma = np.abs(colours[1] - gain[:, None] * colours[0]).max(1)
-    worst = np.maximum(np.sqrt(cells.max((1, 2))) / least, chroma / CHROMA_SCALE)
+    c, d = (z[:, SIDE * SIDE :].astype(np.float32) - 128 for z in (a, b))
+    chroma = d - gain[:, None] * c
+    amount, colourful = (np.sqrt((z**2).mean(-1)) for z in (chroma, np.stack((c, d))))
+    faded = amount / np.maximum(colourful.max(0), PALE) / COLOUR_SCALE
+    worst = np.maximum(np.sqrt(cells.max((1, 2))) / least, np.abs(chroma).max(1) / CHROMA_SCALE)
+    worst = np.maximum(worst, faded)
     return np.where((gain > 1 / GAIN) & (gain < GAIN), worst, np.inf).astype(np.float32)
 
 
