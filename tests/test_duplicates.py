@@ -321,6 +321,9 @@ def test_a_folder_without_copies_or_images(folder, tmp_path, capsys):
     Image.new("RGB", (20, 20)).save(folder / "a.png")
     assert cli.main(["duplicates", str(folder)]) == 0
     assert "1 image: no copies" in capsys.readouterr().out
+    (folder / "a.png").write_bytes(b"")
+    found = find_duplicates(folder)
+    assert (found.images, found.groups, found.left_out) == (0, (), ("a.png",))
     (tmp_path / "none").mkdir()
     with pytest.raises(JaxalignError, match="there are no images in"):
         find_duplicates(tmp_path / "none")
