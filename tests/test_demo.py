@@ -15,6 +15,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import demo
+from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
 from jaxalign.eval.datasets.examples import own_positions
@@ -26,7 +27,7 @@ from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
-from jaxalign.eval.tasks.runs import paired_gain
+from jaxalign.eval.tasks.runs import paired_gain, read_runs, run_file
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
@@ -122,7 +123,9 @@ def finished(tmp_path_factory, folders, tiny_data):
 
 def test_the_whole_demo(finished):
     results, out, said, progress = finished
-    assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "report.html"]
+    runs = {run_file(out, run.protocol, run.settings).stem for run in read_runs(out)}
+    others = sorted(path.name for path in out.iterdir() if path.stem not in runs)
+    assert others == ["metrics.json", "report.html"]
     assert json.loads((out / "metrics.json").read_text()) == results
     assert [p.name for p in out.parents[1].iterdir()] == ["new"]  # no scratch folder is left
     for entry in (results, *results["other_models"]):
@@ -136,6 +139,13 @@ def test_the_whole_demo(finished):
     assert "tools/train_embedded.py) on emoji-scenes, 6 queries" in " ".join(said.split())
     assert "Same emoji (concept), image-image" in " ".join(said.split())
     assert "inverting 6 queries (oti, 3 steps)" in progress
+
+
+def test_a_report_of_the_folder_of_the_demo(finished, tmp_path, capsys):
+    _, out, *_ = finished
+    assert main(["report", str(out), "--page", str(tmp_path / "page.html")]) == 0
+    assert f"{len(read_runs(out))} runs and 0 printed tables" in capsys.readouterr().out
+    assert "pca-rank" in (tmp_path / "page.html").read_text()
 
 
 def check_entry(entry):

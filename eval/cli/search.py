@@ -55,12 +55,12 @@ class Search:
 
     folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
     query: Annotated[Path, option("The image to search with.", "IMAGE")]
-    sheet: Annotated[Path, option("Where the image of both goes.", "FILE.png")] = Path("search.png")
+    sheet: Annotated[Path, option("Image of both rankings.", "FILE.png")] = Path("search.png")
     method: Annotated[
         str,
         option(
-            "What comes after, of `jaxalign retrieve --help`; auto is isoclip where it has a band (--band,"
-            " or the paper's), else pca.",
+            "Method of the second ranking, of `jaxalign retrieve --help`; auto is isoclip where it has a"
+            " band (--band, or the paper's), else pca.",
             "METHOD",
         ),
     ] = "auto"
