@@ -141,7 +141,7 @@ def isoclip(
 
     Raises:
       JaxalignError: a negative or fractional count, `k_top + k_bottom >= r`, or a spectrum of other
-      projectors.
+        projectors.
     """
     heads = _homogeneous_pair(projectors)
     spectrum = decompose(projectors) if spectrum is None else spectrum
