@@ -319,16 +319,20 @@ def test_readme_has_one_command_for_each_purpose():
     assert [command.split("/")[-1] for command in commands] == ["jaxalign demo", "pytest"]
 
 
-def test_readme_quick_start_runs(monkeypatch, capsys):
-    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_python_of_the_tutorial_runs(monkeypatch, tmp_path, capsys):
+    page = README.parent / "docs" / "tutorial.md"
+    folder, code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     monkeypatch.setattr("jaxalign.eval.datasets.load_split", tiny_examples)
-    exec(compile(code, "README.md", "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    for block in (folder, code):
+        exec(compile(block, "tutorial.md", "exec"), {})
+    assert list(tmp_path.glob("photos/*/*.png"))
     methods = re.findall(r"^(.*): same-emoji mAP \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
     assert methods == ["image-image", "IsoCLIP", "PCA<-"]
 
 
 def test_readme_example_with_a_model_from_the_hub(monkeypatch, tmp_path):
-    _, code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     model = tiny_model("emoji-clip")
     model = replace(model, spec=replace(model.spec, band=(1, 2)))
     monkeypatch.setattr("jaxalign.load", {"openai/clip-vit-base-patch16": model}.get)
@@ -337,4 +341,4 @@ def test_readme_example_with_a_model_from_the_hub(monkeypatch, tmp_path):
         Image.new("RGB", (30, 40), "red").save(name)
     names = {"ja": ja}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["embeddings"].shape == (2, model.config.text.projection)
+    assert names["embeddings"].shape == names["projected"].shape == (2, model.config.text.projection)
