@@ -48,6 +48,11 @@ def spectral_regions(r: int, width: int = 50) -> dict[str, Band]:
 
     The middle lies symmetrically around the midpoint of the spectrum, one direction nearer to the top where r
     and `width` are not both odd or both even. Raises JaxalignError unless 1 <= width <= r.
+
+    Example:
+      >>> import jaxalign as ja
+      >>> ja.spectral_regions(512)
+      {'top': (0, 462), 'middle': (231, 231), 'bottom': (462, 0)}
     """
     if not (is_count(width) and width <= r):
         raise JaxalignError(f"width is {width}; expected 1 to {r}, the number of singular directions")
@@ -63,6 +68,11 @@ def grown_bands(r: int, width: int = 50, step: int = 50) -> dict[str, list[Band]
 
     Raises:
       JaxalignError: unless 1 <= width <= r and step >= 1.
+
+    Example:
+      >>> import jaxalign as ja
+      >>> ja.grown_bands(200, width=50, step=50)
+      {'top': [(75, 75), (25, 75), (0, 75)], 'bottom': [(75, 75), (75, 25), (75, 0)]}
     """
     if not is_count(step):
         raise JaxalignError(f"step is {step}; expected 1 or more directions")
@@ -102,6 +112,16 @@ def analyse_bands(
 
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, no band, or bins below 1.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> x = np.random.default_rng(0).normal(size=(12, 4))
+      >>> y = np.arange(12) % 3
+      >>> found = ja.analyse_bands(heads, x, x, y, y, bands={"middle": (1, 1)}, exclude_self=True)
+      >>> sorted(found)
+      ['middle']
     """
     if modality not in MODALITIES:
         raise unknown_name("modality", modality, MODALITIES)

@@ -80,6 +80,14 @@ def dogs_versus_cats(
 
     Raises:
       JaxalignError: input that does not fit, k beyond the gallery, or no query left.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> x = np.random.default_rng(0).normal(size=(40, 4)) + np.repeat(np.eye(4)[:2] * 4, 20, axis=0)
+      >>> found = ja.dogs_versus_cats(x, np.repeat([0, 1], 20), ks=(1, 5), shots=(1,))
+      >>> type(found).__name__
+      'DogsVersusCats'
     """
     x = as_features("features", features)
     classes = check_class_labels(labels, len(x), None)

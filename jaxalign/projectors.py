@@ -91,6 +91,13 @@ def inter_modal_operator(projectors: Projectors) -> jax.Array:
 
     A biased head adds one row (image) or column (text), so d' is d_in or d_in + 1.
     Raises JaxalignError when the two heads do not end in one width.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> ja.inter_modal_operator(heads).shape
+      (4, 4)
     """
     image, text = _homogeneous_pair(projectors)
     return jnp.matmul(image, text.T, precision=jax.lax.Precision.HIGHEST)
@@ -112,6 +119,13 @@ def decompose(projectors: Projectors) -> Spectrum:
 
     Raises JaxalignError when the two heads do not end in one width or, where concrete, are not finite or have
     singular values far from what float32 holds.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> np.round(ja.decompose(heads).s, 3)
+      Array([8., 4., 2., 1.], dtype=float32)
     """
     image, text = _homogeneous_pair(projectors)
     dtype = image.dtype
@@ -142,6 +156,14 @@ def isoclip(
     Raises:
       JaxalignError: a negative or fractional count, `k_top + k_bottom >= r`, or a spectrum of other
         projectors.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> better = ja.isoclip(heads, k_top=1, k_bottom=1)
+      >>> np.asarray(better.image.kernel).diagonal()
+      array([0., 1., 1., 0.], dtype=float32)
     """
     heads = _homogeneous_pair(projectors)
     spectrum = decompose(projectors) if spectrum is None else spectrum
@@ -189,6 +211,13 @@ def whiten(projector: Projector) -> Projector:
     the new bias is the last row of the result, so kernel and bias are turned together and the kernel alone is
     in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
     nothing about them.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> head = ja.Projector(np.diag([8.0, 4.0, 2.0]))
+      >>> np.round(abs(ja.whiten(head).kernel).diagonal(), 3)
+      Array([1., 1., 1.], dtype=float32)
     """
     (head,), xp = widest(head=homogeneous_kernel(projector))
     with jax.default_matmul_precision("highest"):

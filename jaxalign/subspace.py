@@ -103,6 +103,14 @@ def principal_subspace(
       JaxalignError: embeddings that are not a finite `[n, d]`, or a rank that is not an integer from 1 to the
         number of independent directions of the texts: at most min(n - 1, d) centred, min(n, d) otherwise, and
         fewer where texts repeat each other. Further directions would be arbitrary.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> texts = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+      >>> subspace = ja.principal_subspace(texts, rank=2)
+      >>> np.asarray(subspace.project([[3.0, 4.0, 5.0]])).round(1).tolist()
+      [[3.0, 4.0, 0.0]]
     """
     texts = as_features("text_embeddings", text_embeddings, keep_lengths=not normalize)
     n, d = texts.shape

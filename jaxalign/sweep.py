@@ -75,6 +75,16 @@ def sweep_bands(
 
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, or a grid without one valid band.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> x = np.random.default_rng(0).normal(size=(12, 4))
+      >>> y = np.arange(12) % 3
+      >>> found = ja.sweep_bands(heads, x, x, y, y, k_top=[0, 1], k_bottom=[0, 1, 2], exclude_self=True)
+      >>> found.mAP.shape
+      (2, 3)
     """
     if modality not in MODALITIES:
         raise unknown_name("modality", modality, MODALITIES)
@@ -121,6 +131,14 @@ def sweep_ranks(
 
     Raises:
       JaxalignError: as `retrieval_metrics` and `principal_subspace`, or no rank that the texts span.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> texts, x = np.split(np.random.default_rng(0).normal(size=(24, 8)), 2)
+      >>> y = np.arange(12) % 3
+      >>> ja.sweep_ranks(texts, x, x, y, y, ranks=[2, 4], exclude_self=True).mAP.shape
+      (2,)
     """
     axis = _check_axis("ranks", ranks)
     query, gallery = check_pair(query, gallery, keep_lengths=mean is not None)

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -89,6 +90,13 @@ MODULES = sorted({getattr(getattr(ja, name), "__module__", "jaxalign") for name 
 def test_examples_of_docstrings(module):
     found = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
     assert found.failed == 0
+
+
+def test_every_public_function_has_an_example_and_every_name_says_what_it_is():
+    for name in ja.__all__:
+        value = getattr(ja, name)
+        assert name == "MODELS" or value.__doc__, name
+        assert not inspect.isfunction(value) or "Example:\n  >>> " in (inspect.getdoc(value) or ""), name
 
 
 def test_every_public_name_is_on_one_page_of_the_site():

@@ -115,6 +115,13 @@ def tip_adapter(
     Raises:
       JaxalignError: features, labels or text weights that do not fit, features that are NaN, infinite or
         zero, one class only, a class without an example, or a number out of range.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.tip_adapter(features, [0, 0, 1, 1], text_weights=np.eye(2)).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     return CacheClassifier(
         **cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
@@ -171,6 +178,13 @@ def coder(
     Arguments and errors as in `tip_adapter`, and:
       text_bank: embeddings `[t, d]` of any texts, any scale; by default `text_weights`, a small bank.
       beta: the published code searches it up to 200.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.coder(features, [0, 0, 1, 1], text_weights=np.eye(2)).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     fields = cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
     text_bank = text_weights if text_bank is None else text_bank

@@ -70,6 +70,13 @@ def ape(
       channels: how many are kept, 1 to d; by default d / 2, as the published code does for ImageNet (500 of
         1,024). With d, and gamma 0, this is Tip-Adapter. Can be traced.
       similarity_weight: w, 0 to 1; the published code takes 0.7 for ImageNet, 0.5 to 0.9 elsewhere.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.ape(features, [0, 0, 1, 1], text_weights=np.eye(2), channels=2).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     fields = cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
     if fields["text_kernel"] is None:

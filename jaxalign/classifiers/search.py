@@ -75,6 +75,15 @@ def search_hyperparameters(
     Raises:
       JaxalignError: a hyper-parameter that this classifier has not, no axis or an empty one, a value out of
         range, or features and labels that do not fit.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> cache = ja.tip_adapter(features, [0, 0, 1, 1], text_weights=np.eye(2))
+      >>> found = ja.search_hyperparameters(cache, features, [0, 0, 1, 1], alpha=[0.2, 0.5], beta=[1.0, 5.5])
+      >>> found.best
+      {'alpha': 0.2, 'beta': 1.0}
     """
     checked = _check_axes(classifier, axes)
     if undecided := [name for name in checked if name not in ties]:

@@ -97,6 +97,13 @@ def tip_x(
         over all features of one call, and then its sign is changed: logits change with the batch, and
         classification is transductive. (That code takes the cosines' range from the validation images
         also for the test images, and drops the last n mod 100 images; both are left out.)
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.tip_x(features, [0, 0, 1, 1], text_weights=np.eye(2)).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     if variant not in _VARIANTS:
         raise unknown_name("variant", variant, _VARIANTS)

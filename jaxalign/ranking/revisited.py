@@ -62,6 +62,15 @@ def revisited_metrics(
     Raises:
       JaxalignError: as `retrieval_metrics`; or ground truth of another length, without one of the three
         lists, with positions out of range, or with a position in two lists.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> gallery = np.array([[1, 0.1], [0.5, 0.5], [0.1, 1]])
+      >>> truth = [{"easy": [0], "hard": [1], "junk": [2]}]
+      >>> found = ja.revisited_metrics(np.array([[1.0, 0.0]]), gallery, truth)
+      >>> found["mAP_medium"]
+      100.0
     """
     query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     lists = _check_ground_truth(ground_truth, query.shape[0], gallery.shape[0])

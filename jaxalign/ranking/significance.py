@@ -36,6 +36,13 @@ def randomization_test(
     Raises:
       JaxalignError: other shapes than `[q]` twice, infinite scores, no query with both, or counts out of
         range.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> better = np.arange(20.0) + 1
+      >>> ja.randomization_test(better, np.arange(20.0)) < 0.001
+      True
     """
     difference = paired_differences(scores, baseline)
     if not is_count(permutations) or permutations > 10**9:
