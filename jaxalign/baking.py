@@ -73,7 +73,7 @@ def bake(
       JaxalignError: unknown methods or modalities, an empty band, none for a model for which none is printed,
         `pca` without a subspace, an MLP head that would have to be linear, or an image-only model.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> model = ja.load("emoji-clip")
       >>> better = ja.bake(model, "isoclip", band=(0, 32))

@@ -49,7 +49,7 @@ def spectral_regions(r: int, width: int = 50) -> dict[str, Band]:
     The middle lies symmetrically around the midpoint of the spectrum, one direction nearer to the top where r
     and `width` are not both odd or both even. Raises JaxalignError unless 1 <= width <= r.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> ja.spectral_regions(512)
       {'top': (0, 462), 'middle': (231, 231), 'bottom': (462, 0)}
@@ -69,7 +69,7 @@ def grown_bands(r: int, width: int = 50, step: int = 50) -> dict[str, list[Band]
     Raises:
       JaxalignError: unless 1 <= width <= r and step >= 1.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> ja.grown_bands(200, width=50, step=50)
       {'top': [(75, 75), (25, 75), (0, 75)], 'bottom': [(75, 75), (75, 25), (75, 0)]}
@@ -113,7 +113,7 @@ def analyse_bands(
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, no band, or bins below 1.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))

@@ -81,7 +81,7 @@ def dogs_versus_cats(
     Raises:
       JaxalignError: input that does not fit, k beyond the gallery, or no query left.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> x = np.random.default_rng(0).normal(size=(40, 4)) + np.repeat(np.eye(4)[:2] * 4, 20, axis=0)

@@ -65,7 +65,7 @@ def similarity_histograms(
       JaxalignError: shapes, widths or lengths that do not fit, features that are empty, NaN or infinite,
         labels of different kinds, or bins or block_size below 1.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -90,7 +90,7 @@ def modality_histograms(
 
     Arguments and errors as in `similarity_histograms`, for embeddings `[n, d]` and `[m, d]` of one model.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -125,7 +125,7 @@ def histogram_overlap(
     Raises:
       JaxalignError: an empty histogram, or another kind or name.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -156,7 +156,7 @@ def modality_gap(image_embeddings: ArrayLike, text_embeddings: ArrayLike) -> jax
 
     Raises JaxalignError for widths that differ and for features that are empty, NaN or infinite.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> float(ja.modality_gap(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.0]])))
@@ -171,7 +171,7 @@ def effective_rank(singular_values: ArrayLike) -> jax.Array:
 
     Roy and Vetterli, "The effective rank", 2007. A float32 scalar; NaN when all are zero.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> round(float(ja.effective_rank(np.array([1.0, 1.0, 1.0, 0.0]))), 3)

@@ -38,7 +38,7 @@ def linearize_mlp_head(
     Raises:
       JaxalignError: parameters that are missing or whose shapes do not fit, or an unknown layout.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> model = ja.load("emoji-siglip")
       >>> head = ja.linearize_mlp_head(model.params["img"]["MAPHead_0"])

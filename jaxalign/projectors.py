@@ -92,7 +92,7 @@ def inter_modal_operator(projectors: Projectors) -> jax.Array:
     A biased head adds one row (image) or column (text), so d' is d_in or d_in + 1.
     Raises JaxalignError when the two heads do not end in one width.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
@@ -120,7 +120,7 @@ def decompose(projectors: Projectors) -> Spectrum:
     Raises JaxalignError when the two heads do not end in one width or, where concrete, are not finite or have
     singular values far from what float32 holds.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
@@ -157,7 +157,7 @@ def isoclip(
       JaxalignError: a negative or fractional count, `k_top + k_bottom >= r`, or a spectrum of other
         projectors.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
@@ -212,7 +212,7 @@ def whiten(projector: Projector) -> Projector:
     in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
     nothing about them.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> head = ja.Projector(np.diag([8.0, 4.0, 2.0]))

@@ -58,7 +58,7 @@ class RecoveredSimilarities:
 def anchor_conditioning(text_anchors: ArrayLike) -> AnchorConditioning:
     """Rank and condition number of text anchors `[j, d]`, up to the rounding of their dtype.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> ja.anchor_conditioning(np.diag([4.0, 1.0])).condition_number
@@ -89,7 +89,7 @@ def recover_image_embeddings(s_inter: ArrayLike, text_anchors: ArrayLike) -> jax
       JaxalignError: shapes that do not fit, NaN or infinite values, or anchors whose rank is below d: then
         the embeddings are not determined. Traced anchors are not checked.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> texts, images = np.eye(2), np.array([[0.6, 0.8], [1, 0]])
@@ -152,7 +152,7 @@ def recover_intra_similarities(
         NaN or infinite values. A rank above `dim` is not an error, since rounding has it, but see
         `truncated`.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> x = np.random.default_rng(0).normal(size=(40, 3))

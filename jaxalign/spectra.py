@@ -28,7 +28,7 @@ def intra_modal_spectrum(projector: Projector, *, normalize: bool = False) -> ja
       JaxalignError: a kernel that is not `[d_in, d]` or, where concrete, not finite, or whose eigenvalues are
         far from what float32 holds.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> np.round(ja.intra_modal_spectrum(ja.Projector(np.diag([2.0, 1.0]))), 3)
@@ -76,7 +76,7 @@ def select_band(spectrum: Spectrum, *, min_share: float | None = None) -> tuple[
     Raises:
       JaxalignError: a share out of range, or singular values that are traced, not finite or all zero.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))

@@ -104,7 +104,7 @@ def principal_subspace(
         number of independent directions of the texts: at most min(n - 1, d) centred, min(n, d) otherwise, and
         fewer where texts repeat each other. Further directions would be arbitrary.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> texts = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])

@@ -76,7 +76,7 @@ def sweep_bands(
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, or a grid without one valid band.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
@@ -132,7 +132,7 @@ def sweep_ranks(
     Raises:
       JaxalignError: as `retrieval_metrics` and `principal_subspace`, or no rank that the texts span.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> texts, x = np.split(np.random.default_rng(0).normal(size=(24, 8)), 2)

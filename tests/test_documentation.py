@@ -96,7 +96,7 @@ def test_every_public_function_has_an_example_and_every_name_says_what_it_is():
     for name in ja.__all__:
         value = getattr(ja, name)
         assert name == "MODELS" or value.__doc__, name
-        assert not inspect.isfunction(value) or "Example:\n  >>> " in (inspect.getdoc(value) or ""), name
+        assert not inspect.isfunction(value) or "Examples:\n  >>> " in (inspect.getdoc(value) or ""), name
 
 
 def test_every_public_name_is_on_one_page_of_the_site():

@@ -146,7 +146,8 @@ def functions_of(title: str) -> Iterator[str]:
         value = getattr(ja, name)
         modules.setdefault(getattr(value, "__module__", "jaxalign.specs"), []).append(name)
     for module, names in modules.items():
-        yield f"\n## {module.removeprefix('jaxalign.').replace('.', ', ').replace('_', ' ')}\n"
+        heading = module.rpartition(".")[2].replace("_", " ").capitalize()
+        yield f"\n## {heading}\n" if heading != title else ""
         yield inspect.getdoc(sys.modules[module]) or ""
         for name in names:
             yield f"\n::: {module}.{name}\n"

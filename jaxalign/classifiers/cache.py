@@ -116,7 +116,7 @@ def tip_adapter(
       JaxalignError: features, labels or text weights that do not fit, features that are NaN, infinite or
         zero, one class only, a class without an example, or a number out of range.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -179,7 +179,7 @@ def coder(
       text_bank: embeddings `[t, d]` of any texts, any scale; by default `text_weights`, a small bank.
       beta: the published code searches it up to 200.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])

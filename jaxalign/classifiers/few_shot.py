@@ -50,7 +50,7 @@ def sample_shots(
       JaxalignError: fewer than one shot, a class with fewer examples than shots, or labels that are not
         integers `[n]` from 0 on.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> ja.sample_shots([0, 0, 0, 1, 1, 1], shots=2, seed=1).shape
       (4,)
@@ -100,7 +100,7 @@ def few_shot_accuracy(
     Raises:
       JaxalignError: as `sample_shots` and `fit`.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> x, y = np.tile(np.eye(2), (4, 1)), np.tile([0, 1], 4)

@@ -44,7 +44,7 @@ def lda_classifier(
     Arguments and errors as in `prototype_classifier`; with `normalize`, the features to classify are
     normalised too.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])

@@ -29,7 +29,7 @@ def ensemble_text_weights(text_embeddings: ArrayLike) -> jax.Array:
     Raises:
       JaxalignError: another number of axes, an empty one, or embeddings that are NaN, infinite or zero.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> templates = np.array([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.1], [0.1, 1.0]]])
@@ -50,7 +50,7 @@ def zero_shot_classifier(text_weights: ArrayLike) -> LinearClassifier:
 
     Embeddings of several templates per class go through `ensemble_text_weights` first.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> texts = np.eye(2)  # one for each class
@@ -85,7 +85,7 @@ def prototype_classifier(
       JaxalignError: features, labels or text weights that do not fit, features that are NaN, infinite or
         zero, one class only, or a class without an example (where traced, such a class has logit 0).
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -119,7 +119,7 @@ def ncm_classifier(
         takes the means of projected embeddings: pass those, without a projector. The model's own affine
         projector on pre-projection features gives the same.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])

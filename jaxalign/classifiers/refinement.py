@@ -71,7 +71,7 @@ def ape(
         1,024). With d, and gamma 0, this is Tip-Adapter. Can be traced.
       similarity_weight: w, 0 to 1; the published code takes 0.7 for ImageNet, 0.5 to 0.9 elsewhere.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])

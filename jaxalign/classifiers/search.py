@@ -76,7 +76,7 @@ def search_hyperparameters(
       JaxalignError: a hyper-parameter that this classifier has not, no axis or an empty one, a value out of
         range, or features and labels that do not fit.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])

@@ -98,7 +98,7 @@ def tip_x(
         classification is transductive. (That code takes the cosines' range from the validation images
         also for the test images, and drops the last n mod 100 images; both are left out.)
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])

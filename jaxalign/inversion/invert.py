@@ -74,7 +74,7 @@ def invert_to_text(
         embeddings of another width, or with NaN, infinite values or zeros only (the examples are named),
         counts out of range, or neither `key` nor `initial`.
 
-    Example:
+    Examples:
       >>> import jax
       >>> import numpy as np
       >>> import jaxalign as ja
@@ -137,7 +137,7 @@ def invert_to_image(
       JaxalignError: as `invert_to_text`, for more pseudo-patches than an image has patches, and for an image
         tower without patches (ResNet).
 
-    Example:
+    Examples:
       >>> import jax
       >>> import jaxalign as ja
       >>> model = ja.load("emoji-clip")

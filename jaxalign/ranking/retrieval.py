@@ -79,7 +79,7 @@ def retrieval_metrics(
         different kinds, positions or depths out of range, no query with a positive, or the variant
         "reference" where some queries are in the gallery and others are not.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -174,7 +174,7 @@ def text_retrieval_metrics(
     Raises:
       JaxalignError: as `retrieval_metrics`.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> captions = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
@@ -230,7 +230,7 @@ def average_precision(
     Raises:
       JaxalignError: as `retrieval_metrics`, or tables that are not bool `[q, g]`.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> query, gallery = np.eye(2), np.array([[1, 0.1], [0.5, 0.5], [0.1, 1]])

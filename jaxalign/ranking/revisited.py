@@ -63,7 +63,7 @@ def revisited_metrics(
       JaxalignError: as `retrieval_metrics`; or ground truth of another length, without one of the three
         lists, with positions out of range, or with a position in two lists.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> gallery = np.array([[1, 0.1], [0.5, 0.5], [0.1, 1]])

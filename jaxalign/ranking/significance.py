@@ -37,7 +37,7 @@ def randomization_test(
       JaxalignError: other shapes than `[q]` twice, infinite scores, no query with both, or counts out of
         range.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import jaxalign as ja
       >>> better = np.arange(20.0) + 1

@@ -18,7 +18,7 @@ def find_spec(name: str) -> ModelSpec:
 
     Raises JaxalignError with the nearest names for one that is in no record.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> ja.find_spec("openai/clip-vit-base-patch16").band
       (200, 50)

@@ -76,7 +76,7 @@ def load(
         model's, or tensors that are missing, left over or of another shape (all of them named in one
         message).
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> model = ja.load("emoji-clip")
       >>> model.encode_text(["a photo of a goose"]).shape
@@ -206,7 +206,7 @@ def save(
     Raises:
       JaxalignError: a path that holds something else or cannot be written, or weights too large for `dtype`.
 
-    Example:
+    Examples:
       >>> import jaxalign as ja
       >>> from tempfile import TemporaryDirectory
       >>> with TemporaryDirectory() as folder:
