@@ -45,6 +45,18 @@ def find_model(spec: ModelSpec) -> Availability:
     return Availability("file", None, f"download {spec.source} and load that file")
 
 
+BEGIN_WITH = "clip-vit-base-patch16"  # small, and the paper's gain is large
+
+
+def first_cached() -> ModelSpec | None:
+    """The model to take where nobody names one: `BEGIN_WITH`, others with a band of the paper, others with
+    texts, the rest; each in the order of `MODELS`. None where none is in the hub's cache."""
+    order = sorted(
+        MODELS.values(), key=lambda spec: (spec.name != BEGIN_WITH, not spec.band, spec.towers.text is None)
+    )
+    return next((spec for spec in order if find_model(spec).state == "cached"), None)
+
+
 def _find_cached(spec: ModelSpec) -> Path | None:
     """The snapshot in the hub's cache that `jaxalign.load` would read, if it holds weights."""
     from huggingface_hub import try_to_load_from_cache

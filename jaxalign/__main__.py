@@ -2,6 +2,7 @@
 
 # Built in: the module `signal`, and all else that is imported below, takes time in which signals come, too.
 import _signal  # pyright: ignore[reportMissingImports]
+import gc
 import os
 import sys
 
@@ -21,6 +22,7 @@ def main() -> int:
     from jaxalign.eval import interrupts
 
     interrupts.start(also=_leave)
+    gc.set_threshold(50_000)  # else garbage is looked for among all that is imported: a fifth of a search
     try:
         from jaxalign.eval.cli import main as run
 

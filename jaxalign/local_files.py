@@ -1,14 +1,16 @@
 """Files that others made: only regular ones are opened, and no more of them is read than a stated limit."""
 
+import errno
 import json
 import os
 import stat
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxalign.errors import JaxalignError
 
+T = TypeVar("T")
 JSON_LIMIT = 16 << 20  # bytes; tokenizers, whose vocabularies are larger, have a limit of their own
 
 
@@ -17,7 +19,7 @@ def open_regular(path: Path) -> BufferedReader:
 
     Raises:
       JaxalignError: a file that cannot be opened, or what is none: a folder, a pipe, a socket or a device.
-        It is not waited for.
+        It is not waited for, nor for what the system calls a file and has nothing to read yet: an OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -27,7 +29,26 @@ def open_regular(path: Path) -> BufferedReader:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise JaxalignError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'a device')}; expected a file")
-    return os.fdopen(descriptor, "rb")
+    return BufferedReader(_Regular(descriptor))
+
+
+class _Regular(FileIO):
+    """Reads that would wait, as of the kernel's log, raise `OSError`, where Python's own give None."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        return _came(super().readinto(buffer))
+
+    def readall(self) -> bytes:
+        return _came(super().readall())
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return _came(super().read(size))
+
+
+def _came(result: T | None) -> T:
+    if result is None:
+        raise OSError(errno.EAGAIN, "has nothing to read")
+    return result
 
 
 def read_limited(path: Path, limit: int) -> bytes:

@@ -24,7 +24,8 @@ REQUIRED = {
     "bake": (["a", "b"], {"original": "a", "dst": Path("b")}),
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
     "export": (["--npy", "out"], {"npy": Path("out")}),
-    "search": (["photos", "--query", "q.jpg"], {"folder": Path("photos"), "query": Path("q.jpg")}),
+    "fetch": (["clip-vit-base-patch16"], {"repository": "clip-vit-base-patch16"}),
+    "search": (["photos"], {"folder": Path("photos")}),
 }
 
 

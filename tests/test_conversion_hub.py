@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import jaxalign as ja
 from jaxalign.conversion.formats import FORMATS
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import availability, cli
 from jaxalign.specs import find_spec
 from jaxalign.weights import checkpoint
 
@@ -41,6 +42,7 @@ class Hub:
 
     def get_hf_file_metadata(self, url):
         self.answer(url)
+        return SimpleNamespace(size=len(self.files[url]))
 
     def try_to_load_from_cache(self, repository, name, revision=None):
         path = self.path(repository, name, revision)
@@ -192,3 +194,37 @@ def test_a_model_that_is_not_on_the_hub():
     )
     with pytest.raises(JaxalignError, match=message):
         ja.load("slip-vit-base-patch16")
+
+
+def test_fetch_says_what_it_downloads_and_is_done_once(hub, capsys):
+    """Afterwards the model is there without network, and search takes it where none is named."""
+    assert cli.main(["fetch", NAME, "--json", str(hub.folder.parent / "f.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    size = len(hub.files["model.safetensors"])
+    assert lines[0] == f"{NAME}, licence MIT"
+    assert f"  model.safetensors, {size / 1e3:,.1f} kB" in lines
+    assert "pytorch_model.bin" not in "".join(lines)
+    folder = hub.path(NAME, "config.json", REVISION).parent
+    assert lines[-2].endswith(f"in {folder}")
+    said = json.loads((hub.folder.parent / "f.json").read_text())
+    assert (said["revision"], said["downloaded"]["model.safetensors"]) == (REVISION, size)
+    assert said["bytes"] == sum(len(hub.files[name]) for name in said["downloaded"])
+
+    hub.reachable = False
+    hub.asked.clear()
+    assert cli.main(["fetch", NAME]) == 0
+    assert "was there already" in capsys.readouterr().out
+    assert not hub.asked
+    assert availability.first_cached().name == "clip-vit-base-patch16"
+
+
+def test_what_cannot_be_fetched(hub, capsys):
+    hub.reachable = False
+    for name, message in {
+        "emoji-clip": "emoji-clip is a part of jaxalign; there is nothing to fetch",
+        "clip-vit-base-patch": "did you mean",
+        NAME: "is not cached and the hub cannot be reached",
+    }.items():
+        assert cli.main(["fetch", name]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line

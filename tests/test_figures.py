@@ -29,7 +29,9 @@ def test_every_array_that_is_known_is_drawn():
             ("steps", f"Inversion of the queries: mAP against steps, {about}", []),
         ],
         "few-shot": [("shots", f"Accuracy against shots, {about}", [])],
-        "band-sweep": [("bands", "mAP by band, x", ["x: best (1, 0) 3.0, lowest 1.0"])],
+        "band-sweep": [
+            ("bands", "mAP in % by band, x; solid frame: the best", ["x: best (1, 0) 3.0, lowest 1.0"])
+        ],
         "spectrum": [
             (
                 "spectrum",
@@ -89,6 +91,53 @@ def test_a_map_without_finite_value_is_not_drawn_and_a_wide_one_has_no_numbers()
     assert titles(wide) == ["cub: best (1, 19) 39.0, lowest 0.0"]  # nobody said which is: the highest
     assert "<title>k_top 0, k_bottom 3: 3.00</title>" in to_svg(wide.figure)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [str(k) for k in range(0, 20, 2)]
+
+
+def test_the_best_cell_of_a_map_says_more_than_all_others():
+    said = lambda scores: [
+        text.get_text() for text in next(iter(figures_of([grid(scores)]))).figure.axes[0].texts
+    ]
+    assert said([[50.44, 50.41], [40, 30]]) == ["50.44", "50.41", "40.00", "30.00"]
+    assert said([[50.441, 50.44]]) == ["50.441", "50.440"]
+    assert said([[50.4, 50.4]]) == ["50.4", "50.4"]  # which are both the best
+    (drawn,) = figures_of([grid([[1, 2], [3, 5]])])
+    (bar,) = drawn.figure.axes[0].child_axes
+    assert (bar.get_ylabel(), bar.get_ylim()) == ("mAP in %", (1.0, 5.0))
+    shades = [patch.get_alpha() for patch in bar.patches]
+    np.testing.assert_allclose(shades, np.linspace(0.05, 1, len(shades)))
+
+
+def test_panels_that_are_compared_have_the_same_scales():
+    edges, steps = np.linspace(-1, 1, 6), np.arange(3)
+    counts = [np.array([0, 0, 3, 1, 0]), np.array([0, 9, 1, 0, 0])]
+    runs = [
+        make_run(f"m{i}", arrays={"edges": edges, "same": of, "different": of[::-1]})
+        for i, of in enumerate(counts)
+    ]
+    curves = [
+        make_run(f"i{k}", arrays={"steps": steps, "mAP_at_step": np.array([k, 2.0 * k, k])}) for k in (-1, 30)
+    ]
+    for drawn in (*figures_of(runs), *figures_of(curves)):
+        left, right = drawn.figure.axes
+        assert (left.get_xlim(), left.get_ylim()) == (right.get_xlim(), right.get_ylim())
+        highest = [np.max(line.get_ydata()) for ax in (left, right) for line in ax.lines]
+        assert left.get_ylim()[1] >= max(highest, default=0)
+
+
+def test_a_view_has_colours_for_its_most_frequent_classes():
+    labels = np.repeat(np.arange(8), [1, 2, 3, 4, 5, 6, 7, 8])
+    points = {"plain_image": np.zeros((36, 2), "f4"), "plain_text": np.ones((8, 2), "f4")}
+    (drawn,) = figures_of([make_run(arrays=points | {"image_class": labels})])
+    (ax,) = drawn.figure.axes
+    count = lambda marker: {
+        line.get_color(): len(line.get_xdata()) for line in ax.lines if line.get_marker() == marker
+    }
+    colours = list(COLOURS.values())[4:]
+    assert count("o") == dict(zip(colours, (8, 7, 6, 5, 4, 6), strict=True))  # the last: all others
+    assert count("*") == dict(zip(colours, (1, 1, 1, 1, 1, 3), strict=True))
+    assert to_svg(drawn.figure).count("<path") >= 12  # stars are drawn, not dots alone
+    (plain,) = figures_of([make_run(arrays=points)])
+    assert {line.get_color() for line in plain.figure.axes[0].lines} == {COLOURS["one"], COLOURS["three"]}
 
 
 def test_maps_of_several_data_sets_stand_in_one_figure_with_the_first_ones_band():

@@ -8,6 +8,7 @@ import pytest
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, printable
+from jaxalign.eval.own_images import is_own_image
 from jaxalign.local_files import is_there, open_regular, read_json, read_limited
 
 
@@ -27,6 +28,21 @@ def test_what_has_no_end_is_refused_before_it_is_read(tmp_path):
     for name in ("pipe", "zero", "socket", ".", "missing", "nul\0"):
         with pytest.raises(JaxalignError, match=r"expected a file|cannot read"):
             open_regular(tmp_path / name)
+
+
+def test_what_has_nothing_to_read_is_no_empty_answer(tmp_path, monkeypatch):
+    """As the kernel's log, which the system calls a regular file."""
+    os.mkfifo(tmp_path / "log.png")
+    writer = os.open(tmp_path / "log.png", os.O_RDWR)
+    monkeypatch.setattr("stat.S_ISREG", lambda mode: True)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    for read in (lambda file: file.read(8), lambda file: file.read(), lambda file: file.raw.read(8)):
+        with open_regular(tmp_path / "log.png") as file, pytest.raises(OSError, match="nothing to read"):
+            read(file)
+    assert not is_own_image(tmp_path / "log.png")
+    with pytest.raises(JaxalignError, match="nothing to read"):
+        read_limited(tmp_path / "log.png", 8)
+    os.close(writer)
 
 
 def test_a_file_beyond_the_limit_is_refused(tmp_path):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 from conftest import tiny_model
 from PIL import Image
+from test_report import make_run
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
@@ -71,6 +73,15 @@ def test_two_models_of_one_name_are_told_apart(two, images, tmp_path, capsys):
         assert f"cats ({path})" in report
     assert len({chart_name(ja.load(path, name="cats"), "spectrum") for path in two}) == 2
     assert chart_name(ja.load("emoji-clip"), "spectrum") == "emoji-clip-spectrum"
+
+
+def test_charts_of_other_runs_are_other_files():
+    named = {
+        chart_name(ja.load("emoji-clip"), "x", runs=[make_run(method)])
+        for method in ("pca", "pca-mean", "pca")
+    }
+    assert len(named) == 2
+    assert all(re.fullmatch("emoji-clip-x-[0-9a-f]{8}", name) for name in named)
 
 
 def test_settings_and_names_that_do_not_fit(two, images, tmp_path, capsys):

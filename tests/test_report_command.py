@@ -242,7 +242,7 @@ def test_what_the_commands_measure_is_drawn(measured, capsys):
         "Similarities by",
     ):
         assert f"<h2>{heading}" in page
-    for title in ("Similarities", "mAP by band"):
+    for title in ("Similarities", "mAP in % by band"):
         assert f"<figcaption>{title}, tiny-emoji-clip" in page
     # Each query's first result is its copy, under every method.
     assert page.count("&lt;dog&gt;") >= 6

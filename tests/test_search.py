@@ -10,13 +10,14 @@ from PIL import Image
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.eval.cli.search import read_query
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import image_features
-from jaxalign.eval.figures.look import drawable, png
-from jaxalign.eval.figures.sheet import Tile, draw_sheet, shorten, thumbnail
-from jaxalign.eval.search import compare, find_library
-from jaxalign.eval.search.compare import similarities
+from jaxalign.eval.figures.look import drawable, fitting_lines, png
+from jaxalign.eval.figures.sheet import Tile, draw_sheet
+from jaxalign.eval.search import Embeds, Term, find_library, rank, read_query_image, score_images
+from jaxalign.eval.thumbnails import thumbnail
+
+TOY = ["--model", "emoji-clip"]
 
 
 def save(path, seed, size=(20, 14)):
@@ -65,12 +66,12 @@ def test_a_library_computes_only_what_is_new_or_has_changed(tmp_path, clip, phot
     expected = expected_features(clip, photos, library.names)
     np.testing.assert_allclose(library.features, expected, rtol=1e-5, atol=1e-5)
     assert find()[1] == 0
-    assert library.position(photos / "trip" / ".." / "new.png") == 3
-    assert library.position(tmp_path / "photos" / "trip" / "a.png") == 4
+    assert library.positions(photos / "trip" / ".." / "new.png") == [3]
+    assert library.positions(tmp_path / "photos" / "trip" / "a.png") == [4]
     save(tmp_path / "new.png", 20)
-    assert library.position(tmp_path / "new.png") is None
+    assert library.positions(tmp_path / "new.png") == []
     (tmp_path / "favourite.png").symlink_to(photos / "3.png")
-    assert library.position(tmp_path / "favourite.png") == 2
+    assert library.positions(tmp_path / "favourite.png") == [2]
 
 
 def test_an_unreadable_image_is_named_left_out_and_found_when_it_is_repaired(tmp_path, clip, photos):
@@ -128,20 +129,37 @@ def test_a_folder_without_images_or_without_readable_ones(tmp_path, clip):
         find_library(clip, tmp_path / "empty", store=tmp_path, unreadable="leave-out")
 
 
+IDENTITY = Embeds(lambda x: x, lambda x: x, lambda x: x)
+
+
 def test_rankings_by_hand():
     gallery = np.array([[1, 0], [0, 2], [3, 3], [1, 0], [0, 0]], np.float32)
-    query = np.array([2, 0], np.float32)
-    found = compare(
-        query, gallery, lambda x: x, lambda x: x[:, ::-1] * [0, 1] + [0.0, 1.0], first=2, leave_out=3
-    )
-    assert [(hit.row, hit.is_new) for hit in found.before] == [(0, False), (2, True)]
-    assert found.before[0].score == 1
-    assert found.before[1].score == pytest.approx(0.5**0.5)
-    # After: all embeddings are (0, 1 + x) and point the same way, so the first rows come first.
-    assert [(hit.row, hit.is_new) for hit in found.after] == [(0, False), (1, True)]
-    np.testing.assert_allclose(
-        similarities(query, gallery, lambda x: x), [1, 0, 0.5**0.5, 1, 0], rtol=1e-6, atol=1e-7
-    )
+    query = [Term("a", 1, np.array([2, 0]))]
+    scores = score_images(query, gallery, IDENTITY)
+    np.testing.assert_allclose(scores, [1, 0, 0.5**0.5, 1, 0], rtol=1e-6, atol=1e-7)
+    assert [hit.row for hit in rank(scores, first=9, leave_out={3})] == [0, 2, 1, 4]
+    assert [hit.row for hit in rank(scores, first=9, at_least=0.5)] == [0, 3, 2]
+    assert [hit.row for hit in rank(scores, first=1)] == [0]
+    same = Embeds(lambda x: x[:, ::-1] * [0, 1] + [0.0, 1.0], IDENTITY.shared_image, IDENTITY.text)
+    assert [hit.row for hit in rank(score_images(query, gallery, same), first=2, leave_out={3})] == [0, 1]
+
+
+def test_scores_of_several_terms_by_hand():
+    """The weighted mean of cosines; of images and texts together, that of standard scores."""
+    gallery = np.array([[1, 0], [0, 1], [1, 1], [9, 9]], np.float32)
+    half = 0.5**0.5
+    images = [Term("a", 2, np.array([1, 0])), Term("b", -1, np.array([0, 5]))]
+    expected = np.array([2, -1, half, half]) / 3
+    np.testing.assert_allclose(score_images(images, gallery, IDENTITY), expected, rtol=1e-6)
+    embeds = Embeds(lambda x: x, lambda x: x[:, ::-1], lambda x: x @ np.eye(3, 2))  # a text has 3 numbers
+    text = Term("t", 3, np.array([1, 0, 7]), is_text=True)
+    np.testing.assert_allclose(score_images([text], gallery, embeds), [0, 1, half, half], atol=1e-6)
+    standard = lambda x: (x - x[:3].mean()) / x[:3].std()  # the last one is left out
+    expected = (standard(np.array([1, 0, half, half])) + 3 * standard(np.array([0, 1, half, half]))) / 4
+    found = score_images([Term("a", 1, np.array([1, 0])), text], gallery, embeds, leave_out={3})
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    alike = score_images([images[0], text], np.ones((4, 2)), embeds)
+    np.testing.assert_allclose(alike, 0, atol=1e-5)  # nothing tells them apart
 
 
 def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypatch):
@@ -149,14 +167,14 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
     save(photos / "$1$ 日本 a very long name of an image.png", 0, (200, 30))
     results, out = tmp_path / "results.json", tmp_path / "found.png"
     arguments = ["search", str(photos), "--query", str(photos / "0.png"), "--sheet", str(out)]
+    arguments += ["--compare", *TOY]
     store = ["--store", str(tmp_path / "store"), "--json", str(results)]
     assert cli.main([*arguments, *store, "--method", "pca", "--rank", "8", "--first", "3"]) == 0
     said = capsys.readouterr().out
-    assert "emoji-clip is a toy" in said
     assert "0.png among 6 images" in said
-    assert "after: pca, rank 8" in said
+    assert "after: pca (rank 8, paper)" in said
     found = json.loads(results.read_text())
-    assert found["after"]["rank"] == 8
+    assert found["method"]["rank"] == 8
     for hits in found["results"].values():
         assert len(hits) == 3
         assert "0.png" not in [hit["file"] for hit in hits]
@@ -165,7 +183,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
         assert sheet.format == "PNG"
         assert sheet.size[0] > 1000
     assert cli.main([*arguments, *store, "--band", "0", "64"]) == 0
-    assert "after: isoclip, band (0, 64)" in capsys.readouterr().out
+    assert "after: isoclip (0, 64)" in capsys.readouterr().out
     assert len(json.loads(results.read_text())["results"]["after"]) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
 
@@ -184,9 +202,9 @@ def test_photos_are_upright(tmp_path, clip):
     assert np.abs(stored.values[0] - stored.values[1]).max() > 0.01
     np.testing.assert_allclose(stored.values[0], library.features[0], rtol=1e-5, atol=1e-5)
     for name in ("a.png", "b.png"):
-        shown, features = read_query(clip, tmp_path / "photos" / name)
-        assert shown.size == (30, 20)
-        np.testing.assert_allclose(features, library.features[0], rtol=1e-5, atol=1e-5)
+        query = read_query_image(str(tmp_path / "photos" / name))
+        assert query.small.shape == (20, 30, 3)
+        np.testing.assert_allclose(query.encode(clip), library.features[0], rtol=1e-5, atol=1e-5)
 
 
 def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, monkeypatch):
@@ -196,7 +214,7 @@ def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, mon
     (photos / "c.nef").write_bytes(b"none")
     (photos / "trip" / "up").symlink_to(photos)
     arguments = ["search", ".", "--query", "0.png", "--store", str(tmp_path / "store"), "--first", "9"]
-    arguments += ["--unreadable", "leave-out", "--json", str(tmp_path / "found.json")]
+    arguments += ["--json", str(tmp_path / "found.json"), *TOY]
     for out in ("search.png", "search.png", "other.png"):
         assert cli.main([*arguments, "--sheet", out]) == 0
         said = capsys.readouterr()
@@ -204,7 +222,7 @@ def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, mon
         assert "1 left out, unreadable: a\\x1b]0;b\\n.jpg" in said.out
         assert "\x1b]" not in said.out + said.err
         found = json.loads((tmp_path / "found.json").read_text())
-        files = {hit["file"] for hit in found["results"]["before"]}
+        files = {hit["file"] for hit in found["results"]}
         assert files == {"1.png", "2.png", "3.png", "trip/a.png"}
     expected = {".nef": 1, "linked folder that is there already": 1, "written by jaxalign": 2}
     assert found["not_read"] == expected | {"written by jaxalign": 1}  # other.png was not there yet
@@ -222,6 +240,7 @@ def test_a_pipe_is_no_query(tmp_path, photos, capsys):
         str(tmp_path / "query.jpg"),
         "--sheet",
         f"{tmp_path}/s.png",
+        *TOY,
     ]
     assert cli.main(arguments) == 1
     assert "query.jpg is a pipe; expected a file" in capsys.readouterr().err
@@ -231,6 +250,17 @@ def test_a_pipe_is_no_query(tmp_path, photos, capsys):
     ("arguments", "status", "message"),
     [
         (["--sheet", "found.gif"], 2, "--sheet is found.gif; expected a file name that ends in .png"),
+        (["--page", "found.htm"], 2, "--page is found.htm; expected a file name that ends in .html"),
+        (["--min-score", "nan"], 2, "--min-score is nan; expected a number"),
+        (["--weights", "1", "2"], 2, "--weights has 2 numbers for 1 images and texts"),
+        (["--weights", "0"], 2, "--weights has 0; expected numbers above 0"),
+        (["--text", " "], 2, "a text is empty; expected what an image shows"),
+        (["--like-row", "1"], 2, "--like-row N and --from FILE go together; got one of both"),
+        (["--like-row", "1", "--from", "empty.jpg"], 1, "empty.jpg is not JSON"),
+        (["--paths", "--compare"], 2, "--paths are those of one ranking, and --compare has two"),
+        (["-0", "--json", "-"], 2, "--paths and --json - both go to standard output"),
+        (["--rank", "8"], 2, "--rank, --subspace and --class-names are about pca; the method is image-image"),
+        (["--method", "pre", "--band", "0", "9"], 2, "--band is about isoclip; the method is pre"),
         (["--first", "0"], 2, "--first is 0; expected 1 or more"),
         (["--query", "nowhere.jpg"], 1, "the query nowhere.jpg is not there; expected an image file"),
         (["--query", "empty.jpg"], 1, "the query empty.jpg cannot be read as an image: it is empty"),
@@ -243,7 +273,7 @@ def test_bad_input_is_one_line(arguments, status, message, tmp_path, photos, cap
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jpg").write_bytes(b"")
     query = [] if "--query" in arguments else ["--query", str(photos / "0.png")]
-    assert cli.main(["search", str(photos), *query, *arguments, "--store", "store"]) == status
+    assert cli.main(["search", str(photos), *query, *arguments, *TOY, "--store", "store"]) == status
     assert capsys.readouterr().err.startswith(f"jaxalign: error: {message}")
 
 
@@ -252,20 +282,23 @@ def test_a_folder_of_the_query_alone(tmp_path, photos, capsys):
     alone.mkdir()
     shutil.copy(photos / "0.png", alone)
     where = ["--store", str(tmp_path / "store"), "--sheet", str(tmp_path / "found.png")]
-    assert cli.main(["search", str(alone), "--query", str(alone / "0.png"), *where]) == 1
+    assert cli.main(["search", str(alone), "--query", str(alone / "0.png"), *where, *TOY]) == 1
     assert "no image but the query; there is nothing to find" in capsys.readouterr().err
     assert not (tmp_path / "found.png").exists()
 
 
 def test_usage_needs_a_query(photos, capsys):
     assert cli.main(["search", str(photos)]) == 2
-    assert "--query" in capsys.readouterr().err
+    assert "expected one or more of --query, --text and --like-row" in capsys.readouterr().err
 
 
 def test_parts_of_the_sheet():
-    assert shorten("short.png") == "short.png"
-    assert shorten("a very long name of an image.png") == "…long name of an image.png"[-22:].rjust(23, "…")
-    assert drawable("$1$ 日 é") == "$1$ \N{WHITE SQUARE} é"
+    long = "a very long name of an image, with a 日 in it " * 5
+    lines = fitting_lines(long, 1.6, 8)
+    assert "".join(lines) == drawable(long)
+    narrow = fitting_lines("W" * 60, 1.6, 8)
+    assert max(map(len, narrow)) < min(map(len, lines[:-1])) <= 32
+    assert drawable("$1$ 日 é") == "$1$ U+65E5 é"
     upright = Image.new("RGB", (40, 20))
     upright.getexif()[0x0112] = 6  # turned by 90 degrees
     assert thumbnail(upright, 20).shape == (20, 10, 3)

@@ -157,7 +157,7 @@ def test_defaults_on_the_command_line_are_those_of_the_library():
 def test_an_option_is_the_same_in_every_command_that_has_it():
     """But where it is about something else: names of a table, weights on disk, what is drawn."""
     own = {"methods", "method", "layout", "out", "dtype", "dataset", "split", "query", "names"}
-    own |= {"models", "datasets", "distractors", "folder"}
+    own |= {"models", "datasets", "distractors", "folder", "page", "weights"}
     found: dict[str, set[str]] = {}
     for kind in cli.COMMANDS.values():
         for name, hint in options(kind).items():

@@ -25,6 +25,7 @@ from .datasets import Datasets
 from .demo import Demo
 from .embed import Embed
 from .export import Export
+from .fetch import Fetch
 from .groups import Processes
 from .help_pages import overview, page
 from .indicators import Indicators
@@ -43,6 +44,7 @@ COMMANDS: dict[str, type] = {
     "convert": Convert,
     "bake": Bake,
     "models": Models,
+    "fetch": Fetch,
     "datasets": Datasets,
     "embed": Embed,
     "retrieve": Retrieve,

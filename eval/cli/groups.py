@@ -23,7 +23,7 @@ DEFAULT_MODEL = "emoji-clip"
 _NAMES_LIMIT = 16 << 20  # bytes of a file of class names
 
 
-def about(group: type, title: str) -> Any:
+def about(group: type, title: str | None = None) -> Any:
     """Title and docstring of a group, for its heading; tyro would read the source of the class for it."""
     return tyro.conf.arg(name=title, help=group.__doc__)
 
@@ -35,7 +35,7 @@ class ModelOptions:
     model: Annotated[
         str | None,
         option(
-            "Name of `jaxalign models`, folder or file; of features:PATH, the model that gave them.",
+            "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them.",
             "MODEL",
             f"{DEFAULT_MODEL}; of features:PATH none",
         ),

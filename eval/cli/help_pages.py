@@ -10,7 +10,7 @@ from collections.abc import Mapping
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "see": ("demo", "models", "datasets", "spectrum", "indicators"),
     "measure": ("retrieve", "text-retrieve", "classify", "sweep", "reproduce", "report"),
-    "use": ("search", "duplicates", "fetch"),
+    "use": ("fetch", "search", "duplicates"),
     "bring and take": ("embed", "convert", "bake", "export"),
 }
 ABOUT = """Measure and improve, without training, the intra-modal similarity of CLIP-like models."""

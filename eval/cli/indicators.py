@@ -59,7 +59,8 @@ class Indicators(Measuring):
         for task in self.tasks or ("",):
             indicating = Indicating(self.methods, options, task, self.split, self.max_images)
             own = self._measure(Indicators(workspace, model, self.dataset, indicating))
-            charts += self.save_figures(own, chart_name(model, self.dataset, own[0].settings["task"]))
+            about = self.dataset, own[0].settings["task"]
+            charts += self.save_figures(own, chart_name(model, *about, runs=own))
             runs += own
         self.report(runs, charts)
 

@@ -57,8 +57,8 @@ COLUMNS = {
 }
 NOTES = {
     "cached": 'cached: in the hub\'s cache; jaxalign.load("NAME") needs no network',
-    "hub": 'hub: jaxalign.load("NAME") downloads it; without network, put the files of the source into a'
-    " folder and load that",
+    "hub": 'hub: `jaxalign fetch NAME` or jaxalign.load("NAME") downloads it; without network, put the'
+    " files of the source into a folder and load that",
     "file": "file: download the source and load that file",
 }
 

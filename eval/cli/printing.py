@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import hashlib
 import os
 import re
 import sys
@@ -215,13 +216,17 @@ def _other_versions(runs: "Sequence[Run]") -> list[str]:
     return [f"{count} of the runs were measured earlier, with {what}" for what, count in told.items() if what]
 
 
-def chart_name(model: "DualEncoder", *parts: str) -> str:
-    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different."""
+def chart_name(model: "DualEncoder", *parts: str, runs: "Sequence[Run]" = ()) -> str:
+    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different.
+
+    So are those of other `runs`: with other methods, splits or options.
+    """
     from jaxalign.eval.features.key import weights_digest
     from jaxalign.weights.identity import is_known
 
     name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
-    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts)))[-_LONGEST:]
+    digest = [hashlib.sha256("".join(run.digest for run in runs).encode()).hexdigest()[:8]] if runs else []
+    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts, *digest)))[-_LONGEST:]
 
 
 def check_folder(folder: Path) -> None:
@@ -259,6 +264,19 @@ def write_json(file: Path | None, content: Any) -> None:
         (_output.get() or sys.stdout).write(files.json_text(content, indent=2) + "\n")
     elif file is not None:
         files.write_json(file, content)
+
+
+def write_paths(paths: Iterable[str], end: bytes) -> None:
+    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones."""
+    out = _output.get() or sys.stdout
+    if out.isatty() and end == b"\n":
+        for path in paths:
+            say(path, out)
+        return
+    out.flush()
+    for path in paths:
+        out.buffer.write(os.fsencode(path) + end)  # pyright: ignore[reportAttributeAccessIssue]
+    out.flush()
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class Spectrum(Measuring):
 
         workspace, model = self.open()
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
-        charts = self.save_figures(runs, chart_name(model))
+        charts = self.save_figures(runs, chart_name(model, runs=runs))
         print_spectrum(f"{model.title}: inter-modal operator", runs[0].metrics)
         for task in () if self.dataset == "none" else self.tasks or ("",):
             sweeping = Sweeping(
@@ -56,7 +56,9 @@ class Spectrum(Measuring):
             parts = measure_parts(workspace, model, self.dataset, sweeping, self.width)
             about = ", ".join(filter(None, (f"{model.title} on {self.dataset}", task)))
             print_parts(f"{about}: mAP in %, mean cosines", parts.metrics["parts"])
-            charts += self.save_figures([parts], chart_name(model, self.dataset, *filter(None, [task])))
+            charts += self.save_figures(
+                [parts], chart_name(model, self.dataset, *filter(None, [task]), runs=[parts])
+            )
             runs.append(parts)
         self.report(runs, charts)
 

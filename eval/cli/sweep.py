@@ -92,7 +92,7 @@ class Sweep(Measuring):
             if self.methods:
                 print_beside(about, beside)
             figure = draw_sweeps(own, dataset_label(own), about, chosen=band)
-            name = chart_name(model, self.dataset, self.modality, *filter(None, [task]))
+            name = chart_name(model, self.dataset, self.modality, *filter(None, [task]), runs=own)
             charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
             found += [*own, *(run for of in beside.values() for run in of)]
         if is_first():

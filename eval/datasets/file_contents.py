@@ -104,11 +104,23 @@ def read_content(file: ImageFile) -> tuple[Content, bool]:
 
 def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
     """What is known of files, by path and state."""
-    query = "SELECT digest, turned FROM files WHERE path = ? AND state = ?"
-    rows = _use(lambda database: [database.execute(query, key).fetchone() for key in keys])
+
+    def find(database: sqlite3.Connection) -> dict[bytes, tuple]:
+        found: dict[bytes, tuple] = {}
+        for start in range(0, len(keys), _BLOCK):  # SQLite takes 999 values and more
+            paths = [path for path, _ in keys[start : start + _BLOCK]]
+            places = ", ".join("?" * len(paths))
+            rows = database.execute(
+                f"SELECT path, state, digest, turned FROM files WHERE path IN ({places})", paths
+            )
+            found.update((row[0], row[1:]) for row in rows)
+        return found
+
+    known = _use(find) or {}
+    rows = [known.get(path, ("", "", 0)) for path, _ in keys]
     return [
-        Content(row[0], row[1] == 1) if row and _DIGEST.fullmatch(str(row[0])) else None
-        for row in rows or [None] * len(keys)
+        Content(digest, turned == 1) if state == own and _DIGEST.fullmatch(str(digest)) else None
+        for (_, own), (state, digest, turned) in zip(keys, rows, strict=True)
     ]
 
 

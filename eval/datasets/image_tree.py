@@ -1,10 +1,12 @@
 """The image files below a folder, and what else is there that people would call an image."""
 
+import fnmatch
+import functools
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from jaxalign.local_files import is_there
 
 # What a Mac adds to an archive, and network drives and Windows to folders: thumbnails, and what was deleted.
 _SYSTEM = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
-OWN, REPEATED = "written by jaxalign", "linked folder that is there already"
+_NUMBERS = re.compile(r"(\d+)")
+OWN, REPEATED, EXCLUDED = "written by jaxalign", "linked folder that is there already", "excluded"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +66,26 @@ class ImageTree:
     Attributes:
       files: of images, by the endings of their names; in the order of numbers and letters.
       not_read: how many others there are, by ending, and by reason where they are left out on purpose.
+      closed: names of folders that cannot be listed, with a slash at the end.
     """
 
     files: tuple[ImageFile, ...]
     not_read: Mapping[str, int]
+    closed: tuple[str, ...] = ()
 
 
-def find_images(root: Path) -> ImageTree:
+def find_images(root: Path, exclude: Sequence[str] = (), *, skip_closed: bool = False) -> ImageTree:
     """All images below `root`, hidden files and folders and those of systems (`__MACOSX`, `@eaDir`) left
     out.
 
     Links to folders are followed, each folder once, under the name that it has without them where there is
     one. PNGs that this program has drawn are no images of the folder. Each folder is listed once, and the
     system is asked about each image once.
+
+    Args:
+      exclude: patterns of a shell (`*`, `?`, `[...]`) for further files and folders that are left out: by
+        their names, or where there is a slash in it, by their paths below `root`.
+      skip_closed: whether a folder below `root` that cannot be listed is left out.
 
     Raises:
       JaxalignError: there is no such folder, or one that cannot be listed: without its images, results would
@@ -86,21 +96,34 @@ def find_images(root: Path) -> ImageTree:
         raise JaxalignError(f"the folder {root} {what}; expected a folder of images")
     files: list[ImageFile] = []
     not_read: Counter[str] = Counter()
+    closed: list[str] = []
+    patterns = [pattern.rstrip("/") for pattern in exclude]
+    excludes = re.compile("|".join(map(fnmatch.translate, patterns)) or "(?!)").match
+    by_path = any("/" in pattern for pattern in patterns)
     seen: set[tuple[int, int]] = set()
     folders, links = [root], []
     while folders or links:
         if not folders:
             links.sort()
         folder = folders.pop() if folders else links.pop(0)
-        entries = _list(folder)
+        prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
+        try:
+            entries = _list(folder)
+        except JaxalignError:
+            if folder == root or not skip_closed:
+                raise
+            closed.append(prefix)
+            continue
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in seen:
             not_read[REPEATED] += 1
             continue
         seen.add((here.st_dev, here.st_ino))
-        prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _SYSTEM:
+                continue
+            if excludes(entry.name) or (by_path and excludes(f"{prefix}{entry.name}")):
+                not_read[EXCLUDED] += 1
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(Path(entry.path))
@@ -112,15 +135,15 @@ def find_images(root: Path) -> ImageTree:
                 not_read[OWN] += 1
             else:
                 files.append(_look_at(entry, f"{prefix}{entry.name}"))
-    in_order = sorted(files, key=lambda file: [natural(part) for part in file.name.split("/")])
-    return ImageTree(tuple(in_order), dict(+not_read))
+    of_part = functools.cache(natural)  # most images share their folders
+    in_order = sorted(files, key=lambda file: [of_part(part) for part in file.name.split("/")])
+    return ImageTree(tuple(in_order), dict(+not_read), tuple(sorted(closed)))
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
     """A sort key under which `2.jpg` comes before `10.jpg`; of `1`, `01` and `001` no two are equal."""
     parts = [
-        (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
-        for part in re.split(r"(\d+)", name)
+        (int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _NUMBERS.split(name)
     ]
     return parts, name
 

@@ -1,6 +1,7 @@
 """Band searches as heat maps, and the middle of the spectrum grown to either end."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from .read import band, number, shown, vector
 
 MOST_NUMBERS = 15  # columns up to which every cell has its number
 _CELL = (0.36, 0.25)  # inches
+_SHADES = 20  # of the bar beside a map
 
 
 def has_map(run: Run) -> bool:
@@ -42,7 +44,8 @@ def draw_sweeps(
 ) -> Figure:
     """mAP over the grid on each data set (IsoCLIP, figures 5, S9 and S10), one run for each.
 
-    The data set's own best band has a solid frame, `chosen`, by default the first one's best, a dashed one.
+    The data set's own best band has a solid frame, `chosen`, by default the first one's best, a dashed one;
+    the bar beside a map says what its shades are.
     """
     chosen = chosen or best_of(runs[0])
     rows, columns = np.max([run.arrays["mAP"].shape for run in runs], axis=0)
@@ -50,7 +53,7 @@ def draw_sweeps(
     size = [
         count * side * (0.5 if small else 1.0) for count, side in zip((columns, rows), _CELL, strict=True)
     ]
-    figure, axes = panels(len(runs), 3, max(3.5, size[0] + 0.8), max(2.6, size[1] + 1.1))
+    figure, axes = panels(len(runs), 3, max(3.5, size[0] + 1.4), max(2.6, size[1] + 1.1))
     for ax, run in zip(axes, runs, strict=True):
         draw_map(ax, run)
         top, bottom = best = best_of(run)
@@ -58,10 +61,10 @@ def draw_sweeps(
         if chosen != best:
             _frame(ax, run, chosen, INK, (0, (3, 2)))
         scores = run.arrays["mAP"][shown(run.arrays["mAP"])]
-        told = f"best ({top}, {bottom}) {scores.max():.1f}, lowest {scores.min():.1f}"
+        told = f"best ({top}, {bottom}) {scores.max():.{digits_of(scores)}f}, lowest {scores.min():.1f}"
         head(ax, f"{label(run)}: {told}" if label(run) else told)
-    several = f"; dashed: ({chosen[0]}, {chosen[1]})" if len(runs) > 1 else ""
-    title(figure, f"mAP by band, {about}{several}")
+    several = f"; dashed frame: ({chosen[0]}, {chosen[1]})" if len(runs) > 1 else ""
+    title(figure, f"mAP in % by band, {about}; solid frame: the best{several}")
     return figure
 
 
@@ -70,24 +73,51 @@ def draw_map(ax: Axes, run: Run) -> None:
     k_top, k_bottom, scores = (run.arrays[name] for name in ("k_top", "k_bottom", "mAP"))
     known = scores[shown(scores)]
     low, spread = known.min(), max(known.max() - known.min(), 1e-9)
-    numbered = len(k_bottom) <= MOST_NUMBERS
+    numbered, digits = len(k_bottom) <= MOST_NUMBERS, digits_of(known)
     for i, j in np.argwhere(shown(scores)):
         strength = (scores[i, j] - low) / spread
-        cell = Rectangle(
-            (j - 0.47, i - 0.46), 0.94, 0.92, color=ONE, alpha=0.05 + 0.95 * strength, linewidth=0
-        )
+        cell = _shade((j - 0.47, i - 0.46), 0.94, 0.92, strength)
         cell.set_gid(f"k_top {k_top[i]}, k_bottom {k_bottom[j]}: {scores[i, j]:.2f}")
         ax.add_patch(cell)
         if numbered:
             colour = ON_CELL if strength > 0.6 else INK
-            number = ax.text(j, i, f"{scores[i, j]:.1f}", ha="center", va="center", fontsize=8, color=colour)
-            number.set_in_layout(False)
+            size = 8 if digits == 1 else 7
+            said = f"{scores[i, j]:.{digits}f}"
+            ax.text(j, i, said, ha="center", va="center", fontsize=size, color=colour, in_layout=False)
     ax.grid(False)
     every = slice(None, None, 1 if numbered else 2)  # labels of narrow columns would touch
     ax.set_xticks(range(len(k_bottom))[every], [str(k) for k in k_bottom[every]])
     ax.set_yticks(range(len(k_top)), [str(k) for k in k_top])
     ax.set(xlim=(-0.6, len(k_bottom) - 0.4), ylim=(len(k_top) - 0.4, -0.6))
     name_axes(ax, "removed from the bottom (k_bottom)", "removed from the top (k_top)")
+    _draw_bar(ax, low, known.max())
+
+
+def digits_of(scores: np.ndarray) -> int:
+    """Digits after the point that tell the highest score from all others that are lower, at most three."""
+    others = scores[scores < scores.max()]
+    apart = (n for n in (1, 2) if not others.size or f"{scores.max():.{n}f}" != f"{others.max():.{n}f}")
+    return next(apart, 3)
+
+
+def _shade(corner: tuple[float, float], width: float, height: float, strength: float) -> Rectangle:
+    return Rectangle(corner, width, height, color=ONE, alpha=0.05 + 0.95 * strength, linewidth=0)
+
+
+def _draw_bar(ax: Axes, low: float, high: float) -> None:
+    """The shades of the scores from `low` to `high`, right of the map."""
+    bar, edges = ax.inset_axes((1.03, 0.0, 0.035, 1.0)), np.linspace(low, high, _SHADES + 1)
+    if high > low:
+        for i, (start, end) in enumerate(pairwise(edges)):
+            bar.add_patch(_shade((0, start), 1, end - start, i / (_SHADES - 1)))
+        bar.set_ylim(low, high)
+    else:
+        bar.add_patch(_shade((0, low - 0.5), 1, 1, 0))
+        bar.set(ylim=(low - 0.5, low + 0.5), yticks=[low])
+    bar.set(xlim=(0, 1), xticks=[], ylabel="mAP in %")
+    bar.yaxis.tick_right()
+    bar.yaxis.set_label_position("right")
+    bar.grid(False)
 
 
 def _frame(ax: Axes, run: Run, ends: tuple[int, int], colour: str, dashes: object) -> None:

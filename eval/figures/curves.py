@@ -57,7 +57,7 @@ def has_steps(run: Run) -> bool:
 def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """mAP of inverted queries against the steps, beside the queries as they are, where a run has those."""
     dataset = dataset_label([*runs, *beside])
-    figure, axes = panels(len(runs))
+    figure, axes = panels(len(runs), shared=True)
     for ax, run in zip(axes, runs, strict=True):
         steps, values = (run.arrays[name] for name in _STEPS)
         scored = [other for other in beside if other is not run and number(other, "mAP") is not None]
@@ -68,9 +68,9 @@ def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
         if level is not None:
             ax.axhline(level, color=INK, linewidth=1.2, label="without inversion")
         ax.plot(steps, values, color=SERIES[0], label=f"after {label(run)}")
-        ax.set_ylim(bottom=min(0.0, float(values.min())))
         name_axes(ax, "steps", "mAP in percent")
         ax.legend()
+    axes[0].set_ylim(bottom=min(0.0, *(float(run.arrays[_STEPS[1]].min()) for run in runs)))
     title(figure, f"Inversion of the queries: mAP against steps, {about}")
     return figure
 
@@ -107,7 +107,7 @@ def _curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], about: str, x: s
     """Lines through points `(x [k], y [k])` by name, not too many of them in a panel."""
     every = list(lines.items())
     parts = [dict(every[start : start + _LINES]) for start in range(0, len(every), _LINES)]
-    figure, axes = panels(len(parts))
+    figure, axes = panels(len(parts), shared=True)
     for ax, part in zip(axes, parts, strict=True):
         for (name, (xs, ys)), colour, dashes in zip(part.items(), SERIES, DASHES, strict=False):
             kept = shown(np.asarray(ys))

@@ -60,11 +60,12 @@ def panels_of(run: Run, label: str) -> Iterator[tuple[str, dict[str, np.ndarray]
 def draw_histograms(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """A panel for each method, or part of the spectrum (Reevaluating, figures 2, 5, 8; IsoCLIP, 3, 4, S7)."""
     found = [(run.arrays["edges"], *panel) for run in runs for panel in panels_of(run, label(run))]
-    figure, axes = panels(len(found))
-    for i, (ax, (edges, name, counts)) in enumerate(zip(axes, found, strict=True)):
+    figure, axes = panels(len(found), shared=True)
+    for ax, (edges, name, counts) in zip(axes, found, strict=True):
         _draw(ax, edges, counts)
         head(ax, name)
-        name_axes(ax, "cosine similarity", "share of the pairs" if i % 3 == 0 else "")
+        name_axes(ax, "cosine similarity", "share of the pairs")
+    axes[0].set_ylim(bottom=0)
     legend(figure, axes[0])
     title(figure, f"Similarities, {about}")
     return figure
@@ -76,7 +77,6 @@ def _draw(ax: Axes, edges: np.ndarray, counts: Mapping[str, np.ndarray]) -> None
     for (name, of), colour in zip(counts.items(), cycle(SERIES), strict=False):
         bins, ends = shares(of)[shown], edges[shown.start : shown.stop + 1]
         ax.stairs(bins, ends, fill=True, facecolor=(colour, 0.3), edgecolor=colour, linewidth=1.2, label=name)
-    ax.set_ylim(bottom=0)
 
 
 def _about(run: Run, start: str, label: str) -> str:

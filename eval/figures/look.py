@@ -75,9 +75,23 @@ def styled() -> Any:
 
 
 def drawable(text: str) -> str:
-    """`text` as one line, without characters that the font lacks, of which matplotlib would warn."""
+    """`text` as one line; of characters that the font lacks, the codes: two names never look the same."""
     font = _font()
-    return "".join(c if font.get_char_index(ord(c)) else "\N{WHITE SQUARE}" for c in printable(text))
+    return "".join(c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in printable(text))
+
+
+def fitting_lines(text: str, inches: float, size: float) -> list[str]:
+    """All of `text` as `drawable`, in lines that are at most so wide in letters of so many points."""
+    font, lines, used = _font(), [""], 0.0
+    font.set_size(size, 72)
+    for c in drawable(text):
+        width = font.load_char(ord(c)).linearHoriAdvance / 65536 / 72
+        if used + width > inches and lines[-1]:
+            lines.append("")
+            used = 0.0
+        lines[-1] += c
+        used += width
+    return lines
 
 
 @cache
@@ -86,13 +100,18 @@ def _font() -> Any:
 
 
 def panels(
-    count: int, columns: int = 3, width: float = 3.5, height: float = 2.6
+    count: int, columns: int = 3, width: float = 3.5, height: float = 2.6, shared: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes, inches each, so many in a row; no window and no global state."""
-    columns = min(count, columns)
+    """A figure with `count` axes, inches each, so many in a row; no window and no global state.
+
+    Panels that are compared have `shared` scales.
+    """
     rows = -(-count // columns)
+    columns = -(-count // rows)
     figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).ravel())
+    for ax in axes:
+        ax.tick_params(labelbottom=True, labelleft=True)  # also of those whose scale another one has
     for ax in axes[count:]:
         ax.remove()
     return figure, axes[:count]
@@ -143,10 +162,10 @@ def wrapped(text: str, inches: float, share: float = 1.0) -> str:
     return textwrap.fill(drawable(text), width, max_lines=_MOST_LINES, placeholder=" …")
 
 
-def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "") -> None:
+def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:
     """Points `[n, 2]`."""
-    look = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.55}
-    ax.plot(*points[shown(points).all(1)].T, "o", color=colour, label=label, **look)
+    look = {"markersize": 4 if marker == "o" else 6, "markeredgewidth": 0, "alpha": 0.55}
+    ax.plot(*points[shown(points).all(1)].T, marker, color=colour, label=label, **look)
 
 
 def save(figure: Figure, file: str | os.PathLike) -> Path:

@@ -1,20 +1,20 @@
-"""One image: the query, what it finds before, and what it finds after."""
+"""One image: the query, and what it finds in one or several rankings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxalign.inputs.image_files import upright
+from jaxalign.eval.thumbnails import thumbnail
 
-from .look import RESOLUTION, drawable, styled
+from .look import RESOLUTION, drawable, fitting_lines, styled
 
 COLUMNS = 5  # results in a row: an image that is as legible on a phone
-CELL, CAPTION, TITLE = 1.7, 0.44, 0.32  # inches
-LONGEST = 23  # characters of a file name that are shown
+CELL, GAP, TITLE, MARGIN = 1.7, 0.08, 0.32, 0.1  # inches
+LEFT = CELL + 0.3  # of the results
+SIZE, LINE = 8, 0.14  # of captions: points, and inches from line to line
 INK, MUTED, NEW = "#1c1c1e", "#6b6b70", "#c2410c"
 SIDE = round(CELL * RESOLUTION)  # pixels that an image may have on the sheet
 
@@ -30,32 +30,57 @@ class Tile:
 
 
 @styled()
-def draw_sheet(
-    query: Image.Image, query_name: str, before: tuple[str, Sequence[Tile]], after: tuple[str, Sequence[Tile]]
-) -> Figure:
-    """The query on the left, beside it the titled results before and, below them, after."""
-    blocks = (before, after)
-    rows = [-(-len(cells) // COLUMNS) for _, cells in blocks]
-    height = sum(rows) * (CELL + CAPTION) + len(blocks) * TITLE + 0.15
-    width = (COLUMNS + 1) * CELL + 0.45
-    figure = Figure(figsize=(width, height))
-    left, top = CELL + 0.3, 0.1
-    place(figure, query, 0.1, top + TITLE, CELL)
-    write(figure, 0.1, top, 11, INK, "query", weight="bold")
-    write(figure, 0.1, top + TITLE + CELL + 0.05, 8, INK, shorten(query_name))
-    legend = ("framed: not among the", "first of the other ranking")
-    write(figure, 0.1, top + TITLE + CELL + 0.35, 8, NEW, *legend)
-    for (title, cells), count in zip(blocks, rows, strict=True):
-        write(figure, left, top, 11, INK, title, weight="bold")
-        top += TITLE
-        for i, cell in enumerate(cells):
-            x = left + (i % COLUMNS) * CELL
-            y = top + (i // COLUMNS) * (CELL + CAPTION)
-            place(figure, cell.image, x, y, CELL - 0.08, NEW if cell.is_new else None)
-            write(figure, x, y + CELL - 0.05, 8, INK, shorten(cell.name))
-            write(figure, x, y + CELL + 0.1, 8, NEW if cell.is_new else MUTED, f"{cell.score:.3f}")
-        top += count * (CELL + CAPTION)
+def draw_sheet(query: Image.Image | None, query_name: str, *blocks: tuple[str, Sequence[Tile]]) -> Figure:
+    """The query on the left, beside it each titled block of results, one below the other.
+
+    Rows are as high as their images and names need; no name is cut.
+    """
+    columns = min(COLUMNS, max(1, *(len(cells) for _, cells in blocks)))
+    titles, rows, bottom = [], [], MARGIN
+    for title, cells in blocks:
+        titles.append((bottom, title))
+        bottom += TITLE
+        for start in range(0, len(cells), columns):
+            row = _Row(bottom, cells[start : start + columns])
+            rows.append(row)
+            bottom += row.height
+    asked = fitting_lines(query_name, CELL, SIZE)
+    legend = ["", "framed: not among the", "first of the other ranking"] if len(blocks) > 1 else []
+    under = MARGIN + TITLE + (0 if query is None else _tall(query) + GAP)
+    end = under + LINE * (len(asked) + len(legend))
+    figure = Figure(figsize=(LEFT + columns * CELL + MARGIN, max(bottom, end) + MARGIN))
+    write(figure, MARGIN, MARGIN, 11, INK, "query", weight="bold")
+    if query is not None:
+        place(figure, query, MARGIN, MARGIN + TITLE, CELL - GAP)
+    write(figure, MARGIN, under, SIZE, INK, *asked)
+    write(figure, MARGIN, under + LINE * len(asked), SIZE, NEW, *legend)
+    for top, title in titles:
+        write(figure, LEFT, top, 11, INK, title, weight="bold")
+    for row in rows:
+        row.draw(figure)
     return figure
+
+
+class _Row:
+    """Tiles beside each other, from `top` inches downwards."""
+
+    def __init__(self, top: float, tiles: Sequence[Tile]):
+        self.top, self.tiles = top, tiles
+        self.names = [fitting_lines(tile.name, CELL - 2 * GAP, SIZE) for tile in tiles]
+        self.tall = max(_tall(tile.image) for tile in tiles) + GAP
+        self.height = self.tall + LINE * (1 + max(map(len, self.names))) + GAP
+
+    def draw(self, figure: Figure) -> None:
+        for i, (tile, name) in enumerate(zip(self.tiles, self.names, strict=True)):
+            x, colour = LEFT + i * CELL, NEW if tile.is_new else MUTED
+            place(figure, tile.image, x, self.top, CELL - GAP, NEW if tile.is_new else None)
+            write(figure, x, self.top + self.tall, SIZE, INK, *name)
+            write(figure, x, self.top + self.tall + LINE * len(name), SIZE, colour, f"{tile.score:.3f}")
+
+
+def _tall(image: Image.Image) -> float:
+    """Inches of an image that is drawn into a square."""
+    return (CELL - GAP) * min(1.0, image.height / image.width)
 
 
 def place(figure: Any, image: Image.Image, x: float, y: float, side: float, frame: str | None = None) -> None:
@@ -84,16 +109,3 @@ def write(figure: Any, x: float, y: float, size: float, colour: str, *lines: str
         va="top",
         **style,
     )
-
-
-def thumbnail(image: Image.Image, side: int) -> np.ndarray:
-    """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the image is transparent."""
-    small = upright(image).convert("RGBA")
-    small.thumbnail((side, side))
-    white = Image.new("RGBA", small.size, "white")
-    return np.asarray(Image.alpha_composite(white, small).convert("RGB"))
-
-
-def shorten(name: str) -> str:
-    """The end of a file name, which tells more than its beginning."""
-    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"

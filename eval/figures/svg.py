@@ -9,7 +9,7 @@ from matplotlib.backend_bases import FigureCanvasBase, GraphicsContextBase, Rend
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.path import Path
-from matplotlib.transforms import Transform
+from matplotlib.transforms import IdentityTransform, Transform
 
 from jaxalign.errors import printable
 
@@ -92,7 +92,12 @@ class _Renderer(RendererBase):
         trans: Transform,
         rgbFace: Any = None,
     ) -> None:
-        """Dots: lines of no length, of which the round ends are seen."""
+        """Dots, which are lines of no length whose round ends are seen, or other shapes."""
+        if marker_path.codes is None or Path.CURVE4 not in list(marker_path.codes):  # type: ignore
+            shape = marker_path.transformed(marker_trans)
+            places = trans.transform(path.vertices)
+            every = Path.make_compound_path(*(Path(shape.vertices + at, shape.codes) for at in places))
+            return self.draw_path(gc, every, IdentityTransform(), rgbFace)
         height, size = self.get_canvas_width_height()[1], marker_path.get_extents(marker_trans).width
         data = "".join(f"M{x:.1f},{height - y:.1f}h0" for x, y in np.asarray(trans.transform(path.vertices)))
         paint = f'stroke="{_colour(rgbFace)}" stroke-width="{size:.3g}" stroke-linecap="round"'

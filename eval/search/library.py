@@ -5,7 +5,7 @@ orientation turns the image.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -28,7 +28,7 @@ class Library:
       folder: where they are.
       names: paths below the folder, in the order of numbers and letters.
       features: float32 `[n, d_image]`, pre-projection.
-      left_out: names of those that cannot be read.
+      left_out: names of those that cannot be read, and of folders that cannot be, with a slash at the end.
       not_read: how many other files look like images, by their endings, as `find_images` counts them.
       numbers: of the files, as `ImageFile.number`.
     """
@@ -40,48 +40,55 @@ class Library:
     not_read: Mapping[str, int]
     numbers: tuple[tuple[int, int] | None, ...] = ()
 
-    def position(self, image: str | os.PathLike) -> int | None:
-        """Where an image file is in the library, whatever a link calls it; None where it is not."""
+    def positions(self, image: str | os.PathLike | int) -> list[int]:
+        """Where an image file is in the library, whatever links to it are called; also of an open file."""
         number = file_number(image)
-        return None if number is None or number not in self.numbers else self.numbers.index(number)
+        return [] if number is None else [row for row, own in enumerate(self.numbers) if own == number]
+
+    def path(self, row: int) -> str:
+        """The file of an image, as any program opens it: none takes it for an option."""
+        path = os.path.join(self.folder, self.names[row])
+        return os.path.join(os.curdir, path) if path.startswith("-") else path
 
 
 def find_library(
     model: DualEncoder,
     folder: str | os.PathLike,
     *,
-    without: str | os.PathLike | None = None,
+    exclude: Sequence[str] = (),
+    without: Sequence[str | os.PathLike] = (),
     start: Progress = lambda total: None,
     **computing: Unpack[Computing],
 ) -> Library:
     """The images of `folder` and of all folders below it; what the store lacks is computed.
 
     Args:
-      without: a file that is no image of the library, wherever it is: the one that is about to be written.
+      exclude: as of `find_images`.
+      without: files that are no images of the library, wherever they are: those that are about to be written.
       start: is told how many images there are.
-      computing: as for `image_store`.
+      computing: as for `image_store`. Where unreadable images are left out, folders are, too.
 
     Raises:
       JaxalignError: no such folder, no image in it, one that cannot be read, or an unusable store.
     """
-    root = Path(folder).expanduser()
-    tree = find_images(root)
+    root = Path(os.path.expanduser(folder))
+    tree = find_images(root, exclude, skip_closed=computing.get("unreadable") == "leave-out")
     tell_not_read(str(root), tree.not_read)
-    hidden = file_number(without)
-    files = [file for file in tree.files if hidden is None or file.number != hidden]
+    hidden = {file_number(path) for path in without} - {None}
+    files = [file for file in tree.files if file.number not in hidden]
     if not files:
         raise JaxalignError(f"there are no images in {root}; {expected_files(tree)}")
     start(len(files))
     images = FolderImages(files, str(root), upright=True)
     found = gather(model, images, str(root), {}, **computing).read().require(str(root))
     numbers = tuple(files[row].number for row in found.rows)
-    return Library(root, found.ids, found.values, found.left_out, tree.not_read, numbers)
+    return Library(root, found.ids, found.values, found.left_out + tree.closed, tree.not_read, numbers)
 
 
-def file_number(path: str | os.PathLike | None) -> tuple[int, int] | None:
+def file_number(path: str | os.PathLike | int) -> tuple[int, int] | None:
     """As `ImageFile.number`: the same for one file, whatever links call it; None for what is not there."""
     try:
-        found = None if path is None else os.stat(path)
-    except OSError:
+        found = os.stat(path)
+    except (OSError, ValueError):  # the latter for a name with a NUL
         return None
-    return None if found is None else (found.st_dev, found.st_ino)
+    return found.st_dev, found.st_ino

@@ -46,6 +46,7 @@ _ARRAYS: Mapping[str, tuple[str, int]] = {
     "accuracy": ("f", 2),
     "mAP": ("f", 2),
     "correct": ("b", 1),
+    "image_class": ("iu", 1),
 }
 _version_of = functools.cache(importlib.metadata.version)
 

@@ -39,6 +39,7 @@ def embedding_views(
     *,
     view: str = "pca",
     seed: int = 0,
+    labels: np.ndarray | None = None,
 ) -> Result:
     """Texts, images, and images after PCA<-, in two dimensions, without and with the mean's adjustment
     (eq. 12).
@@ -48,11 +49,13 @@ def embedding_views(
       subspace: of the class-name texts.
       view: "pca", "tsne" or "umap"; all three kinds of points are in the same view.
       seed: of t-SNE and UMAP.
+      labels: int `[n]`, which text is each image's class, where that is known.
 
     Returns:
       Metrics: `explained`, the share of variance (PCA alone), and for both variants `shift`, the distance
       between the centroids of images and projected images. Arrays: for `plain` and `adjusted`,
-      `VARIANT_text` `[m, 2]`, `VARIANT_image` and `VARIANT_projected` `[n, 2]`.
+      `VARIANT_text` `[m, 2]`, `VARIANT_image` and `VARIANT_projected` `[n, 2]`, and
+      `image_class`, the labels.
 
     Raises:
       JaxalignError: an unknown view, one whose package is missing, or too few points for UMAP.
@@ -62,7 +65,7 @@ def embedding_views(
     image, text = (normalize(jnp.asarray(x, jnp.float32)) for x in (images, texts))
     variants = {"plain": subspace.project(image), "adjusted": subspace.project(image, image.mean(0))}
     metrics: dict[str, Any] = {"view": view, "texts": len(text), "images": len(image)}
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {} if labels is None else {"image_class": np.asarray(labels)}
     for name, projected in variants.items():
         points = np.asarray(jnp.concatenate([text, image, projected]), np.float64)
         placed, explained = _place(points, view, seed)
@@ -115,7 +118,7 @@ def measure_view(shown: Indicators, kind: str, seed: int = 0) -> Run:
         subspace = subspace_of(method, shown.fitting.subspace_texts(method))
         images, texts = shown.baseline(), shown.texts
         with shown.workspace.stages.stage("view", f"{shown.model.name}: {kind} view"):
-            return embedding_views(images, texts, subspace, view=kind, seed=seed)
+            return embedding_views(images, texts, subspace, view=kind, seed=seed, labels=shown.labels)
 
     settings = shown.text_settings | method.to_json() | {"view": kind, "seed": seed}
     return shown.measure(TASK.name, settings, compute)

@@ -145,7 +145,7 @@ def _read_hub(name: str, spec: str | ModelSpec | None) -> DualEncoder:
     The record's band is that of the weights at the commit that it pins, so another commit has none. Of
     further repositories of a record no commit is pinned: they are taken at the record's word.
     """
-    known, repository, pinned = _find_repository(name)
+    known, repository, pinned = find_repository(name)
     try:
         folder = fetch_checkpoint(repository, pinned)
     except JaxalignError as error:
@@ -164,7 +164,7 @@ def _read_hub(name: str, spec: str | ModelSpec | None) -> DualEncoder:
     return replace(model, spec=replace(facts, source=repository, revision=commit))
 
 
-def _find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
+def find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
     """The known model, the repository and the commit that `name` stands for; None for what is not known."""
     if Path(name).suffix in (".json", *_endings()):
         raise no_such_file(name)

@@ -32,16 +32,21 @@ WEIGHTS = (
 )
 
 
-def fetch_checkpoint(repository: str, revision: str | None) -> Path:
+def fetch_checkpoint(
+    repository: str, revision: str | None, tell: Callable[[str, int], None] | None = None
+) -> Path:
     """The folder with configuration, weights (one form of them) and tokenizer files of `repository`.
 
     What is cached is not asked for again, and without network the cache alone is used.
+
+    Args:
+      tell: is told each file that is about to be downloaded, and its bytes.
 
     Raises:
       JaxalignError: a repository that does not exist, is gated, or holds no weights; or no network and
         nothing cached: then the message says which files to put where.
     """
-    fetch = _Fetch(repository, revision)
+    fetch = _Fetch(repository, revision, tell)
     is_open_clip = fetch(OPEN_CLIP_CONFIG) is not None
     if not is_open_clip:
         fetch(CONFIG)
@@ -73,8 +78,8 @@ def _fetch_shards(index: Path, fetch: Callable[[str], Path | None]) -> None:
 class _Fetch:
     """Fetches files of one revision; once the network has failed, from the cache alone."""
 
-    def __init__(self, repository: str, revision: str | None):
-        self.repository, self.revision = repository, revision
+    def __init__(self, repository: str, revision: str | None, tell: Callable[[str, int], None] | None = None):
+        self.repository, self.revision, self._tell = repository, revision, tell
         self.is_offline: bool | None = None  # not tried yet
 
     def __call__(self, name: str) -> Path | None:
@@ -88,6 +93,9 @@ class _Fetch:
                 return Path(cached) if isinstance(cached, str) else None  # a pinned revision never changes
             if self.is_offline is None:
                 self.is_offline = not self._is_reachable(name)
+            if self._tell is not None and not cached and not self.is_offline:
+                url = hub.hf_hub_url(self.repository, name, revision=self.revision)
+                self._tell(name, hub.get_hf_file_metadata(url).size or 0)
             options = {"revision": self.revision, "local_files_only": self.is_offline}
             return Path(hub.hf_hub_download(self.repository, name, **options))
         except errors.EntryNotFoundError:  # also where nothing is cached

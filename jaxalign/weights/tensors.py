@@ -86,7 +86,8 @@ def _traced_shapes(config: TwoTowersConfig) -> dict[str, tuple[int, ...]]:
     pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     tokens = None if config.text is None else jax.ShapeDtypeStruct((1, config.text.context), jnp.int32)
     try:
-        variables = jax.eval_shape(TwoTowers(config).init, jax.random.key(0), pixels, tokens)
+        key = jax.eval_shape(lambda: jax.random.key(0))  # making one would compile a program
+        variables = jax.eval_shape(TwoTowers(config).init, key, pixels, tokens)
     except OverflowError as error:
         towers = [vars(tower) for tower in (config.image, config.text) if tower is not None]
         largest = max(size for tower in towers for size in tower.values() if isinstance(size, int))
