@@ -78,7 +78,8 @@ class Search:
         str,
         option(
             "Method by which images are compared, of `jaxalign retrieve --help`; auto is isoclip where it"
-            " has a band (--band, or the paper's), else image-image, or pca where that is what --compare compares with.",
+            " has a band (--band, or the paper's), else image-image, or pca where that is what --compare"
+            " compares with.",
             "METHOD",
         ),
     ] = "auto"
