@@ -3,6 +3,8 @@
 A band is `(k_top, k_bottom)` everywhere, the numbers of directions that it leaves out.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import is_count, normalize
 from jaxalign.indicators import SimilarityHistograms
@@ -35,6 +38,8 @@ class BandAnalysis:
         pairs, `different` the negative ones, their sum the global distribution.
       positive_mean, negative_mean: mean cosine of the pairs of each kind; NaN without any.
     """
+
+    __repr__ = brief_repr
 
     band: Band = struct.field(pytree_node=False)
     mAP: float  # noqa: N815, the field's name

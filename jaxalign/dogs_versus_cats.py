@@ -3,6 +3,8 @@
 Sources: Reevaluating, section 2.3 and table 1; IsoCLIP, section 5.3 and figure 4.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers import check_class_labels, zero_shot_classifier
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_features, is_count, normalize
@@ -29,6 +32,8 @@ class DogsVersusCats:
 
     `image_text_mAP` and `zero_shot_accuracy` are None without text embeddings.
     """
+
+    __repr__ = brief_repr
 
     image_image_mAP: float  # noqa: N815, the field's name
     text_image_mAP: float | None  # noqa: N815

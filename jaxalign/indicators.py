@@ -3,6 +3,8 @@
 Sources: IsoCLIP, figure 4; Reevaluating, figures 2, 5 and 8. `dogs_versus_cats` puts several together.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_features, as_rows, is_count, normalize
 from jaxalign.ranking.cosine_ranking import cosine_rows
@@ -24,6 +27,8 @@ _KINDS = ("overlap", "iou")
 class SimilarityHistograms:
     """How many pairs have their cosine in each bin."""
 
+    __repr__ = brief_repr
+
     edges: np.ndarray  # [bins + 1], over [-1, 1]
     same: np.ndarray  # int64 [bins], pairs of one class
     different: np.ndarray  # int64 [bins], pairs of two classes
@@ -32,6 +37,8 @@ class SimilarityHistograms:
 @struct.dataclass
 class ModalityHistograms:
     """How many pairs of each kind have their cosine in each bin."""
+
+    __repr__ = brief_repr
 
     edges: np.ndarray  # [bins + 1], over [-1, 1]
     image_image: np.ndarray  # int64 [bins], pairs of different images

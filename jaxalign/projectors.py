@@ -8,6 +8,8 @@ biased head.
 Source: IsoCLIP, sections 3 and 4.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import operator
 from typing import Any
 
@@ -20,6 +22,7 @@ from jax.dtypes import canonicalize_dtype
 from jax.typing import ArrayLike
 
 from jaxalign.arguments import check_kind
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_floats
 
@@ -29,6 +32,8 @@ MODALITIES = ("image", "text")
 @struct.dataclass
 class Projector:
     """An affine map from pre-projection features to embeddings: `kernel [d_in, d]`, `bias [d]` or None."""
+
+    __repr__ = brief_repr
 
     kernel: jax.Array
     bias: jax.Array | None = None
@@ -73,6 +78,8 @@ def _as_weights(name: str, x: ArrayLike) -> jax.Array:
 class Projectors:
     """The heads of both towers. For an MLP image head, `image` is its linearisation."""
 
+    __repr__ = brief_repr
+
     image: Projector
     text: Projector
 
@@ -80,6 +87,8 @@ class Projectors:
 @struct.dataclass
 class Spectrum:
     """Thin SVD of the inter-modal operator: `u [d_image', r]`, `s [r]` descending, `vt [r, d_text']`."""
+
+    __repr__ = brief_repr
 
     u: jax.Array
     s: jax.Array

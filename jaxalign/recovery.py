@@ -3,6 +3,8 @@
 Source: Reevaluating, section 3.1 (with anchors) and appendix A (without).
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxalign.arguments import read_dtype
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_floats, as_numbers
 
@@ -35,6 +38,8 @@ class RecoveredSimilarities:
     `basis` is the paper's V, orthonormal, `gram` its Q: the similarity of images i and j is
     `basis[i] @ gram @ basis[j]`. Arrays are NumPy's where nothing is traced, in the precision asked for.
     """
+
+    __repr__ = brief_repr
 
     basis: Any  # [n, d]
     gram: Any  # [d, d], symmetric

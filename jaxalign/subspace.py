@@ -3,6 +3,8 @@
 Source: Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, section 3.3 and appendix B.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import operator
 from typing import Any
 
@@ -13,6 +15,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_features, as_floats
 from jaxalign.projectors import Projector, as_head
@@ -29,6 +32,8 @@ class Subspace:
       eigenvalues: `[min(n, d)]`, descending: all of them, kept or not; the others are zero.
       mean: `[d]`, of the text embeddings that were decomposed (after normalisation, where asked for).
     """
+
+    __repr__ = brief_repr
 
     basis: jax.Array
     eigenvalues: jax.Array

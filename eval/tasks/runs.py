@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxalign.brief import brief_repr
 from jaxalign.conversion.npz_files import read_npz
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.files import json_text
@@ -103,6 +104,7 @@ class Run:
     notes: Sequence[str] = ()
     results: int = RESULTS
     anew: bool = dataclasses.field(default=True, repr=False)
+    __repr__ = brief_repr
 
     @property
     def digest(self) -> str:
@@ -125,7 +127,6 @@ class Run:
 
 
 def _names() -> list[str]:
-    """The fields of a run that its file has under their names."""
     return [field.name for field in dataclasses.fields(Run) if field.name not in ("arrays", "anew")]
 
 

@@ -1,5 +1,7 @@
 """Classifiers that keep the few-shot examples as a cache and weigh them by affinity: Tip-Adapter, CODER."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import (
     Classifier,
     check_directions,
@@ -33,6 +36,8 @@ class Related(NamedTuple):
 @struct.dataclass
 class CacheClassifier(Classifier):
     """Tip-Adapter; with another `relate`, also the methods that differ in the affinity."""
+
+    __repr__ = brief_repr
 
     keys: jax.Array  # [m, d], the examples, of unit length
     labels: jax.Array  # int32 [m]
@@ -69,6 +74,8 @@ class CacheClassifier(Classifier):
 @struct.dataclass
 class NeighborClassifier(CacheClassifier):
     """CODER: the affinity is that of similarities to a bank of texts, stretched to 0 to 1 per example."""
+
+    __repr__ = brief_repr
 
     text_bank: jax.Array  # [t, d], of unit length; keys are [m, t]
 

@@ -1,5 +1,7 @@
 """Few-shot experiments: the methods by name, which examples are drawn, and accuracy over shots and seeds."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

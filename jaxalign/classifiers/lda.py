@@ -1,5 +1,7 @@
 """Linear discriminant analysis, as few-shot CLIP uses it: one regularised covariance for all classes."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from functools import partial
 
 import jax

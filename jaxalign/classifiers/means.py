@@ -1,5 +1,7 @@
 """Classifiers that are one direction per class: class-name texts, or the mean of examples."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import jax
 import numpy as np
 from jax.typing import ArrayLike

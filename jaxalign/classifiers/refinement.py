@@ -1,5 +1,7 @@
 """APE: a cache on the channels that tell the classes apart, its examples weighed by their difficulty."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from typing import ClassVar
 
 import jax
@@ -9,6 +11,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import check_scalar, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
@@ -21,6 +24,8 @@ _EPSILON = 1e-6  # of the published code
 @struct.dataclass
 class RefinedClassifier(CacheClassifier):
     """APE."""
+
+    __repr__ = brief_repr
 
     channel_rank: jax.Array  # whole numbers [d], 0 for the channel that tells classes apart best
     channels: jax.Array  # scalar, how many of them are kept

@@ -1,5 +1,7 @@
 """`invert_to_text` (OTI) and `invert_to_image` (OVI)."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Sequence
 
 import jax

@@ -1,5 +1,7 @@
 """Retrieval metrics: how well cosine similarity brings the items of a query's class to the front."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

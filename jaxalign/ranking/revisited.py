@@ -4,6 +4,8 @@ Radenovic et al., "Revisiting Oxford and Paris: Large-Scale Image Retrieval Benc
 numbers are those of its public evaluation code, which IsoCLIP and Reevaluating use.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Whether one method beats another on the same queries: Fisher's randomization test."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import numpy as np
 from jax.typing import ArrayLike
 
