@@ -83,6 +83,14 @@ def test_a_notebook_runs(notebook, monkeypatch, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["isoclip", "reevaluating", "degrees_of_freedom"])
+def test_the_python_of_a_page_runs(name):
+    blocks = re.findall(r"^```python\n(.*?)^```$", text_of(ROOT / "docs" / f"{name}.md"), re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, f"{name}.md", "exec"), {})
+
+
 MODULES = sorted({getattr(getattr(ja, name), "__module__", "jaxalign") for name in ja.__all__} - {"jaxalign"})
 
 
