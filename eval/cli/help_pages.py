@@ -13,6 +13,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "use": ("fetch", "search", "duplicates"),
     "bring and take": ("embed", "convert", "bake", "export"),
 }
+ROOM = 60  # characters beside the name of a command on a terminal of 80
 ABOUT = """Measure and improve, without training, the intra-modal similarity of CLIP-like models."""
 NEXT = """Examples:
   jaxalign demo
@@ -35,8 +36,12 @@ def overview(commands: Mapping[str, type]) -> str:
 
 
 def summary(command: type) -> str:
-    """What a command does, in one line: the beginning of its docstring, up to a full stop or a colon."""
-    return " ".join(re.split(r"[.:]\s|[.:]$", inspect.getdoc(command) or "")[0].split()) + "."
+    """What a command does, in one line: its docstring up to a full stop or a colon, or, where that is long,
+    to a comma."""
+    said = " ".join(re.split(r"[.:]\s|[.:]$", inspect.getdoc(command) or "")[0].split())
+    while len(said) > ROOM and "," in said:
+        said = said.rpartition(",")[0]
+    return f"{said}."
 
 
 def page(command: type) -> str:

@@ -104,7 +104,7 @@ class OutputOptions:
     ] = False  # fmt: skip
     null: Annotated[
         bool,
-        option("Print the paths alone, with a NUL after each, for xargs -0: names may have line breaks."),
+        option("The same, with a NUL after each path, for xargs -0: names may have line breaks."),
         tyro.conf.arg(aliases=["-0"]),
     ] = False
     page: Annotated[
