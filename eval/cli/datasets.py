@@ -12,7 +12,9 @@ from .options import DataDir, JsonFile, option
 
 @dataclass(frozen=True)
 class Datasets:
-    """List the known data sets: what they hold, whether they are prepared locally, and what to put where.
+    """List the known data sets, and what to put where.
+
+    Of each: what it holds, whether it is prepared here, and with its name everything about it.
 
     Examples:
       jaxalign datasets

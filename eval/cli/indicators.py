@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Indicators(Measuring):
-    """Draw histograms of cosines by class and by modality, and print how far they overlap.
+    """Draw histograms of cosines by class and by modality.
 
-    The papers' indicators of intra-modal misalignment (Reevaluating, figures 2, 5, 7, 8; IsoCLIP, figure
-    S7). On dogs-vs-cats, also the experiment of table 1 and figure 4, with the second class as the query.
+    How far they overlap are the papers' indicators of intra-modal misalignment (Reevaluating, figures 2, 5,
+    7, 8; IsoCLIP, figure S7). On dogs-vs-cats, also the experiment of table 1 and figure 4, with the second
+    class as the query.
 
     Examples:
       jaxalign indicators
@@ -29,15 +30,15 @@ class Indicators(Measuring):
     methods: MethodNames = ()
     tasks: TaskNames = ()
     split: SplitName = ""
-    max_images: Annotated[int, option("At most so many images, evenly spaced.", "N")] = 5000
+    max_images: Annotated[int, option("Largest number of images, evenly spaced.", "N")] = 5000
     views: Annotated[
         tuple[Literal["pca", "tsne", "umap"], ...],
         option("Views in two dimensions; t-SNE and UMAP need the extra `plots`."),
     ] = ()
     dogs_cats: Annotated[
-        bool, option("The experiment of dogs and cats on another data set of two classes.")
+        bool, option("Do the experiment of dogs and cats on another data set of two classes.")
     ] = False
-    ambiguity: Annotated[bool, option("mAP on every task that the data set has.")] = False
+    ambiguity: Annotated[bool, option("Measure mAP on every task that the data set has.")] = False
     freedom: Annotated[
         bool, option("Recover image-image similarities from image-text ones (appendix A).")
     ] = False

@@ -182,6 +182,7 @@ def report_runs(
         content: dict[str, Any] = {
             "runs": [run.to_json() for run in runs],
             "gains": [gain.to_json() for gain in compared_runs(runs).values()],
+            "found": [run.digest for run in runs if not run.anew],  # and not measured anew
             "files": [str(file) for file in charts],
             "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
         }
@@ -193,7 +194,14 @@ def report_runs(
         say(line)
     for note in dict.fromkeys(note for run in runs for note in run.notes):
         say(f"Note: {note}")
-    say(f"{len(runs)} runs in {out}; `jaxalign report {out}` shows them")
+    say(f"{told_anew({run.digest: run.anew for run in runs})}, in {out}; `jaxalign report {out}` shows them")
+
+
+def told_anew(runs: Mapping[str, bool]) -> str:
+    """How many runs were found and how many measured anew; `runs` says of each whether it was the latter."""
+    anew = sum(runs.values())
+    counts = {"measured anew": anew, "found": len(runs) - anew}
+    return f"{len(runs)} runs: " + " and ".join(f"{n} {how}" for how, n in counts.items() if n)
 
 
 def _left_out(runs: "Sequence[Run]") -> list[str]:

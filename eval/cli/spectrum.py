@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .groups import Measuring
-from .options import BandOption, MaxQueries, SplitName, TaskNames, option
+from .options import BandOption, GallerySplit, MaxQueries, QuerySplit, TaskNames, option
 
 
 @dataclass(frozen=True)
 class Spectrum(Measuring):
-    """Draw the spectra of the inter-modal and the intra-modal operators, and measure the parts of the former.
+    """Draw the spectra of a model, and measure their parts.
 
     Three PNG files: the singular values with the bands, and the eigenvalues of both projectors before and
     after IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as
@@ -35,8 +35,8 @@ class Spectrum(Measuring):
         ),
     ] = None
     tasks: TaskNames = ()
-    query: SplitName = ""
-    gallery: SplitName = ""
+    query: QuerySplit = ""
+    gallery: GallerySplit = ""
     max_queries: MaxQueries = 1000
 
     def run(self) -> None:

@@ -4,7 +4,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .groups import Distributed, Measuring, Processes
-from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskNames, UsageError, option
+from .options import (
+    DatasetName,
+    GallerySplit,
+    MaxQueries,
+    ModalityOption,
+    QuerySplit,
+    TaskNames,
+    UsageError,
+    option,
+)
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -24,11 +33,12 @@ Grid = Annotated[
 
 @dataclass(frozen=True)
 class Sweep(Measuring):
-    """Search IsoCLIP's band by labelled retrieval, and draw the heat map.
+    """Search IsoCLIP's band by labelled retrieval.
 
-    The paper chooses on Caltech101 (images) or COCO (captions) and applies the band everywhere: --apply-to
-    says what that costs against each data set's own best band. On the embedded data sets the band is chosen
-    on `train`. --methods are measured beside the band, one's own among them.
+    Draws the heat map of all bands that were tried. The paper chooses on Caltech101 (images) or COCO
+    (captions) and applies the band everywhere: --apply-to says what that costs against each data set's own
+    best band. On the embedded data sets the band is chosen on `train`. --methods are measured beside the
+    band, one's own among them.
 
     Examples:
       jaxalign sweep
@@ -52,8 +62,8 @@ class Sweep(Measuring):
     k_top: Grid = ()
     k_bottom: Grid = ()
     tasks: TaskNames = ()
-    query: SplitName = ""
-    gallery: SplitName = ""
+    query: QuerySplit = ""
+    gallery: GallerySplit = ""
     max_queries: MaxQueries = None
     distributed: Distributed = field(default_factory=Processes)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from .groups import Distributed, Measuring, Processes, parse_depths
+from .groups import Distributed, Measuring, Processes
 from .options import (
     BandOption,
     DatasetName,
@@ -14,12 +14,15 @@ from .options import (
     Steps,
     VariantOption,
     option,
+    parse_depths,
 )
 
 
 @dataclass(frozen=True)
 class TextRetrieve(Measuring):
-    """Find the other captions of an image by its first one, and print mAP and its kin in percent.
+    """Let captions find captions by several methods, and print mAP.
+
+    An image's first caption is the query; its other ones are to be found.
 
     Methods: text-text, pre, whitened, isoclip, isoclip-auto, and ovi, which optimises each query. The gallery
     is all captions; the query itself is left out. With --variant reference it is all captions but the first

@@ -53,6 +53,17 @@ class Examples:
     def __len__(self) -> int:
         return len(self.file_names)
 
+    def __repr__(self) -> str:
+        tasks = [f"{task} ({len(names):,})" for task, names in self.label_names.items()]
+        holds = {
+            "features": self.features is not None,
+            "images": self.images is not None,
+            "captions": self.captions,
+        }
+        what = " and ".join(name for name, there in holds.items() if there)
+        labels = f", labelled by {', '.join(tasks)}" if tasks else ""
+        return f"Examples({self.dataset}/{self.split} {self.version}: {len(self):,} {what}{labels})"
+
     @property
     def ids(self) -> tuple[str, ...]:
         return self.file_names

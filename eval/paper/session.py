@@ -63,14 +63,14 @@ class Session:
     """Models and data sets in use: of each the last one is kept, so cells should come sorted by both.
 
     Attributes:
-      workspace: where features and runs are.
-      places: where models and data sets are.
+      workspace, places: where features and runs are; where models and data sets are.
       variant: "reference" for what the published code does, "paper" for what the papers say.
       distractors: whether R1M is added to all galleries of ROxford and RParis; by default as the variant
         says: by the papers for IsoCLIP's tables, by the published code where it is there.
       layout: of the heads of SigLIP, EVA-02 and Perception Encoder: "paper" or "reference", empty for that of
         the variant. The published numbers are those of the "reference".
       stand_in: gives what stands for the model of a data set `features:PATH`, of images or of texts.
+      anew: digests of the runs of all cells, and whether each was measured anew.
     """
 
     workspace: Workspace
@@ -79,6 +79,7 @@ class Session:
     distractors: bool | None = None
     layout: str = ""
     stand_in: Callable[[Workspace, str, str], DualEncoder] = stand_in
+    anew: dict[str, bool] = field(default_factory=dict, init=False)
     _model: tuple[tuple[str, str], DualEncoder] | None = field(default=None, init=False)
     _data: tuple[Any, Any] | None = field(default=None, init=False)
 
@@ -90,14 +91,14 @@ class Session:
         if cell.minus:
             runs.append(measured(self, cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
+        self.anew = {run.digest: run.anew for run in runs} | self.anew
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
         said = dict.fromkeys((*(note for run in runs for note in run.notes), *self._notes(cell, run)))
         digests, model = tuple(run.digest for run in runs), self.model(cell).name
         return Outcome(cell, "measured", value, "", model, digests, lost, (*cell.notes, *said))
 
     def model(self, cell: Cell) -> DualEncoder:
-        """The model of a cell, with the projectors and, where the published code has them of its own, the
-        preprocessing of the variant."""
+        """The model of a cell, with the projectors and the preprocessing of the variant."""
         if cell.dataset.startswith(FEATURES):
             return self._stand_in(cell)
         backbone = cell.backbone
