@@ -219,6 +219,7 @@ def test_a_killed_preparation_is_cleared_away(tmp_path):
     assert [path.name for path in orphan.parent.iterdir()] == ["1.0.0"]
 
 
+@pytest.mark.long
 def test_processes_that_prepare_at_once_share_one_copy(tmp_path):
     layouts.aircraft(tmp_path)
     code = (
