@@ -1,5 +1,6 @@
 """`python -m benchmarks`: every suite runs, at tiny shapes; how results are kept, shown and judged."""
 
+import re
 import subprocess
 import sys
 import time
@@ -288,5 +289,10 @@ def lda_iclr24_classify(inputs):
 
 
 def test_the_readme_shows_the_latest_results():
-    shown = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8").strip()
-    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
+    """Both figures of each line of its table stand in one line of the results."""
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8").splitlines()
+    speed = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Speed")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| ([\d.]+ m?s) \| ([\d.]+ m?s) \|$", speed, re.M)
+    assert len(rows) == 4
+    for published, ours in rows:
+        assert any(f"| {ours}" in line and f": {published} |" in line for line in results), (published, ours)

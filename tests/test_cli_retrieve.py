@@ -86,6 +86,13 @@ def test_retrieval_of_twins(name, models, twins, place, tmp_path, capsys):
     assert "isoclip (1, 2)" in said
     assert "6 queries, 6 in the gallery" in " ".join(said.split())
     assert {run.digest for run in read_runs(out)} == {run["digest"] for run in runs}
+    assert f"{len(runs)} runs: {len(runs)} measured anew, in {out}" in said
+    options += ["--methods", "image-image", "isoclip-auto"]
+    said = jaxalign(
+        capsys, "retrieve", "--model", models[name], "--dataset", f"folder:{twins}", *options, *place
+    )
+    assert f"4 runs: 2 measured anew and 2 found, in {out}" in said  # of text-image, isoclip's is another
+    assert json.loads(file.read_text())["found"][0] == runs[0]["digest"]
 
 
 def test_retrieval_of_crossed_images(models, crossed, place, tmp_path, capsys):

@@ -15,7 +15,7 @@ from PIL import Image
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split, prepare
 from jaxalign.eval.datasets.images import Images
-from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.readers.revisited import read_plain_pickle
 
 
 @pytest.fixture(autouse=True)

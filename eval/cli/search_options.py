@@ -11,7 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .groups import DEFAULT_MODEL, ModelOptions
-from .options import UsageError, option
+from .options import NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import STANDARD_OUTPUT, check_file
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class QueryOptions:
     weights: Annotated[
         tuple[float, ...],
         option(
-            "How much each counts: a number above 0 for each --query, --like-row, --text, --minus-query and"
+            "Weights, numbers above 0, of each --query, --like-row, --text, --minus-query and"
             " --minus-text, in this order.",
             "W [W ...]",
             "1 each",
@@ -52,7 +52,7 @@ class QueryOptions:
     ] = ()
     from_result: Annotated[
         Path | None,
-        option("What an earlier search wrote by --json, for --like-row.", "FILE", "none"),
+        option("Result of an earlier search, written by --json, for --like-row.", "FILE", "none"),
         tyro.conf.arg(aliases=["--from"]),
     ] = None
 
@@ -97,23 +97,13 @@ class OutputOptions:
 
     first: Annotated[int, option("Results of each ranking.", "N")] = 10
     min_score: Annotated[float | None, option("Lowest score of a result.", "SCORE", "none")] = None
-    paths: Annotated[
-        bool,
-        option("Print the paths of the results and nothing else, for other programs; the rest goes to"
-               " standard error."),
-    ] = False  # fmt: skip
-    null: Annotated[
-        bool,
-        option("The same, with a NUL after each path, for xargs -0: names may have line breaks."),
-        tyro.conf.arg(aliases=["-0"]),
-    ] = False
-    page: Annotated[
-        Path | None, option("A page to look at, for any browser, also a phone's.", "FILE.html", "none")
-    ] = None
+    paths: PathsAlone = False
+    null: NullPaths = False
+    page: PageFile = None
     open: Annotated[bool, option("Open the page in the browser; without --page it is a temporary file.")] = (
         False
     )
-    sheet: Annotated[Path | None, option("One image of the results.", "FILE.png", "none")] = None
+    sheet: Annotated[Path | None, option("Image of the results, all in one.", "FILE.png", "none")] = None
     compare: Annotated[
         bool,
         option(
