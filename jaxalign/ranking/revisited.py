@@ -22,7 +22,7 @@ from jaxalign.ranking.retrieval import FIRST, check_pair
 
 _LISTS = ("easy", "hard", "junk")
 # Positives and ignored items of each setting (section 3.2 of the benchmark).
-SETTINGS = {
+SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "easy": (("easy",), ("junk", "hard")),
     "medium": (("easy", "hard"), ("junk",)),
     "hard": (("hard",), ("junk", "easy")),
