@@ -23,6 +23,7 @@ COMMANDS = sorted(cli.COMMANDS)
 REQUIRED = {
     "bake": (["a", "b"], {"original": "a", "dst": Path("b")}),
     "convert": (["a.pt", "b"], {"src": "a.pt", "dst": Path("b")}),
+    "duplicates": (["photos"], {"folder": Path("photos")}),
     "export": (["--npy", "out"], {"npy": Path("out")}),
     "fetch": (["clip-vit-base-patch16"], {"repository": "clip-vit-base-patch16"}),
     "search": (["photos"], {"folder": Path("photos")}),

@@ -13,6 +13,7 @@ from jaxalign.eval.features import obtain
 from jaxalign.eval.tasks.runs import read_runs
 
 HALF = ["image-image", "pre", "whitened", "isoclip"]
+BOTH_SHAPES = ["emoji-clip", pytest.param("emoji-siglip", marks=pytest.mark.long)]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     assert again.metrics == oti.metrics
 
 
-@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.parametrize("name", BOTH_SHAPES)
 def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     """Tiny models with random weights on the real data set; PCA<- takes ImageNet's class names."""
     said = jaxalign(
@@ -143,7 +144,7 @@ def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     assert all(0 < run.metrics["mAP"] < 100 for run in runs)
 
 
-@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.parametrize("name", BOTH_SHAPES)
 def test_captions_of_emoji(name, place, tmp_path, capsys):
     """The embedded models themselves."""
     command = ["text-retrieve", "--model", name, "--band", "0", "32", "--out", tmp_path, *place]
@@ -155,6 +156,7 @@ def test_captions_of_emoji(name, place, tmp_path, capsys):
     assert runs["isoclip"].settings["band"] == [0, 32]
 
 
+@pytest.mark.long
 def test_inverted_captions(models, place, tmp_path, capsys, monkeypatch):
     """OVI of a few captions, by a model that is quickly done."""
     from jaxalign.eval.tasks import pairs
@@ -184,6 +186,7 @@ def test_sweep(models, twins, crossed, place, tmp_path, capsys):
         assert drawn.size[0] > 300
 
 
+@pytest.mark.long
 def test_sweep_of_captions(models, place, tmp_path, capsys):
     options = [
         "--model",

@@ -18,14 +18,13 @@ from jaxalign.eval import demo
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
-from jaxalign.eval.datasets.examples import own_positions
+from jaxalign.eval.datasets.examples import collect_captions, own_positions
 from jaxalign.eval.datasets.images import Images
 from jaxalign.eval.demo import DemoSettings, run
 from jaxalign.eval.demo_findings import LABELLINGS
 from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.runs import paired_gain, read_runs, run_file
 

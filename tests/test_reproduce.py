@@ -196,6 +196,7 @@ OTHERS = (
 )
 
 
+@pytest.mark.long
 def test_every_protocol_gives_a_number(tmp_path, emoji_data_dir):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
@@ -232,6 +233,7 @@ FIGURES = (
 )
 
 
+@pytest.mark.long
 def test_figures_are_measured_and_drawn(animals, tmp_path, emoji_data_dir):
     dataset, store = animals
     columns = "protocol,dataset,method,modality,metric,value,backbone"

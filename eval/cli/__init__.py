@@ -23,6 +23,7 @@ from .classify import Classify
 from .convert import Convert
 from .datasets import Datasets
 from .demo import Demo
+from .duplicates import Duplicates
 from .embed import Embed
 from .export import Export
 from .fetch import Fetch
@@ -54,6 +55,7 @@ COMMANDS: dict[str, type] = {
     "indicators": Indicators,
     "classify": Classify,
     "search": Search,
+    "duplicates": Duplicates,
     "export": Export,
     "reproduce": Reproduce,
     "report": Report,

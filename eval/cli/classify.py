@@ -108,7 +108,9 @@ class Classify(Measuring):
         if not is_first():
             return
         for pair, runs in zip(pairs, found, strict=True):
-            print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+            print_accuracies(
+                f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs
+            )
         self.report([run for runs in found for run in runs])
 
     @property
@@ -174,21 +176,16 @@ class Classify(Measuring):
         return bool(drawn) and (projected or tuned_on_test or any(method.reference for method in drawn))
 
 
-def print_runs(title: str, runs: "Sequence[Run]") -> None:
+def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
-    from jaxalign.eval.tasks import TASKS
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
-    from .printing import percent, print_table
+    from .printing import print_runs, print_table
 
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
-        numbers = TASKS["classification"].columns
-        rows = [
-            [describe_classifier(run), *(percent(run.metrics[of.metric]) for of in numbers)] for run in whole
-        ]
-        print_table(f"{title}: accuracy, %", ["classifier", *(of.title for of in numbers)], rows)
+        print_runs(f"{title}: accuracy, %", whole, "classifier", describe_classifier)
     if drawn:
         shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]

@@ -80,8 +80,7 @@ class Export(Embedding):
 
     def _check(self) -> None:
         """What would fail at the end fails before any image is embedded."""
-        from jaxalign.eval.export.faiss_index import require_faiss
-        from jaxalign.eval.export.numpy_files import check_npy_folder
+        from jaxalign.eval.export import check_npy_folder, require_faiss
 
         from .printing import check_file, check_folder
 

@@ -161,10 +161,9 @@ class FeatureOptions:
         self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
     ) -> "DualEncoder":
         """What stands for the model of the features in `dataset`, which are of images or of texts."""
-        from jaxalign.eval.tasks.given import given_features
-        from jaxalign.eval.tasks.given_files import describe_projectors, read_class_texts, read_projectors
+        from jaxalign.eval.tasks import given
 
-        heads = None if self.projectors is None else read_projectors(self.projectors)
+        heads = None if self.projectors is None else given.read_projectors(self.projectors)
         if dataset == "none":  # they alone are looked at
             if heads is None:
                 raise UsageError(f"{self.projectors} has no two kernels called image and text; see --model")
@@ -172,7 +171,7 @@ class FeatureOptions:
         else:
             width = workspace.feature_width(workspace.find_dataset(dataset))
         key = self.class_texts_key or ""
-        texts = None if self.class_texts is None else read_class_texts(self.class_texts, key)
+        texts = None if self.class_texts is None else given.read_class_texts(self.class_texts, key)
         if self.projectors is not None and heads is None:
             if model.model is not None:
                 raise UsageError("--projectors is a checkpoint, and --model another one; give one of both")
@@ -180,11 +179,11 @@ class FeatureOptions:
             try:
                 encoder = model.load(workspace)
             except JaxalignError as error:
-                raise describe_projectors(self.projectors, error) from error
+                raise given.describe_projectors(self.projectors, error) from error
         else:
             encoder = None if model.model is None else model.load(workspace)
         also = {"heads": heads, "class_texts": texts, "encoder": encoder}
-        return given_features(width, self.stage, modality=modality, **also)
+        return given.given_features(width, self.stage, modality=modality, **also)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """`jaxalign indicators`: the histograms and the gap that were taken for misalignment."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -71,12 +70,14 @@ class Indicators(Measuring):
         from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
         from jaxalign.eval.tasks.views import measure_view
 
+        from .printing import print_runs
+
         by_class, by_modality = found.by_class(), found.by_modality()
         runs = [*by_class, *by_modality]
         about = f"{found.model.title} on {self.dataset}"
-        print_cosines(f"{about}, {found.task}: cosines by class", by_class)
+        print_runs(f"{about}, {found.task}: cosines by class", by_class)
         if by_modality:
-            print_cosines(f"{about}: cosines by modality", by_modality)
+            print_runs(f"{about}: cosines by modality", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
             runs.append(measure_dogs_cats(found))
             print_dogs_cats(runs[-1].metrics)
@@ -89,31 +90,17 @@ class Indicators(Measuring):
         return runs + [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
 
 
-def print_cosines(title: str, runs: "Sequence[Run]") -> None:
-    """How far two kinds of pairs overlap, and what else the columns of the task are."""
-    from jaxalign.eval.tasks import TASKS
-
-    from .printing import describe_method, print_table
-
-    columns = TASKS[runs[0].protocol].columns
-    rows = [
-        [describe_method(run.settings), *(f"{run.metrics[of.metric]:.{of.digits}f}" for of in columns)]
-        for run in runs
-    ]
-    print_table(title, ["method", *(of.title for of in columns)], rows)
-
-
 def print_dogs_cats(found: Any) -> None:
     """Table 1 of Reevaluating in a line, then figure 4 of IsoCLIP."""
-    from .printing import percent, print_table
+    from .printing import decimal, print_table
 
     shots = {f"{k}-shot": v for k, v in found["few_shot_accuracy"].items()}
     columns = ["", "image-image mAP", "text-image mAP", "zero-shot", *shots]
     values = (found["image_image_mAP"], found["text_image_mAP"], found["zero_shot_accuracy"], *shots.values())
-    print_table("two classes, %", columns, [["", *map(percent, values)]])
+    print_table("two classes, %", columns, [["", *map(decimal, values)]])
     ks = list(next(iter(found["aligned"].values()))["precision_at"])
     rows = [
-        [name, f"{of['iou']:.3f}", percent(of["mAP"]), *(percent(of["precision_at"][k]) for k in ks)]
+        [name, f"{of['iou']:.3f}", decimal(of["mAP"]), *(decimal(of["precision_at"][k]) for k in ks)]
         for name, of in found["aligned"].items()
     ]
     removed, queries = found["removed"], found["queries"]

@@ -154,3 +154,27 @@ JsonFile = Annotated[
         "none",
     ),
 ]
+Excluded = Annotated[
+    tuple[str, ...],
+    option(
+        "Further files and folders that are left out, by name (screenshots, '*.gif'), or by path below"
+        " FOLDER where there is a slash in it.",
+        "PATTERN [PATTERN ...]",
+        "none",
+    ),
+]
+PathsAlone = Annotated[
+    bool,
+    option(
+        "Print the paths of the results and nothing else, for other programs; the rest goes to standard"
+        " error."
+    ),
+]
+NullPaths = Annotated[
+    bool,
+    option("The same, with a NUL after each path, for xargs -0: names may have line breaks."),
+    tyro.conf.arg(aliases=["-0"]),
+]
+PageFile = Annotated[
+    Path | None, option("A page to look at, for any browser, also a phone's.", "FILE.html", "none")
+]

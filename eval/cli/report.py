@@ -42,9 +42,9 @@ class Report:
     def run(self) -> None:
         from jaxalign.eval.files import write_whole
         from jaxalign.eval.labels import in_order
+        from jaxalign.eval.paper.output import read_tables
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_report, prepared_splits
-        from jaxalign.eval.report.reproduced import read_tables
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 

@@ -161,21 +161,21 @@ def print_tables(session: "Session") -> list[dict[str, Any]]:
 
 def print_reproduction(found: "Reproduction", files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
-    from jaxalign.eval.paper.output import blocks, lines_of, numbered_notes, summary
+    from jaxalign.eval.paper.output import blocks, failed_lines, numbered_notes, summary
     from jaxalign.eval.terminal import say
 
     from .printing import print_table
 
     say(f"{found.table.title}: measured / printed (difference), {found.table.unit}")
     for block in blocks(found):
-        if all(outcome.value is None and outcome.state != "failed" for outcome in block.outcomes):
+        if not block.is_measured and not any(outcome.state == "failed" for outcome in block.outcomes):
             continue
-        print_table(block.title, [block.head, *block.columns], lines_of(block, found))
+        print_table(block.table.title, block.table.columns, [map(str, row) for row in block.table.rows])
     for note in numbered_notes(found):
         say(note)
     for missing, count in found.missing:
         say(f"missing: {missing.what}, for {count} cells: {missing.advice}")
-    for outcome in found.failed:
-        say(f"failed: {outcome.cell.name}: {outcome.reason}")
+    for line in failed_lines(found):
+        say(f"failed: {line}")
     say(summary(found))
     say("written: " + ", ".join(str(path) for path in files))

@@ -101,10 +101,10 @@ class Retrieve(Measuring):
 
 def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:
     """A table of the runs of a task in which images find images, and one in which texts do."""
-    from .printing import describe_counts, print_retrieval
+    from .printing import describe_counts, print_runs
 
     texts = "captions" if pair.has_captions_alone else "names"
     for protocol, what in (("image-retrieval", ""), ("text-image", f"{texts} find images, ")):
         shown = [run for run in runs if run.protocol == protocol]
         if shown:
-            print_retrieval(f"{about}: {what}{describe_counts(shown[0].metrics)}, %", shown)
+            print_runs(f"{about}: {what}{describe_counts(shown[0].metrics)}, %", shown, compared=True)

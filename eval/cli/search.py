@@ -19,7 +19,7 @@ from .groups import (
     StoreOptions,
     about,
 )
-from .options import UsageError, option
+from .options import Excluded, UsageError, option
 from .search_options import FoundModel, OutputOptions, QueryOptions
 
 if TYPE_CHECKING:
@@ -65,15 +65,7 @@ class Search:
     folder: Annotated[Path, tyro.conf.Positional, option("Images to search, subfolders included.", "FOLDER")]
     query: Asked = field(default_factory=QueryOptions)
     output: Output = field(default_factory=OutputOptions)
-    exclude: Annotated[
-        tuple[str, ...],
-        option(
-            "Further files and folders that are left out, by name (screenshots, '*.gif'), or by path below"
-            " FOLDER where there is a slash in it.",
-            "PATTERN [PATTERN ...]",
-            "none",
-        ),
-    ] = ()
+    exclude: Excluded = ()
     method: Annotated[
         str,
         option(

@@ -11,7 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .groups import DEFAULT_MODEL, ModelOptions
-from .options import UsageError, option
+from .options import NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import STANDARD_OUTPUT, check_file
 
 if TYPE_CHECKING:
@@ -97,19 +97,9 @@ class OutputOptions:
 
     first: Annotated[int, option("Results of each ranking.", "N")] = 10
     min_score: Annotated[float | None, option("Lowest score of a result.", "SCORE", "none")] = None
-    paths: Annotated[
-        bool,
-        option("Print the paths of the results and nothing else, for other programs; the rest goes to"
-               " standard error."),
-    ] = False  # fmt: skip
-    null: Annotated[
-        bool,
-        option("The same, with a NUL after each path, for xargs -0: names may have line breaks."),
-        tyro.conf.arg(aliases=["-0"]),
-    ] = False
-    page: Annotated[
-        Path | None, option("A page to look at, for any browser, also a phone's.", "FILE.html", "none")
-    ] = None
+    paths: PathsAlone = False
+    null: NullPaths = False
+    page: PageFile = None
     open: Annotated[bool, option("Open the page in the browser; without --page it is a temporary file.")] = (
         False
     )

@@ -81,16 +81,15 @@ def print_spectrum(title: str, found: Any) -> None:
 
 def print_parts(title: str, parts: dict[str, Any]) -> None:
     """What the top, the middle and the bottom of a spectrum carry."""
-    from .printing import print_table
+    from .printing import decimal, print_table
 
-    cosine = lambda value: "-" if value is None else f"{value:.3f}"
     rows = [
         [
             name,
             f"({found['k_top']}, {found['k_bottom']})",
             f"{found['mAP']:.1f}",
-            cosine(found["positive_mean"]),
-            cosine(found["negative_mean"]),
+            decimal(found["positive_mean"], 3),
+            decimal(found["negative_mean"], 3),
         ]
         for name, found in parts.items()
     ]

@@ -140,11 +140,11 @@ class Sweep(Measuring):
 
 def print_beside(about: str, runs: "dict[str, list[Run]]") -> None:
     """mAP of each method on each data set."""
-    from .printing import describe_method, percent, print_table
+    from .printing import decimal, describe_method, print_table
 
     first = next(iter(runs.values()))
     columns = ["data set", *(describe_method(run.settings) for run in first)]
-    rows = [[name, *(percent(run.metrics["mAP"]) for run in of)] for name, of in runs.items()]
+    rows = [[name, *(decimal(run.metrics["mAP"]) for run in of)] for name, of in runs.items()]
     print_table(f"{about}: mAP in % of other methods", columns, rows)
 
 
@@ -152,14 +152,14 @@ def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None
     """What `band` costs on each data set, against its own best one."""
     from jaxalign.eval.tasks.sweep import apply_everywhere
 
-    from .printing import percent, print_table
+    from .printing import decimal, print_table
 
     rows = [
         [
             name,
-            percent(found["none"]),
-            percent(found["chosen"]),
-            percent(found["best"]["mAP"]),
+            decimal(found["none"]),
+            decimal(found["chosen"]),
+            decimal(found["best"]["mAP"]),
             f"({found['best']['k_top']}, {found['best']['k_bottom']})",
         ]
         for name, found in apply_everywhere(band, runs).items()

@@ -55,7 +55,7 @@ class TextRetrieve(Measuring):
         from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
         from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 
-        from .printing import describe_counts, print_retrieval
+        from .printing import describe_counts, print_runs
 
         depths = parse_depths(self.recall_at)
         workspace, model = self.open()
@@ -69,5 +69,5 @@ class TextRetrieve(Measuring):
         if not is_first():
             return
         counts = describe_counts(runs[0].metrics, "captions")
-        print_retrieval(f"{model.title} on the captions of {self.dataset}: {counts}, %", runs)
+        print_runs(f"{model.title} on the captions of {self.dataset}: {counts}, %", runs, compared=True)
         self.report(runs)

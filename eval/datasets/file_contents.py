@@ -116,7 +116,7 @@ def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
             found.update((row[0], row[1:]) for row in rows)
         return found
 
-    known = _use(find) or {}
+    known = use_memory(find) or {}
     rows = [known.get(path, ("", "", 0)) for path, _ in keys]
     return [
         Content(digest, turned == 1) if state == own and _DIGEST.fullmatch(str(digest)) else None
@@ -126,7 +126,8 @@ def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
 
 def keep(rows: Sequence[tuple[bytes, str, str, bool]]) -> None:
     """Remember path, state, digest and orientation of files."""
-    _use(lambda database: database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows))
+    insert = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)"
+    use_memory(lambda database: database.executemany(insert, rows))
 
 
 def memory() -> Path:
@@ -135,7 +136,7 @@ def memory() -> Path:
     return (store if isinstance(store, Path) else Path(CACHE).expanduser()) / "file-contents.sqlite"
 
 
-def _use(task: Callable[[sqlite3.Connection], T]) -> T | None:
+def use_memory(task: Callable[[sqlite3.Connection], T]) -> T | None:
     """What `task` makes of the memory; None where that cannot be used, which is removed where it is none."""
     try:
         (place := memory()).parent.mkdir(parents=True, exist_ok=True)
