@@ -51,7 +51,7 @@ def revisited_metrics(
       block_size, dtype, mesh, per_query: as in `retrieval_metrics`.
 
     Returns:
-      For each setting, in percent and over the queries with positives in it: `mAP_easy`, with precision
+      For each setting, in percent and over the queries with positives in it, `mAP_easy`, with precision
       between two positives interpolated linearly (trapezoids under the precision-recall curve), `mP@1_easy`,
       `mP@5_easy`, `mP@10_easy`, and the count `queries_without_positives_easy`; likewise `medium` and `hard`.
       P@k divides by k, or by the rank of the last positive where that is smaller, as the public code does.
