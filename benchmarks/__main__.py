@@ -8,6 +8,7 @@ Examples:
   python -m benchmarks
   python -m benchmarks ranking inversion --out /tmp/results.json
   python -m benchmarks papers --isoclip ~/IsoCLIP --reevaluating ~/Is-CLIP-Really-Misaligned
+  python -m benchmarks accelerator --out gpu.json
   python -m benchmarks --quick --out /tmp/quick.json
 """
 
@@ -26,6 +27,8 @@ from .settings import Settings
 
 SUITES = ("ranking", "sweep", "few_shot", "inversion", "conversion", "encoding", "reproduce")
 PAPERS = "papers"  # needs checkouts: runs where one is given
+ACCELERATOR = "accelerator"  # for a machine that has one: runs where it is named
+ALL = (*SUITES, PAPERS, ACCELERATOR)
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -34,7 +37,7 @@ class Benchmarks:
     """Options of a run."""
 
     suites: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Which to run; by default all, and `papers` where there is a checkout."""
+    """Which to run; by default all but `accelerator`, and `papers` where there is a checkout."""
     out: Path = RESULTS
     """JSON file; a Markdown table of the same name is written beside it."""
     isoclip: Path | None = None
@@ -74,10 +77,9 @@ def run_suite(name: str, settings: Settings) -> dict[str, Any] | None:
 
 def usage_error(options: Benchmarks) -> str:
     """What is wrong with the options; "" where nothing is."""
-    known = (*SUITES, PAPERS)
-    unknown = [name for name in options.suites if name not in known]
+    unknown = [name for name in options.suites if name not in ALL]
     if unknown:
-        return f"no suite {unknown[0]!r}; there are {', '.join(known)}"
+        return f"no suite {unknown[0]!r}; there are {', '.join(ALL)}"
     if PAPERS in options.suites and not options.checkouts:
         return "papers needs a checkout: --isoclip DIR, --reevaluating DIR or --cross-the-gap DIR"
     if options.quick and options.out == RESULTS:
@@ -105,7 +107,7 @@ def main() -> int:
             missed = [c["name"] for c in entry["claims"] if c["verdict"] == "missed"]
             # Tiny shapes say nothing about speed.
             trouble += [f"below what is promised: {claim}" for claim in missed if not options.quick]
-        results.write(options.out, suites, (*SUITES, PAPERS))  # at once: a later suite may be interrupted
+        results.write(options.out, suites, ALL)  # at once: a later suite may be interrupted
     print("\n".join(["", *trouble, f"Wrote {options.out} and {options.out.with_suffix('.md').name}"]))
     return 1 if trouble else 0
 

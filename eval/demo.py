@@ -25,7 +25,7 @@ from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair, some
 from jaxalign.eval.tasks.projecting import Fitting, image_embeddings, text_embeddings
-from jaxalign.eval.tasks.runs import Run, package_versions
+from jaxalign.eval.tasks.runs import Run, package_versions, write_run
 from jaxalign.eval.tasks.spectra import measure_spectra
 from jaxalign.eval.tasks.sweep import Sweeping, chosen_band, measure_sweep
 from jaxalign.eval.tasks.task import paired
@@ -106,10 +106,10 @@ def run(
     store: Place = None,
     settings: DemoSettings | None = None,
 ) -> dict[str, Any]:
-    """Measure every method on the embedded data; print it, write `metrics.json` and `report.html` to `out`.
+    """Measure every method on the embedded data; print it, write `metrics.json`, `report.html` and the runs.
 
     Args:
-      out: a folder, new or existing; both files appear in it at the end, or none does.
+      out: a folder, new or existing; all files appear in it at the end, or none does.
       models: names, or whatever else `jaxalign.load` takes; the first one is the top level of `metrics.json`.
       data_dir: where the data sets are prepared, by default TFDS's folder.
       seed: of the inversions and of the training names that bands are chosen on.
@@ -152,6 +152,8 @@ def run(
             find_split=lambda dataset, version, split: workspace.splits.get((dataset, split)),
             examples=settings.examples,
         )
+        for one in runs:
+            write_run(stage, one)
         write_whole(stage / "report.html", page)
         write_json(stage / "metrics.json", results, indent=1)
     print_results(results, out, stages.total)

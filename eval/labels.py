@@ -1,7 +1,10 @@
-"""What runs are called in a report: by their settings, as far as they differ."""
+"""What runs are called in a report, by their settings as far as they differ, and what they have that can be
+drawn; they may come from files, so nothing of that is taken for granted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxalign.eval.tasks.methods import METHODS
 from jaxalign.eval.tasks.runs import Run
@@ -32,6 +35,8 @@ ADDED = ("distractors", "unreadable")  # details that make a difference by being
 NESTING = 4  # levels of settings and metrics that are taken apart
 
 BASELINES = ("image-image", "text-text", "text-image", "ncm", "ncm image-image")
+
+LARGEST = 1e30  # what can be drawn
 
 Label = Callable[[Run], str]
 
@@ -165,3 +170,31 @@ def _label(
         return f"{named} ({', '.join(told)})" if named and told else named or ", ".join(told)
 
     return label
+
+
+def number(run: Run, *names: str | int) -> float | None:
+    """The metric of these nested `names`; None where it is no finite number."""
+    value: Any = run.metrics
+    for name in names:
+        inner: Any = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+        if not isinstance(inner, Mapping) or name not in inner:
+            return None
+        value = inner[name]
+    return value if is_number(value) and abs(value) < LARGEST else None
+
+
+def band(run: Run, name: str) -> tuple[int, int] | None:
+    """The band `(k_top, k_bottom)`, as a list or with names."""
+    for keys in ((0, 1), ("k_top", "k_bottom")):
+        ends = [number(run, name, key) for key in keys]
+        if all(isinstance(end, int) for end in ends):
+            return ends[0], ends[1]  # type: ignore[return-value]
+    return None
+
+
+def vector(run: Run, name: str) -> np.ndarray | None:
+    """An array `[n]` of numbers that is not empty; None where there is none."""
+    values = run.arrays.get(name)
+    if values is None or values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
+        return None
+    return values if (np.abs(values) < LARGEST).all() else None

@@ -72,6 +72,13 @@ def bake(
     Raises:
       JaxalignError: unknown methods or modalities, an empty band, none for a model for which none is printed,
         `pca` without a subspace, an MLP head that would have to be linear, or an image-only model.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> model = ja.load("emoji-clip")
+      >>> better = ja.bake(model, "isoclip", band=(0, 32))
+      >>> better.projectors.image.kernel.shape
+      (256, 128)
     """
     heads = baked_heads(
         model, methods, band=band, subspace=subspace, modalities=modalities, linearize=linearize

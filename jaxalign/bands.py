@@ -3,6 +3,8 @@
 A band is `(k_top, k_bottom)` everywhere, the numbers of directions that it leaves out.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import is_count, normalize
 from jaxalign.indicators import SimilarityHistograms
@@ -36,6 +39,8 @@ class BandAnalysis:
       positive_mean, negative_mean: mean cosine of the pairs of each kind; NaN without any.
     """
 
+    __repr__ = brief_repr
+
     band: Band = struct.field(pytree_node=False)
     mAP: float  # noqa: N815, the field's name
     histograms: SimilarityHistograms
@@ -48,6 +53,11 @@ def spectral_regions(r: int, width: int = 50) -> dict[str, Band]:
 
     The middle lies symmetrically around the midpoint of the spectrum, one direction nearer to the top where r
     and `width` are not both odd or both even. Raises JaxalignError unless 1 <= width <= r.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> ja.spectral_regions(512)
+      {'top': (0, 462), 'middle': (231, 231), 'bottom': (462, 0)}
     """
     if not (is_count(width) and width <= r):
         raise JaxalignError(f"width is {width}; expected 1 to {r}, the number of singular directions")
@@ -63,6 +73,11 @@ def grown_bands(r: int, width: int = 50, step: int = 50) -> dict[str, list[Band]
 
     Raises:
       JaxalignError: unless 1 <= width <= r and step >= 1.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> ja.grown_bands(200, width=50, step=50)
+      {'top': [(75, 75), (25, 75), (0, 75)], 'bottom': [(75, 75), (75, 25), (75, 0)]}
     """
     if not is_count(step):
         raise JaxalignError(f"step is {step}; expected 1 or more directions")
@@ -102,6 +117,16 @@ def analyse_bands(
 
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, no band, or bins below 1.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> x = np.random.default_rng(0).normal(size=(12, 4))
+      >>> y = np.arange(12) % 3
+      >>> found = ja.analyse_bands(heads, x, x, y, y, bands={"middle": (1, 1)}, exclude_self=True)
+      >>> sorted(found)
+      ['middle']
     """
     if modality not in MODALITIES:
         raise unknown_name("modality", modality, MODALITIES)

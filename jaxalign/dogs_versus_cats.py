@@ -3,6 +3,8 @@
 Sources: Reevaluating, section 2.3 and table 1; IsoCLIP, section 5.3 and figure 4.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers import check_class_labels, zero_shot_classifier
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_features, is_count, normalize
@@ -29,6 +32,8 @@ class DogsVersusCats:
 
     `image_text_mAP` and `zero_shot_accuracy` are None without text embeddings.
     """
+
+    __repr__ = brief_repr
 
     image_image_mAP: float  # noqa: N815, the field's name
     text_image_mAP: float | None  # noqa: N815
@@ -80,6 +85,14 @@ def dogs_versus_cats(
 
     Raises:
       JaxalignError: input that does not fit, k beyond the gallery, or no query left.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> x = np.random.default_rng(0).normal(size=(40, 4)) + np.repeat(np.eye(4)[:2] * 4, 20, axis=0)
+      >>> found = ja.dogs_versus_cats(x, np.repeat([0, 1], 20), ks=(1, 5), shots=(1,))
+      >>> type(found).__name__
+      'DogsVersusCats'
     """
     x = as_features("features", features)
     classes = check_class_labels(labels, len(x), None)

@@ -58,6 +58,13 @@ class DualEncoder:
     def __post_init__(self):
         object.__setattr__(self, "dtype", read_dtype("dtype", self.dtype, COMPUTE_DTYPES))
 
+    def __repr__(self) -> str:
+        image, text = self.spec.towers.image, self.spec.towers.text
+        texts = f", texts of up to {text.context} tokens" if text else ""
+        size = f"images of {image.image_size} x {image.image_size}"
+        dtype = jnp.dtype(self.dtype).name
+        return f"DualEncoder({self.title}: {size}{texts}, embeddings [{image.embedding_width}], {dtype})"
+
     @property
     def name(self) -> str:
         return self.spec.name

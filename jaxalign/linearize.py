@@ -37,6 +37,13 @@ def linearize_mlp_head(
 
     Raises:
       JaxalignError: parameters that are missing or whose shapes do not fit, or an unknown layout.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> model = ja.load("emoji-siglip")
+      >>> head = ja.linearize_mlp_head(model.params["img"]["MAPHead_0"])
+      >>> head.kernel.shape
+      (256, 256)
     """
     if layout not in _LAYOUTS:
         raise unknown_name("layout", layout, _LAYOUTS)

@@ -8,6 +8,8 @@ biased head.
 Source: IsoCLIP, sections 3 and 4.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import operator
 from typing import Any
 
@@ -20,6 +22,7 @@ from jax.dtypes import canonicalize_dtype
 from jax.typing import ArrayLike
 
 from jaxalign.arguments import check_kind
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_floats
 
@@ -29,6 +32,8 @@ MODALITIES = ("image", "text")
 @struct.dataclass
 class Projector:
     """An affine map from pre-projection features to embeddings: `kernel [d_in, d]`, `bias [d]` or None."""
+
+    __repr__ = brief_repr
 
     kernel: jax.Array
     bias: jax.Array | None = None
@@ -73,6 +78,8 @@ def _as_weights(name: str, x: ArrayLike) -> jax.Array:
 class Projectors:
     """The heads of both towers. For an MLP image head, `image` is its linearisation."""
 
+    __repr__ = brief_repr
+
     image: Projector
     text: Projector
 
@@ -80,6 +87,8 @@ class Projectors:
 @struct.dataclass
 class Spectrum:
     """Thin SVD of the inter-modal operator: `u [d_image', r]`, `s [r]` descending, `vt [r, d_text']`."""
+
+    __repr__ = brief_repr
 
     u: jax.Array
     s: jax.Array
@@ -91,6 +100,13 @@ def inter_modal_operator(projectors: Projectors) -> jax.Array:
 
     A biased head adds one row (image) or column (text), so d' is d_in or d_in + 1.
     Raises JaxalignError when the two heads do not end in one width.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> ja.inter_modal_operator(heads).shape
+      (4, 4)
     """
     image, text = _homogeneous_pair(projectors)
     return jnp.matmul(image, text.T, precision=jax.lax.Precision.HIGHEST)
@@ -112,6 +128,13 @@ def decompose(projectors: Projectors) -> Spectrum:
 
     Raises JaxalignError when the two heads do not end in one width or, where concrete, are not finite or have
     singular values far from what float32 holds.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> np.round(ja.decompose(heads).s, 3)
+      Array([8., 4., 2., 1.], dtype=float32)
     """
     image, text = _homogeneous_pair(projectors)
     dtype = image.dtype
@@ -141,7 +164,15 @@ def isoclip(
 
     Raises:
       JaxalignError: a negative or fractional count, `k_top + k_bottom >= r`, or a spectrum of other
-      projectors.
+        projectors.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> better = ja.isoclip(heads, k_top=1, k_bottom=1)
+      >>> np.asarray(better.image.kernel).diagonal()
+      array([0., 1., 1., 0.], dtype=float32)
     """
     heads = _homogeneous_pair(projectors)
     spectrum = decompose(projectors) if spectrum is None else spectrum
@@ -189,6 +220,13 @@ def whiten(projector: Projector) -> Projector:
     the new bias is the last row of the result, so kernel and bias are turned together and the kernel alone is
     in general not orthogonal. Directions whose singular value is zero up to rounding stay zero: U V^T says
     nothing about them.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> head = ja.Projector(np.diag([8.0, 4.0, 2.0]))
+      >>> np.round(abs(ja.whiten(head).kernel).diagonal(), 3)
+      Array([1., 1., 1.], dtype=float32)
     """
     (head,), xp = widest(head=homogeneous_kernel(projector))
     with jax.default_matmul_precision("highest"):

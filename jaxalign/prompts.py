@@ -25,7 +25,7 @@ def class_names(dataset: str = "imagenet", *, template: str | None = None) -> tu
     Raises:
       JaxalignError: a data set without names here, or a template without exactly one `{}`.
 
-    Example:
+    Examples:
       >>> class_names("imagenet", template="a photo of {}")[0]
       'a photo of tench'
     """
@@ -46,6 +46,11 @@ def imagenet_templates(which: str = "ensemble") -> tuple[str, ...]:
 
     `which`: "ensemble" for all 80, "subset" for the seven that do nearly as well. Raises JaxalignError for
     another name.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> ja.imagenet_templates()[0], len(ja.imagenet_templates("subset"))
+      ('a bad photo of a {}.', 7)
     """
     if which not in _TEMPLATES:
         raise unknown_name("templates", which, _TEMPLATES)

@@ -3,6 +3,8 @@
 Source: Reevaluating, section 3.1 (with anchors) and appendix A (without).
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxalign.arguments import read_dtype
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_floats, as_numbers
 
@@ -36,6 +39,8 @@ class RecoveredSimilarities:
     `basis[i] @ gram @ basis[j]`. Arrays are NumPy's where nothing is traced, in the precision asked for.
     """
 
+    __repr__ = brief_repr
+
     basis: Any  # [n, d]
     gram: Any  # [d, d], symmetric
     residual: Any  # root mean square of v_i^T Q v_i - 1
@@ -56,7 +61,14 @@ class RecoveredSimilarities:
 
 
 def anchor_conditioning(text_anchors: ArrayLike) -> AnchorConditioning:
-    """Rank and condition number of text anchors `[j, d]`, up to the rounding of their dtype."""
+    """Rank and condition number of text anchors `[j, d]`, up to the rounding of their dtype.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> ja.anchor_conditioning(np.diag([4.0, 1.0])).condition_number
+      4.0
+    """
     anchors = _check_matrix("text_anchors", text_anchors)
     s = np.linalg.svd(np.asarray(anchors, np.float64), compute_uv=False)
     rank = int(np.sum(s > _negligible(anchors, s)))
@@ -81,6 +93,14 @@ def recover_image_embeddings(s_inter: ArrayLike, text_anchors: ArrayLike) -> jax
     Raises:
       JaxalignError: shapes that do not fit, NaN or infinite values, or anchors whose rank is below d: then
         the embeddings are not determined. Traced anchors are not checked.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> texts, images = np.eye(2), np.array([[0.6, 0.8], [1, 0]])
+      >>> np.round(ja.recover_image_embeddings(texts @ images.T, texts), 3)
+      Array([[0.6, 0.8],
+             [1. , 0. ]], dtype=float32)
     """
     similarities = _check_matrix("s_inter", s_inter)
     anchors = _check_matrix("text_anchors", text_anchors)
@@ -136,6 +156,15 @@ def recover_intra_similarities(
       JaxalignError: fewer images than unknowns, fewer texts than `dim`, similarities of a rank below `dim`,
         NaN or infinite values. A rank above `dim` is not an error, since rounding has it, but see
         `truncated`.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> x = np.random.default_rng(0).normal(size=(40, 3))
+      >>> x /= np.linalg.norm(x, axis=1, keepdims=True)
+      >>> found = ja.recover_intra_similarities(x[:10] @ x.T, dim=3)
+      >>> bool(abs(found() - x @ x.T).max() < 1e-3)
+      True
     """
     similarities = _check_matrix("s_inter", s_inter)
     _check_dim(similarities.shape, dim)

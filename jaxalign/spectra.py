@@ -27,6 +27,12 @@ def intra_modal_spectrum(projector: Projector, *, normalize: bool = False) -> ja
     Raises:
       JaxalignError: a kernel that is not `[d_in, d]` or, where concrete, not finite, or whose eigenvalues are
         far from what float32 holds.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> np.round(ja.intra_modal_spectrum(ja.Projector(np.diag([2.0, 1.0]))), 3)
+      Array([4., 1.], dtype=float32)
     """
     (kernel,), xp = widest(head=homogeneous_kernel(projector))
     with jax.default_matmul_precision("highest"):
@@ -69,6 +75,15 @@ def select_band(spectrum: Spectrum, *, min_share: float | None = None) -> tuple[
 
     Raises:
       JaxalignError: a share out of range, or singular values that are traced, not finite or all zero.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> ja.select_band(ja.decompose(heads))
+      (0, 0)
+      >>> ja.select_band(ja.decompose(heads), min_share=0)
+      (0, 2)
     """
     if min_share is not None and not 0 <= min_share < 1:
         raise JaxalignError(f"min_share is {min_share}; expected a share in [0, 1), or None")

@@ -3,6 +3,8 @@
 Source: Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, section 3.3 and appendix B.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import operator
 from typing import Any
 
@@ -13,6 +15,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_features, as_floats
 from jaxalign.projectors import Projector, as_head
@@ -29,6 +32,8 @@ class Subspace:
       eigenvalues: `[min(n, d)]`, descending: all of them, kept or not; the others are zero.
       mean: `[d]`, of the text embeddings that were decomposed (after normalisation, where asked for).
     """
+
+    __repr__ = brief_repr
 
     basis: jax.Array
     eigenvalues: jax.Array
@@ -103,6 +108,14 @@ def principal_subspace(
       JaxalignError: embeddings that are not a finite `[n, d]`, or a rank that is not an integer from 1 to the
         number of independent directions of the texts: at most min(n - 1, d) centred, min(n, d) otherwise, and
         fewer where texts repeat each other. Further directions would be arbitrary.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> texts = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+      >>> subspace = ja.principal_subspace(texts, rank=2)
+      >>> np.asarray(subspace.project([[3.0, 4.0, 5.0]])).round(1).tolist()
+      [[3.0, 4.0, 0.0]]
     """
     texts = as_features("text_embeddings", text_embeddings, keep_lengths=not normalize)
     n, d = texts.shape

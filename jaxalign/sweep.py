@@ -1,5 +1,7 @@
 """Choosing the band (IsoCLIP) or the rank (PCA<-) by labelled retrieval."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +14,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.band_precision import Coordinates, band_average_precision, list_positives
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.features import as_floats, is_count
 from jaxalign.projectors import MODALITIES, Projector, Projectors, decompose, directions
@@ -32,10 +35,23 @@ class BandSweep:
     directions, then the smaller `k_top`.
     """
 
+    __repr__ = brief_repr
+
     k_top: np.ndarray
     k_bottom: np.ndarray
     mAP: np.ndarray  # noqa: N815, the field's name
     best: tuple[int, int] = struct.field(pytree_node=False)
+
+    def _repr_html_(self) -> str:
+        """The table of the bands for notebooks, the best one in bold."""
+        cell = lambda i, j: f"<b>{self.mAP[i, j]:.2f}</b>" if (i, j) == best else f"{self.mAP[i, j]:.2f}"
+        best = (list(self.k_top).index(self.best[0]), list(self.k_bottom).index(self.best[1]))
+        head = "".join(f"<th>{k}</th>" for k in self.k_bottom)
+        rows = (
+            f"<tr><th>{k}</th>{''.join(f'<td>{cell(i, j)}</td>' for j in range(len(self.k_bottom)))}</tr>"
+            for i, k in enumerate(self.k_top)
+        )
+        return f"<table><tr><th>k_top / k_bottom</th>{head}</tr>{''.join(rows)}</table>"
 
 
 @struct.dataclass
@@ -44,6 +60,8 @@ class RankSweep:
 
     `best` is the rank of the highest mAP: among equals the largest, which removes fewest directions.
     """
+
+    __repr__ = brief_repr
 
     ranks: np.ndarray
     mAP: np.ndarray  # noqa: N815, the field's name
@@ -75,6 +93,16 @@ def sweep_bands(
 
     Raises:
       JaxalignError: as `retrieval_metrics` and `isoclip`, or a grid without one valid band.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> heads = ja.Projectors(ja.Projector(np.eye(4)), ja.Projector(np.diag([8.0, 4.0, 2.0, 1.0])))
+      >>> x = np.random.default_rng(0).normal(size=(12, 4))
+      >>> y = np.arange(12) % 3
+      >>> found = ja.sweep_bands(heads, x, x, y, y, k_top=[0, 1], k_bottom=[0, 1, 2], exclude_self=True)
+      >>> found.mAP.shape
+      (2, 3)
     """
     if modality not in MODALITIES:
         raise unknown_name("modality", modality, MODALITIES)
@@ -121,6 +149,14 @@ def sweep_ranks(
 
     Raises:
       JaxalignError: as `retrieval_metrics` and `principal_subspace`, or no rank that the texts span.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> texts, x = np.split(np.random.default_rng(0).normal(size=(24, 8)), 2)
+      >>> y = np.arange(12) % 3
+      >>> ja.sweep_ranks(texts, x, x, y, y, ranks=[2, 4], exclude_self=True).mAP.shape
+      (2,)
     """
     axis = _check_axis("ranks", ranks)
     query, gallery = check_pair(query, gallery, keep_lengths=mean is not None)

@@ -1,6 +1,9 @@
 """Tiny models with random weights, of both shapes: offline, and built in a moment."""
 
+import hashlib
 import os
+import platform
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +94,34 @@ def tiny_model(name: str) -> DualEncoder:
     return DualEncoder(spec, random_params(spec.towers), tokenizer)
 
 
+MOST_COMPILED = 2**30  # bytes
+
+
+def pytest_configure(config):
+    """What XLA compiles is kept: for other workers, for processes that tests start, and for the next time.
+
+    A program is found by what it computes, XLA's version and its options, so that it is the machine code that
+    compiling it anew gives. A folder is for one kind of processor, whose instructions the code uses.
+    `pytest --cache-clear` empties it.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker of xdist inherits it
+        folder = config.cache.mkdir("compiled") / processor()
+        if folder.exists() and sum(file.stat().st_size for file in folder.iterdir()) > MOST_COMPILED:
+            shutil.rmtree(folder)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def processor() -> str:
+    """A name for all processors with the same instructions."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
+    known = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return hashlib.sha256("\n".join([platform.processor(), *known]).encode()).hexdigest()[:16]
+
+
 def pytest_addoption(parser):
     group = parser.getgroup("fuzz", "hostile files (-m fuzz)")
     # a new one for each run, and the same for all workers of xdist, which inherit the environment
@@ -146,9 +177,9 @@ def promotion_of_dtypes(request):
         yield
 
 
-@pytest.fixture(scope="session", params=["emoji-clip", "emoji-siglip"])
+@pytest.fixture(scope="session", params=["emoji-clip", pytest.param("emoji-siglip", marks=pytest.mark.long)])
 def model(request) -> DualEncoder:
-    """Both shapes, one after the other."""
+    """Both shapes, one after the other; what is peculiar to the second is tested with `siglip`, always."""
     return tiny_model(request.param)
 
 

@@ -1,5 +1,6 @@
 """`python -m benchmarks`: every suite runs, at tiny shapes; how results are kept, shown and judged."""
 
+import re
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import checkouts, measure, results
+from benchmarks import accelerator, checkouts, costs, measure, results
 from benchmarks.measure import Claim
 from benchmarks.settings import Settings
 from jaxalign.errors import JaxalignError
@@ -175,7 +176,37 @@ def run_quickly(suites, tmp_path, *arguments):
     return done, results.read(tmp_path / "r.json")
 
 
-@pytest.mark.parametrize("suites", [("ranking", "few_shot"), ("conversion", "encoding"), ("reproduce",)])
+def work(here, there):
+    """What gives one thing on the device and another on the CPU."""
+    given = iter((here, there))
+    return accelerator.Work(
+        "ranking, 2 x 2", lambda: 1.0, lambda: next(given), costs.Cost(1e9, 0), lambda: None
+    )
+
+
+def test_an_accelerator_gives_what_the_cpu_gives(peaks, monkeypatch):
+    monkeypatch.setattr(accelerator, "torch_device", lambda: None)
+    claim = accelerator.claim(work(0.5, 0.50005))
+    assert "CPU's to 5e-05" in claim.name
+    assert (claim.reference, claim.reference_seconds) == ("the floor; no PyTorch here", 1)
+    for wrong in (0.51, float("nan")):
+        with pytest.raises(
+            SystemExit, match=r"ranking, 2 x 2: .* from what the CPU gives; expected at most 1e-04"
+        ):
+            accelerator.claim(work(0.5, wrong))
+
+
+def test_what_there_is_no_time_for_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(accelerator, "BUDGET", -1)
+    assert list(accelerator.claims()) == []
+    assert capsys.readouterr().out.splitlines()[-1] == "accelerator: no time is left for embedding"
+
+
+SUITES = [("ranking", "few_shot"), ("conversion", "encoding"), ("reproduce",), ("accelerator",)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suites", SUITES)
 def test_every_suite_runs(suites, tmp_path):
     done, found = run_quickly(suites, tmp_path)
     if "few_shot" in suites and "few_shot: skipped" in done.stdout:
@@ -187,6 +218,7 @@ def test_every_suite_runs(suites, tmp_path):
     assert all(suite["claims"] for suite in found.values())
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_every_suite_with_a_reference_runs(tmp_path):
     pytest.importorskip("transformers", reason="needs the extra `reference`")
@@ -195,6 +227,7 @@ def test_every_suite_with_a_reference_runs(tmp_path):
     assert {name: len(suite["claims"]) for name, suite in found.items()} == {"sweep": 1, "inversion": 4}
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_the_papers_own_functions_are_timed_where_they_lie(tmp_path):
     """Stand-ins with the names and layout of both repositories; results are compared before timing."""
@@ -256,5 +289,10 @@ def lda_iclr24_classify(inputs):
 
 
 def test_the_readme_shows_the_latest_results():
-    shown = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8").strip()
-    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
+    """Both figures of each line of its table stand in one line of the results."""
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8").splitlines()
+    speed = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Speed")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| ([\d.]+ m?s) \| ([\d.]+ m?s) \|$", speed, re.M)
+    assert len(rows) == 4
+    for published, ours in rows:
+        assert any(f"| {ours}" in line and f": {published} |" in line for line in results), (published, ours)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -181,11 +182,11 @@ def test_rewritten_parameters_give_isoclip_embeddings(model, jit):
     rewrite = jax.jit(isoclip_params) if jit else isoclip_params
     params = rewrite(model.params, 2, 3)
     chex.assert_trees_all_equal_shapes_and_dtypes(params, dict(model.params))
-    zimg, ztxt, _ = TwoTowers(model)({"params": params}, batch)
+    zimg, ztxt, _ = jax.jit(TwoTowers(model).__call__)({"params": params}, batch)
     expected = ja.isoclip(model.projectors, 2, 3)
-    pre = model.apply_image(model.params, batch["image"], projected=False)
+    pre = jax.jit(partial(model.apply_image, projected=False))(model.params, batch["image"])
     np.testing.assert_allclose(zimg, unit(expected.image(pre)), atol=1e-5)
-    pre = model.apply_text(model.params, batch["labels"], projected=False)
+    pre = jax.jit(partial(model.apply_text, projected=False))(model.params, batch["labels"])
     np.testing.assert_allclose(ztxt, unit(expected.text(pre)), atol=1e-5)
     only_text = isoclip_params(model.params, 2, 3, modalities=("text",))
     jax.tree.map(np.testing.assert_array_equal, only_text["img"], model.params["img"])
@@ -265,6 +266,7 @@ def test_an_image_tower_without_a_place_for_a_projector(clip):
         read_projectors({"img": {}})
 
 
+@pytest.mark.long
 def test_the_example_config(siglip, emoji_data_dir):
     pytest.importorskip("ml_collections", reason="ml_collections, which big_vision's configs are made of")
     path = Path(__file__).parents[1] / "examples" / "big_vision_siglip.py"
@@ -318,6 +320,7 @@ def read(process):
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_two_processes_of_four_devices_log_what_one_device_does(siglip, photos):
     """And neither TensorFlow nor big_vision is imported."""
     one = run_all(everywhere(photos, siglip), siglip)

@@ -106,12 +106,13 @@ def test_under_jit_vmap_and_strict_promotion(name):
         for scale in (1, 2):
             close(compiled(scale * FEATURES, LABELS, X), logits)
         assert len(traces) == 1
-        both = jax.vmap(fit_and_call, in_axes=(0, None, None))(np.stack([FEATURES, 3 * FEATURES]), LABELS, X)
+        each = jax.jit(jax.vmap(fit_and_call, in_axes=(0, None, None)))
+        both = each(np.stack([FEATURES, 3 * FEATURES]), LABELS, X)
     close(both, np.stack([logits, logits]))
     classifier = fit(FEATURES, LABELS)
     close(jax.jit(lambda c, x: c(x))(classifier, X), logits)
     if name != "tip_x, reference":
-        close(jax.vmap(classifier)(X), logits)
+        close(jax.jit(jax.vmap(classifier))(X), logits)
     np.testing.assert_array_equal(classifier.predict(X), np.argmax(logits, axis=1))
 
 

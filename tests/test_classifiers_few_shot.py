@@ -44,7 +44,12 @@ def test_draws_repeat_differ_by_seed_and_are_nested():
     assert not np.array_equal(first, ja.sample_shots(LABELS, 4, seed=2).reshape(5, 4))
 
 
-@pytest.mark.parametrize("name", FAMILY)
+SHORT = ("prototype with text", "ncm", "lda", "tip_adapter")  # the others take four times as long
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=() if x in SHORT else pytest.mark.long) for x in FAMILY]
+)
 def test_accuracy_is_that_of_one_fit_after_the_other(name):
     fit, options = FAMILY[name]
     got = ja.few_shot_accuracy(

@@ -7,7 +7,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import image_features
-from jaxalign.eval.features.augment import Augmented, augment, random_box, subset_features
+from jaxalign.eval.features.obtain import Augmented, augment, random_box, subset_features
 
 
 def test_crops_keep_half_the_area_or_more_and_their_shape():

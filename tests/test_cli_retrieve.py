@@ -13,6 +13,7 @@ from jaxalign.eval.features import obtain
 from jaxalign.eval.tasks.runs import read_runs
 
 HALF = ["image-image", "pre", "whitened", "isoclip"]
+BOTH_SHAPES = ["emoji-clip", pytest.param("emoji-siglip", marks=pytest.mark.long)]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,13 @@ def test_retrieval_of_twins(name, models, twins, place, tmp_path, capsys):
     assert "isoclip (1, 2)" in said
     assert "6 queries, 6 in the gallery" in " ".join(said.split())
     assert {run.digest for run in read_runs(out)} == {run["digest"] for run in runs}
+    assert f"{len(runs)} runs: {len(runs)} measured anew, in {out}" in said
+    options += ["--methods", "image-image", "isoclip-auto"]
+    said = jaxalign(
+        capsys, "retrieve", "--model", models[name], "--dataset", f"folder:{twins}", *options, *place
+    )
+    assert f"4 runs: 2 measured anew and 2 found, in {out}" in said  # of text-image, isoclip's is another
+    assert json.loads(file.read_text())["found"][0] == runs[0]["digest"]
 
 
 def test_retrieval_of_crossed_images(models, crossed, place, tmp_path, capsys):
@@ -119,7 +127,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
     assert again.metrics == oti.metrics
 
 
-@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.parametrize("name", BOTH_SHAPES)
 def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     """Tiny models with random weights on the real data set; PCA<- takes ImageNet's class names."""
     said = jaxalign(
@@ -136,7 +144,7 @@ def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     assert all(0 < run.metrics["mAP"] < 100 for run in runs)
 
 
-@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.parametrize("name", BOTH_SHAPES)
 def test_captions_of_emoji(name, place, tmp_path, capsys):
     """The embedded models themselves."""
     command = ["text-retrieve", "--model", name, "--band", "0", "32", "--out", tmp_path, *place]
@@ -148,6 +156,7 @@ def test_captions_of_emoji(name, place, tmp_path, capsys):
     assert runs["isoclip"].settings["band"] == [0, 32]
 
 
+@pytest.mark.long
 def test_inverted_captions(models, place, tmp_path, capsys, monkeypatch):
     """OVI of a few captions, by a model that is quickly done."""
     from jaxalign.eval.tasks import pairs
@@ -177,6 +186,7 @@ def test_sweep(models, twins, crossed, place, tmp_path, capsys):
         assert drawn.size[0] > 300
 
 
+@pytest.mark.long
 def test_sweep_of_captions(models, place, tmp_path, capsys):
     options = [
         "--model",

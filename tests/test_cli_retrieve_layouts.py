@@ -93,6 +93,7 @@ def test_landmarks(place, tmp_path, distractors):
     assert run.metrics["gallery"] == (10 if distractors else 3)
 
 
+@pytest.mark.long
 def test_dogs_and_cats(place, tmp_path, monkeypatch):
     """A model with random weights has no idea of either: class means stand in for the texts."""
 

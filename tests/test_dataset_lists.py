@@ -12,8 +12,8 @@ from pickle_programs import call, mapping, name, number, numbers, program, recal
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import prepare
-from jaxalign.eval.datasets.readers import annotations, captions, plain_pickle, revisited, zhou
-from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.readers import annotations, revisited
+from jaxalign.eval.datasets.readers.revisited import read_plain_pickle
 
 
 def refused(act, match: str) -> None:
@@ -34,7 +34,7 @@ def split(tmp_path):
 
     def read(content=None, **changes):
         file.write_bytes(content if content is not None else json.dumps(rows | changes).encode())
-        return zhou.read_split_file(record, file)
+        return annotations.read_split_file(record, file)
 
     return read
 
@@ -94,7 +94,7 @@ def test_a_mark_at_the_start_is_no_part_of_it(split):
 def test_a_pipe_is_not_read(tmp_path):
     record = layouts.zhou(tmp_path)
     os.mkfifo(tmp_path / "pipe.json")
-    refused(lambda: zhou.read_split_file(record, tmp_path / "pipe.json"), "caltech101: .* is a pipe")
+    refused(lambda: annotations.read_split_file(record, tmp_path / "pipe.json"), "caltech101: .* is a pipe")
 
 
 # The other lists.
@@ -111,23 +111,23 @@ def karpathy(key, value):
 
 
 OTHERS = {
-    "caption": (layouts.karpathy, captions.read_karpathy, karpathy("sentences", [{"raw": None}])),
-    "captions": (layouts.karpathy, captions.read_karpathy, karpathy("sentences", None)),
-    "file": (layouts.karpathy, captions.read_karpathy, karpathy("filename", 3)),
-    "split": (layouts.karpathy, captions.read_karpathy, karpathy("split", ["train"])),
+    "caption": (layouts.karpathy, annotations.read_karpathy, karpathy("sentences", [{"raw": None}])),
+    "captions": (layouts.karpathy, annotations.read_karpathy, karpathy("sentences", None)),
+    "file": (layouts.karpathy, annotations.read_karpathy, karpathy("filename", 3)),
+    "split": (layouts.karpathy, annotations.read_karpathy, karpathy("split", ["train"])),
     "nocaps caption": (
         layouts.nocaps,
-        captions.read_nocaps,
+        annotations.read_nocaps,
         lambda content: content["annotations"][0].update(caption=3),
     ),
     "nocaps id": (
         layouts.nocaps,
-        captions.read_nocaps,
+        annotations.read_nocaps,
         lambda content: content["annotations"][0].update(image_id=True),
     ),
     "nocaps ids": (
         layouts.nocaps,
-        captions.read_nocaps,
+        annotations.read_nocaps,
         lambda content: content["images"].append(content["images"][0] | {"file_name": "other.jpg"}),
     ),
     "frame": (layouts.bdd100k, annotations.read_bdd100k, lambda content: content[0].update(name=None)),
@@ -275,7 +275,7 @@ def test_plain_data(tmp_path):
 
 
 def test_a_pickle_beyond_the_limit_and_a_pipe(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_pickle, "LIMIT", 100)
+    monkeypatch.setattr(revisited, "LIMIT", 100)
     (tmp_path / "gnd.pkl").write_bytes(pickle.dumps("x" * 200))
     refused(lambda: read_plain_pickle(tmp_path / "gnd.pkl"), "(more than|at most) 100")
     os.mkfifo(tmp_path / "pipe.pkl")

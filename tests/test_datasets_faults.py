@@ -15,7 +15,7 @@ from PIL import Image
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split, prepare
 from jaxalign.eval.datasets.images import Images
-from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
+from jaxalign.eval.datasets.readers.revisited import read_plain_pickle
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +219,7 @@ def test_a_killed_preparation_is_cleared_away(tmp_path):
     assert [path.name for path in orphan.parent.iterdir()] == ["1.0.0"]
 
 
+@pytest.mark.long
 def test_processes_that_prepare_at_once_share_one_copy(tmp_path):
     layouts.aircraft(tmp_path)
     code = (

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS, find_dataset, load_split
-from jaxalign.eval.datasets.tfds_images import KEYS
+from jaxalign.eval.datasets.tfds_copies import KEYS
 
 # For each data set: class names of TFDS, and by path of CoOp the split, label and keys of TFDS.
 CASES = {

@@ -22,8 +22,8 @@ from jaxalign.eval.datasets import (
     load_split,
     register_dataset,
 )
+from jaxalign.eval.datasets.data_reading import Keys
 from jaxalign.eval.datasets.huggingface import huggingface_record
-from jaxalign.eval.datasets.keys import Keys
 from jaxalign.eval.datasets.webdataset import webdataset_record
 from jaxalign.eval.tasks.runs import read_runs
 

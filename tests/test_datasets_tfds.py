@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxalign import JaxalignError
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.datasets.keys import Keys
+from jaxalign.eval.datasets.data_reading import Keys
 from jaxalign.eval.datasets.tfds_copies import TfRecords, tfds_record
 
 COUNT = 9

@@ -15,18 +15,18 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import demo
+from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
-from jaxalign.eval.datasets.examples import own_positions
+from jaxalign.eval.datasets.examples import collect_captions, own_positions
 from jaxalign.eval.datasets.images import Images
 from jaxalign.eval.demo import DemoSettings, run
 from jaxalign.eval.demo_findings import LABELLINGS
 from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
-from jaxalign.eval.tasks.captions import collect_captions
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
-from jaxalign.eval.tasks.runs import paired_gain
+from jaxalign.eval.tasks.runs import paired_gain, read_runs, run_file
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
@@ -122,7 +122,9 @@ def finished(tmp_path_factory, folders, tiny_data):
 
 def test_the_whole_demo(finished):
     results, out, said, progress = finished
-    assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "report.html"]
+    runs = {run_file(out, run.protocol, run.settings).stem for run in read_runs(out)}
+    others = sorted(path.name for path in out.iterdir() if path.stem not in runs)
+    assert others == ["metrics.json", "report.html"]
     assert json.loads((out / "metrics.json").read_text()) == results
     assert [p.name for p in out.parents[1].iterdir()] == ["new"]  # no scratch folder is left
     for entry in (results, *results["other_models"]):
@@ -136,6 +138,13 @@ def test_the_whole_demo(finished):
     assert "tools/train_embedded.py) on emoji-scenes, 6 queries" in " ".join(said.split())
     assert "Same emoji (concept), image-image" in " ".join(said.split())
     assert "inverting 6 queries (oti, 3 steps)" in progress
+
+
+def test_a_report_of_the_folder_of_the_demo(finished, tmp_path, capsys):
+    _, out, *_ = finished
+    assert main(["report", str(out), "--page", str(tmp_path / "page.html")]) == 0
+    assert f"{len(read_runs(out))} runs and 0 printed tables" in capsys.readouterr().out
+    assert "pca-rank" in (tmp_path / "page.html").read_text()
 
 
 def check_entry(entry):
@@ -309,16 +318,20 @@ def test_readme_has_one_command_for_each_purpose():
     assert [command.split("/")[-1] for command in commands] == ["jaxalign demo", "pytest"]
 
 
-def test_readme_quick_start_runs(monkeypatch, capsys):
-    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_python_of_the_tutorial_runs(monkeypatch, tmp_path, capsys):
+    page = README.parent / "docs" / "tutorial.md"
+    folder, code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     monkeypatch.setattr("jaxalign.eval.datasets.load_split", tiny_examples)
-    exec(compile(code, "README.md", "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    for block in (folder, code):
+        exec(compile(block, "tutorial.md", "exec"), {})
+    assert list(tmp_path.glob("photos/*/*.png"))
     methods = re.findall(r"^(.*): same-emoji mAP \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
     assert methods == ["image-image", "IsoCLIP", "PCA<-"]
 
 
 def test_readme_example_with_a_model_from_the_hub(monkeypatch, tmp_path):
-    _, code = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     model = tiny_model("emoji-clip")
     model = replace(model, spec=replace(model.spec, band=(1, 2)))
     monkeypatch.setattr("jaxalign.load", {"openai/clip-vit-base-patch16": model}.get)
@@ -327,4 +340,4 @@ def test_readme_example_with_a_model_from_the_hub(monkeypatch, tmp_path):
         Image.new("RGB", (30, 40), "red").save(name)
     names = {"ja": ja}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["embeddings"].shape == (2, model.config.text.projection)
+    assert names["embeddings"].shape == names["projected"].shape == (2, model.config.text.projection)

@@ -105,6 +105,7 @@ def assert_same(many, one):
             np.testing.assert_allclose(many[digest][name], value, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_two_processes_measure_what_one_does(folder, one):
     port = free_port()
     with running(*([SCRIPT, folder, "two", port, 2, i] for i in range(2))) as processes:
@@ -115,6 +116,7 @@ def test_two_processes_measure_what_one_does(folder, one):
     assert_same(measured(folder, "two"), one)
 
 
+@pytest.mark.long
 def test_eight_devices_measure_what_one_does(folder, one):
     with running([SCRIPT, folder, "eight"], flags="--xla_force_host_platform_device_count=8") as processes:
         [(status, _, said)] = finish(processes)
@@ -140,6 +142,7 @@ interrupts.leave(cli.main(["work"]))
 """
 
 
+@pytest.mark.long
 def test_what_differs_is_named_by_all_before_they_work():
     where = f"127.0.0.1:{free_port()}"
     with running(*(["-c", DISAGREE, where, i] for i in range(2))) as processes:
@@ -194,6 +197,7 @@ def kill_in_mid_run(photos, store, victim):
     return said.splitlines()[-1], chunks(store)
 
 
+@pytest.mark.long
 def test_what_is_finished_is_kept_when_a_process_is_killed(tmp_path):
     photos, store, undisturbed = tmp_path / "photos", tmp_path / "store", tmp_path / "undisturbed"
     noise(photos, CHUNKS * 256 - 100, (96, 96))

@@ -1,4 +1,4 @@
-"""The examples of docs/bring_your_own.md and of the README, as a reader would run them."""
+"""The examples of docs/bring_your_own.md, as a reader would run them."""
 
 import re
 import runpy
@@ -15,7 +15,6 @@ from jaxalign.eval.tasks.runs import read_runs
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "bring_your_own.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -40,7 +39,6 @@ def photos(tmp_path, monkeypatch):
 
 def test_a_method_of_ones_own(photos):
     (command,) = [line for block in blocks(PAGE, "") for line in block.splitlines() if "my_method.py" in line]
-    assert command in README
     assert cli.main([*shlex.split(command)[1:], "--store", "store", "--out", "runs"]) == 0
     methods = {run.settings["method"] for run in read_runs(photos / "runs")}
     assert methods == {"image-image", "my_method.py:centred"}
@@ -56,13 +54,3 @@ def test_a_data_set_of_ones_own(photos, monkeypatch):
         cli.main(["retrieve", "--dataset", "mine", "--methods", "image-image", "--store", "s", "--out", "r"])
         == 0
     )
-
-
-def test_every_command_of_the_page_is_parsed():
-    """What they name is not here; but each command and option there is."""
-    lines = [line for block in blocks(PAGE, "") for line in block.replace("\\\n", " ").splitlines()]
-    assert len(lines) > 10
-    for line in lines:
-        program, *arguments = shlex.split(line, comments=True)
-        assert program == "jaxalign"
-        assert not isinstance(cli.parse(arguments), int), line

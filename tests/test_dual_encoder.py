@@ -77,11 +77,10 @@ def test_mlp_head_is_linearised_about_its_input(siglip):
 def test_apply_is_pure_and_differentiable(model):
     x, tokens = model.image_processor(IMAGES[:2]), model.tokenizer(TEXTS[:2])
 
-    @jax.jit
     def loss(params):
         return (model.apply_image(params, x) * model.apply_text(params, tokens)).sum()
 
-    gradient = jax.grad(loss)(model.params)
+    gradient = jax.jit(jax.grad(loss))(model.params)
     assert float(jnp.abs(gradient["img"]["embedding"]["kernel"]).max()) > 0
     assert float(jnp.abs(gradient["txt"]["Embed_0"]["embedding"]).max()) > 0
     np.testing.assert_allclose(
@@ -91,7 +90,7 @@ def test_apply_is_pure_and_differentiable(model):
 
 def test_apply_under_vmap(clip):
     x = clip.image_processor(IMAGES[:2])
-    each = jax.vmap(lambda one: clip.apply_image(clip.params, one[None], projected=False)[0])(x)
+    each = jax.jit(jax.vmap(lambda one: clip.apply_image(clip.params, one[None], projected=False)[0]))(x)
     np.testing.assert_allclose(each, clip.encode_image(IMAGES[:2], projected=False), atol=1e-5)
 
 

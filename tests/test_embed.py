@@ -175,6 +175,7 @@ def fill_and_tell(root, connection):
     embed_images(linear_model(), Noise(KILLED), linear_store(root, KILLED), batch_size=4, progress=tell)
 
 
+@pytest.mark.long
 def test_killed_at_random_points_the_result_is_the_same_to_the_byte(tmp_path):
     """One process after the other is killed (SIGKILL) after 0 to 3 more batches, then one may finish.
 

@@ -54,6 +54,7 @@ def embed_in_process(photos, root) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_the_command_goes_on_after_a_kill_and_gives_the_same_bytes(tmp_path, photos):
     killed, whole, results = tmp_path / "killed", tmp_path / "whole", tmp_path / "results.json"
     process = embed_in_process(photos, killed)
@@ -119,6 +120,7 @@ def test_two_commands_do_not_fill_one_store(tmp_path, photos, capsys):
     assert "another process is filling" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_write_that_fails_in_the_middle_is_one_line_and_loses_nothing(tmp_path, photos):
     """Files may grow to 100 blocks: the header fits, a chunk does not. Then there is room again."""
     script = 'ulimit -f 100; exec "$0" -m jaxalign embed --dataset "folder:$1" --store "$2"'
@@ -137,6 +139,7 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_mount(), reason="needs the right to mount a file system of its own")
 def test_a_disk_that_is_full_keeps_the_finished_chunks(tmp_path, photos):
     """A disk of 900 kB takes three of the five chunks; what it holds then is continued on a larger one."""
@@ -185,6 +188,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.long
 def test_memory_is_flat_in_the_number_of_images(tmp_path):
     """1,024 and 4,096 images; the difference, 3,072, would take 85 MB as pixels and 6 MB as features."""
     peaks = []

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples, find_dataset, load_split, prepare
-from jaxalign.eval.datasets.emoji import captions, scenes
+from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.builders import EmojiScenes, encode_png, image_rng
 from jaxalign.eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
 from jaxalign.eval.datasets.loading import decode_image
@@ -71,7 +71,7 @@ def test_plain_images_and_captions_come_from_the_sprites(emoji_data_dir):
         assert test.label_names["emoji"][test.labels["emoji"][i]] == emoji.name
         assert test.label_names["group"][test.labels["group"][i]] == emoji.group
         assert test.label_names["style"][test.labels["style"][i]] == style
-        assert test.captions[i] == tuple(captions.keyword_captions(emoji.name, emoji.keywords))
+        assert test.captions[i] == tuple(scenes.keyword_captions(emoji.name, emoji.keywords))
         assert test.captions[i][0] == f"a picture of {emoji.name}"
         if i % 50 == 0:
             np.testing.assert_array_equal(test.images[i], scenes.compose_plain(sprite))
@@ -84,7 +84,7 @@ def test_captions_of_scenes_tell_the_truth(emoji_data_dir):
         is_ = {task: train.label_names[task][train.labels[task][i]] for task in named}
         words = caption.split()
         named["emoji"] += f" of {is_['emoji']}" in caption
-        named["style"] += captions.SPOKEN_STYLES[is_["style"]] in caption.partition(" of ")[0]
+        named["style"] += scenes.SPOKEN_STYLES[is_["style"]] in caption.partition(" of ")[0]
         if words[1] in scenes.SIZES:
             assert words[1] == is_["size"]
             named["size"] += 1
@@ -125,7 +125,7 @@ def test_a_scene_depends_on_its_file_name_and_version_only(emoji_data_dir):
         rng = image_rng(test.file_names[i], test.version)
         context = scenes.draw_context(rng)
         np.testing.assert_array_equal(test.images[i], scenes.compose_scene(sprite, context, rng))
-        said = captions.draw_caption(emoji.name, emoji.keywords, style, context, rng)
+        said = scenes.draw_caption(emoji.name, emoji.keywords, style, context, rng)
         assert test.captions[i] == (said,)
 
 

@@ -12,7 +12,7 @@ from test_export import synthetic
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.export import faiss_index, write_faiss
+from jaxalign.eval.export import require_faiss, write_faiss
 
 DEPTH = 10
 
@@ -20,7 +20,7 @@ DEPTH = 10
 @pytest.fixture(scope="module")
 def faiss():
     try:
-        found = faiss_index.require_faiss()
+        found = require_faiss()
     except JaxalignError as error:
         pytest.skip(str(error))
     found.omp_set_num_threads(1)  # its threads wait for each other, badly where others are busy

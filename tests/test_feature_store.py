@@ -147,6 +147,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         open_store(tmp_path / "file")
 
 
+@pytest.mark.long
 def test_two_processes_do_not_fill_one_store(tmp_path):
     store = open_store(tmp_path)
     script = (

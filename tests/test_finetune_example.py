@@ -23,6 +23,7 @@ def example():
     del sys.modules[spec.name]
 
 
+@pytest.mark.long
 def test_three_steps(example, emoji_data_dir):
     settings = example.Settings(
         steps=3, batch=8, evaluate_every=2, held_out=12, rank=4, data_dir=str(emoji_data_dir)
@@ -57,6 +58,7 @@ def test_batches_are_pairs_of_one_emoji(example, clip):
     chex.assert_trees_all_equal((pixels, tokens), again)
 
 
+@pytest.mark.long
 def test_gradients_are_those_of_the_loss(example, model):
     """Every parameter has a gradient, and along it the loss changes as the gradient says."""
     rng = np.random.default_rng(0)

@@ -41,7 +41,10 @@ def same_value_and_gradient(ours, plain, tokens):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
-@pytest.mark.parametrize(("template", "count"), [("red {} on blue", 2), ("{}", 1), ("a photo of {}", 1)])
+SIMPLER = [pytest.param(template, 1, marks=pytest.mark.long) for template in ("{}", "a photo of {}")]
+
+
+@pytest.mark.parametrize(("template", "count"), [("red {} on blue", 2), *SIMPLER])
 def test_live_tokens_alone_give_the_embedding_and_gradient_of_all(model, template, count):
     tokens = jnp.asarray(RNG.normal(size=(2, count, model.config.text.width)), jnp.float32)
     path = text_path(model, template, count)
@@ -88,6 +91,7 @@ def shrunk(config):
 TEXT_TOWERS = {shrunk(spec.towers.text): name for name, spec in MODELS.items() if spec.towers.text}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", TEXT_TOWERS, ids=TEXT_TOWERS.values())
 def test_every_backbone_at_its_own_context(config):
     """ "start a photo of v end", all positions of the context; once for each kind of text tower there is."""

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import jax, numpy as np
 import jaxalign as ja
@@ -27,6 +29,7 @@ np.testing.assert_allclose(many.tokens, one.tokens, rtol=0, atol=1e-5)
 """
 
 
+@pytest.mark.long
 def test_a_mesh_gives_what_one_device_gives():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     where = {"PYTHONPATH": str(Path(__file__).parent)}

@@ -99,6 +99,7 @@ def waiting_child(tmp_path: Path, stop_at: int, arguments: list[str]) -> Iterato
         child.wait(PATIENCE)
 
 
+@pytest.mark.long
 def test_a_second_process_gets_one_line_and_the_first_one_finishes(command, tmp_path, capsys, monkeypatch):
     arguments = [*command, *places(tmp_path, "store")]
     with waiting_child(tmp_path, 0, arguments) as child:
@@ -116,6 +117,7 @@ def test_a_second_process_gets_one_line_and_the_first_one_finishes(command, tmp_
     assert again.metrics == first.metrics
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("finished", [0, 2])
 def test_a_killed_run_goes_on_without_inverting_anything_twice(command, finished, tmp_path, monkeypatch):
     """The result is that of a run that nobody disturbed, to the byte."""

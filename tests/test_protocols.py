@@ -10,7 +10,7 @@ from oracles_ranking import circle
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval.tasks.captions import collect_captions
+from jaxalign.eval.datasets.examples import collect_captions
 from jaxalign.eval.tasks.image_retrieval import landmark_retrieval, retrieval
 from jaxalign.eval.tasks.methods import (
     METHODS,

@@ -17,7 +17,7 @@ from jaxalign.classifiers import FEW_SHOT, find_grid
 from jaxalign.classifiers.method import steps
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.tasks.captions import collect_captions
+from jaxalign.eval.datasets.examples import collect_captions
 from jaxalign.eval.tasks.classifying import FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, draw_examples, few_shot
 from jaxalign.eval.tasks.methods import MethodOptions, find_method

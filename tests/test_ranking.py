@@ -206,6 +206,7 @@ print(json.dumps({"devices": len(jax.devices()), "results": results}))
 """
 
 
+@pytest.mark.long
 def test_one_device_equals_eight():
     flags = os.environ.get("XLA_FLAGS", "")
     runs = [

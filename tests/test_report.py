@@ -19,10 +19,12 @@ from jaxalign.eval.labels import (
     model_label,
     show,
 )
-from jaxalign.eval.report import ReproducedTable, build_report
+from jaxalign.eval.paper.output import ReproducedTable
+from jaxalign.eval.report import build_report
+from jaxalign.eval.report.build import all_numbers
 from jaxalign.eval.report.comparisons import comparisons_of
-from jaxalign.eval.report.plain_tables import PlainTable, all_numbers
 from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.written_tables import WrittenTable
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img"}
@@ -67,7 +69,7 @@ def every_kind_of_run(name):
 
 @pytest.fixture(scope="module")
 def page():
-    table = PlainTable(HOSTILE, HOSTILE, [HOSTILE], [(HOSTILE, [HOSTILE])])
+    table = WrittenTable(HOSTILE, [HOSTILE] * 2, [[HOSTILE] * 2])
     tables = [ReproducedTable(HOSTILE, HOSTILE, [table], [HOSTILE], [HOSTILE], [HOSTILE])]
     return build_report(
         every_kind_of_run(HOSTILE),
@@ -200,8 +202,8 @@ def test_runs_without_common_score_are_a_plain_table():
     assert comparisons_of(runs) == []
     (table,) = all_numbers(runs)
     assert (table.columns, table.rows) == (
-        ["mAP", "overlap"],
-        [("image-image, cub", ["1.00", ""]), ("pca, cub", ["yes", "0.25"])],
+        ["run", "mAP", "overlap"],
+        [["image-image, cub", "1.00", ""], ["pca, cub", "yes", "0.25"]],
     )
 
 
@@ -225,13 +227,13 @@ def test_what_there_is_nothing_of_is_left_out():
 def test_what_is_nested_becomes_tables_and_nothing_is_lost():
     metrics = {"one": 1, "few": {"a": 2}, "deep": {"left": 3, "x": {"mAP": 4.0}, "list": [{"mAP": 5.0}]}}
     first, second = all_numbers([make_run(metrics=metrics)])
-    assert dict(zip(first.columns, first.rows[0][1], strict=True)) == {
+    assert dict(zip(first.columns[1:], first.rows[0][1:], strict=True)) == {
         "one": "1",
         "few a": "2",
         "deep left": "3",
     }
-    assert (second.title, second.corner) == ("deep, image-image, cub", "")
-    assert second.rows == [("x", ["4.00"]), ("list 1", ["5.00"])]
+    assert (second.title, second.columns[0]) == ("deep, image-image, cub", "")
+    assert second.rows == [["x", "4.00"], ["list 1", "5.00"]]
 
 
 def test_runs_are_called_by_what_tells_them_apart():

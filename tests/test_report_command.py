@@ -16,11 +16,10 @@ from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.paper.available import Missing
 from jaxalign.eval.paper.cells import Cell, Outcome
-from jaxalign.eval.paper.output import to_json
+from jaxalign.eval.paper.output import read_tables, to_json
 from jaxalign.eval.paper.run import Reproduction
 from jaxalign.eval.paper.tables import Table
 from jaxalign.eval.report import prepared_splits
-from jaxalign.eval.report.reproduced import read_tables
 from jaxalign.eval.tasks import image_retrieval
 from jaxalign.eval.tasks.runs import Run, write_run
 
@@ -155,8 +154,8 @@ def test_a_printed_table_comes_back_as_it_was_measured(tmp_path):
     assert table.failed == ["Image-Image, B/<32>, cub: no <space>".replace("Image-Image", "IsoCLIP")]
     (part,) = table.parts
     assert part.title == "B/<32>"
-    assert part.columns == ["Image-Image", "IsoCLIP"]
-    assert part.rows == [("cub", ["23.4 / 22.9 (+0.5)", "failed / 25.0"])]
+    assert part.columns == ["dataset", "Image-Image", "IsoCLIP"]
+    assert part.rows == [["cub", "23.4 / 22.9 (+0.5)", "failed / 25.0"]]
     assert cli.main(["report", str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "23.4 / 22.9 (+0.5)" in page

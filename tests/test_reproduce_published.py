@@ -20,10 +20,9 @@ from jaxalign.eval.datasets import DATASETS, load_split, prepare
 from jaxalign.eval.paper import TABLES, Places, Session, find_table, read_cells, reproduce
 from jaxalign.eval.paper.available import candidates
 from jaxalign.eval.paper.cells import Outcome
-from jaxalign.eval.paper.output import cell_text, to_json, to_markdown, write_files
+from jaxalign.eval.paper.output import cell_text, read_tables, to_json, to_markdown, write_files
 from jaxalign.eval.paper.run import Reproduction
 from jaxalign.eval.paper.session import with_slip_transform
-from jaxalign.eval.report.reproduced import read_tables
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.spectra import operator_spectra

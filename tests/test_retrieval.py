@@ -365,7 +365,7 @@ def test_metrics_under_jit_and_vmap():
         expected = metrics(query)
         got = jax.jit(metrics)(query)
         assert {name: float(value) for name, value in got.items()} == pytest.approx(expected, rel=1e-6)
-        stacked = jax.vmap(metrics)(jnp.stack([query, 3 * query]))
+        stacked = jax.jit(jax.vmap(metrics))(jnp.stack([query, 3 * query]))
         np.testing.assert_allclose(stacked["mAP"], expected["mAP"], rtol=1e-6)
     lost = jax.jit(lambda q: retrieval_metrics(q, gallery, [99] * 37, gallery_labels))(query)
     assert np.isnan(lost["mAP"])

@@ -27,6 +27,7 @@ def test_a_run_is_found_by_its_settings(tmp_path):
     found = find_run(tmp_path, "image-retrieval", reordered)
     assert found is not None
     assert found.to_json() == make_run().to_json()
+    assert (make_run().anew, found.anew) == (True, False)
     np.testing.assert_array_equal(found.arrays["ap"], arrays["ap"])
     assert find_run(tmp_path, "image-retrieval", SETTINGS | {"seed": 1}) is None
     assert find_run(tmp_path, "text-retrieval", SETTINGS) is None

@@ -11,6 +11,7 @@ from jaxalign.specs import find_spec
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 
 
+@pytest.mark.long
 def test_the_model_counts_the_products_of_the_compiled_programs():
     found = {program.name: program.counted() / program.predicted for program in programs("tiny")}
     # XLA also counts what goes element by element, a larger share the narrower a tower is
@@ -18,6 +19,7 @@ def test_the_model_counts_the_products_of_the_compiled_programs():
     assert len(found) == 9
 
 
+@pytest.mark.long
 def test_at_real_sizes_it_is_right_to_one_per_cent():
     found = {}
     for program in programs("real"):  # compiling them takes longer, and changes a tenth of a per cent

@@ -34,6 +34,7 @@ def output():
     return done.stdout + done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_on_eight_devices(output, name):
     assert f"ok {name}\n" in output, output[-5000:]

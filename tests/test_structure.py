@@ -15,7 +15,7 @@ from jaxalign.conversion.libraries import LIBRARIES
 from jaxalign.dual_encoder import COMPUTE_DTYPES
 from jaxalign.eval import cli
 from jaxalign.eval.cli.groups import ReadingOptions
-from jaxalign.eval.export.numpy_files import DTYPES
+from jaxalign.eval.export import DTYPES
 from jaxalign.eval.features.embed import BATCH, THREADS, Unreadable
 from jaxalign.eval.tasks.classification import NCM, ZERO_SHOT
 from jaxalign.eval.tasks.classifying import DRAWS

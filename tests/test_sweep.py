@@ -63,7 +63,9 @@ def test_query_and_gallery_may_differ():
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["counted", "sorted"])
-@pytest.mark.parametrize("k_bottom", [[0, 1, 2, 3], [3, 0], [2]], ids=str)
+@pytest.mark.parametrize(
+    "k_bottom", [[0, 1, 2, 3], *(pytest.param(x, marks=pytest.mark.long) for x in ([3, 0], [2]))], ids=str
+)
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_cells_agree_with_float64(monkeypatch, modality, k_bottom, counted):
     monkeypatch.setattr(sweep, "_MOST_COUNTED", 128 if counted else 0)

@@ -263,7 +263,7 @@ def test_distractors_are_missing_unless_they_are_prepared(model, tmp_path):
 
 def test_deep_grey_images_are_unreadable_when_they_are_augmented_too(tmp_path, clip):
     from jaxalign.errors import JaxalignError
-    from jaxalign.eval.features.augment import subset_features
+    from jaxalign.eval.features.obtain import subset_features
 
     grey = np.linspace(0, 65535, 1200).astype(np.uint16).reshape(30, 40)
     Image.fromarray(grey).save(tmp_path / "grey.png")

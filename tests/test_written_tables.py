@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from jaxalign.errors import printable
-from jaxalign.eval.run_tables import compared_runs, run_tables
 from jaxalign.eval.tasks.runs import Run, paired_gain
-from jaxalign.eval.written_tables import WRITERS, WrittenTable, latex_text, markdown_text, to_csv
+from jaxalign.eval.written_tables import (
+    WRITERS,
+    WrittenTable,
+    compared_runs,
+    latex_text,
+    markdown_text,
+    run_tables,
+    to_csv,
+)
 from jaxalign.ranking.significance import randomization_test
 
 HOSTILE = "=cmd|'/c calc'!A1 \\input{x} & 50% $_# ~^ <b> [x](y) `z` *i* \"q\"\n\x1b[31m"

@@ -34,7 +34,7 @@ from flax import traverse_util
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from word_vectors import word_vectors
 
-from jaxalign.eval.datasets.emoji import captions, scenes
+from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
 from jaxalign.models import TwoTowers
 from jaxalign.specs import find_spec
@@ -70,8 +70,8 @@ def split_words(text: str) -> list[str]:
 def caption_words() -> set[str]:
     """The words of the captions that are not names or keywords."""
     spoken = (
-        captions.KINDS,
-        captions.SPOKEN_STYLES.values(),
+        scenes.KINDS,
+        scenes.SPOKEN_STYLES.values(),
         scenes.BACKGROUNDS,
         scenes.TEXTURES,
         scenes.SIZES,
@@ -149,7 +149,7 @@ class Examples:
         else:
             context = scenes.draw_context(rng)
             picture = scenes.compose_scene(sprite, context, rng)
-        return picture, captions.draw_caption(emoji.name, emoji.keywords, style, context, rng)
+        return picture, scenes.draw_caption(emoji.name, emoji.keywords, style, context, rng)
 
 
 def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Training, step: int):

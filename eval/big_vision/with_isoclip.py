@@ -10,8 +10,8 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 
 from .encode import Encoder, PredictFn
+from .evaluation import AUTO, MethodSettings, choose_band
 from .heads import MODALITIES, with_projectors
-from .methods import AUTO, MethodSettings, choose_band
 
 API = "jit"  # which kind of trainer this is for, in big_vision's words
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import io
 import os
 import re
@@ -29,6 +28,7 @@ from .embed import Embed
 from .export import Export
 from .fetch import Fetch
 from .groups import Processes
+from .help_pages import overview, page
 from .indicators import Indicators
 from .models import Models
 from .options import UsageError
@@ -60,13 +60,7 @@ COMMANDS: dict[str, type] = {
     "reproduce": Reproduce,
     "report": Report,
 }
-ABOUT = """Measure and improve, without training, the intra-modal similarities of CLIP-like models.
-
-Examples:
-  jaxalign demo
-  jaxalign models
-  jaxalign demo --help
-  jaxalign --version"""
+SHELLS = ("bash", "zsh", "tcsh")
 FAILED, BAD_USAGE = 1, 2
 # Of JAX, for whoever debugs a program: each makes an error of what is meant here, and changes no number.
 _DEBUGGING = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?")
@@ -217,30 +211,60 @@ def fail(message: str, status: int) -> int:
 def parse(arguments: Sequence[str]) -> Command | int:
     """The command that `arguments` spell, or an exit status: 0 where they ask for help or the version, 2
     after one line where they spell no command."""
+    first, *others = arguments or [""]
+    if first in COMMANDS:
+        return parse_options(first, others)
     if arguments in (["--version"], ["-V"]):
         say(f"jaxalign {version('jaxalign')}")
-        return 0
-    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
-        error = unknown_name("command", arguments[0], COMMANDS, "see `jaxalign --help`")
-        return fail(str(error), BAD_USAGE)
+    elif arguments in (["--help"], ["-h"]):
+        print(overview(COMMANDS))
+    elif first == "--completion":
+        return complete(others)
+    else:
+        return fail(misspelt(first), BAD_USAGE)
+    return 0
+
+
+def misspelt(first: str) -> str:
+    """What is wrong with a command line that begins with no command."""
+    see = "see `jaxalign --help`"
+    if not first:
+        return f"expected one of {{{', '.join(COMMANDS)}}}; {see}"
+    if first.startswith("-"):
+        return f"unrecognized options: {first}; {see}"
+    return str(unknown_name("command", first, COMMANDS, see))
+
+
+def parse_options(name: str, arguments: Sequence[str]) -> Command | int:
+    """The command of this name with its options, or an exit status."""
     said = io.StringIO()
+    options: dict[str, Any] = {"prog": f"jaxalign {name}", "config": (tyro.conf.OmitArgPrefixes,)}
+    if {"-h", "--help"} & set(arguments):
+        print(page(COMMANDS[name]) + "\n")  # not as tyro's description, whose lines it joins
     try:
         with contextlib.redirect_stderr(said):
-            return parse_with_tyro(arguments)
+            return tyro.cli(COMMANDS[name], args=arguments, description="", **options)
     except SystemExit as stop:
         if stop.code == BAD_USAGE:
-            name = f"jaxalign {arguments[0]}" if arguments and arguments[0] in COMMANDS else "jaxalign"
-            fail(f"{usage_error(said.getvalue())}; see `{name} --help`", BAD_USAGE)
+            fail(f"{usage_error(said.getvalue())}; see `jaxalign {name} --help`", BAD_USAGE)
         return int(stop.code or 0)
 
 
-def parse_with_tyro(arguments: Sequence[str]) -> Any:
-    if arguments and arguments[0] in COMMANDS:
-        command, groups = COMMANDS[arguments[0]], (tyro.conf.OmitArgPrefixes,)
-        about = inspect.getdoc(command)  # tyro would drop the examples
-        name = f"jaxalign {arguments[0]}"
-        return tyro.cli(command, prog=name, description=about, args=arguments[1:], config=groups)
-    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="jaxalign", description=ABOUT, args=arguments)
+def complete(shells: Sequence[str]) -> int:
+    """Print the script that lets a shell complete commands and options; the exit status."""
+    if len(shells) != 1 or shells[0] not in SHELLS:
+        got = " ".join(shells) or "none"
+        return fail(f"--completion got {got}; expected one shell of {', '.join(SHELLS)}", BAD_USAGE)
+    script = io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="jaxalign",
+            args=["--tyro-write-completion", shells[0], "-"],
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    print(script.getvalue().rstrip())
+    return 0
 
 
 def usage_error(box: str) -> str:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bake:
-    """Put a method's heads into a checkpoint that other programs load as they load the original.
+    """Put a method's heads into a checkpoint for other programs.
+
+    They load it as they load the original.
 
     The heads are meant for images that find images and texts that find texts. Texts find images better with
     the original heads (appendix H of the IsoCLIP paper): keep the original for that, or bake one side with
@@ -33,19 +35,19 @@ class Bake:
     """
 
     original: Annotated[str, tyro.conf.Positional, option("The model whose heads are improved.", "MODEL")]
-    dst: Annotated[Path, tyro.conf.Positional, option("Where to put it.", "DST")]
+    dst: Annotated[
+        Path, tyro.conf.Positional, option("Folder to write, or file where the format is one file.", "DST")
+    ]
     method: Annotated[
         tuple[Literal["isoclip", "whitened", "pca"], ...],
-        option("What the heads become; pca may follow one of the others.", "METHOD [pca]"),
+        option("Method that the heads take over; pca may follow one of the others.", "METHOD [pca]"),
     ] = ("isoclip",)
     format: FormatOption = "huggingface"
     image_only: Annotated[bool, option("Leave the text head as it is.")] = False
     text_only: Annotated[bool, option("Leave the image head as it is.")] = False
     linearize: Annotated[
         bool,
-        option(
-            "Put its linearisation in the place of SigLIP's MLP; jaxalign and big_vision have a head for it."
-        ),
+        option("Put the linearised head in the place of SigLIP's MLP; for jaxalign and big_vision alone."),
     ] = False
     spec: SettingsOf = None
     name: OwnName = None

@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
-from .options import DatasetName, SeedNumber, SplitName, TaskNames, UsageError, VariantOption, option
+from .options import (
+    DatasetName,
+    SeedNumber,
+    TaskNames,
+    TestSplit,
+    TrainSplit,
+    UsageError,
+    VariantOption,
+    option,
+)
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
@@ -15,12 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classify(Measuring):
-    """Classify images by class names (zero-shot), class means (ncm) or a few images of each class.
+    """Classify images by class names, class means or a few images.
 
-    Class means are those of the whole training split. Few-shot accuracies are means over several draws; the
-    classifiers prototype and lda need no class names, the others take --with-text. Each measurement becomes a
-    run in --out, and is not computed again. --variant reference is about PCA<- and Tip-X in few-shot
-    classification; ImageNet is then tuned on the images that are classified.
+    Class names are zero-shot, class means ncm, a few images of each class few-shot. Class means are those of
+    the whole training split. Few-shot accuracies are means over several draws; the classifiers prototype and
+    lda need no class names, the others take --with-text. Each measurement becomes a run in --out, and is not
+    computed again. --variant reference is about PCA<- and Tip-X in few-shot classification; ImageNet is then
+    tuned on the images that are classified.
 
     Examples:
       jaxalign classify --tasks group
@@ -34,24 +44,30 @@ class Classify(Measuring):
     dataset: DatasetName = "emoji"
     classifiers: Annotated[
         tuple[Literal["zero-shot", "ncm", "prototype", "lda", "tip-adapter", "tip-x", "ape", "coder"], ...],
-        option("Which to measure; all but the first two are few-shot."),
+        option("Classifiers to measure; all but the first two are few-shot."),
     ] = ("zero-shot", "ncm")
     methods: Annotated[
         tuple[str, ...],
         option(
-            "How all but zero-shot embed images: image-image, pre, whitened, isoclip, isoclip-auto, pca,"
-            " or one's own, module:name.",
+            "Methods by which all but zero-shot embed images: image-image, pre, whitened, isoclip,"
+            " isoclip-auto, pca, or one's own, module:name.",
             "METHOD [METHOD ...]",
         ),
     ] = ("image-image",)
     tasks: TaskNames = ()
-    train: SplitName = ""
-    test: SplitName = ""
-    shots: Annotated[tuple[int, ...], option("Images of each class.", "N [N ...]")] = (1, 2, 4, 8, 16)
-    seeds: Annotated[tuple[SeedNumber, ...], option("One for each draw.", "N [N ...]")] = (1, 2, 3)
+    train: TrainSplit = ""
+    test: TestSplit = ""
+    shots: Annotated[tuple[int, ...], option("Numbers of training images of each class.", "N [N ...]")] = (
+        1,
+        2,
+        4,
+        8,
+        16,
+    )
+    seeds: Annotated[tuple[SeedNumber, ...], option("Seeds of the draws, one each.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[
         Literal["ours", "published"],
-        option("Which images a seed draws: nested draws, or those of the published code."),
+        option("Rule by which a seed draws images: nested draws, or those of the published code."),
     ] = "ours"
     with_text: Annotated[bool, option("Let class names take part in few-shot classifiers.")] = False
     alpha: Annotated[float | None, option("Weight of images beside class names.", "X", "0.5")] = None
@@ -92,7 +108,9 @@ class Classify(Measuring):
         if not is_first():
             return
         for pair, runs in zip(pairs, found, strict=True):
-            print_runs(f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs)
+            print_accuracies(
+                f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs
+            )
         self.report([run for runs in found for run in runs])
 
     @property
@@ -158,21 +176,16 @@ class Classify(Measuring):
         return bool(drawn) and (projected or tuned_on_test or any(method.reference for method in drawn))
 
 
-def print_runs(title: str, runs: "Sequence[Run]") -> None:
+def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
-    from jaxalign.eval.tasks import TASKS
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
-    from .printing import percent, print_table
+    from .printing import print_runs, print_table
 
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
-        numbers = TASKS["classification"].columns
-        rows = [
-            [describe_classifier(run), *(percent(run.metrics[of.metric]) for of in numbers)] for run in whole
-        ]
-        print_table(f"{title}: accuracy, %", ["classifier", *(of.title for of in numbers)], rows)
+        print_runs(f"{title}: accuracy, %", whole, "classifier", describe_classifier)
     if drawn:
         shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]

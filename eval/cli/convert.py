@@ -11,7 +11,7 @@ from .options import FormatOption, JsonFile, OwnName, SettingsOf, option
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert a checkpoint, and check it while doing so.
+    """Convert a checkpoint to another format, and check it.
 
     SRC is a folder of transformers, open_clip or timm, a file (.safetensors, .npz, .pt, .pth, .bin), a known
     model or a hub id. DST becomes a folder with config.json, model.safetensors and tokenizer files that
@@ -27,11 +27,15 @@ class Convert:
       jaxalign convert siglip2.npz siglip2-hf --format huggingface
     """
 
-    src: Annotated[str, tyro.conf.Positional, option("What to convert.", "SRC")]
-    dst: Annotated[Path, tyro.conf.Positional, option("Where to put it.", "DST")]
+    src: Annotated[str, tyro.conf.Positional, option("Checkpoint to convert.", "SRC")]
+    dst: Annotated[
+        Path, tyro.conf.Positional, option("Folder to write, or file where the format is one file.", "DST")
+    ]
     spec: SettingsOf = None
     name: OwnName = None
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], option("Of the weights in DST.")] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], option("Type of the numbers in DST.")] = (
+        "float32"
+    )
     format: FormatOption = "jaxalign"
     json: JsonFile = None
 

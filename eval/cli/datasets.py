@@ -1,7 +1,7 @@
 """`jaxalign datasets`: what is known, what is prepared, what is missing, and what to put where."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,9 @@ from .options import DataDir, JsonFile, option
 
 @dataclass(frozen=True)
 class Datasets:
-    """List the known data sets: what they hold, whether they are prepared locally, and what to put where.
+    """List the known data sets, and what to put where.
+
+    Of each: what it holds, whether it is prepared here, and with its name everything about it.
 
     Examples:
       jaxalign datasets
@@ -66,39 +68,27 @@ def describe_dataset(record: Any, data_dir: Path | None, source_dir: Path | None
     root = source_root(data_dir, source_dir)
     missing = record.missing_sources(root)
     found = find_dataset_copy(record, data_dir, source_dir)
-    facts = ("query", "gallery", "distractors", "train", "test", "protocol", "printed", "tfds")
-    return {
-        "name": record.name,
-        "version": record.version,
+    return {fact: getattr(record, fact) for fact in FACTS} | {
         "splits": dict(record.splits),
         "tasks": list(record.tasks),
-        "captions": record.captions,
-        "images": record.images,
-        **{fact: getattr(record, fact) for fact in facts},
         "reference_splits": dict(record.reference_splits),
         "templates": {name: list(templates) for name, templates in record.templates.items()},
-        "source": record.source,
-        "licence": record.licence,
-        "description": record.description,
-        "reading": record.reading,
-        "in_place": record.in_place,
         "prepared": found.is_local,
         "available": found.state,
         "advice": found.advice,
         "folder": str(found.folder),
         "sources": [
-            {
-                "path": str(root / source.path),
-                "what": source.what,
-                "url": source.url,
-                "required": source.required,
-                "needed_by": source.needed_by,
-                "there": source not in missing,
-            }
+            asdict(source) | {"path": str(root / source.path), "there": source not in missing}
             for source in record.sources
         ],
     }
 
+
+# Of a record, as they are.
+FACTS = (
+    *("name", "version", "captions", "images", "query", "gallery", "distractors", "train", "test"),
+    *("protocol", "printed", "tfds", "source", "licence", "description", "reading", "in_place"),
+)
 
 COLUMNS = {
     "examples": lambda row: ", ".join(f"{split} {count:,}" for split, count in row["splits"].items()),

@@ -10,16 +10,19 @@ from .options import DataDir, Seed, option
 
 @dataclass(frozen=True)
 class Demo:
-    """Compare every method on the embedded models and data sets; needs no network.
+    """Compare all methods on the embedded models and images.
 
-    Prints one table, and writes metrics.json and report.html, a single file without external resources.
+    Needs neither network nor GPU. Prints a table for each model. Writes metrics.json, report.html, a single
+    file without external resources, and the runs, from which `jaxalign report` makes a page of its own.
 
     Examples:
       jaxalign demo
       jaxalign demo --out results --models emoji-clip --seed 1
     """
 
-    out: Annotated[Path, option("Folder for metrics.json and report.html.", "DIR")] = Path("jaxalign-demo")
+    out: Annotated[Path, option("Folder for metrics.json, report.html and the runs.", "DIR")] = Path(
+        "jaxalign-demo"
+    )
     models: Annotated[
         tuple[str, ...], option("Models to compare: of `jaxalign models`, or folders.", "NAME [NAME ...]")
     ] = ("emoji-clip", "emoji-siglip")

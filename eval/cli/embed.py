@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embed(Embedding):
-    """Compute the pre-projection features of a split, or of a folder of images, into the feature store.
+    """Compute features of images once, for all other commands.
 
-    Whatever is killed goes on where it stopped: run the same command again, and finished chunks of 256
-    images are neither computed again nor changed. Every other command finds the features there. All devices
-    of the machine take part; with --distributed also those of other machines.
+    The pre-projection features of a split, or of a folder of images, go into the feature store. Whatever is
+    killed goes on where it stopped: run the same command again, and finished chunks of 256 images are neither
+    computed again nor changed. Every other command finds the features there. All devices of the machine take
+    part; with --distributed also those of other machines.
 
     An image that is missing, damaged, cut off, empty, no regular file, larger than 179 megapixels (100 to 130
     in WebP, JPEG 2000, AVIF and HEIF), longer than 1,048,576 pixels or grey with more than 8 bits counts as

@@ -18,7 +18,9 @@ _EITHER = tyro.conf.create_mutex_group(required=True)
 
 @dataclass(frozen=True)
 class Export(Embedding):
-    """Write the embeddings of a split, projected by a method and of length one, for other programs.
+    """Write embeddings for NumPy, FAISS and other programs.
+
+    Those of a split, projected by a method and of length one.
 
     --npy writes a folder with embeddings.npy, which NumPy maps into memory and ScaNN takes as it is; --faiss
     writes an index that FAISS searches, exact unless --faiss-index says otherwise. Ids come beside them, one
@@ -50,16 +52,17 @@ class Export(Embedding):
     faiss_index: Annotated[
         str, option("Kind of index, in FAISS's factory language: Flat, HNSW32, IVF1024,PQ32.", "FACTORY")
     ] = "Flat"
-    npy_dtype: Annotated[Literal["float32", "float16"], option("Of embeddings.npy; float16 halves it.")] = (
-        "float32"
-    )
+    npy_dtype: Annotated[
+        Literal["float32", "float16"],
+        option("Type of the numbers in embeddings.npy; float16 halves the file."),
+    ] = "float32"
     dataset: DatasetName = "emoji-scenes"
     split: SplitName = ""
     modality: ModalityOption = "image"
     method: Annotated[
         str,
         option(
-            "How features become embeddings; see `jaxalign retrieve --help`.",
+            "Method by which features become embeddings; see `jaxalign retrieve --help`.",
             "METHOD",
             "image-image or text-text, the model's own",
         ),
@@ -77,8 +80,7 @@ class Export(Embedding):
 
     def _check(self) -> None:
         """What would fail at the end fails before any image is embedded."""
-        from jaxalign.eval.export.faiss_index import require_faiss
-        from jaxalign.eval.export.numpy_files import check_npy_folder
+        from jaxalign.eval.export import check_npy_folder, require_faiss
 
         from .printing import check_file, check_folder
 

@@ -10,10 +10,11 @@ from .options import JsonFile, option
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a model into Hugging Face's cache ($HF_HOME), from where every command takes it, also offline.
+    """Download a model, for use without network from then on.
 
-    Its size and licence are said first, and at the end it is loaded once, as a check. What is there already
-    is not downloaded again; what was interrupted goes on. `jaxalign models` lists the names. Without --model,
+    It goes into Hugging Face's cache ($HF_HOME), from where every command takes it, also offline. Its size
+    and licence are said first, and at the end it is loaded once, as a check. What is there already is not
+    downloaded again; what was interrupted goes on. `jaxalign models` lists the names. Without --model,
     `jaxalign search` takes the first that is there of clip-vit-base-patch16, other models with a band of the
     paper, other models with texts, and the rest, in the order of that list.
 

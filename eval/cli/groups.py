@@ -23,9 +23,9 @@ DEFAULT_MODEL = "emoji-clip"
 _NAMES_LIMIT = 16 << 20  # bytes of a file of class names
 
 
-def about(group: type) -> Any:
-    """The docstring of a group as what its heading says; tyro would read the source of the class for it."""
-    return tyro.conf.arg(help=group.__doc__)
+def about(group: type, title: str | None = None) -> Any:
+    """Title and docstring of a group, for its heading; tyro would read the source of the class for it."""
+    return tyro.conf.arg(name=title, help=group.__doc__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ModelOptions:
     name: OwnName = None
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],
-        option("What the towers compute in; features are stored as float32, for each apart."),
+        option("Type that the towers compute in; features are float32, stored apart for each type."),
     ] = "float32"
     layout: Annotated[
         Literal["paper", "reference"],
@@ -63,7 +63,7 @@ class ReadingOptions:
 
     unreadable: Annotated[
         Literal["fail", "leave-out"],
-        option("What an image that cannot be read does: end the command, or be left out and named."),
+        option("Fate of an image that cannot be read: it ends the command, or is left out and named."),
     ] = "fail"
     batch_size: Annotated[
         int, option("Images that pass through the tower together on each device; 256 suits a GPU.", "N")
@@ -89,7 +89,8 @@ class FeatureOptions:
     """What data of one's own hold: features:PATH, tfds:NAME, webdataset:PATH, huggingface:PATH."""
 
     stage: Annotated[
-        Literal["embedding", "pre"], option("Whether features are embeddings, or come before the projectors.")
+        Literal["embedding", "pre"],
+        option("Stage of the features: embeddings, or what comes before the projectors (pre)."),
     ] = "embedding"
     projectors: Annotated[
         Path | None,
@@ -160,10 +161,9 @@ class FeatureOptions:
         self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
     ) -> "DualEncoder":
         """What stands for the model of the features in `dataset`, which are of images or of texts."""
-        from jaxalign.eval.tasks.given import given_features
-        from jaxalign.eval.tasks.given_files import describe_projectors, read_class_texts, read_projectors
+        from jaxalign.eval.tasks import given
 
-        heads = None if self.projectors is None else read_projectors(self.projectors)
+        heads = None if self.projectors is None else given.read_projectors(self.projectors)
         if dataset == "none":  # they alone are looked at
             if heads is None:
                 raise UsageError(f"{self.projectors} has no two kernels called image and text; see --model")
@@ -171,7 +171,7 @@ class FeatureOptions:
         else:
             width = workspace.feature_width(workspace.find_dataset(dataset))
         key = self.class_texts_key or ""
-        texts = None if self.class_texts is None else read_class_texts(self.class_texts, key)
+        texts = None if self.class_texts is None else given.read_class_texts(self.class_texts, key)
         if self.projectors is not None and heads is None:
             if model.model is not None:
                 raise UsageError("--projectors is a checkpoint, and --model another one; give one of both")
@@ -179,11 +179,11 @@ class FeatureOptions:
             try:
                 encoder = model.load(workspace)
             except JaxalignError as error:
-                raise describe_projectors(self.projectors, error) from error
+                raise given.describe_projectors(self.projectors, error) from error
         else:
             encoder = None if model.model is None else model.load(workspace)
         also = {"heads": heads, "class_texts": texts, "encoder": encoder}
-        return given_features(width, self.stage, modality=modality, **also)
+        return given.given_features(width, self.stage, modality=modality, **also)
 
 
 @dataclass(frozen=True)
@@ -278,14 +278,14 @@ class MeasuringOptions(RunOptions):
         return super().open_workspace(reading, data_dir)
 
 
-Model = Annotated[ModelOptions, about(ModelOptions)]
-Reading = Annotated[ReadingOptions, about(ReadingOptions)]
-Data = Annotated[DataOptions, about(DataOptions)]
-Given = Annotated[FeatureOptions, about(FeatureOptions)]
-Projection = Annotated[ProjectionOptions, about(ProjectionOptions)]
-Store = Annotated[StoreOptions, about(StoreOptions)]
-Runs = Annotated[RunOptions, about(RunOptions)]
-Measured = Annotated[MeasuringOptions, about(MeasuringOptions)]
+Model = Annotated[ModelOptions, about(ModelOptions, "model")]
+Reading = Annotated[ReadingOptions, about(ReadingOptions, "image")]
+Data = Annotated[DataOptions, about(DataOptions, "data and image")]
+Given = Annotated[FeatureOptions, about(FeatureOptions, "own data")]
+Projection = Annotated[ProjectionOptions, about(ProjectionOptions, "band and subspace")]
+Store = Annotated[StoreOptions, about(StoreOptions, "result")]
+Runs = Annotated[RunOptions, about(RunOptions, "result")]
+Measured = Annotated[MeasuringOptions, about(MeasuringOptions, "result")]
 
 
 @dataclass(frozen=True)
@@ -340,15 +340,17 @@ class Processes:
         ),
     ] = False
     coordinator: Annotated[
-        str | None, option("Where process 0 is, with a free port.", "HOST:PORT", "found out")
+        str | None, option("Host of process 0, with a free port.", "HOST:PORT", "found out")
     ] = None
     num_processes: Annotated[int | None, option("Number of all processes.", "N", "found out")] = None
-    process_id: Annotated[int | None, option("From 0 to N - 1.", "I", "found out")] = None
+    process_id: Annotated[
+        int | None, option("Number of this process, from 0 to N - 1.", "I", "found out")
+    ] = None
     lost_after: Annotated[
         int,
         option(
-            "To wait for the others to begin, and without a sign of life after which a process is lost,"
-            " and all end.",
+            "Seconds to wait for the others to begin, and without a sign of life after which a process is"
+            " lost, and all end.",
             "SECONDS",
         ),
     ] = 100
@@ -373,14 +375,7 @@ class Processes:
                 raise UsageError(str(error)) from error
 
 
-Distributed = Annotated[Processes, about(Processes)]
-
-
-def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
-    if min(depths, default=1) < 1:
-        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
-    return tuple(sorted({1, *depths}))
+Distributed = Annotated[Processes, about(Processes, "several processes")]
 
 
 def read_names(file: Path) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """`jaxalign indicators`: the histograms and the gap that were taken for misalignment."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Indicators(Measuring):
-    """Draw histograms of cosines by class and by modality, and print how far they overlap.
+    """Draw histograms of cosines by class and by modality.
 
-    The papers' indicators of intra-modal misalignment (Reevaluating, figures 2, 5, 7, 8; IsoCLIP, figure
-    S7). On dogs-vs-cats, also the experiment of table 1 and figure 4, with the second class as the query.
+    How far they overlap are the papers' indicators of intra-modal misalignment (Reevaluating, figures 2, 5,
+    7, 8; IsoCLIP, figure S7). On dogs-vs-cats, also the experiment of table 1 and figure 4, with the second
+    class as the query.
 
     Examples:
       jaxalign indicators
@@ -30,15 +30,15 @@ class Indicators(Measuring):
     methods: MethodNames = ()
     tasks: TaskNames = ()
     split: SplitName = ""
-    max_images: Annotated[int, option("At most so many images, evenly spaced.", "N")] = 5000
+    max_images: Annotated[int, option("Largest number of images, evenly spaced.", "N")] = 5000
     views: Annotated[
         tuple[Literal["pca", "tsne", "umap"], ...],
         option("Views in two dimensions; t-SNE and UMAP need the extra `plots`."),
     ] = ()
     dogs_cats: Annotated[
-        bool, option("The experiment of dogs and cats on another data set of two classes.")
+        bool, option("Do the experiment of dogs and cats on another data set of two classes.")
     ] = False
-    ambiguity: Annotated[bool, option("mAP on every task that the data set has.")] = False
+    ambiguity: Annotated[bool, option("Measure mAP on every task that the data set has.")] = False
     freedom: Annotated[
         bool, option("Recover image-image similarities from image-text ones (appendix A).")
     ] = False
@@ -70,12 +70,14 @@ class Indicators(Measuring):
         from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
         from jaxalign.eval.tasks.views import measure_view
 
+        from .printing import print_runs
+
         by_class, by_modality = found.by_class(), found.by_modality()
         runs = [*by_class, *by_modality]
         about = f"{found.model.title} on {self.dataset}"
-        print_cosines(f"{about}, {found.task}: cosines by class", by_class)
+        print_runs(f"{about}, {found.task}: cosines by class", by_class)
         if by_modality:
-            print_cosines(f"{about}: cosines by modality", by_modality)
+            print_runs(f"{about}: cosines by modality", by_modality)
         if self.dogs_cats or found.pair.record.name == "dogs-vs-cats":
             runs.append(measure_dogs_cats(found))
             print_dogs_cats(runs[-1].metrics)
@@ -88,31 +90,17 @@ class Indicators(Measuring):
         return runs + [measure_view(found, view, self.seed) for view in dict.fromkeys(self.views)]
 
 
-def print_cosines(title: str, runs: "Sequence[Run]") -> None:
-    """How far two kinds of pairs overlap, and what else the columns of the task are."""
-    from jaxalign.eval.tasks import TASKS
-
-    from .printing import describe_method, print_table
-
-    columns = TASKS[runs[0].protocol].columns
-    rows = [
-        [describe_method(run.settings), *(f"{run.metrics[of.metric]:.{of.digits}f}" for of in columns)]
-        for run in runs
-    ]
-    print_table(title, ["method", *(of.title for of in columns)], rows)
-
-
 def print_dogs_cats(found: Any) -> None:
     """Table 1 of Reevaluating in a line, then figure 4 of IsoCLIP."""
-    from .printing import percent, print_table
+    from .printing import decimal, print_table
 
     shots = {f"{k}-shot": v for k, v in found["few_shot_accuracy"].items()}
     columns = ["", "image-image mAP", "text-image mAP", "zero-shot", *shots]
     values = (found["image_image_mAP"], found["text_image_mAP"], found["zero_shot_accuracy"], *shots.values())
-    print_table("two classes, %", columns, [["", *map(percent, values)]])
+    print_table("two classes, %", columns, [["", *map(decimal, values)]])
     ks = list(next(iter(found["aligned"].values()))["precision_at"])
     rows = [
-        [name, f"{of['iou']:.3f}", percent(of["mAP"]), *(percent(of["precision_at"][k]) for k in ks)]
+        [name, f"{of['iou']:.3f}", decimal(of["mAP"]), *(decimal(of["precision_at"][k]) for k in ks)]
         for name, of in found["aligned"].items()
     ]
     removed, queries = found["removed"], found["queries"]

@@ -12,7 +12,9 @@ from .options import JsonFile, option
 
 @dataclass(frozen=True)
 class Models:
-    """List the known models: source, size, the paper's IsoCLIP bands, and whether they are available locally.
+    """List the known models, and which of them are here.
+
+    With its name a model is described at length: source, licence, size, activation, preprocessing, tokens.
 
     A band is the number of singular directions that IsoCLIP leaves out at the top and at the bottom, as
     printed in table S10 of its paper.

@@ -25,6 +25,13 @@ def parse_seed(text: str) -> int:
     return int(text)
 
 
+def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
+    if min(depths, default=1) < 1:
+        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
+    return tuple(sorted({1, *depths}))
+
+
 def parse_yes_or_no(words: list[str]) -> bool:
     """No word is a yes."""
     if words not in ([], ["yes"], ["no"]):
@@ -49,20 +56,18 @@ Steps = Annotated[
 SettingsOf = Annotated[
     str | None,
     option(
-        "The known model, of `jaxalign models`, whose settings the model's files have where they do"
-        " not say: activation, preprocessing, tokens.",
+        "Known model, of `jaxalign models`, whose settings the model's files have where they do not say:"
+        " activation, preprocessing, tokens.",
         "NAME",
         "asked for where it matters",
     ),
 ]
-OwnName = Annotated[
-    str | None, option("What to call a model that is no known one.", "TEXT", "its file or folder")
-]
+OwnName = Annotated[str | None, option("Name of a model that is no known one.", "TEXT", "its file or folder")]
 DatasetName = Annotated[
     str,
     option(
-        "A name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are the"
-        " classes, or, where all have names of splits (train, val, test and the like, in any case),"
+        "Data set: a name of `jaxalign datasets`, NAME@tfds, or folder:PATH for images: its subfolders are"
+        " the classes, or, where all have names of splits (train, val, test and the like, in any case),"
         " splits with the classes below them; classes:PATH and splits:PATH say which. tfds:NAME[:VERSION],"
         " webdataset:PATH and huggingface:PATH for data in these layouts. Or features:PATH for"
         " features that are there already: .npy, .npz, .safetensors, .parquet, .csv, .pt, or a folder of"
@@ -73,16 +78,26 @@ DatasetName = Annotated[
 DataDir = Annotated[
     Path | None, option("Folder of prepared data sets.", "DIR", "$TFDS_DATA_DIR or ~/tensorflow_datasets")
 ]
-SplitName = Annotated[
-    str, option("Split to take; A+B is both, one after the other.", "SPLIT", "of the protocol")
-]
+
+
+def split_option(about: str) -> Any:
+    """The option of a split that the protocol of the data set says where it is not given."""
+    return option(f"{about}; A+B is both, one after the other.", "SPLIT", "of the protocol")
+
+
+SplitName = Annotated[str, split_option("Split to take")]
+QuerySplit = Annotated[str, split_option("Split of the queries")]
+GallerySplit = Annotated[str, split_option("Split of the gallery")]
+TrainSplit = Annotated[str, split_option("Split that classifiers learn from")]
+TestSplit = Annotated[str, split_option("Split that is classified")]
 TaskNames = Annotated[
-    tuple[str, ...], option("What the images are labelled by, each a task.", "NAME [NAME ...]", "the first")
+    tuple[str, ...],
+    option("Labellings of the images to measure, each a task.", "NAME [NAME ...]", "the first"),
 ]
 ModalityOption = Annotated[
-    Literal["image", "text"], option("Images, or captions where the data set has them.")
+    Literal["image", "text"], option("Modality: images, or captions where the data set has them.")
 ]
-MaxQueries = Annotated[int | None, option("At most so many queries, evenly spaced; None for all.", "N")]
+MaxQueries = Annotated[int | None, option("Largest number of queries, evenly spaced; None for all.", "N")]
 WithDistractors = Annotated[
     bool | None,
     tyro.constructors.PrimitiveConstructorSpec(
@@ -107,7 +122,7 @@ MethodNames = Annotated[
 BandOption = Annotated[
     tuple[int, int] | None,
     option(
-        "IsoCLIP's band: how many directions to leave out at either end.",
+        "IsoCLIP's band: numbers of directions that are left out at the top and at the bottom.",
         "K_TOP K_BOTTOM",
         "what the paper prints for the model",
     ),
@@ -115,15 +130,15 @@ BandOption = Annotated[
 VariantOption = Annotated[
     Literal["paper", "reference"],
     option(
-        "Where a paper and its published code differ: what the paper says, or what the code does"
+        "Way of the paper, or of its published code (reference), where the two differ"
         " (docs/published_code.md)."
     ),
 ]
 FormatOption = Annotated[
     Literal["jaxalign", "big_vision", "huggingface", "open_clip", "openai", "sentence-transformers"],
     option(
-        "Whose files DST gets: ours, or those that big_vision, transformers (huggingface), open_clip,"
-        " OpenAI's clip or sentence-transformers load."
+        "Program whose files DST gets: jaxalign, big_vision, transformers (huggingface), open_clip, OpenAI's"
+        " clip, or sentence-transformers."
     ),
     tyro.conf.arg(aliases=["--to"]),  # as it was called when it had two values
 ]

@@ -34,7 +34,7 @@ _LONGEST = 200  # characters of a file's name, of 255 that file systems take
 _NAMED = 10  # images left out that the terminal names
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[str]], *, left: int = 1) -> None:
     """A table on standard output; no line is cut where it is no terminal.
 
     Args:
@@ -95,9 +95,11 @@ def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
     console.print()
 
 
-def percent(value: float | None) -> str:
-    """One decimal, or a hyphen for what is not defined."""
-    return "-" if value is None else f"{value:.1f}"
+def decimal(value: float | None, digits: int | None = 1) -> str:
+    """So many digits behind the point, None for three significant ones; a hyphen for what is not defined."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if digits is None else f"{value:.{digits}f}"
 
 
 def signed(value: float) -> str:
@@ -135,22 +137,34 @@ def describe_counts(metrics: Mapping[str, Any], gallery: str = "in the gallery")
     return f"{said}, {'each query' if own == metrics['queries'] else f'{own} queries'} left out of its own"
 
 
-def print_retrieval(title: str, runs: "Sequence[Run]") -> None:
-    """A table of retrieval runs; the first one is the baseline of the others."""
+def print_runs(
+    title: str,
+    runs: "Sequence[Run]",
+    head: str = "method",
+    name: "Callable[[Run], str]" = lambda run: describe_method(run.settings),
+    *,
+    compared: bool = False,
+) -> None:
+    """A table of runs of one task, by its columns.
+
+    Args:
+      head, name: of the first column, and what a run is called there.
+      compared: whether the first run is the baseline of the others, whose gain is shown.
+    """
     from jaxalign.eval.tasks import TASKS
     from jaxalign.eval.tasks.task import gains_of, number
 
     columns = TASKS[runs[0].protocol].columns_of([run.metrics for run in runs])
-    gains = gains_of(runs, lambda run: None)
+    gains = gains_of(runs, lambda run: None) if compared else {}
     rows = []
     for run in runs:
-        gain = gains.get(run.digest)
-        told = ["", ""]
-        if gain is not None:
+        told = ["", ""] if compared else []
+        if (gain := gains.get(run.digest)) is not None:
             told = [f"{signed(gain.gain)} ± {gain.gain_error:.1f}", probability(gain.p_value)]
-        numbers = [percent(number(run.metrics, of.metric)) for of in columns]
-        rows.append([describe_method(run.settings), *numbers, *told])
-    print_table(title, ["method", *(of.title for of in columns), "gain in mAP", "p"], rows)
+        numbers = [decimal(number(run.metrics, of.metric), of.digits) for of in columns]
+        rows.append([name(run), *numbers, *told])
+    further = ["gain in mAP", "p"] if compared else []
+    print_table(title, [head, *(of.title for of in columns), *further], rows)
 
 
 def report_runs(
@@ -162,12 +176,13 @@ def report_runs(
 ) -> None:
     """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
-    from jaxalign.eval.run_tables import compared_runs
+    from jaxalign.eval.written_tables import compared_runs
 
     if json is not None:
         content: dict[str, Any] = {
             "runs": [run.to_json() for run in runs],
             "gains": [gain.to_json() for gain in compared_runs(runs).values()],
+            "found": [run.digest for run in runs if not run.anew],  # and not measured anew
             "files": [str(file) for file in charts],
             "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
         }
@@ -179,7 +194,14 @@ def report_runs(
         say(line)
     for note in dict.fromkeys(note for run in runs for note in run.notes):
         say(f"Note: {note}")
-    say(f"{len(runs)} runs in {out}; `jaxalign report {out}` shows them")
+    say(f"{told_anew({run.digest: run.anew for run in runs})}, in {out}; `jaxalign report {out}` shows them")
+
+
+def told_anew(runs: Mapping[str, bool]) -> str:
+    """How many runs were found and how many measured anew; `runs` says of each whether it was the latter."""
+    anew = sum(runs.values())
+    counts = {"measured anew": anew, "found": len(runs) - anew}
+    return f"{len(runs)} runs: " + " and ".join(f"{n} {how}" for how, n in counts.items() if n)
 
 
 def _left_out(runs: "Sequence[Run]") -> list[str]:
@@ -301,8 +323,7 @@ def write_table(file: Path | None, runs: "Sequence[Run]") -> None:
     Raises:
       JaxalignError: none of the runs has numbers that stand in a table.
     """
-    from jaxalign.eval.run_tables import run_tables
-    from jaxalign.eval.written_tables import WRITERS
+    from jaxalign.eval.written_tables import WRITERS, run_tables
 
     if file is None:
         return

@@ -14,11 +14,12 @@ from .options import DataDir, JsonFile, TableFile, option
 
 @dataclass(frozen=True)
 class Report:
-    """Show the runs of a folder as one HTML page: tables, spectra, band heat maps, histograms, queries.
+    """Show the runs of a folder as one HTML page.
 
-    The page needs no other file and no network. Images of queries come from the prepared data sets of this
-    machine; nothing is measured, prepared or downloaded. With --table the numbers of all runs, of whatever
-    models and data sets, also go into one file, with what each gains over the first one on the same.
+    Tables, spectra, heat maps of bands, histograms, and queries with what they found first. The page needs no
+    other file and no network. Images of queries come from the prepared data sets of this machine; nothing is
+    measured, prepared or downloaded. With --table the numbers of all runs, of whatever models and data sets,
+    also go into one file, with what each gains over the first one on the same.
 
     Examples:
       jaxalign report
@@ -28,7 +29,7 @@ class Report:
     """
 
     folder: Annotated[
-        Path, tyro.conf.Positional, option("Where the runs are: what other commands got as --out.", "FOLDER")
+        Path, tyro.conf.Positional, option("Folder of the runs: the --out of other commands.", "FOLDER")
     ] = Path("jaxalign-runs")
     page: Annotated[
         Path | None, option("File for the page.", "FILE", "report.html in the folder of the runs")
@@ -41,9 +42,9 @@ class Report:
     def run(self) -> None:
         from jaxalign.eval.files import write_whole
         from jaxalign.eval.labels import in_order
+        from jaxalign.eval.paper.output import read_tables
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_report, prepared_splits
-        from jaxalign.eval.report.reproduced import read_tables
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 

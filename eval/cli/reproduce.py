@@ -13,20 +13,24 @@ from .options import UsageError, VariantOption, WithDistractors, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.paper import Places, Reproduction, Table
+    from jaxalign.eval.paper import Reproduction, Session, Table
     from jaxalign.eval.tasks.workspace import Workspace
 
-Some = option("Only these, as printed or ours.", "NAME [NAME ...]", "all")
+
+def some(what: str) -> Any:
+    """The option that names what of a table is measured."""
+    return option(f"{what} to measure, called as printed or as here.", "NAME [NAME ...]", "all")
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Measure the cells of a paper's table that can be measured here, and print them beside the printed ones.
+    """Measure a table of the papers again, beside what is printed.
 
-    A model is used where its weights are here (--weights, --download), a data set where it is prepared or
-    can be (`jaxalign datasets`). What is missing is listed with how to get it. Every measurement becomes a
-    run in --out: an interrupted reproduction goes on where it was. A cell that fails does not stop the
-    others; the exit status is then 1. The table is written to --out as CSV, JSON, Markdown and PNG.
+    All cells that can be measured here are. A model is used where its weights are here (--weights,
+    --download), a data set where it is prepared or can be (`jaxalign datasets`). What is missing is listed
+    with how to get it. Every measurement becomes a run in --out: an interrupted reproduction goes on where it
+    was. A cell that fails does not stop the others; the exit status is then 1. The table is written to --out
+    as CSV, JSON, Markdown and PNG.
 
     TABLE is a name of --list, or a CSV file of one's own with the columns protocol, backbone, dataset,
     method, value and others (`eval/paper_tables/README.md`).
@@ -43,13 +47,15 @@ class Reproduce:
         str | None,
         tyro.conf.Positional,
         tyro.conf.arg(
-            metavar="TABLE", help="A name of --list, or a CSV file.", help_behavior_hint="(required)"
+            metavar="TABLE", help="Table: a name of --list, or a CSV file.", help_behavior_hint="(required)"
         ),
     ] = None
     list: Annotated[bool, option("List the tables, and how much of each can be measured here.")] = False
-    backbones: Annotated[tuple[str, ...], option("Only these, as printed.", "NAME [NAME ...]", "all")] = ()
-    datasets: Annotated[tuple[str, ...], Some] = ()
-    methods: Annotated[tuple[str, ...], Some] = ()
+    backbones: Annotated[
+        tuple[str, ...], option("Backbones to measure, called as printed.", "NAME [NAME ...]", "all")
+    ] = ()
+    datasets: Annotated[tuple[str, ...], some("Data sets")] = ()
+    methods: Annotated[tuple[str, ...], some("Methods")] = ()
     variant: VariantOption = "paper"
     distractors: Annotated[
         WithDistractors,
@@ -69,9 +75,7 @@ class Reproduce:
     ] = None
     weights: Annotated[
         tuple[str, ...],
-        option(
-            "Where the weights of a backbone are, a file or folder.", "BACKBONE=PATH [...]", "the hub's cache"
-        ),
+        option("Files or folders of the weights of backbones.", "BACKBONE=PATH [...]", "the hub's cache"),
     ] = ()
     download: Annotated[bool, option("Fetch models that are not here from the hub.")] = False
     data: Data = field(default_factory=DataOptions)
@@ -79,40 +83,48 @@ class Reproduce:
     results: Runs = field(default_factory=RunOptions)
 
     def run(self) -> None:
-        from jaxalign.eval.paper import Places, find_table
+        from jaxalign.eval.paper import Places, Session, find_table
 
         from .printing import check_file, write_json
 
         check_file(self.results.json)
         places = Places(parse_weights(self.weights), self.download, self.data.data_dir)
-        if self.list:
-            write_json(self.results.json, print_tables(places))
-            return
-        if self.printed is None:
+        if self.printed is None and not self.list:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
-        self.reproduce(find_table(self.printed), places)
-
-    def reproduce(self, table: "Table", places: "Places") -> None:
-        """Measure and write; raises JaxalignError after all of it where a cell failed."""
-        from jaxalign.eval.paper import Selection, Session, reproduce
-        from jaxalign.eval.paper.output import draw_figures, to_json, write_files
-
-        from .printing import write_json
-
-        out = self.results.out
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
         workspace = replace(workspace, reading=self.given.reading(None))
         options = (self.variant, self.distractors, self.layout or "", self._stand_in)
         session = Session(workspace, places, *options)
+        if self.printed is None:
+            write_json(self.results.json, print_tables(session))
+        else:
+            self.reproduce(find_table(self.printed), session)
+
+    def reproduce(self, table: "Table", session: "Session") -> None:
+        """Measure and write; raises JaxalignError after all of it where a cell failed, or all are missing."""
+        from jaxalign.eval.paper import Selection, reproduce
+        from jaxalign.eval.paper.output import draw_figures, to_json, write_files
+        from jaxalign.eval.terminal import say
+
+        from .printing import told_anew, write_json
+
+        out = self.results.out
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
         content = to_json(found)
         print_reproduction(found, write_files(out, found, content) + draw_figures(out, found))
+        if session.anew:
+            say(f"{told_anew(session.anew)}, in {out}")
         write_json(self.results.json, content)
         if found.failed:
             worst = found.failed[0]
             raise JaxalignError(
                 f"{len(found.failed)} of {len(found.outcomes)} cells failed (the first: {worst.cell.name}:"
                 f" {worst.reason}); the others are in {out}, run again for these"
+            )
+        if not session.anew:
+            lacking = ", ".join(missing.what for missing, _ in found.missing)
+            raise JaxalignError(
+                f"no cell could be measured: {lacking} not here; how to get each is said above"
             )
 
     def _stand_in(self, workspace: "Workspace", dataset: str, modality: str) -> "DualEncoder":
@@ -127,17 +139,21 @@ def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
     return {name: path for name, _, path in (text.partition("=") for text in given)}
 
 
-def print_tables(places: "Places") -> list[dict[str, Any]]:
-    """All tables with how many of their cells can be measured here."""
+def print_tables(session: "Session") -> list[dict[str, Any]]:
+    """All tables with how many of their numbers can be measured here, counted as running counts them."""
     from jaxalign.eval.paper import TABLES, read_cells
 
     from .printing import print_table
 
     rows = []
     for table in TABLES.values():
-        own = [cell for cell in read_cells(table) if not cell.members]
-        here = sum(not places.missing_for(cell) for cell in own)
-        rows.append({"table": table.name, "title": table.title, "cells": len(own), "here": here})
+        cells = read_cells(table)
+        here = [not cell.members and not session.missing_for(cell) for cell in cells]
+        here = [
+            all(here[i] for i in cell.members) if cell.members else here[k] for k, cell in enumerate(cells)
+        ]
+        shown = [there for cell, there in zip(cells, here, strict=True) if cell.shown]
+        rows.append({"table": table.name, "title": table.title, "cells": len(shown), "here": sum(shown)})
     lines = [[row["table"], row["title"], f"{row['here']} of {row['cells']}"] for row in rows]
     print_table("", ["table", "what", "cells here"], lines, left=2)
     return rows
@@ -145,21 +161,21 @@ def print_tables(places: "Places") -> list[dict[str, Any]]:
 
 def print_reproduction(found: "Reproduction", files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
-    from jaxalign.eval.paper.output import blocks, lines_of, numbered_notes, summary
+    from jaxalign.eval.paper.output import blocks, failed_lines, numbered_notes, summary
     from jaxalign.eval.terminal import say
 
     from .printing import print_table
 
     say(f"{found.table.title}: measured / printed (difference), {found.table.unit}")
     for block in blocks(found):
-        if all(outcome.value is None and outcome.state != "failed" for outcome in block.outcomes):
+        if not block.is_measured and not any(outcome.state == "failed" for outcome in block.outcomes):
             continue
-        print_table(block.title, [block.head, *block.columns], lines_of(block, found))
+        print_table(block.table.title, block.table.columns, [map(str, row) for row in block.table.rows])
     for note in numbered_notes(found):
         say(note)
     for missing, count in found.missing:
         say(f"missing: {missing.what}, for {count} cells: {missing.advice}")
-    for outcome in found.failed:
-        say(f"failed: {outcome.cell.name}: {outcome.reason}")
+    for line in failed_lines(found):
+        say(f"failed: {line}")
     say(summary(found))
     say("written: " + ", ".join(str(path) for path in files))

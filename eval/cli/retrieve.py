@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions, parse_depths
+from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
 from .options import (
     DatasetName,
+    GallerySplit,
     MethodNames,
+    QuerySplit,
     RecallDepths,
     Seed,
-    SplitName,
     Steps,
     TaskNames,
     VariantOption,
     WithDistractors,
     option,
+    parse_depths,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Retrieve(Measuring):
-    """Retrieve images by images with one or several methods, and print mAP and its kin in percent.
+    """Let images find images by several methods, and print mAP.
 
     Methods: image-image, pre, whitened, isoclip, isoclip-auto, pca, pca-mean, and oti, which optimises each
     query. A query that is in the gallery is left out of its own, whatever the splits are called. ROxford and
@@ -45,8 +47,8 @@ class Retrieve(Measuring):
     dataset: DatasetName = "emoji-scenes"
     methods: MethodNames = ()
     tasks: TaskNames = ()
-    query: SplitName = ""
-    gallery: SplitName = ""
+    query: QuerySplit = ""
+    gallery: GallerySplit = ""
     distractors: Annotated[
         WithDistractors,
         option(
@@ -55,7 +57,7 @@ class Retrieve(Measuring):
         ),
     ] = None
     text_image: Annotated[
-        bool, option("Also let class names, or captions, find their images, before and after IsoCLIP.")
+        bool, option("Let class names, or captions, find their images as well, before and after IsoCLIP.")
     ] = False
     variant: VariantOption = "paper"
     recall_at: RecallDepths = ()
@@ -99,10 +101,10 @@ class Retrieve(Measuring):
 
 def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:
     """A table of the runs of a task in which images find images, and one in which texts do."""
-    from .printing import describe_counts, print_retrieval
+    from .printing import describe_counts, print_runs
 
     texts = "captions" if pair.has_captions_alone else "names"
     for protocol, what in (("image-retrieval", ""), ("text-image", f"{texts} find images, ")):
         shown = [run for run in runs if run.protocol == protocol]
         if shown:
-            print_retrieval(f"{about}: {what}{describe_counts(shown[0].metrics)}, %", shown)
+            print_runs(f"{about}: {what}{describe_counts(shown[0].metrics)}, %", shown, compared=True)

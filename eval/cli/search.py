@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from .search_output import Found
 
-Asked = Annotated[QueryOptions, about(QueryOptions)]
-Output = Annotated[OutputOptions, about(OutputOptions)]
+Asked = Annotated[QueryOptions, about(QueryOptions, "query")]
+Output = Annotated[OutputOptions, about(OutputOptions, "output")]
 
 
 @dataclass(frozen=True)
 class Search:
-    """Find the images of FOLDER that are like an image, or that fit a text.
+    """Find images of FOLDER that are like an image or fit a text.
 
     Images are compared by the method that is best for the model: IsoCLIP where the paper prints a band for it
     or --band gives one, else its embeddings as they are. Texts are compared by the model's own projectors. A
@@ -69,12 +69,13 @@ class Search:
     method: Annotated[
         str,
         option(
-            "How images are compared, of `jaxalign retrieve --help`; auto is isoclip where it has a band"
-            " (--band, or the paper's), else image-image, or pca where that is what --compare compares with.",
+            "Method by which images are compared, of `jaxalign retrieve --help`; auto is isoclip where it"
+            " has a band (--band, or the paper's), else image-image, or pca where that is what --compare"
+            " compares with.",
             "METHOD",
         ),
     ] = "auto"
-    model: Annotated[FoundModel, about(FoundModel)] = field(default_factory=FoundModel)
+    model: Annotated[FoundModel, about(FoundModel, "model")] = field(default_factory=FoundModel)
     reading: Reading = field(default_factory=lambda: ReadingOptions(unreadable="leave-out"))
     projection: Projection = field(default_factory=ProjectionOptions)
     results: Store = field(default_factory=StoreOptions)

@@ -44,7 +44,7 @@ class QueryOptions:
     weights: Annotated[
         tuple[float, ...],
         option(
-            "How much each counts: a number above 0 for each --query, --like-row, --text, --minus-query and"
+            "Weights, numbers above 0, of each --query, --like-row, --text, --minus-query and"
             " --minus-text, in this order.",
             "W [W ...]",
             "1 each",
@@ -52,7 +52,7 @@ class QueryOptions:
     ] = ()
     from_result: Annotated[
         Path | None,
-        option("What an earlier search wrote by --json, for --like-row.", "FILE", "none"),
+        option("Result of an earlier search, written by --json, for --like-row.", "FILE", "none"),
         tyro.conf.arg(aliases=["--from"]),
     ] = None
 
@@ -103,7 +103,7 @@ class OutputOptions:
     open: Annotated[bool, option("Open the page in the browser; without --page it is a temporary file.")] = (
         False
     )
-    sheet: Annotated[Path | None, option("One image of the results.", "FILE.png", "none")] = None
+    sheet: Annotated[Path | None, option("Image of the results, all in one.", "FILE.png", "none")] = None
     compare: Annotated[
         bool,
         option(

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .groups import Measuring
-from .options import BandOption, MaxQueries, SplitName, TaskNames, option
+from .options import BandOption, GallerySplit, MaxQueries, QuerySplit, TaskNames, option
 
 
 @dataclass(frozen=True)
 class Spectrum(Measuring):
-    """Draw the spectra of the inter-modal and the intra-modal operators, and measure the parts of the former.
+    """Draw the spectra of a model, and measure their parts.
 
     Three PNG files: the singular values with the bands, and the eigenvalues of both projectors before and
     after IsoCLIP (figures 2 and S6); similarities in the top, the middle and the bottom (figure 3); mAP as
@@ -35,8 +35,8 @@ class Spectrum(Measuring):
         ),
     ] = None
     tasks: TaskNames = ()
-    query: SplitName = ""
-    gallery: SplitName = ""
+    query: QuerySplit = ""
+    gallery: GallerySplit = ""
     max_queries: MaxQueries = 1000
 
     def run(self) -> None:
@@ -81,16 +81,15 @@ def print_spectrum(title: str, found: Any) -> None:
 
 def print_parts(title: str, parts: dict[str, Any]) -> None:
     """What the top, the middle and the bottom of a spectrum carry."""
-    from .printing import print_table
+    from .printing import decimal, print_table
 
-    cosine = lambda value: "-" if value is None else f"{value:.3f}"
     rows = [
         [
             name,
             f"({found['k_top']}, {found['k_bottom']})",
             f"{found['mAP']:.1f}",
-            cosine(found["positive_mean"]),
-            cosine(found["negative_mean"]),
+            decimal(found["positive_mean"], 3),
+            decimal(found["negative_mean"], 3),
         ]
         for name, found in parts.items()
     ]

@@ -4,7 +4,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .groups import Distributed, Measuring, Processes
-from .options import DatasetName, MaxQueries, ModalityOption, SplitName, TaskNames, UsageError, option
+from .options import (
+    DatasetName,
+    GallerySplit,
+    MaxQueries,
+    ModalityOption,
+    QuerySplit,
+    TaskNames,
+    UsageError,
+    option,
+)
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -24,11 +33,12 @@ Grid = Annotated[
 
 @dataclass(frozen=True)
 class Sweep(Measuring):
-    """Search IsoCLIP's band by labelled retrieval, and draw the heat map.
+    """Search IsoCLIP's band by labelled retrieval.
 
-    The paper chooses on Caltech101 (images) or COCO (captions) and applies the band everywhere: --apply-to
-    says what that costs against each data set's own best band. On the embedded data sets the band is chosen
-    on `train`. --methods are measured beside the band, one's own among them.
+    Draws the heat map of all bands that were tried. The paper chooses on Caltech101 (images) or COCO
+    (captions) and applies the band everywhere: --apply-to says what that costs against each data set's own
+    best band. On the embedded data sets the band is chosen on `train`. --methods are measured beside the
+    band, one's own among them.
 
     Examples:
       jaxalign sweep
@@ -52,8 +62,8 @@ class Sweep(Measuring):
     k_top: Grid = ()
     k_bottom: Grid = ()
     tasks: TaskNames = ()
-    query: SplitName = ""
-    gallery: SplitName = ""
+    query: QuerySplit = ""
+    gallery: GallerySplit = ""
     max_queries: MaxQueries = None
     distributed: Distributed = field(default_factory=Processes)
 
@@ -130,11 +140,11 @@ class Sweep(Measuring):
 
 def print_beside(about: str, runs: "dict[str, list[Run]]") -> None:
     """mAP of each method on each data set."""
-    from .printing import describe_method, percent, print_table
+    from .printing import decimal, describe_method, print_table
 
     first = next(iter(runs.values()))
     columns = ["data set", *(describe_method(run.settings) for run in first)]
-    rows = [[name, *(percent(run.metrics["mAP"]) for run in of)] for name, of in runs.items()]
+    rows = [[name, *(decimal(run.metrics["mAP"]) for run in of)] for name, of in runs.items()]
     print_table(f"{about}: mAP in % of other methods", columns, rows)
 
 
@@ -142,14 +152,14 @@ def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None
     """What `band` costs on each data set, against its own best one."""
     from jaxalign.eval.tasks.sweep import apply_everywhere
 
-    from .printing import percent, print_table
+    from .printing import decimal, print_table
 
     rows = [
         [
             name,
-            percent(found["none"]),
-            percent(found["chosen"]),
-            percent(found["best"]["mAP"]),
+            decimal(found["none"]),
+            decimal(found["chosen"]),
+            decimal(found["best"]["mAP"]),
             f"({found['best']['k_top']}, {found['best']['k_bottom']})",
         ]
         for name, found in apply_everywhere(band, runs).items()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from .groups import Distributed, Measuring, Processes, parse_depths
+from .groups import Distributed, Measuring, Processes
 from .options import (
     BandOption,
     DatasetName,
@@ -14,12 +14,15 @@ from .options import (
     Steps,
     VariantOption,
     option,
+    parse_depths,
 )
 
 
 @dataclass(frozen=True)
 class TextRetrieve(Measuring):
-    """Find the other captions of an image by its first one, and print mAP and its kin in percent.
+    """Let captions find captions by several methods, and print mAP.
+
+    An image's first caption is the query; its other ones are to be found.
 
     Methods: text-text, pre, whitened, isoclip, isoclip-auto, and ovi, which optimises each query. The gallery
     is all captions; the query itself is left out. With --variant reference it is all captions but the first
@@ -52,7 +55,7 @@ class TextRetrieve(Measuring):
         from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
         from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 
-        from .printing import describe_counts, print_retrieval
+        from .printing import describe_counts, print_runs
 
         depths = parse_depths(self.recall_at)
         workspace, model = self.open()
@@ -66,5 +69,5 @@ class TextRetrieve(Measuring):
         if not is_first():
             return
         counts = describe_counts(runs[0].metrics, "captions")
-        print_retrieval(f"{model.title} on the captions of {self.dataset}: {counts}, %", runs)
+        print_runs(f"{model.title} on the captions of {self.dataset}: {counts}, %", runs, compared=True)
         self.report(runs)

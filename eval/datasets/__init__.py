@@ -4,10 +4,10 @@ from .catalogue import DATASETS as DATASETS
 from .catalogue import known_datasets as known_datasets
 from .catalogue import register_dataset as register_dataset
 from .data_reading import DataReading as DataReading
+from .data_reading import Keys as Keys
+from .data_reading import own_record as own_record
 from .examples import Examples as Examples
 from .images import Images as Images
-from .keys import Keys as Keys
-from .keys import own_record as own_record
 from .loading import find_dataset as find_dataset
 from .loading import load_split as load_split
 from .loading import prepare as prepare

@@ -1,6 +1,7 @@
 """The examples of a split: names, labels and captions at once, images on demand.
 
-Two sets of them are compared by what labels are called, and by what each example is.
+Two sets of them are compared by what labels are called, and by what each example is. Its captions
+are texts, one after the other.
 """
 
 import hashlib
@@ -51,6 +52,17 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.file_names)
+
+    def __repr__(self) -> str:
+        tasks = [f"{task} ({len(names):,})" for task, names in self.label_names.items()]
+        holds = {
+            "features": self.features is not None,
+            "images": self.images is not None,
+            "captions": self.captions,
+        }
+        what = " and ".join(name for name, there in holds.items() if there)
+        labels = f", labelled by {', '.join(tasks)}" if tasks else ""
+        return f"Examples({self.dataset}/{self.split} {self.version}: {len(self):,} {what}{labels})"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -121,6 +133,29 @@ def common_labels(
         place.setdefault(name, len(place))
     renumbered = np.array([*(place[name] for name in others), UNLABELLED], np.int32)  # -1 is the last one
     return first.labels[task], renumbered[second.labels[task]], tuple(place)
+
+
+def choose_task(examples: Examples, task: str) -> str:
+    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks, and for
+    one that tells nothing apart."""
+    if not examples.labels and examples.features is not None:
+        raise JaxalignError(
+            f"{examples.dataset} has no labels; say where they are (--labels FILE, --labels folders, or"
+            " --label-key NAME)"
+        )
+    if not examples.labels:
+        raise JaxalignError(
+            f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
+        )
+    if task and task not in examples.labels:
+        raise unknown_name(f"task of {examples.dataset}", task, examples.labels)
+    task = task or next(iter(examples.labels))
+    if len(names := examples.label_names[task]) == 1:
+        raise JaxalignError(
+            f"{examples.dataset} has one class alone, {names[0]!r}, in which every image is right; expected"
+            " at least two: of a folder, give the one whose subfolders are the classes or splits"
+        )
+    return task
 
 
 def own_positions(query: Examples, gallery: Examples) -> np.ndarray:
@@ -231,3 +266,62 @@ def _joint(versions: Sequence[str]) -> str:
     if len(set(versions)) == 1:
         return versions[0]
     return hashlib.sha256("+".join(versions).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Captions:
+    """All captions of a split, one after the other.
+
+    Attributes:
+      texts: n of them.
+      ids: of the captions: the image's and a number.
+      images: int `[n]`, which image each is of.
+      queries: int `[q]`, the position of each image's first caption.
+    """
+
+    texts: tuple[str, ...]
+    ids: tuple[str, ...]
+    images: np.ndarray
+    queries: np.ndarray
+
+
+def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> Captions:
+    """The captions of each image; images with the very same ones, as an emoji in each style, count once.
+
+    Raises:
+      JaxalignError: no captions.
+    """
+    seen: set[tuple[str, ...]] = set()
+    texts: list[str] = []
+    names: list[str] = []
+    images: list[int] = []
+    queries: list[int] = []
+    for image, own in zip(ids, captions, strict=True):
+        if not own or tuple(own) in seen:
+            continue
+        seen.add(tuple(own))
+        images += [len(queries)] * len(own)
+        queries.append(len(texts))
+        texts += own
+        names += [f"{image}#{i}" for i in range(len(own))]
+    if not texts:
+        raise JaxalignError(
+            "the data set has no captions; expected one with captions, see `jaxalign datasets`"
+        )
+    return Captions(tuple(texts), tuple(names), np.array(images, np.int32), np.array(queries, np.int32))
+
+
+def given_captions(examples: Examples) -> Captions:
+    """The rows of features as captions, those with one label as the captions of one image.
+
+    Raises:
+      JaxalignError: rows without a label.
+    """
+    labels = examples.labels[choose_task(examples, "")]
+    if (labels < 0).any():
+        raise JaxalignError(
+            f"{int((labels < 0).sum()):,} texts of {examples.origin} have no label, which says what image"
+            " each is of; expected one for each"
+        )
+    _, first, images = np.unique(labels, return_index=True, return_inverse=True)
+    return Captions((), examples.ids, images.astype(np.int32), np.sort(first).astype(np.int32))

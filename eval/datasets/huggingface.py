@@ -13,10 +13,9 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .data_reading import HUGGINGFACE
+from .data_reading import HUGGINGFACE, Keys, as_texts, own_record
 from .examples import Examples
 from .images import Images
-from .keys import Keys, as_texts, own_record
 from .records import DatasetRecord, Folder
 
 

@@ -20,18 +20,15 @@ from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.inputs.image_files import opened_image
 
 from . import catalogue
-from .data_reading import FEATURES, HUGGINGFACE, TFDS, WEBDATASET, DataReading
+from .data_reading import FEATURES, HUGGINGFACE, TFDS, WEBDATASET, DataReading, Keys
 from .examples import Examples, concatenate
-from .folder_splits import READINGS
 from .huggingface import huggingface_record
-from .image_folder import folder_record
+from .image_folder import READINGS, folder_record
 from .images import Images
 from .items import check_sources, content_bytes, read_content
-from .keys import Keys
 from .prepared_files import READ_ERRORS, Index, content_digest, index_file, one_line, read_index
 from .records import DatasetRecord, Folder, data_root, source_root
-from .tfds_copies import tfds_record
-from .tfds_images import JOINED, joined_record
+from .tfds_copies import JOINED, joined_record, tfds_record
 from .webdataset import webdataset_record
 
 if TYPE_CHECKING:

@@ -92,7 +92,7 @@ class DatasetRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     images: bool = True
     in_memory: bool = False
-    open_split: "Callable[[str, Folder, Folder], Examples] | None" = field(
+    open_split: Callable[[str, Folder, Folder], Examples] | None = field(
         default=None, repr=False, compare=False
     )
     reading: str = ""

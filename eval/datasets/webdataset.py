@@ -19,13 +19,12 @@ from jaxalign.inputs.image_files import FILE_LIMIT
 from jaxalign.inputs.image_formats import image_endings
 from jaxalign.local_files import JSON_LIMIT, open_regular
 
-from .data_reading import WEBDATASET
+from .data_reading import WEBDATASET, Keys, as_texts, own_record
 from .examples import UNLABELLED, Examples
 from .images import Images
-from .keys import Keys, as_texts, own_record
 from .records import DatasetRecord, Folder
 
-LABEL, TEXT = "cls", "txt"  # endings that hold a class number and a text
+LABEL = "cls"  # ending of what holds a class number
 
 
 @dataclass(frozen=True)

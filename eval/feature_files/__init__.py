@@ -5,5 +5,5 @@ from jaxalign.eval.datasets.data_reading import DataReading as DataReading
 
 from .columns import check_rows as check_rows
 from .columns import read_features as read_features
-from .record import features_record as features_record
 from .splits import digest as digest
+from .splits import features_record as features_record

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.folder_splits import ALL, SPLIT_NAMES, canonical
+from jaxalign.eval.datasets.image_folder import ALL, SPLIT_NAMES, canonical
 from jaxalign.local_files import is_there
 
 from .tables import READERS

@@ -1,27 +1,31 @@
-"""One split of features as its files have it: features, labels and ids, row by row, and a digest of all."""
+"""The data set `features:PATH`: a record, and splits of features, labels and ids, row by row, as files have
+them. All of it is read when the record is made."""
 
 import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.data_reading import DataReading
-from jaxalign.eval.datasets.examples import UNLABELLED
-from jaxalign.eval.datasets.folder_splits import ALL
+from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.eval.datasets.data_reading import FEATURES, DataReading, Keys, own_record
+from jaxalign.eval.datasets.examples import UNLABELLED, Examples
+from jaxalign.eval.datasets.image_folder import ALL, canonical
+from jaxalign.eval.datasets.records import DatasetRecord, Folder
 from jaxalign.local_files import open_regular
 
 from .columns import ID_KEYS, LABEL_KEYS, choose, only_column, read_column, read_features
-from .layouts import Part, split_paths
+from .layouts import Part, find_splits, split_paths
 from .tables import Table, read_table
 
 FOLDERS = "folders"  # as `labels`: the folder of each id
 _BLOCK = 1 << 20  # bytes that are digested at once
+LABEL = "label"
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,3 +245,79 @@ def digest(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> s
             while block := opened.read(_BLOCK):
                 sha.update(block)
     return sha.hexdigest()[:16]
+
+
+def features_record(name: str, reading: DataReading | None = None) -> DatasetRecord:
+    """The record of `features:PATH`, or `features:train=PATH,test=PATH`.
+
+    Raises:
+      JaxalignError: files that are not there, damaged, ambiguous, or that do not belong together.
+    """
+    reading, text = reading or DataReading(), name.removeprefix(FEATURES)
+    places = find_splits(text)
+    splits = {split: read_split(split, parts, reading, len(places)) for split, parts in places.items()}
+    widths = {split: of.features.shape[1] for split, of in splits.items()}
+    if len(set(widths.values())) > 1:
+        said = ", ".join(f"{split} {width}" for split, width in widths.items())
+        raise JaxalignError(f"{name}: features of different widths ({said}); expected those of one model")
+    classes, own = read_classes(splits, reading.label_names), _real_name(text)
+    examples = {split: _examples(own, split, of, classes) for split, of in splits.items()}
+    pick = lambda *names: next(split for split in (*names, *splits) if split in splits)
+    query = pick("query", "test", ALL, "val")
+    gallery, train, test = pick("gallery", "train", query), pick("train", "gallery"), pick("test", query)
+    return own_record(
+        own,
+        {split: len(of) for split, of in examples.items()},
+        Keys(label=LABEL if classes else ""),
+        partial(_open, examples),
+        source=text,
+        version=splits[query].content,
+        description="Features that were computed elsewhere",
+        query=query,
+        gallery=gallery,
+        train=train,
+        test=test,
+        reading=f"{text} is read as {_describe(splits, classes)}",
+    )
+
+
+def _describe(splits: Mapping[str, Split], classes: Classes | None) -> str:
+    counts = ", ".join(f"{split} {len(of.features):,}" for split, of in splits.items())
+    first = next(iter(splits.values())).features
+    labels = "no labels" if classes is None else f"labels of {len(classes.names):,} classes"
+    ids = "ids" if all(of.has_own_ids for of in splits.values()) else "no ids"
+    return f"{first.dtype} features {first.shape[1]} wide ({counts}) with {labels} and {ids}"
+
+
+def _real_name(text: str) -> str:
+    """The same with absolute paths, by which its runs are found wherever they are asked for."""
+    real = {split: os.path.realpath(path) for split, path in split_paths(text).items()}
+    if list(real) == [ALL]:
+        return f"{FEATURES}{real[ALL]}"
+    return FEATURES + ",".join(f"{split}={path}" for split, path in real.items())
+
+
+def _open(
+    examples: Mapping[str, Examples], split: str, data_dir: Folder = None, source_dir: Folder = None
+) -> Examples:
+    if canonical(split) not in examples:
+        raise unknown_name("split of these features", split, examples)
+    return examples[canonical(split)]
+
+
+def _examples(dataset: str, split: str, of: Split, classes: Classes | None) -> Examples:
+    labels, names = {}, {}
+    if classes is not None and of.labels is not None:
+        labels, names = {LABEL: classes.number(of.labels)}, {LABEL: classes.names}
+    return Examples(
+        dataset=dataset,
+        split=split,
+        version=of.content,
+        images=None,
+        features=of.features,
+        labels=labels,
+        label_names=names,
+        captions=(),
+        file_names=of.ids,
+        same=tuple((dataset, name) for name in of.ids) if of.has_own_ids else (),
+    )

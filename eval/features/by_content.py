@@ -29,20 +29,19 @@ _THREADS = 8  # that look at parts
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """Features of images out of the index; to read from, the same as a `FeatureStore`.
+    """Features that are in memory; to read from, the same as a `FeatureStore`.
 
     Attributes:
-      url: of the index.
-      values: float32 `[rows, width]`, NaN where an image was left out.
+      values: `[rows, width]`, NaN where an image was left out.
       ids: of the images.
       labels: int `[rows]` by name.
+      url: of the index that they come from.
     """
 
-    url: str
-    key: FeatureKey
     values: np.ndarray
     ids: tuple[str, ...]
-    labels: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    url: str = ""
     chunk: int = CHUNK
 
     @property
@@ -104,7 +103,7 @@ def gather(
             part.read()  # raises
     lost = np.full(model.config.image.width, np.nan, np.float32)
     values = np.stack([index.found.get(content, lost) for content in contents])
-    return Gathered(store_url(place, index.key), index.key, values, names, labels)
+    return Gathered(values, names, labels, store_url(place, index.key))
 
 
 @dataclass

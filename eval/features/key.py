@@ -36,7 +36,7 @@ class FeatureKey:
       version: of the data set.
       split: of the data set.
       modality: `image` or `text`.
-      stage: `pre` (before the projector), `oti` or `ovi` (inverted), and what else is stored.
+      stage: `pre` (before the projector), the method that inverted them, and what else is stored.
       dtype: what the towers compute in.
       options: further settings of the stage, a prompt template or the settings of an inversion.
       tokenizer: digest of the tokenizer, where texts take part.

@@ -4,5 +4,5 @@ from .bands import draw_sweeps as draw_sweeps
 from .kinds import figures_of as figures_of
 from .look import drawable as drawable
 from .look import save as save
-from .measured import draw_measured as draw_measured
+from .scatter import draw_measured as draw_measured
 from .svg import to_svg as to_svg

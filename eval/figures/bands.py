@@ -1,4 +1,4 @@
-"""Band searches as heat maps, and the middle of the spectrum grown to either end."""
+"""Band searches as heat maps."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxalign.eval.labels import Label
+from jaxalign.eval.labels import Label, band, vector
 from jaxalign.eval.tasks.runs import Run
 
-from .look import INK, ON_CELL, ONE, TWO, head, legend, name_axes, panels, styled, title
-from .read import band, number, shown, vector
+from .look import INK, ON_CELL, ONE, TWO, head, name_axes, panels, shown, styled, title
 
 MOST_NUMBERS = 15  # columns up to which every cell has its number
 _CELL = (0.36, 0.25)  # inches
@@ -128,32 +127,3 @@ def _frame(ax: Axes, run: Run, ends: tuple[int, int], colour: str, dashes: objec
         corner = (columns[0] - 0.5, rows[0] - 0.5)
         look = {"edgecolor": colour, "linewidth": 2, "linestyle": dashes, "clip_on": False}
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, **look))
-
-
-def has_growth(run: Run) -> bool:
-    return (
-        number(run, "grown", "top", 0, "mAP") is not None
-        and number(run, "grown", "bottom", 0, "mAP") is not None
-    )
-
-
-@styled()
-def draw_growth(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
-    """mAP as the middle band takes in directions of the top, or of the bottom (IsoCLIP, figure S8)."""
-    run = runs[0]
-    figure, (ax,) = panels(1, width=4.6, height=3.2)
-    r, middle = number(run, "singular_values") or 0, number(run, "width") or 0
-    for side, colour in (("top", TWO), ("bottom", ONE)):
-        bands = [
-            [number(run, "grown", side, i, key) for key in ("k_top", "k_bottom", "mAP")]
-            for i in range(len(run.metrics["grown"][side]))
-        ]
-        k_top, k_bottom, scores = np.array(bands, float).T  # what is no number is NaN, and not drawn
-        ax.plot(r - k_top - k_bottom - middle, scores, color=colour, label=f"towards the {side}")
-    whole = number(run, "parts", "all", "mAP")
-    if whole is not None:
-        ax.axhline(whole, color=INK, linewidth=0.8, linestyle="--", label="whole spectrum")
-    name_axes(ax, f"directions added to the {middle} in the middle", "mAP in %")
-    legend(figure, ax)
-    title(figure, f"The middle grown to either end, {about}")
-    return figure

@@ -1,18 +1,35 @@
-"""Lines: accuracy against shots, inversions against their steps, precision among the first results."""
+"""Lines: accuracy against shots, inversions against their steps, precision among first results, spectra."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label, dataset_label, find_baseline
+from jaxalign.eval.labels import Label, band, dataset_label, find_baseline, number, vector
 from jaxalign.eval.tasks.runs import Run
 
-from .look import DASHES, INK, SERIES, legend, logarithmic, name_axes, panels, styled, title
-from .read import number, shown, vector
+from .look import (
+    DASHES,
+    INK,
+    ONE,
+    SERIES,
+    TWO,
+    head,
+    legend,
+    logarithmic,
+    name_axes,
+    panels,
+    shown,
+    styled,
+    title,
+)
 
 _LINES = len(SERIES)  # in one panel; more of them would share colours
 _STEPS = ("steps", "mAP_at_step")
+_INTER = ("inter_modal", "singular_values")
+_HEADS = ("image", "text")
+_LEAST = 1e-6  # of the largest: zero has no logarithm
 
 
 def has_shots(run: Run) -> bool:
@@ -118,4 +135,78 @@ def _curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], about: str, x: s
     if len(parts) == 1:
         legend(figure, axes[0])
     title(figure, about)
+    return figure
+
+
+def has_spectra(run: Run) -> bool:
+    return any(vector(run, name) is not None for name in (*_INTER, *_HEADS))
+
+
+@styled()
+def draw_spectra(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """The inter-modal spectrum with its bands, and both intra-modal ones before and after (figures 2, S6)."""
+    run = runs[0]
+    inter = next((values for name in _INTER if (values := vector(run, name)) is not None), None)
+    heads = [name for name in _HEADS if vector(run, name) is not None]
+    figure, axes = panels((inter is not None) + len(heads))
+    if inter is not None:
+        _inter_modal(axes[0], run, inter)
+    for ax, name in zip(axes[len(axes) - len(heads) :], heads, strict=True):
+        for key, colour, kind in ((name, ONE, "as it is"), (f"{name}_isoclip", TWO, "IsoCLIP")):
+            values = vector(run, key)
+            if values is not None:
+                # Rounding of a filtered head: directions that it removed.
+                kept = values[values > values.max() * len(values) * np.finfo(np.float32).eps]
+                ax.plot(kept / kept.sum(), color=colour, label=f"{kind}, {len(kept)} directions")
+        logarithmic(ax, "y")
+        name_axes(ax, "index", "eigenvalue, share of the sum")
+        head(ax, f"intra-modal operator, {name}")
+        ax.legend(loc="lower left")
+    title(figure, f"Spectra, {about}")
+    return figure
+
+
+def _inter_modal(ax: Any, run: Run, s: np.ndarray) -> None:
+    r = len(s)
+    ax.plot(np.maximum(s, (s.max() or 1.0) * _LEAST), color=INK, label="singular values")
+    logarithmic(ax, "y")
+    for name, label, colour in (("band", "band", ONE), ("auto_band", "automatic band", TWO)):
+        ends = band(run, name)
+        if ends is not None:
+            told = f"{label} ({ends[0]}, {ends[1]})"
+            start, stop = np.clip((ends[0], r - ends[1]), 0, r) - 0.5
+            ax.axvspan(start, stop, color=colour, alpha=0.16, linewidth=0, label=told)
+    ax.set_xlim(-0.5, r - 0.5)
+    name_axes(ax, "index", "singular value")
+    rank = number(run, "effective_rank")
+    head(ax, "inter-modal operator" + ("" if rank is None else f", effective rank {rank:.0f} of {r}"))
+    ax.legend(loc="lower left")
+
+
+def has_growth(run: Run) -> bool:
+    return (
+        number(run, "grown", "top", 0, "mAP") is not None
+        and number(run, "grown", "bottom", 0, "mAP") is not None
+    )
+
+
+@styled()
+def draw_growth(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+    """mAP as the middle band takes in directions of the top, or of the bottom (IsoCLIP, figure S8)."""
+    run = runs[0]
+    figure, (ax,) = panels(1, width=4.6, height=3.2)
+    r, middle = number(run, "singular_values") or 0, number(run, "width") or 0
+    for side, colour in (("top", TWO), ("bottom", ONE)):
+        bands = [
+            [number(run, "grown", side, i, key) for key in ("k_top", "k_bottom", "mAP")]
+            for i in range(len(run.metrics["grown"][side]))
+        ]
+        k_top, k_bottom, scores = np.array(bands, float).T  # what is no number is NaN, and not drawn
+        ax.plot(r - k_top - k_bottom - middle, scores, color=colour, label=f"towards the {side}")
+    whole = number(run, "parts", "all", "mAP")
+    if whole is not None:
+        ax.axhline(whole, color=INK, linewidth=0.8, linestyle="--", label="whole spectrum")
+    name_axes(ax, f"directions added to the {middle} in the middle", "mAP in %")
+    legend(figure, ax)
+    title(figure, f"The middle grown to either end, {about}")
     return figure

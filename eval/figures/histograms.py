@@ -7,11 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label
+from jaxalign.eval.labels import Label, number, vector
 from jaxalign.eval.tasks.runs import Run
 
 from .look import SERIES, head, legend, name_axes, occupied, panels, shares, styled, title
-from .read import number, vector
 
 _PAIRS = {"same": "different", "positives": "negatives"}  # endings of arrays that belong into one panel
 _NAMES = {

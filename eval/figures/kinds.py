@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from jaxalign.eval import labels
-from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS, show
+from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS, show, vector
 from jaxalign.eval.tasks.runs import Run
 
-from . import bands, curves, histograms, spectra, views
-from .read import vector
+from . import bands, curves, histograms, scatter
 
 _MODEL = (MODEL, *MODEL_DETAILS, "modality")
 _DATASET = (*_MODEL, DATASET, *DATASET_DETAILS)
@@ -77,15 +76,15 @@ def _about(run: Run, kind: _Kind, beside: Sequence[Run]) -> str:
 
 _KINDS = (
     _Kind("shots", curves.has_shots, curves.draw_shots, ("classifier", *_DATASET)),
-    _Kind("spectrum", spectra.has_spectra, spectra.draw_spectra, _MODEL, alone=True),
+    _Kind("spectrum", curves.has_spectra, curves.draw_spectra, _MODEL, alone=True),
     _Kind("parts", histograms.shows("parts"), histograms.draw_histograms, alone=True),
-    _Kind("growth", bands.has_growth, bands.draw_growth, alone=True),
+    _Kind("growth", curves.has_growth, curves.draw_growth, alone=True),
     _Kind("classes", histograms.shows("classes"), histograms.draw_histograms),
     _Kind("modalities", histograms.shows("modalities"), histograms.draw_histograms),
     _Kind("dogs-cats", histograms.shows("aligned"), histograms.draw_histograms, alone=True),
     _Kind("precision", lambda run: bool(curves.precision_of(run)), curves.draw_precision, alone=True),
     _Kind("bands", bands.has_map, bands.draw_sweeps, _MODEL, label=labels.dataset_label),
-    _Kind("views", lambda run: bool(views.views_of(run)), views.draw_views),
+    _Kind("views", lambda run: bool(scatter.views_of(run)), scatter.draw_views),
     _Kind("losses", lambda run: vector(run, "losses") is not None, curves.draw_losses),
     _Kind("steps", curves.has_steps, curves.draw_steps),
 )

@@ -16,10 +16,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxalign.errors import JaxalignError, printable
+from jaxalign.eval.labels import LARGEST
 from jaxalign.eval.own_images import MARK
 from jaxalign.replacing import replaced_file
-
-from .read import shown
 
 # By the names that the page's style sheet has for them, light there and on paper, others in the dark.
 COLOURS = {
@@ -160,6 +159,11 @@ def wrapped(text: str, inches: float, share: float = 1.0) -> str:
     """As many lines of `text` as can be shown, each so wide."""
     width = max(int(inches * _LETTERS * share), 12)
     return textwrap.fill(drawable(text), width, max_lines=_MOST_LINES, placeholder=" …")
+
+
+def shown(values: np.ndarray) -> np.ndarray:
+    """Which of `values` an axis can show."""
+    return np.abs(values) < LARGEST  # NaN is not
 
 
 def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:

@@ -12,8 +12,7 @@ from jaxalign.eval.feature_files import FEATURES
 from jaxalign.specs import find_spec
 from jaxalign.weights.checkpoint import is_model_folder
 
-from .cells import Cell
-from .printed_names import BACKBONES, OF_REEVALUATING, OF_REFERENCE
+from .cells import BACKBONES, OF_REEVALUATING, OF_REFERENCE, Cell
 
 _PACKAGES = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # of views: module, name
 

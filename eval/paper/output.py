@@ -1,10 +1,11 @@
-"""A reproduction as files: CSV and JSON of all cells, Markdown of the table, and its figures."""
+"""A reproduction as files, CSV and JSON of all cells, Markdown of the table, and its figures; and back out
+of the JSON, for the report."""
 
 import csv
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +15,34 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.figures import draw_measured, figures_of, save
 from jaxalign.eval.files import json_text, write_whole
 from jaxalign.eval.labels import in_order
-from jaxalign.eval.tasks.runs import RESULTS, package_versions, read_run
-from jaxalign.eval.written_tables import csv_cell
+from jaxalign.eval.tasks.runs import LARGEST, RESULTS, package_versions, read_run
+from jaxalign.eval.written_tables import WrittenTable, csv_cell, markdown_grid
 from jaxalign.eval.written_tables import markdown_text as escape
+from jaxalign.local_files import read_json
 
-from .cells import Outcome
+from .available import Missing
+from .cells import Cell, Outcome
 from .run import Reproduction
+from .tables import Table
 
 _TOLD_BY_TABLES = ("shots", "losses", "steps")  # no figure of their own
 FORMAT, VERSION = "jaxalign-table", 1
-_ROWS = (
-    "dataset",
-    "shots",
-    "number",
-    "num_pseudo_patches",
-    "task",
-    "metric",
-)  # what lines of a block are, the first there is
+# What lines of a block are, the first there is; and what parts blocks, also where shots are its columns.
+_ROWS = ("dataset", "shots", "number", "num_pseudo_patches", "task", "metric")
+_PARTED, _PARTED_ACROSS = ("protocol", "backbone", "model", "modality"), ("classifier", "inputs", "projected")
+_UNREADABLE = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)  # of its JSON
 
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a table that is drawn on its own, the cells of one backbone.
+    """A part of a table that is drawn on its own, the cells of one backbone: as text, and their outcomes."""
 
-    Attributes:
-      title: what its cells share.
-      head: of the first column.
-      columns: titles of the others.
-      lines: of each line its title and its outcomes, None where the table has no such cell.
-    """
-
-    title: str
-    head: str
-    columns: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[Outcome | None, ...]], ...]
+    table: WrittenTable
+    outcomes: list[Outcome]
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return [outcome for _, line in self.lines for outcome in line if outcome is not None]
+    def is_measured(self) -> bool:
+        return any(outcome.value is not None for outcome in self.outcomes)
 
 
 def blocks(reproduction: Reproduction) -> list[Block]:
@@ -62,13 +53,7 @@ def blocks(reproduction: Reproduction) -> list[Block]:
     labels = list(shown[0].cell.labels)
     head = next((name for name in _ROWS if name in labels), "")
     across = "shots" if head == "dataset" and "shots" in labels else ""
-    parted = (
-        "protocol",
-        "backbone",
-        "model",
-        "modality",
-        *(("classifier", "inputs", "projected") if across else ()),
-    )
+    parted = (*_PARTED, *(_PARTED_ACROSS if across else ()))
     columns = [
         name for name in labels if name != head and name not in parted and (not across or name == across)
     ]
@@ -78,13 +63,17 @@ def blocks(reproduction: Reproduction) -> list[Block]:
         block = ", ".join(own[name] for name in labels if name in parted and own[name])
         column = ", ".join(own[name] for name in columns if own[name]) or "measured"
         found.setdefault(block, {}).setdefault(own.get(head, ""), {})[column] = outcome
-    return [_block(title, head, lines) for title, lines in found.items()]
+    return [_block(title, head, lines, reproduction) for title, lines in found.items()]
 
 
-def _block(title: str, head: str, lines: dict[str, dict[str, Outcome]]) -> Block:
-    columns = tuple(dict.fromkeys(name for line in lines.values() for name in line))
-    drawn = tuple((name, tuple(line.get(column) for column in columns)) for name, line in lines.items())
-    return Block(title, head, columns, drawn)
+def _block(
+    title: str, head: str, lines: Mapping[str, Mapping[str, Outcome]], reproduction: Reproduction
+) -> Block:
+    columns = list(dict.fromkeys(name for line in lines.values() for name in line))
+    told = lambda outcome: cell_text(outcome, reproduction.table.digits, reproduction.notes)
+    rows = [[name, *(told(line.get(column)) for column in columns)] for name, line in lines.items()]
+    outcomes = [outcome for line in lines.values() for outcome in line.values()]
+    return Block(WrittenTable(title, [head, *columns], rows), outcomes)
 
 
 def cell_text(outcome: Outcome | None, digits: int, notes: Sequence[str] = ()) -> str:
@@ -160,34 +149,36 @@ def to_csv(reproduction: Reproduction) -> str:
 def to_markdown(reproduction: Reproduction) -> str:
     """The table for people, and below it what is missing and what failed."""
     table = reproduction.table
-    parts = [
-        f"# {escape(table.title)}",
-        f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}.",
-    ]
-    for block in blocks(reproduction):
-        if all(outcome.value is None for outcome in block.outcomes):
-            continue
-        parts.append(f"## {escape(block.title)}" if block.title else "")
-        rows = [[block.head, *block.columns], ["---"] * (1 + len(block.columns))]
-        rows += [list(line) for line in lines_of(block, reproduction)]
-        parts.append("\n".join(f"| {' | '.join(map(escape, row))} |" for row in rows))
+    parts = [f"# {escape(table.title)}", _introduction(reproduction)]
+    for block in filter(lambda block: block.is_measured, blocks(reproduction)):
+        parts.append(f"## {escape(block.table.title)}" if block.table.title else "")
+        parts.append(markdown_grid(block.table))
     parts += _lists(reproduction)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _lists(reproduction: Reproduction) -> list[str]:
-    parts = []
-    if reproduction.notes:
-        parts.append("\n".join(f"- {escape(line)}" for line in numbered_notes(reproduction)))
-    if reproduction.missing:
-        lines = [
-            f"- {escape(m.what)} ({count} cells): {escape(m.advice)}" for m, count in reproduction.missing
-        ]
-        parts.append("## Missing\n\n" + "\n".join(lines))
-    if reproduction.failed:
-        lines = [f"- {escape(o.cell.name)}: {escape(o.reason)}" for o in reproduction.failed]
-        parts.append("## Failed\n\n" + "\n".join(lines))
-    return parts
+    listed = lambda lines: "\n".join(f"- {escape(line)}" for line in lines)
+    titled = {"Missing": missing_lines(reproduction), "Failed": failed_lines(reproduction)}
+    return [
+        listed(numbered_notes(reproduction)),
+        *(f"## {title}\n\n{listed(lines)}" for title, lines in titled.items() if lines),
+    ]
+
+
+def missing_lines(reproduction: Reproduction) -> list[str]:
+    """A line for each thing that is not here: for how many cells, and how to get it."""
+    return [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
+
+
+def failed_lines(reproduction: Reproduction) -> list[str]:
+    """A line for each cell that failed, and why."""
+    return [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
+
+
+def _introduction(reproduction: Reproduction) -> str:
+    unit = reproduction.table.unit
+    return f"{summary(reproduction)} Each cell: measured / printed (difference), {unit}."
 
 
 def summary(reproduction: Reproduction) -> str:
@@ -226,12 +217,6 @@ def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any
 def _encoded(text: str) -> bytes:
     """In UTF-8; names of files may hold what that cannot, which is escaped."""
     return text.encode("utf-8", errors="backslashreplace")
-
-
-def lines_of(block: Block, reproduction: Reproduction) -> Sequence[tuple[str, ...]]:
-    """The lines of a block as text, the title of each first."""
-    digits, notes = reproduction.table.digits, reproduction.notes
-    return [(name, *(cell_text(outcome, digits, notes) for outcome in line)) for name, line in block.lines]
 
 
 def numbered_notes(reproduction: Reproduction) -> list[str]:
@@ -281,3 +266,92 @@ def _grouped(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
         own = [text for name, text in outcome.cell.labels.items() if name not in dropped]
         found.setdefault(", ".join(own) or outcome.cell.backbone, []).append(outcome)
     return found
+
+
+@dataclass(frozen=True)
+class ReproducedTable:
+    """A printed table, measured beside printed, as a report shows it.
+
+    Attributes:
+      parts: one for each backbone with a measured cell.
+      missing, failed: what was not measured, and why.
+      notes: what cells refer to by number.
+      figure: the same numbers, drawn.
+    """
+
+    title: str
+    summary: str
+    parts: list[WrittenTable]
+    missing: list[str]
+    failed: list[str]
+    notes: list[str] = field(default_factory=list)
+    figure: Figure | None = None
+
+
+def read_tables(folder: Path) -> list[ReproducedTable]:
+    """The tables in `folder`, by name; other JSON files are left alone.
+
+    Raises:
+      JaxalignError: a file that is damaged, or a table of another version.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = read_json(path, LARGEST)
+        except JaxalignError as error:
+            raise JaxalignError(f"{path} cannot be read ({error}); delete it and run again") from error
+        if isinstance(content, Mapping) and content.get("format") == FORMAT:
+            found.append(_read(path, content))
+    return found
+
+
+def _read(path: Path, content: Mapping[str, Any]) -> ReproducedTable:
+    if content.get("version") != VERSION:
+        raise JaxalignError(
+            f"{path} is {FORMAT} version {content.get('version')}; expected version {VERSION}: delete it and"
+            " run `jaxalign reproduce` again"
+        )
+    try:
+        shown = _shown(_restore(content))
+    except _UNREADABLE as error:
+        raise JaxalignError(f"{path} is damaged ({error!r}); delete it and run again") from error
+    if content.get("results") == RESULTS:
+        return shown
+    return replace(
+        shown, summary=f"Measured by an earlier program, whose numbers may differ. {shown.summary}"
+    )
+
+
+def _restore(content: Mapping[str, Any]) -> Reproduction:
+    """The reproduction that wrote the file, without the settings of its cells."""
+    outcomes = [
+        Outcome(
+            Cell(record["labels"], "", "", {}, "", record["printed"], shown=record["in_table"]),
+            record["state"],
+            record["measured"],
+            record["reason"],
+            record["model"],
+            tuple(record["runs"]),
+            record.get("left_out", {}),
+            tuple(record.get("notes", ())),
+        )
+        for record in content["cells"]
+    ]
+    missing = [(Missing(m["what"], m["advice"]), m["cells"]) for m in content["missing"]]
+    table = Table(content["table"], content["title"], "", content["unit"], {}, digits=content["digits"])
+    layout = content.get("layout", content["variant"])
+    return Reproduction(table, tuple(outcomes), tuple(missing), content["variant"], layout)
+
+
+def _shown(reproduction: Reproduction) -> ReproducedTable:
+    table = reproduction.table
+    measured = [block.table for block in blocks(reproduction) if block.is_measured]
+    return ReproducedTable(
+        table.title,
+        _introduction(reproduction),
+        [part if part.title else replace(part, title=table.title) for part in measured],
+        missing_lines(reproduction),
+        failed_lines(reproduction),
+        numbered_notes(reproduction),
+        draw_comparison(reproduction),
+    )

@@ -1,9 +1,8 @@
 """Measures cells: which measurement each protocol is, with the settings of the papers or of their code."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jaxalign as ja
 from jaxalign.classifiers import FEW_SHOT
@@ -34,6 +33,7 @@ from jaxalign.eval.tasks.pairs import (
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.tasks.sweep import Sweeping, default_grid, measure_sweep
+from jaxalign.eval.tasks.task import number
 from jaxalign.eval.tasks.text_image import measure_text_image
 from jaxalign.eval.tasks.text_retrieval import TASK as TEXT_RETRIEVAL_TASK
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
@@ -44,9 +44,9 @@ from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
 from .available import Missing, Places, candidates
-from .cells import Cell, Outcome
-from .printed_names import SLIP_TRANSFORM, TAKEN_OVER
+from .cells import SLIP_TRANSFORM, TAKEN_OVER, Cell, Outcome
 
+D = TypeVar("D")  # data in use
 _EVERY = 1 << 40  # no image is left out
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
@@ -63,14 +63,14 @@ class Session:
     """Models and data sets in use: of each the last one is kept, so cells should come sorted by both.
 
     Attributes:
-      workspace: where features and runs are.
-      places: where models and data sets are.
+      workspace, places: where features and runs are; where models and data sets are.
       variant: "reference" for what the published code does, "paper" for what the papers say.
       distractors: whether R1M is added to all galleries of ROxford and RParis; by default as the variant
         says: by the papers for IsoCLIP's tables, by the published code where it is there.
       layout: of the heads of SigLIP, EVA-02 and Perception Encoder: "paper" or "reference", empty for that of
         the variant. The published numbers are those of the "reference".
       stand_in: gives what stands for the model of a data set `features:PATH`, of images or of texts.
+      anew: digests of the runs of all cells, and whether each was measured anew.
     """
 
     workspace: Workspace
@@ -79,6 +79,7 @@ class Session:
     distractors: bool | None = None
     layout: str = ""
     stand_in: Callable[[Workspace, str, str], DualEncoder] = stand_in
+    anew: dict[str, bool] = field(default_factory=dict, init=False)
     _model: tuple[tuple[str, str], DualEncoder] | None = field(default=None, init=False)
     _data: tuple[Any, Any] | None = field(default=None, init=False)
 
@@ -90,14 +91,14 @@ class Session:
         if cell.minus:
             runs.append(measured(self, cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
+        self.anew = {run.digest: run.anew for run in runs} | self.anew
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
         said = dict.fromkeys((*(note for run in runs for note in run.notes), *self._notes(cell, run)))
         digests, model = tuple(run.digest for run in runs), self.model(cell).name
         return Outcome(cell, "measured", value, "", model, digests, lost, (*cell.notes, *said))
 
     def model(self, cell: Cell) -> DualEncoder:
-        """The model of a cell, with the projectors and, where the published code has them of its own, the
-        preprocessing of the variant."""
+        """The model of a cell, with the projectors and the preprocessing of the variant."""
         if cell.dataset.startswith(FEATURES):
             return self._stand_in(cell)
         backbone = cell.backbone
@@ -168,11 +169,13 @@ class Session:
         if lacking and self.variant == REFERENCE and "distractors" not in run.settings:
             yield f"without {lacking}, which the published code adds to the gallery where it is there"
 
-    def kept(self, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, or what it gave for the same `key` last time."""
+    def kept(self, kind: Callable[..., D], cell: Cell, *given: Any) -> D:
+        """`kind`, images or captions, of the cell's model and data set and what is `given`: as it was last
+        time, or made."""
+        model, key = self.model(cell), (kind, cell.backbone, cell.dataset, given)
         if self._data is None or self._data[0] != key:
             self._data = None
-            self._data = (key, make())
+            self._data = (key, kind(self.workspace, model, cell.dataset, *given))
         return self._data[1]
 
     def options(self, cell: Cell, settings: Mapping[str, Any]) -> MethodOptions:
@@ -214,13 +217,7 @@ def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) 
     named = settings.get("query", "") or _cropped(session, cell)
     query = query_split(session.record(cell), named, session.variant)
     distractors = session.takes_distractors(cell)
-    key = ("images", cell.backbone, cell.dataset, query, settings.get("gallery", ""), distractors)
-    pair = session.kept(
-        key,
-        lambda: ImagePair(
-            session.workspace, model, cell.dataset, query, settings.get("gallery", ""), distractors
-        ),
-    )
+    pair = session.kept(ImagePair, cell, query, settings.get("gallery", ""), distractors)
     retrieving = Retrieving(
         methods=(settings.get("method", "image-image"),),
         options=session.options(cell, settings),
@@ -245,8 +242,7 @@ def _cropped(session: Session, cell: Cell) -> str:
 def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
     split = caption_split(session.record(cell), settings.get("split", ""), session.variant)
-    key = ("captions", cell.backbone, cell.dataset, split)
-    pair = session.kept(key, lambda: CaptionPair(session.workspace, model, cell.dataset, split))
+    pair = session.kept(CaptionPair, cell, split)
     retrieving = Retrieving(
         methods=(settings.get("method", "text-text"),),
         options=session.options(cell, settings),
@@ -258,10 +254,7 @@ def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -
 def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
     splits = tuple(settings.get(name, "") for name in ("task", "train", "test"))
-    pair = session.kept(
-        ("labelled", cell.backbone, cell.dataset, splits),
-        lambda: LabelledPair(session.workspace, model, cell.dataset, *splits),
-    )
+    pair = session.kept(LabelledPair, cell, *splits)
     classifying = Classifying(
         classifiers=settings.get("classifiers", ()),
         methods=(settings.get("method", "image-image"),),
@@ -306,15 +299,10 @@ def _few_shot(
 
 def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
     model = session.model(cell)
-    pair = session.kept(
-        ("text-image", cell.backbone, cell.dataset),
-        lambda: ImagePair(session.workspace, model, cell.dataset),
-    )
     method = settings.get("method", "image-image")
     retrieving = Retrieving((method,), session.options(cell, settings))
-    return measure_text_image(session.workspace, model, pair, retrieving)[
-        -1 if method != "image-image" else 0
-    ]
+    runs = measure_text_image(session.workspace, model, session.kept(ImagePair, cell), retrieving)
+    return runs[-1 if method != "image-image" else 0]
 
 
 def _spectrum(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
@@ -334,9 +322,7 @@ def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
     model, protocol = session.model(cell), settings["protocol"]
     methods = (settings.get("method", "image-image"),)
     options, split = session.options(cell, settings), settings.get("split", "")
-    key = ("indicators", cell.backbone, cell.dataset, split, methods, options)
-    indicating = Indicating(methods, options, split=split)
-    found = session.kept(key, lambda: Indicators(session.workspace, model, cell.dataset, indicating))
+    found = session.kept(Indicators, cell, Indicating(methods, options, split=split))
     if protocol == "degrees-of-freedom":
         return measure_degrees_of_freedom(found)
     if protocol == "view":
@@ -360,10 +346,9 @@ def _band_search(session: Session, cell: Cell, settings: Mapping[str, Any]) -> R
 
 
 def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
     methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
     indicating = Indicating(methods, session.options(cell, settings), max_images=_EVERY)
-    return measure_dogs_cats(Indicators(session.workspace, model, cell.dataset, indicating))
+    return measure_dogs_cats(session.kept(Indicators, cell, indicating))
 
 
 _MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {
@@ -385,13 +370,7 @@ _MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {
 
 def _pick(run: Run, path: str) -> float:
     """The number at `path` of a run's metrics; raises JaxalignError for one that is not there."""
-    found: Any = run.metrics
-    for name in path.split("."):
-        if isinstance(found, list) and re.fullmatch(r"-?\d+", name):
-            at = int(name)
-            found = found[at] if -len(found) <= at < len(found) else None
-        else:
-            found = found.get(name) if isinstance(found, Mapping) else None
+    found = number(run.metrics, path)
     if not isinstance(found, int | float):
         raise JaxalignError(
             f"the measurement {run.protocol} has no number {path}; expected one of its metrics"

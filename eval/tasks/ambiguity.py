@@ -60,7 +60,7 @@ def measure_ambiguity(shown: Indicators) -> Run:
     """The run of this task: all labellings of the same images."""
 
     def compute() -> Result:
-        whole = shown.pair.read_query.examples.labels
+        whole = shown.pair.read.query.examples.labels
         labels = {task: values[shown.rows] for task, values in whole.items()}
         embedded = {name: shown.embeddings(name) for name in shown.methods}
         exclude = exclusion(renumber_own(shown.pair.own, shown.rows, shown.rows))

@@ -1,16 +1,22 @@
-"""What stands for the model where features are given: no towers, only heads and texts that came along."""
+"""What stands for the model where features are given: no towers, only heads and texts that came along, out of
+files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.feature_files import FEATURES, digest, read_features
+from jaxalign.eval.feature_files.layouts import find_splits
+from jaxalign.eval.feature_files.tables import READERS, read_table
 from jaxalign.features import is_streamed
 from jaxalign.models import ImageTowerConfig, TwoTowersConfig
 from jaxalign.models.text_tower import TextTowerConfig
@@ -21,6 +27,25 @@ Stage = Literal["embedding", "pre"]
 STAGES: dict[str, str] = {"embedding": "given embeddings", "pre": "given pre-projection features"}
 # What a method cannot do without, or reads of what it is given.
 Need = Literal["pre", "projectors", "spectrum", "embedding", "class_texts", "gallery", "towers"]
+# Sizes of what is not there: the features' widths alone are looked at.
+_NO_TOWER: dict[str, Any] = {
+    "depth": 1,
+    "heads": 1,
+    "mlp_hidden": 1,
+    "activation": "gelu",
+    "norm_epsilon": 1e-6,
+}
+# Names of two kernels `[d_in, d]` and where their biases would be; then those that PyTorch has transposed.
+_PAIRS = (
+    ("image", "text", "{}_bias"),
+    ("image_kernel", "text_kernel", "{}_bias"),
+    ("image.kernel", "text.kernel", "{}.bias"),
+    ("image/kernel", "text/kernel", "{}/bias"),
+    ("img/head/kernel", "txt/head/kernel", "{}/bias"),
+    ("params/img/head/kernel", "params/txt/head/kernel", "{}/bias"),
+    ("visual.proj", "text_projection", "{}.bias"),
+)
+_TRANSPOSED = (("visual_projection.weight", "text_projection.weight", "{}.bias"),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +190,19 @@ def given_features(
         )
     text = None if encoder is None else encoder.config.text
     if class_texts is not None:
-        text = _no_text_tower(embedded)
+        text = TextTowerConfig(
+            vocabulary=1,
+            context=1,
+            width=embedded,
+            causal=False,
+            projection=embedded,
+            projection_bias=False,
+            end_token=None,
+            **_NO_TOWER,
+        )
+    image = ImageTowerConfig(
+        image_size=1, patch_size=1, width=width, pooling="avg", projection=embedded, **_NO_TOWER
+    )
     name = STAGES[stage] if encoder is None else f"{STAGES[stage]} of {encoder.name}"
     spec = ModelSpec(
         name=name,
@@ -173,7 +210,7 @@ def given_features(
         revision=None,
         licence="",
         paper="",
-        towers=TwoTowersConfig(_no_image_tower(width, embedded), text),
+        towers=TwoTowersConfig(image, text),
         resize="squash",
         interpolation="bicubic",
         mean=None,
@@ -215,39 +252,80 @@ def _embedded_width(
     return embedded
 
 
-def _no_image_tower(width: int, embedded: int) -> ImageTowerConfig:
-    """Sizes of what is not there: the features' width alone is looked at."""
-    return ImageTowerConfig(
-        image_size=1,
-        patch_size=1,
-        width=width,
-        depth=1,
-        heads=1,
-        mlp_hidden=1,
-        activation="gelu",
-        norm_epsilon=1e-6,
-        pooling="avg",
-        projection=embedded,
-    )
-
-
-def _no_text_tower(width: int) -> TextTowerConfig:
-    return TextTowerConfig(
-        vocabulary=1,
-        context=1,
-        width=width,
-        depth=1,
-        heads=1,
-        mlp_hidden=1,
-        activation="gelu",
-        norm_epsilon=1e-6,
-        causal=False,
-        projection=width,
-        projection_bias=False,
-        end_token=None,
-    )
-
-
 def _as_params(head: Projector) -> dict[str, dict[str, jax.Array]]:
     found = {"kernel": head.kernel} if head.bias is None else {"kernel": head.kernel, "bias": head.bias}
     return {"head": found}
+
+
+def read_class_texts(name: str, key: str = "") -> GivenTexts:
+    """The rows of `features:PATH`, or those under a key of it.
+
+    Raises:
+      JaxalignError: another name, or files that `read_features` refuses.
+    """
+    if not name.startswith(FEATURES):
+        raise JaxalignError(f"class texts are {name!r:.200}; expected features:FILE")
+    splits = find_splits(name.removeprefix(FEATURES))
+    if len(splits) != 1:
+        raise JaxalignError(f"{name} has several splits; expected one file of class texts")
+    parts = next(iter(splits.values()))
+    values = read_features(parts, key, ()).astype(np.float32)
+    content = digest([part.features for part in parts], {"key": key})
+    return GivenTexts(values, f"{len(values)} {content}")
+
+
+def describe_projectors(path: Path, error: JaxalignError) -> JaxalignError:
+    """The error for a file that is no checkpoint either."""
+    return JaxalignError(
+        f"{path} has no two kernels called image and text, and is no checkpoint ({error}); expected either"
+    )
+
+
+def read_projectors(path: Path) -> Projectors | None:
+    """The two kernels that the file `path` is made of; None for one that holds more, a checkpoint.
+
+    Kernels are `[d_in, d]`, called `image` and `text` or as OpenAI and Flax call them, with biases; those
+    that transformers calls `visual_projection.weight` and `text_projection.weight` are `[d, d_in]`.
+
+    Raises:
+      JaxalignError: kernels that are not two matrices of numbers that end in one width.
+    """
+    if path.is_dir() or path.suffix.lower() not in READERS:
+        return None
+    table = read_table(path)
+    for image, text, bias in (*_PAIRS, *_TRANSPOSED):
+        stems = {
+            name: name.removesuffix(".weight").removesuffix("kernel").rstrip("._/") for name in (image, text)
+        }
+        biases = {name: bias.format(stem) for name, stem in stems.items()}
+        if {image, text} <= set(table.entries) <= {image, text, *biases.values()}:
+            transposed = (image, text, bias) in _TRANSPOSED
+            read = lambda name: np.asarray(table.entries[name].read()) if name in table.entries else None
+            heads = [_head(path, name, read(name), read(biases[name]), transposed) for name in (image, text)]
+            found = Projectors(*heads)
+            ja.inter_modal_operator(found)  # raises unless both end in one width
+            return found
+    return None
+
+
+def _head(
+    path: Path, name: str, kernel: np.ndarray | None, bias: np.ndarray | None, transposed: bool
+) -> Projector:
+    for what, array, axes in (("kernel", kernel, 2), ("bias", bias, 1)):
+        if array is None:
+            continue
+        if (
+            array.ndim != axes
+            or not jnp.issubdtype(array.dtype, jnp.floating)
+            or not np.isfinite(array).all()
+        ):
+            raise JaxalignError(
+                f"{path}: the {what} of {name} is {array.dtype} of shape {array.shape}; expected finite"
+                f" numbers {'[d_in, d]' if axes == 2 else '[d]'}"
+            )
+    assert kernel is not None
+    kernel = kernel.astype(np.float32)
+    return Projector(
+        jnp.asarray(kernel.T if transposed else kernel),
+        None if bias is None else jnp.asarray(bias, jnp.float32),
+    )

@@ -17,10 +17,10 @@ from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, po
 
 from .inverting import Inverted, invert_queries
 from .methods import Method, MethodOptions, find_methods
-from .pairs import ImagePair
+from .pairs import ImagePair, ReadImages
 from .projecting import Fitting
 from .runs import Result, Run
-from .task import Column, Task
+from .task import EACH, Column, Task
 from .workspace import Workspace, model_settings
 
 COLUMNS = (
@@ -29,7 +29,7 @@ COLUMNS = (
     Column("precision_at_R", "precision@R"),
     Column("recall_at_*", "recall@*"),
 )
-METRICS = ("mAP", "mAP_at_R", "precision_at_R", "recall_at_1")
+METRICS = tuple(column.metric.replace(EACH, "1") for column in COLUMNS)  # of a run with the usual recall
 DEPTHS = (1,)  # of the recall
 DETAILS = (("precision_at_R", "recall_at_1"), "R-precision · recall@1")
 LANDMARK_COLUMNS = (  # where lists of positives stand in place of labels
@@ -114,27 +114,24 @@ def measure_image_retrieval(
             run = workspace.find(TASK.name, settings)
             if run is None:
                 start = time.perf_counter()
-                pair.read()
-                embedded = embedded or _embed(fitting, pair, method)
+                embedded = embedded or _embed(fitting, pair.read, method)
                 result = _measure(pair, task, retrieving, *embedded)
                 run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
             runs[task].append(run)
     return [run for task in tasks for run in runs[task]]
 
 
-def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
+def _embed(fitting: Fitting, read: ReadImages, method: Method) -> tuple[Any, Any, Inverted | None]:
     """Embeddings of queries and gallery."""
-    embed = fitting.embed(method)
-    gallery = np.asarray(embed(pair.gallery_pre))
+    embed, query = fitting.embed(method), read.query
+    gallery = np.asarray(embed(read.gallery_pre))
     if not method.inverts:
-        alone = pair.same and pair.distractors is None
-        return gallery if alone else np.asarray(embed(pair.query_pre)), gallery, None
-    query = pair.read_query
+        return gallery if query.pre is read.gallery_pre else np.asarray(embed(query.pre)), gallery, None
     examples = query.examples
     source = (examples.dataset, examples.state, examples.split)
     embedded = np.asarray(embed(query.pre))
     inverted = invert_queries(
-        fitting.workspace, pair.model, method, embedded, examples.ids, source, query.left_out
+        fitting.workspace, fitting.model, method, embedded, examples.ids, source, query.left_out
     )
     return inverted.embeddings, gallery, inverted
 

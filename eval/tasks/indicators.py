@@ -12,14 +12,14 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import UNLABELLED
+from jaxalign.eval.datasets.examples import UNLABELLED, choose_task
 
 from .methods import MethodOptions, find_methods
-from .pairs import ImagePair
+from .pairs import ImagePair, some
 from .projecting import Fitting, image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
-from .workspace import Workspace, choose_task, model_settings
+from .workspace import Workspace, model_settings
 
 _OVERLAP = (Column("overlap", "overlap", 3), Column("iou", "IoU", 3))
 BY_CLASS = Task(
@@ -150,13 +150,12 @@ class Indicators:
     @cached_property
     def rows(self) -> np.ndarray:
         """Positions of the images that are looked at."""
-        labelled = np.flatnonzero(self.pair.read_query.examples.labels[self.task] >= 0)
-        count = min(len(labelled), self.indicating.max_images)
-        return labelled[np.linspace(0, len(labelled) - 1, count).round().astype(int)]
+        labelled = np.flatnonzero(self.pair.read.query.examples.labels[self.task] >= 0)
+        return some(labelled, self.indicating.max_images)
 
     @property
     def labels(self) -> np.ndarray:
-        return self.pair.read_query.examples.labels[self.task][self.rows]
+        return self.pair.read.query.examples.labels[self.task][self.rows]
 
     @cached_property
     def texts(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
 from jaxalign.sharding import data_mesh
 
-from .methods import Inverter, Inverting, Method
+from .methods import METHODS, Inverter, Inverting, Method
 from .workspace import Workspace
 
 _CHUNK = 128  # queries that are lost at most
@@ -62,7 +62,10 @@ def invert_queries(
     """
     inverter, inverting = method.inverter, method.inverting
     if inverter is None or inverting is None or inverting.steps is None or not inverting.curve:
-        raise JaxalignError(f"{method.name} does not invert queries; expected 'oti' or 'ovi'")
+        known = [name for kinds in METHODS.values() for name, kind in kinds.items() if kind.inverter]
+        raise JaxalignError(
+            f"{method.name} does not invert queries; expected {' or '.join(map(repr, known))}"
+        )
     steps, curve = inverting.steps, inverting.curve
     width = embeddings.shape[1]
     options: dict[str, Any] = {"steps": steps, "seed": inverting.seed, "curve": list(curve)}

@@ -10,13 +10,13 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import Examples, fill_template
-from jaxalign.eval.datasets.examples import UNLABELLED, common_labels, count_own, own_positions
+from jaxalign.eval.datasets.examples import UNLABELLED, choose_task, common_labels, count_own, own_positions
 from jaxalign.eval.features import are_stored
-from jaxalign.eval.features.augment import subset_features
+from jaxalign.eval.features.obtain import subset_features
 from jaxalign.eval.processes import as_first
 from jaxalign.eval.tasks.given import class_texts_of
 from jaxalign.eval.tasks.pairs import Readable
-from jaxalign.eval.tasks.workspace import Workspace, choose_task, digest_texts
+from jaxalign.eval.tasks.workspace import Workspace, digest_texts
 
 
 @dataclass(frozen=True, eq=False)

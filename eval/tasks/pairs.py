@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,33 +12,29 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
-from jaxalign.eval.datasets.examples import common_labels, own_positions
+from jaxalign.eval.datasets.examples import (
+    choose_task,
+    collect_captions,
+    common_labels,
+    given_captions,
+    own_positions,
+)
 
-from .captions import collect_captions, given_captions
 from .given import class_texts_of
 from .runs import Result
-from .workspace import Readable, Workspace, choose_task, digest_texts
+from .workspace import Readable, Workspace, digest_texts
 
 # What feeds a measurement: the paper, or its published code.
 PAPER, REFERENCE = VARIANTS = ("paper", "reference")
 
 
-@dataclass(eq=False)
-class ReadImages:
-    """What of queries, gallery and distractors can be read."""
+class ReadImages(NamedTuple):
+    """What of queries, gallery and distractors can be read, and features `[g, d_image]` of the latter two."""
 
     query: Readable
     gallery: Readable
     distractors: Readable | None
-
-    def __post_init__(self):
-        self.gallery_pre = self.gallery.pre
-        if self.distractors is not None:
-            own = len(self.gallery.pre)
-            self.gallery_pre = np.concatenate([self.gallery.pre, self.distractors.pre])
-            # A million distractors are in memory once.
-            self.gallery = replace(self.gallery, pre=self.gallery_pre[:own])
-            self.distractors = replace(self.distractors, pre=self.gallery_pre[own:])
+    gallery_pre: np.ndarray
 
     @property
     def parts(self) -> tuple[Readable, Readable, Readable | None]:
@@ -93,7 +89,6 @@ class ImagePair:
                 f" {self.record.gallery}; got {self.gallery.split}"
             )
         self._names: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._read: ReadImages | None = None
         self.distractors: Examples | None = None
         if distractors:
             if not self.record.distractors:
@@ -139,44 +134,42 @@ class ImagePair:
         return query, np.pad(gallery, (0, len(self.gallery_pre) - len(gallery)), constant_values=-1)
 
     def _numbered(self, task: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        return common_labels(self.read().query.examples, self.read().gallery.examples, task)
+        return common_labels(self.read.query.examples, self.read.gallery.examples, task)
 
-    def read(self) -> "ReadImages":
+    @cached_property
+    def read(self) -> ReadImages:
         """Queries, gallery and distractors with their features, which the store lacks no longer.
 
         A measurement whose run is there asks for none of it.
         """
-        if self._read is None:
-            read = self.workspace.images
-            query = read(self.model, self.query)
-            gallery = query if self.same else read(self.model, self.gallery)
-            more = None if self.distractors is None else read(self.model, self.distractors)
-            self._read = ReadImages(query, gallery, more)
-        return self._read
-
-    @property
-    def read_query(self) -> Readable:
-        return self.read().query
+        read = self.workspace.images
+        query = read(self.model, self.query)
+        gallery = query if self.same else read(self.model, self.gallery)
+        if self.distractors is None:
+            return ReadImages(query, gallery, None, gallery.pre)
+        more, own = read(self.model, self.distractors), len(gallery.pre)
+        whole = np.concatenate([gallery.pre, more.pre])  # a million distractors are in memory once
+        return ReadImages(query, replace(gallery, pre=whole[:own]), replace(more, pre=whole[own:]), whole)
 
     @property
     def query_pre(self) -> np.ndarray:
         """Pre-projection features `[q, d_image]`."""
-        return self.read().query.pre
+        return self.read.query.pre
 
     @property
     def gallery_pre(self) -> np.ndarray:
         """Pre-projection features `[g, d_image]`, those of the distractors last."""
-        return self.read().gallery_pre
+        return self.read.gallery_pre
 
     @cached_property
     def own(self) -> np.ndarray:
         """Where each query is in the gallery, int `[q, m]`, as `own_positions` says."""
-        return own_positions(self.read().query.examples, self.read().gallery.examples)
+        return own_positions(self.read.query.examples, self.read.gallery.examples)
 
     @cached_property
     def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
         """For each query its positions in the gallery under `easy`, `hard` and `junk`."""
-        truth, gallery = self.read().query.examples.ground_truth, self.read().gallery
+        truth, gallery = self.read.query.examples.ground_truth, self.read.gallery
         if not gallery.left_out:
             return truth
         place = np.full(len(self.gallery), -1)
@@ -186,11 +179,11 @@ class ImagePair:
 
     def name_left_out(self, result: Result) -> Result:
         """`result` of queries and gallery, with the names of the images that were left out."""
-        return naming_left_out(result, *self.read().parts)
+        return naming_left_out(result, *self.read.parts)
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """Where queries `[q]` and gallery `[g]` are in their whole splits, distractors behind the gallery."""
-        query, gallery, more = self.read().parts
+        query, gallery, more = self.read.parts
         if more is None:
             return query.rows, gallery.rows
         return query.rows, np.concatenate([gallery.rows, len(self.gallery) + more.rows])
@@ -235,7 +228,7 @@ class ImagePair:
         """
         if not self.has_captions_alone:
             return *self.name_features(task), self.labels(task)[1]
-        examples = self.read().gallery.examples
+        examples = self.read.gallery.examples
         captions = [(row, i, text) for row, own in enumerate(examples.captions) for i, text in enumerate(own)]
         pre = self.workspace.texts(
             self.model,

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxalign.brief import brief_repr
 from jaxalign.conversion.npz_files import read_npz
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.files import json_text
@@ -90,6 +91,7 @@ class Run:
         where the settings allow that.
       notes: sentences that belong beside the numbers wherever these are shown.
       results: `RESULTS` of the program that measured it.
+      anew: whether this process measured it, which its file does not say: one that was read was not.
     """
 
     protocol: str
@@ -101,6 +103,8 @@ class Run:
     left_out: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
     results: int = RESULTS
+    anew: bool = dataclasses.field(default=True, repr=False)
+    __repr__ = brief_repr
 
     @property
     def digest(self) -> str:
@@ -115,12 +119,15 @@ class Run:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Everything but the arrays."""
-        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
-        return found | {"notes": list(self.notes)}
+        """Everything that its file says but the arrays."""
+        return {name: getattr(self, name) for name in _names()} | {"notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION, "digest": self.digest} | self.fields
+
+
+def _names() -> list[str]:
+    return [field.name for field in dataclasses.fields(Run) if field.name not in ("arrays", "anew")]
 
 
 def settings_digest(protocol: str, settings: Mapping[str, Any]) -> str:
@@ -237,12 +244,12 @@ def _read(path: Path) -> tuple[Run, bool]:
         raise JaxalignError(
             f"{path} is {found[0]} version {found[1]!r:.60}; expected {FORMAT} version {VERSION}"
         )
-    names = {f.name for f in dataclasses.fields(Run)} - {"arrays"}
+    names = set(_names())
     missing = sorted(names - _MAY_LACK.keys() - content.keys())
     problem = f"it lacks {', '.join(missing)}" if missing else problem_of(content)
     if problem:
         raise JaxalignError(f"{path} is damaged: {problem}; {_REDO}")
-    run = Run(**{**_MAY_LACK, **{name: content[name] for name in names & content.keys()}})
+    run = Run(**{**_MAY_LACK, **{name: content[name] for name in names & content.keys()}}, anew=False)
     beside: dict[str, Any] = {"arrays": ()} | {
         name: content[name] for name in ("arrays", "digests") if name in content
     }

@@ -11,12 +11,19 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
+from jaxalign.eval.datasets.examples import (
+    UNLABELLED,
+    choose_task,
+    count_own,
+    exclusion,
+    positions_of,
+    renumber_own,
+)
 
 from .pairs import CaptionPair, ImagePair, some
 from .runs import Result, Run
 from .task import Column, Task
-from .workspace import Workspace, choose_task, model_settings
+from .workspace import Workspace, model_settings
 
 TASK = Task(
     name="band-sweep",

@@ -1,6 +1,7 @@
 """What there is to measure: a record for each task, which commands, the report and `paper` look up; and what
 a method gains over another on the same queries: the mean difference, its error, and its p."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,10 +53,13 @@ def has(metrics: Mapping[str, Any], path: str) -> bool:
 
 
 def number(metrics: Mapping[str, Any], path: str) -> Any:
-    """What `metrics` has under names joined by points; None where there is nothing."""
+    """What `metrics` has under names joined by points, of lists by position; None where there is nothing."""
     found: Any = metrics
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, list) and re.fullmatch(r"-?\d+", name):
+            found = found[int(name)] if -len(found) <= int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.datasets.examples import Captions
 from jaxalign.ranking.retrieval import other_captions
 
-from .captions import Captions
 from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval, with_curve
 from .inverting import invert_queries
 from .methods import Method, find_methods

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
 from jaxalign.eval.feature_files import DataReading
 from jaxalign.eval.features import image_store, text_features
@@ -227,26 +227,3 @@ def digest_texts(texts: Sequence[str]) -> str:
     """Their number, and sixteen hexadecimal digits that stand for them."""
     text = json.dumps(list(texts), ensure_ascii=True)
     return f"{len(texts)} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def choose_task(examples: Examples, task: str) -> str:
-    """`task`, or the first labelling of the data set where it is empty; raises for one that it lacks, and for
-    one that tells nothing apart."""
-    if not examples.labels and examples.features is not None:
-        raise JaxalignError(
-            f"{examples.dataset} has no labels; say where they are (--labels FILE, --labels folders, or"
-            " --label-key NAME)"
-        )
-    if not examples.labels:
-        raise JaxalignError(
-            f"{examples.dataset} has no labels; expected a data set with classes, see `jaxalign datasets`"
-        )
-    if task and task not in examples.labels:
-        raise unknown_name(f"task of {examples.dataset}", task, examples.labels)
-    task = task or next(iter(examples.labels))
-    if len(names := examples.label_names[task]) == 1:
-        raise JaxalignError(
-            f"{examples.dataset} has one class alone, {names[0]!r}, in which every image is right; expected"
-            " at least two: of a folder, give the one whose subfolders are the classes or splits"
-        )
-    return task

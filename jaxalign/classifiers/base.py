@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.errors import JaxalignError
 from jaxalign.features import as_features, as_rows, is_count
 from jaxalign.features import normalize as unit_rows
@@ -107,6 +108,8 @@ class LinearClassifier(Classifier):
 
     With `text_kernel`, logits are `alpha (x kernel + bias) + (1 - alpha) x text_kernel`.
     """
+
+    __repr__ = brief_repr
 
     kernel: jax.Array  # [d, c]
     bias: jax.Array | None = None  # [c]

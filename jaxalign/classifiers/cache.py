@@ -1,5 +1,7 @@
 """Classifiers that keep the few-shot examples as a cache and weigh them by affinity: Tip-Adapter, CODER."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import (
     Classifier,
     check_directions,
@@ -33,6 +36,8 @@ class Related(NamedTuple):
 @struct.dataclass
 class CacheClassifier(Classifier):
     """Tip-Adapter; with another `relate`, also the methods that differ in the affinity."""
+
+    __repr__ = brief_repr
 
     keys: jax.Array  # [m, d], the examples, of unit length
     labels: jax.Array  # int32 [m]
@@ -69,6 +74,8 @@ class CacheClassifier(Classifier):
 @struct.dataclass
 class NeighborClassifier(CacheClassifier):
     """CODER: the affinity is that of similarities to a bank of texts, stretched to 0 to 1 per example."""
+
+    __repr__ = brief_repr
 
     text_bank: jax.Array  # [t, d], of unit length; keys are [m, t]
 
@@ -115,6 +122,13 @@ def tip_adapter(
     Raises:
       JaxalignError: features, labels or text weights that do not fit, features that are NaN, infinite or
         zero, one class only, a class without an example, or a number out of range.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.tip_adapter(features, [0, 0, 1, 1], text_weights=np.eye(2)).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     return CacheClassifier(
         **cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
@@ -171,6 +185,13 @@ def coder(
     Arguments and errors as in `tip_adapter`, and:
       text_bank: embeddings `[t, d]` of any texts, any scale; by default `text_weights`, a small bank.
       beta: the published code searches it up to 200.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.coder(features, [0, 0, 1, 1], text_weights=np.eye(2)).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     fields = cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
     text_bank = text_weights if text_bank is None else text_bank

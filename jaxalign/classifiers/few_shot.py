@@ -1,5 +1,7 @@
 """Few-shot experiments: the methods by name, which examples are drawn, and accuracy over shots and seeds."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -49,6 +51,11 @@ def sample_shots(
     Raises:
       JaxalignError: fewer than one shot, a class with fewer examples than shots, or labels that are not
         integers `[n]` from 0 on.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> ja.sample_shots([0, 0, 0, 1, 1, 1], shots=2, seed=1).shape
+      (4,)
     """
     array = np.asarray(labels)
     classes = check_class_labels(array, array.size, num_classes)
@@ -94,6 +101,15 @@ def few_shot_accuracy(
 
     Raises:
       JaxalignError: as `sample_shots` and `fit`.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> x, y = np.tile(np.eye(2), (4, 1)), np.tile([0, 1], 4)
+      >>> found = ja.few_shot_accuracy(ja.prototype_classifier, x, y, x, y, shots=(1, 2))
+      >>> found.accuracy
+      array([[100., 100., 100.],
+             [100., 100., 100.]])
     """
     # `fit` may be a classifier to which lengths matter.
     pool = check_directions("features", features, keep_lengths=True)

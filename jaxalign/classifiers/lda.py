@@ -1,5 +1,7 @@
 """Linear discriminant analysis, as few-shot CLIP uses it: one regularised covariance for all classes."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from functools import partial
 
 import jax
@@ -43,6 +45,13 @@ def lda_classifier(
 
     Arguments and errors as in `prototype_classifier`; with `normalize`, the features to classify are
     normalised too.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.lda_classifier(features, [0, 0, 1, 1]).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     x, y, classes = check_examples(features, labels, num_classes, keep_lengths=not normalize)
     x = unit_rows(x) if normalize else x

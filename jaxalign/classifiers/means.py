@@ -1,5 +1,7 @@
 """Classifiers that are one direction per class: class-name texts, or the mean of examples."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import jax
 import numpy as np
 from jax.typing import ArrayLike
@@ -28,6 +30,13 @@ def ensemble_text_weights(text_embeddings: ArrayLike) -> jax.Array:
 
     Raises:
       JaxalignError: another number of axes, an empty one, or embeddings that are NaN, infinite or zero.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> templates = np.array([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.1], [0.1, 1.0]]])
+      >>> ja.ensemble_text_weights(templates).shape
+      (2, 2)
     """
     embeddings = as_rows("text_embeddings", text_embeddings)
     if embeddings.ndim != 3 or 0 in embeddings.shape:
@@ -42,6 +51,13 @@ def zero_shot_classifier(text_weights: ArrayLike) -> LinearClassifier:
     """Cosine with class-name embeddings `[c, d]`, of any scale; logits in [-1, 1].
 
     Embeddings of several templates per class go through `ensemble_text_weights` first.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> texts = np.eye(2)  # one for each class
+      >>> ja.zero_shot_classifier(texts).predict(np.array([[0.1, 0.9]]))
+      Array([1], dtype=int32)
     """
     return LinearClassifier(unit_rows(check_directions("text_weights", text_weights)).T)
 
@@ -70,6 +86,13 @@ def prototype_classifier(
     Raises:
       JaxalignError: features, labels or text weights that do not fit, features that are NaN, infinite or
         zero, one class only, or a class without an example (where traced, such a class has logit 0).
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.prototype_classifier(features, [0, 0, 1, 1]).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     x, y, classes = check_examples(features, labels, num_classes, keep_lengths=not normalize)
     means = class_means(unit_rows(x) if normalize else x, y, classes)
@@ -97,6 +120,13 @@ def ncm_classifier(
         before the cosine. `isoclip(...).image` gives the paper's IsoCLIP row. The published code's CLIP row
         takes the means of projected embeddings: pass those, without a projector. The model's own affine
         projector on pre-projection features gives the same.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.ncm_classifier(features, [0, 0, 1, 1]).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     x, y, classes = check_examples(features, labels, num_classes, keep_lengths=True)
     means = class_means(x, y, classes)

@@ -1,5 +1,7 @@
 """APE: a cache on the channels that tell the classes apart, its examples weighed by their difficulty."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from typing import ClassVar
 
 import jax
@@ -9,6 +11,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import check_scalar, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
@@ -21,6 +24,8 @@ _EPSILON = 1e-6  # of the published code
 @struct.dataclass
 class RefinedClassifier(CacheClassifier):
     """APE."""
+
+    __repr__ = brief_repr
 
     channel_rank: jax.Array  # whole numbers [d], 0 for the channel that tells classes apart best
     channels: jax.Array  # scalar, how many of them are kept
@@ -70,6 +75,13 @@ def ape(
       channels: how many are kept, 1 to d; by default d / 2, as the published code does for ImageNet (500 of
         1,024). With d, and gamma 0, this is Tip-Adapter. Can be traced.
       similarity_weight: w, 0 to 1; the published code takes 0.7 for ImageNet, 0.5 to 0.9 elsewhere.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.ape(features, [0, 0, 1, 1], text_weights=np.eye(2), channels=2).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     fields = cache_fields(features, labels, num_classes, text_weights, alpha, beta, logit_scale)
     if fields["text_kernel"] is None:

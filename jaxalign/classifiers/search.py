@@ -1,5 +1,7 @@
 """The hyper-parameters of a classifier, searched on validation features by one compiled grid."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,6 +14,7 @@ from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import Classifier, check_class_labels, check_scalar, check_width
 from jaxalign.classifiers.cache import CacheClassifier
 from jaxalign.classifiers.method import Grid
@@ -34,6 +37,8 @@ class HyperparameterSearch:
     `accuracy`, in percent, has one axis for each entry of `axes`, in that order. Among equal accuracies
     `best` is decided by the `ties` of `search_hyperparameters`.
     """
+
+    __repr__ = brief_repr
 
     axes: dict[str, np.ndarray]
     accuracy: np.ndarray
@@ -75,6 +80,15 @@ def search_hyperparameters(
     Raises:
       JaxalignError: a hyper-parameter that this classifier has not, no axis or an empty one, a value out of
         range, or features and labels that do not fit.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> cache = ja.tip_adapter(features, [0, 0, 1, 1], text_weights=np.eye(2))
+      >>> found = ja.search_hyperparameters(cache, features, [0, 0, 1, 1], alpha=[0.2, 0.5], beta=[1.0, 5.5])
+      >>> found.best
+      {'alpha': 0.2, 'beta': 1.0}
     """
     checked = _check_axes(classifier, axes)
     if undecided := [name for name in checked if name not in ties]:

@@ -1,5 +1,7 @@
 """Tip-X: a cache whose affinities also go by the texts, through each image's class distribution."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from typing import ClassVar
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
+from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import check_scalar, check_width, class_sums, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
@@ -20,6 +23,8 @@ _VARIANTS = ("paper", "reference")
 @struct.dataclass
 class SignatureClassifier(CacheClassifier):
     """Tip-X."""
+
+    __repr__ = brief_repr
 
     log_signatures: jax.Array  # [m, c], of the cached examples
     counts: jax.Array  # [c], examples of each class
@@ -97,6 +102,13 @@ def tip_x(
         over all features of one call, and then its sign is changed: logits change with the batch, and
         classification is transductive. (That code takes the cosines' range from the validation images
         also for the test images, and drops the last n mod 100 images; both are left out.)
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> features = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+      >>> ja.tip_x(features, [0, 0, 1, 1], text_weights=np.eye(2)).predict(np.array([[0.2, 0.8]]))
+      Array([1], dtype=int32)
     """
     if variant not in _VARIANTS:
         raise unknown_name("variant", variant, _VARIANTS)

@@ -12,6 +12,7 @@ from flax import struct
 from jax.core import Tracer
 from jax.sharding import Mesh
 
+from jaxalign.brief import brief_repr
 from jaxalign.sharding import AXIS, check_mesh, copy_to_all, divide_rows, gather
 
 from .descent import Descent, Outcome, descend
@@ -35,6 +36,8 @@ class Inversion:
       kept: for each step in `keep`, ascending, the embeddings `[n, d]` after that many steps.
       updates: steps that each example took, int32 `[n]`: fewer than `steps` only where it converged earlier.
     """
+
+    __repr__ = brief_repr
 
     tokens: jax.Array
     embeddings: jax.Array

@@ -1,5 +1,7 @@
 """`invert_to_text` (OTI) and `invert_to_image` (OVI)."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Sequence
 
 import jax
@@ -73,6 +75,16 @@ def invert_to_text(
       JaxalignError: a template without exactly one `{}` or too long for the context, an image-only model,
         embeddings of another width, or with NaN, infinite values or zeros only (the examples are named),
         counts out of range, or neither `key` nor `initial`.
+
+    Examples:
+      >>> import jax
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> model = ja.load("emoji-clip")
+      >>> images = model.encode_image(np.zeros((1, 48, 48, 3), np.uint8))
+      >>> found = ja.invert_to_text(model, images, steps=2, key=jax.random.key(0))
+      >>> found.embeddings.shape
+      (1, 128)
     """
     check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     model.require_text()
@@ -126,6 +138,15 @@ def invert_to_image(
     Raises:
       JaxalignError: as `invert_to_text`, for more pseudo-patches than an image has patches, and for an image
         tower without patches (ResNet).
+
+    Examples:
+      >>> import jax
+      >>> import jaxalign as ja
+      >>> model = ja.load("emoji-clip")
+      >>> texts = model.encode_text(["a photo of a goose"])
+      >>> found = ja.invert_to_image(model, texts, steps=1, key=jax.random.key(0))
+      >>> found.embeddings.shape
+      (1, 128)
     """
     check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     model.require_text()

@@ -4,6 +4,8 @@ Radenovic et al., "Revisiting Oxford and Paris: Large-Scale Image Retrieval Benc
 numbers are those of its public evaluation code, which IsoCLIP and Reevaluating use.
 """
 
+from __future__ import annotations  # help() shows them as they are written here
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +64,15 @@ def revisited_metrics(
     Raises:
       JaxalignError: as `retrieval_metrics`; or ground truth of another length, without one of the three
         lists, with positions out of range, or with a position in two lists.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> gallery = np.array([[1, 0.1], [0.5, 0.5], [0.1, 1]])
+      >>> truth = [{"easy": [0], "hard": [1], "junk": [2]}]
+      >>> found = ja.revisited_metrics(np.array([[1.0, 0.0]]), gallery, truth)
+      >>> found["mAP_medium"]
+      100.0
     """
     query, gallery = check_pair(query, gallery, streamed=True, mesh=mesh)
     lists = _check_ground_truth(ground_truth, query.shape[0], gallery.shape[0])

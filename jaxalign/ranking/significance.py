@@ -1,5 +1,7 @@
 """Whether one method beats another on the same queries: Fisher's randomization test."""
 
+from __future__ import annotations  # help() shows them as they are written here
+
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -36,6 +38,13 @@ def randomization_test(
     Raises:
       JaxalignError: other shapes than `[q]` twice, infinite scores, no query with both, or counts out of
         range.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxalign as ja
+      >>> better = np.arange(20.0) + 1
+      >>> ja.randomization_test(better, np.arange(20.0)) < 0.001
+      True
     """
     difference = paired_differences(scores, baseline)
     if not is_count(permutations) or permutations > 10**9:

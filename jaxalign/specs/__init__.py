@@ -17,6 +17,11 @@ def find_spec(name: str) -> ModelSpec:
     """The record whose name, hub id or alias is `name`, in any case.
 
     Raises JaxalignError with the nearest names for one that is in no record.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> ja.find_spec("openai/clip-vit-base-patch16").band
+      (200, 50)
     """
     wanted = name.casefold()
     for spec in MODELS.values():

@@ -75,6 +75,12 @@ def load(
         cached, settings that no file tells and those that contradict `spec`, a `name` that is a known
         model's, or tensors that are missing, left over or of another shape (all of them named in one
         message).
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> model = ja.load("emoji-clip")
+      >>> model.encode_text(["a photo of a goose"]).shape
+      (1, 128)
     """
     if not isinstance(name_or_path, str | os.PathLike):
         kind = type(name_or_path).__name__
@@ -199,6 +205,15 @@ def save(
 
     Raises:
       JaxalignError: a path that holds something else or cannot be written, or weights too large for `dtype`.
+
+    Examples:
+      >>> import jaxalign as ja
+      >>> from tempfile import TemporaryDirectory
+      >>> with TemporaryDirectory() as folder:
+      ...     ja.save(ja.load("emoji-clip"), f"{folder}/mine")
+      ...     again = ja.load(f"{folder}/mine")
+      >>> again.name
+      'emoji-clip'
     """
     check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     path = Path(path).expanduser()

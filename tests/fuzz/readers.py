@@ -94,7 +94,7 @@ def load_tokenizer(vocabulary: str, folder: Path) -> None:
 
 def read_ground_truth(folder: Path) -> None:
     """As a data set, and as the pickle that it is, whose arrays cannot be larger than the file."""
-    from jaxalign.eval.datasets.readers.plain_pickle import read_plain_pickle
+    from jaxalign.eval.datasets.readers.revisited import read_plain_pickle
 
     file = folder / "roxford5k" / "gnd_roxford5k.pkl"
     size = file.stat().st_size
@@ -157,8 +157,9 @@ def _image_model() -> ja.DualEncoder:
 
 def read_runs(folder: Path) -> None:
     """All runs and tables, and the report of them; then the run of the same settings."""
-    from jaxalign.eval.report import build_report
     from jaxalign.eval.report.reproduced import read_tables
+
+    from jaxalign.eval.report import build_report
     from jaxalign.eval.tasks.runs import find_run, read_runs
 
     runs = read_runs(folder)

@@ -50,7 +50,7 @@ def zhou(
         name,
         printed,
         counts,
-        builder="jaxalign.eval.datasets.readers.zhou:read",
+        builder="jaxalign.eval.datasets.readers.annotations:read_zhou",
         source=url,
         options={"folder": folder, "images": images, "split": file},
         sources=(

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ..builder import LocalBuilder, LocalInfo
-from . import captions, scenes, sprites
+from . import scenes, sprites
 
 ORIGIN = (
     "The drawings come from seven public emoji sets, the names from Unicode, the keywords from CLDR; "
@@ -105,7 +105,7 @@ class Emoji(EmojiImages):
     SUMMARY = "Emoji in seven drawing styles on white; captions from their Unicode names and CLDR keywords."
 
     def _compose(self, emoji: sprites.Emoji, style: str, sprite: Image.Image, file_name: str) -> Composed:
-        return scenes.compose_plain(sprite), {}, captions.keyword_captions(emoji.name, emoji.keywords)
+        return scenes.compose_plain(sprite), {}, scenes.keyword_captions(emoji.name, emoji.keywords)
 
 
 class EmojiScenes(EmojiImages):
@@ -125,5 +125,5 @@ class EmojiScenes(EmojiImages):
         rng = image_rng(file_name, str(self.VERSION))
         context = scenes.draw_context(rng)
         image = scenes.compose_scene(sprite, context, rng)
-        said = captions.draw_caption(emoji.name, emoji.keywords, style, context, rng)
+        said = scenes.draw_caption(emoji.name, emoji.keywords, style, context, rng)
         return image, asdict(context), [said]
