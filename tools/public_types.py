@@ -2,10 +2,10 @@
 
     python tools/public_types.py
 
-A type checker in its strict mode complains of whatever it cannot tell in a library; `pyright --verifytypes` says
-what that is. It looks at installed packages alone, so the library is copied into an environment of its own. The
-command line, the conversion of checkpoints and the inside of the towers are left out: programs call them, and do
-not build on their types.
+A type checker in its strict mode complains of whatever it cannot tell in a library; `pyright --verifytypes`
+says what that is. It looks at installed packages alone, so the library is copied into an environment of its
+own. The command line, the conversion of checkpoints and the inside of the towers are left out: programs call
+them, and do not build on their types.
 """
 
 import json
