@@ -93,6 +93,20 @@ def test_an_unreadable_image_is_named_left_out_and_found_when_it_is_repaired(tmp
     np.testing.assert_allclose(library.features, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_what_a_new_decoder_reads_is_found_although_it_was_left_out(tmp_path, clip, photos, monkeypatch):
+    Image.open(photos / "2.png").save(photos / "2.png", "JPEG")
+    find = Counted(clip, photos, tmp_path / "store")
+    with monkeypatch.context() as without:
+        without.setattr("jaxalign.inputs.image_files.accepted_formats", lambda: ("PNG",))
+        for _ in range(2):
+            assert find(unreadable="leave-out")[0].left_out == ("2.png",)
+    for _ in range(2):
+        library, _ = find(unreadable="leave-out")
+        assert (library.left_out, library.names[2]) == ((), "2.png")
+        expected = expected_features(clip, photos, library.names)
+        np.testing.assert_allclose(library.features, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_an_interrupted_library_is_continued_or_replaced(tmp_path, clip, photos):
     """A generation that stopped is finished where all its images are still there, else made anew."""
 
