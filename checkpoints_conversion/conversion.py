@@ -20,7 +20,7 @@ from .writing import as_stored, lacking
 
 
 def convert_checkpoint(
-    src: str | os.PathLike,
+    src: str | os.PathLike[str],
     dst: Path,
     *,
     spec: str | ModelSpec | None = None,

@@ -30,7 +30,7 @@ def choose_spec(
     facts: Facts,
     name: str,
     *,
-    source: str | os.PathLike = "",
+    source: str | os.PathLike[str] = "",
     stated: ModelSpec | None = None,
     published: ModelSpec | None = None,
     is_torchscript: bool = False,

@@ -57,7 +57,7 @@ class TensorRecord:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raise JaxalignError unless all of it lies in the storage."""
         elements = count_elements(self.shape)
         if len(self.strides) != len(self.shape) or not all(map(_is_count, (self.offset, *self.strides))):

@@ -72,7 +72,7 @@ def _find_cached(spec: ModelSpec) -> Path | None:
 
 
 def find_dataset_copy(
-    record: Any, data_dir: str | os.PathLike | None, source_dir: str | os.PathLike | None = None
+    record: Any, data_dir: str | os.PathLike[str] | None, source_dir: str | os.PathLike[str] | None = None
 ) -> Availability:
     """Where the prepared copy of a `datasets.DatasetRecord` is, or what its preparation lacks."""
     from jaxalign.eval.datasets import source_root

@@ -87,7 +87,7 @@ class DemoSettings:
     curve: tuple[int, ...] = (0, 5, 10, 20, 35, 50, 75, 100, 150)
     examples: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("training_names", "oti_steps", "ovi_steps", "ovi_queries"):
             if getattr(self, name) < 1:
                 raise JaxalignError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -98,7 +98,7 @@ class DemoSettings:
 
 
 def run(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     models: Sequence[str] = EMBEDDED,
     data_dir: Place = None,
     seed: int = 0,

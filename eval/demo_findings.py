@@ -176,7 +176,7 @@ def _indicators(indicators: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def print_results(results: Mapping[str, Any], out: str | os.PathLike, seconds: float) -> None:
+def print_results(results: Mapping[str, Any], out: str | os.PathLike[str], seconds: float) -> None:
     """One table for each model with its small ones beside it, what they say, and where the files are."""
     console = open_console()
     for entry in (results, *results["other_models"]):

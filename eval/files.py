@@ -48,7 +48,7 @@ def write_whole(file: Path, content: str | bytes) -> Path:
 
 
 @contextlib.contextmanager
-def staged_folder(out: str | os.PathLike) -> Iterator[Path]:
+def staged_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     """A scratch folder whose files move into the folder `out` when the block ends without an exception.
 
     The scratch folder is made at once, on the file system of `out`, so a place that cannot be written is

@@ -55,7 +55,7 @@ class DualEncoder:
     origin: Origin | None = field(default=None, repr=False)
     stacked: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", read_dtype("dtype", self.dtype, COMPUTE_DTYPES))
 
     def __repr__(self) -> str:

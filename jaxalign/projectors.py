@@ -159,7 +159,7 @@ def isoclip(
       spectrum: `decompose(projectors)`, when it is at hand; computed otherwise.
 
     Returns:
-      Heads of the same shapes and dtypes. A biased head stays biased: its bias is the last row of the
+      Heads of the same shapes and dtypes. A biased head stays biased; its bias is the last row of the
       filtered homogeneous kernel.
 
     Raises:

@@ -93,6 +93,7 @@ def peak(spec: ModelSpec, source, target="-", dtype="float32") -> int:
     return int(run.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spec", "dtype", "suffix"),
     [
@@ -112,6 +113,7 @@ def test_reading_takes_little_more_than_the_result(spec, dtype, suffix, tmp_path
     assert 0.9 * result < found < 1.1 * result, f"{found / size:.2f} times the checkpoint"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spec", "source", "target"),
     [(CLIP, "float16", "float32"), (CLIP, "float16", "float16"), (SIGLIP, "float16", "float16")],

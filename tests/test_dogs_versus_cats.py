@@ -72,6 +72,7 @@ def test_few_shot_draws_leave_the_image_itself_out():
     assert got.few_shot_accuracy[50] == 0
 
 
+@pytest.mark.long
 def test_few_shot_is_the_expected_accuracy_of_prototypes():
     labels = np.arange(4000) % 2
     features = RNG.normal(size=(4000, 3)) + 2 * np.eye(2, 3)[labels]

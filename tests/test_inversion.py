@@ -130,6 +130,7 @@ def test_warm_start(clip, inverted):
     near(again.kept[0], got.embeddings)
 
 
+@pytest.mark.long
 def test_bfloat16_tower_keeps_the_optimiser_in_float32(clip):
     wanted = targets(clip, 3)
     run = partial(ja.invert_to_text, image_embeddings=wanted, steps=40, key=KEY)
@@ -161,6 +162,7 @@ def test_examples_that_cannot_be_inverted(clip):
     np.testing.assert_array_equal(parts[0].embeddings, got.embeddings)
 
 
+@pytest.mark.long
 def test_memory_grows_with_the_batch_and_not_with_the_steps(clip):
     from jaxalign.inversion.descent import Descent, descend
     from jaxalign.inversion.image_path import ImagePath

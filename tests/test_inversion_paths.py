@@ -58,6 +58,7 @@ def pooling_at(model, pooling, causal=True):
     return replace(model, spec=replace(model.spec, towers=replace(model.config, text=text)))
 
 
+@pytest.mark.long
 def test_a_causal_tower_that_pools_the_last_position(clip):
     """Its padding is looked at."""
     model = pooling_at(clip, "last")
@@ -140,7 +141,7 @@ def test_gradient_in_float64_is_the_slope_of_the_numpy_tower(clip, causal, live)
             np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_patches_are_repeated_in_reading_order(clip, count):
     path = ImagePath(clip.config.image, clip.dtype, count)
     tokens = jnp.asarray(RNG.normal(size=(2, count, 32)), jnp.float32)

@@ -44,7 +44,7 @@ class MethodSettings:
     template: str = "a photo of {}"
     tokenize: Tokenize | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         band = self.band if self.band == AUTO else tuple(self.band)
         if band != AUTO and (len(band) != 2 or not all(isinstance(k, int) and k >= 0 for k in band)):
             raise JaxalignError(f"band is {self.band!r}; expected 'auto' or (k_top, k_bottom)")

@@ -58,7 +58,9 @@ def read_content(record: DatasetRecord, folder: Path) -> Content:
     return content
 
 
-def check_sources(record: DatasetRecord, folder: Path, data_dir: str | os.PathLike | None = None) -> None:
+def check_sources(
+    record: DatasetRecord, folder: Path, data_dir: str | os.PathLike[str] | None = None
+) -> None:
     """Raise unless everything that preparing needs is in the source folder."""
     missing = [source for source in record.missing_sources(folder) if source.required]
     if missing:

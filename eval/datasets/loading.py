@@ -82,8 +82,8 @@ def _own_record(name: str, reading: DataReading, data_dir: Folder) -> DatasetRec
 def load_split(
     name: str | DatasetRecord,
     split: str,
-    data_dir: str | os.PathLike | None = None,
-    source_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    source_dir: str | os.PathLike[str] | None = None,
     *,
     on_demand: bool = False,
     reading: DataReading | None = None,
@@ -127,8 +127,8 @@ def _check_each_once(split: str, parts: Sequence[str]) -> None:
 def load_prepared(
     record: DatasetRecord,
     parts: Sequence[str],
-    data_dir: str | os.PathLike | None,
-    source_dir: str | os.PathLike | None,
+    data_dir: str | os.PathLike[str] | None,
+    source_dir: str | os.PathLike[str] | None,
     on_demand: bool,
 ) -> list[Examples]:
     """Splits of a data set that is prepared, or is now."""
@@ -248,8 +248,8 @@ def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
 
 def prepare(
     name: str | DatasetRecord,
-    data_dir: str | os.PathLike | None = None,
-    source_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    source_dir: str | os.PathLike[str] | None = None,
 ) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a data set, prepared into `data_dir` on the first call and opened on later ones.
 

@@ -229,8 +229,8 @@ KEYS: Mapping[str, Callable[[Row, str, str], str]] = {
 def load_joined(
     name: str,
     split: str,
-    data_dir: str | os.PathLike | None = None,
-    source_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    source_dir: str | os.PathLike[str] | None = None,
 ) -> Examples:
     """A split of CoOp's file, with the images of a copy that TFDS has prepared (in ArrayRecord).
 

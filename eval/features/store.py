@@ -25,7 +25,7 @@ from jaxalign.local_files import JSON_LIMIT, read_json
 
 from .key import FeatureKey
 
-Place = str | os.PathLike | None
+Place = str | os.PathLike[str] | None
 FORMAT, VERSION = "jaxalign-features", 1
 CHUNK = 256  # rows: what a killed run loses at most; at width 768 in float32 a chunk is 0.75 MiB
 _DTYPES = ("float32", "float16")

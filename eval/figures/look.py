@@ -172,7 +172,7 @@ def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str
     ax.plot(*points[shown(points).all(1)].T, marker, color=colour, label=label, **look)
 
 
-def save(figure: Figure, file: str | os.PathLike) -> Path:
+def save(figure: Figure, file: str | os.PathLike[str]) -> Path:
     """Write `figure` as PNG, whole or not at all; raises JaxalignError where it cannot be written."""
     path = Path(file)
     try:

@@ -39,7 +39,7 @@ class Places:
     download: bool = False
     data_dir: Path | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, path in self.weights.items():
             if not candidates(name):
                 raise unknown_name("backbone", name, BACKBONES)

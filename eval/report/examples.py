@@ -51,7 +51,7 @@ class Example:
         return any(shown.shares == "group" for results in self.results.values() for shown in results)
 
 
-def prepared_splits(data_dir: str | os.PathLike | None = None) -> FindSplit:
+def prepared_splits(data_dir: str | os.PathLike[str] | None = None) -> FindSplit:
     """Finds a split of a data set and version; None for what is not prepared in `data_dir`.
 
     Making a report prepares and downloads nothing.

@@ -71,7 +71,7 @@ def spare_bytes(group: Group) -> int:
 
 
 def find_duplicates(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     exclude: Sequence[str] = (),
     alike: float = ALIKE,

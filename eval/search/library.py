@@ -40,7 +40,7 @@ class Library:
     not_read: Mapping[str, int]
     numbers: tuple[tuple[int, int] | None, ...] = ()
 
-    def positions(self, image: str | os.PathLike | int) -> list[int]:
+    def positions(self, image: str | os.PathLike[str] | int) -> list[int]:
         """Where an image file is in the library, whatever links to it are called; also of an open file."""
         number = file_number(image)
         return [] if number is None else [row for row, own in enumerate(self.numbers) if own == number]
@@ -53,10 +53,10 @@ class Library:
 
 def find_library(
     model: DualEncoder,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     exclude: Sequence[str] = (),
-    without: Sequence[str | os.PathLike] = (),
+    without: Sequence[str | os.PathLike[str]] = (),
     start: Progress = lambda total: None,
     **computing: Unpack[Computing],
 ) -> Library:
@@ -85,7 +85,7 @@ def find_library(
     return Library(root, found.ids, found.values, found.left_out + tree.closed, tree.not_read, numbers)
 
 
-def file_number(path: str | os.PathLike | int) -> tuple[int, int] | None:
+def file_number(path: str | os.PathLike[str] | int) -> tuple[int, int] | None:
     """As `ImageFile.number`: the same for one file, whatever links call it; None for what is not there."""
     try:
         found = os.stat(path)

@@ -35,13 +35,13 @@ class Shown:
     image: np.ndarray | None
 
 
-def show_files(files: Iterable[tuple[str | os.PathLike, str, str]]) -> list[Shown]:
+def show_files(files: Iterable[tuple[str | os.PathLike[str], str, str]]) -> list[Shown]:
     """Images of which the file, the name and the note are given, read by several threads."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda given: _show(*given), files))
 
 
-def _show(file: str | os.PathLike, name: str, note: str) -> Shown:
+def _show(file: str | os.PathLike[str], name: str, note: str) -> Shown:
     try:
         with opened_image(file, name) as image:
             small = thumbnail(image, SIDE)
@@ -50,7 +50,7 @@ def _show(file: str | os.PathLike, name: str, note: str) -> Shown:
     return Shown(name, note, file_uri(file), small)
 
 
-def file_uri(file: str | os.PathLike) -> str:
+def file_uri(file: str | os.PathLike[str]) -> str:
     """The address of a local file, whatever its name is made of; links to its folder are resolved, since
     browsers take `link/..` for nothing."""
     folder, name = os.path.split(file)

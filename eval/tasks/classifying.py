@@ -49,7 +49,7 @@ class FewShotSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     draws: str = OURS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.classifier not in FEW_SHOT:
             raise unknown_name("few-shot classifier", self.classifier, FEW_SHOT)
         if FEW_SHOT[self.classifier].needs_text and not self.with_text:
@@ -93,7 +93,7 @@ class Classifying:
     variant: str = "paper"
     unit: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.classifiers:
             if name not in CLASSIFIERS:
                 raise unknown_name("classifier", name, CLASSIFIERS)

@@ -115,7 +115,7 @@ class Indicating:
     split: str = ""
     max_images: int = 5000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.max_images < 2:
             raise JaxalignError(f"max_images is {self.max_images}; expected 2 or more")
 

@@ -68,7 +68,7 @@ class OwnMethod:
     about: str = ""
     version: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.fit):
             raise JaxalignError(f"fit is {self.fit!r}; expected a function that takes `Given`")
         for need in self.needs:

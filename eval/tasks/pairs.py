@@ -327,7 +327,7 @@ def takes_distractors(
     dataset: str | DatasetRecord,
     wanted: bool | None,
     variant: str,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> bool:
     """Whether a gallery gets the data set's distractors: `wanted`, or what the variant does.
 

@@ -164,17 +164,17 @@ def _checksum(run: Run, beside: Mapping[str, Any]) -> str:
     return _digest([run.digest, run.fields | {"left_out": {}}, beside["arrays"], beside["digests"]])
 
 
-def run_file(folder: str | os.PathLike, protocol: str, settings: Mapping[str, Any]) -> Path:
+def run_file(folder: str | os.PathLike[str], protocol: str, settings: Mapping[str, Any]) -> Path:
     """Where the run of these settings is, or would be, in `folder`."""
     return _file(folder, protocol, settings_digest(protocol, settings))
 
 
-def _file(folder: str | os.PathLike, protocol: str, digest: str) -> Path:
+def _file(folder: str | os.PathLike[str], protocol: str, digest: str) -> Path:
     readable = re.sub(r"[^\w.+-]+", "_", protocol)
     return Path(folder) / f"{readable}-{digest}.json"
 
 
-def write_run(folder: str | os.PathLike, run: Run) -> Path:
+def write_run(folder: str | os.PathLike[str], run: Run) -> Path:
     """Write `run` into `folder`, whole or not at all; the arrays first, so that a run with a file is whole.
 
     Raises:
@@ -213,7 +213,7 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def find_run(folder: str | os.PathLike, protocol: str, settings: Mapping[str, Any]) -> Run | None:
+def find_run(folder: str | os.PathLike[str], protocol: str, settings: Mapping[str, Any]) -> Run | None:
     """The finished run of these settings in `folder`, or None: also for a file that holds another run, or
     whose arrays are not there.
 
@@ -272,7 +272,7 @@ def _check_digests(path: Path, there: Mapping[str, str], written: Mapping[str, s
         raise JaxalignError(f"{file} was changed after it was written ({changed}); {redo}")
 
 
-def read_runs(folder: str | os.PathLike) -> list[Run]:
+def read_runs(folder: str | os.PathLike[str]) -> list[Run]:
     """All runs in `folder`, by protocol and digest; raises JaxalignError where there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():

@@ -62,7 +62,7 @@ class Sweeping:
     gallery: str = ""
     max_queries: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.max_queries is not None and self.max_queries < 1:
             raise JaxalignError(f"max_queries is {self.max_queries}; expected 1 or more")
 

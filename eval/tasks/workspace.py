@@ -73,8 +73,8 @@ class Workspace:
     """
 
     out: Path | None = None
-    store: str | os.PathLike | None = None
-    data_dir: str | os.PathLike | None = None
+    store: str | os.PathLike[str] | None = None
+    data_dir: str | os.PathLike[str] | None = None
     batch_size: int = BATCH
     threads: int = THREADS
     unreadable: Unreadable = "fail"
@@ -86,7 +86,7 @@ class Workspace:
 
     def load_model(
         self,
-        name_or_path: str | os.PathLike,
+        name_or_path: str | os.PathLike[str],
         layout: str = "paper",
         *,
         dtype: Any = np.float32,

@@ -71,11 +71,9 @@ class CacheClassifier(Classifier):
         return jnp.exp(-self.beta * (1 - related.affinity))
 
 
-@struct.dataclass
+@struct.dataclass(repr=False)  # the one that it inherits
 class NeighborClassifier(CacheClassifier):
     """CODER: the affinity is that of similarities to a bank of texts, stretched to 0 to 1 per example."""
-
-    __repr__ = brief_repr
 
     text_bank: jax.Array  # [t, d], of unit length; keys are [m, t]
 

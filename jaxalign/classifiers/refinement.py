@@ -11,7 +11,6 @@ from flax import struct
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import check_scalar, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
@@ -21,11 +20,9 @@ from jaxalign.features import normalize as unit_rows
 _EPSILON = 1e-6  # of the published code
 
 
-@struct.dataclass
+@struct.dataclass(repr=False)  # the one that it inherits
 class RefinedClassifier(CacheClassifier):
     """APE."""
-
-    __repr__ = brief_repr
 
     channel_rank: jax.Array  # whole numbers [d], 0 for the channel that tells classes apart best
     channels: jax.Array  # scalar, how many of them are kept

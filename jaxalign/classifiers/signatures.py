@@ -10,7 +10,6 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from jaxalign.brief import brief_repr
 from jaxalign.classifiers.base import check_scalar, check_width, class_sums, product
 from jaxalign.classifiers.cache import CacheClassifier, Related, cache_fields
 from jaxalign.classifiers.method import PUBLISHED, FewShotMethod, Grid, steps
@@ -20,11 +19,9 @@ from jaxalign.features import normalize as unit_rows
 _VARIANTS = ("paper", "reference")
 
 
-@struct.dataclass
+@struct.dataclass(repr=False)  # the one that it inherits
 class SignatureClassifier(CacheClassifier):
     """Tip-X."""
-
-    __repr__ = brief_repr
 
     log_signatures: jax.Array  # [m, c], of the cached examples
     counts: jax.Array  # [c], examples of each class

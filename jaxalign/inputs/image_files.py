@@ -69,7 +69,7 @@ _UNREADABLE = (
 
 
 @contextmanager
-def opened_image(source: str | os.PathLike | bytes, where: str) -> Iterator[Any]:
+def opened_image(source: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
     """The decoded PIL image in a file, or in the bytes of one; of an animation the first frame.
 
     Until the block ends its memory counts: all threads together have at most `MEMORY_LIMIT` bytes of images
@@ -156,7 +156,7 @@ def upright(image: Any) -> Any:
     return turned
 
 
-def is_turned(source: str | os.PathLike | bytes) -> bool:
+def is_turned(source: str | os.PathLike[str] | bytes) -> bool:
     """Whether `upright` turns the image in a file, or in the bytes of one; False where there is none.
 
     Most formats tell without being decoded. It is True for a TIFF, too, that Pillow itself turns.
@@ -229,7 +229,7 @@ class _Bytes(_BoundedReads, io.BytesIO):
 
 
 @contextmanager
-def _open(source: str | os.PathLike | bytes, where: str) -> Iterator[BinaryIO]:
+def _open(source: str | os.PathLike[str] | bytes, where: str) -> Iterator[BinaryIO]:
     """The file, while its bytes count."""
     if isinstance(source, bytes):
         file = _Bytes(source)
@@ -385,4 +385,4 @@ class _QuietPillow:
                 self._filters.__exit__(None, None, None)
 
 
-quiet_pillow = _QuietPillow()
+quiet_pillow: _QuietPillow = _QuietPillow()

@@ -50,7 +50,7 @@ class ImageProcessor:
     resize_size: int | None = None
     pipeline: Pipeline = "open_clip"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.pipeline not in get_args(Pipeline):
             raise JaxalignError(
                 f"pipeline is {self.pipeline!r}; expected one of {', '.join(get_args(Pipeline))}"

@@ -66,7 +66,7 @@ class ImageTowerConfig:
     pool_heads: int | None = None
     norm_after_pool: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = ("image_size", "patch_size", "width", "depth", "heads", "mlp_hidden")
         check_sizes("image tower", self, sizes)
         check_transformer("image tower", self.width, self.heads, self.activation)
@@ -185,7 +185,7 @@ class ImageTower(nn.Module):
     config: ImageTowerConfig
     dtype: Any = None
 
-    def setup(self):
+    def setup(self) -> None:
         c = self.config
         self.embedding = PatchEmbedding(c.patch_size, c.width, c.patch_bias, self.dtype)
         init = nn.initializers.normal(c.width**-0.5)

@@ -34,7 +34,7 @@ class ResNetConfig:
     projection: int
     norm_epsilon: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sizes("image tower", self, ("image_size", "stem_width", "heads", "projection"))
         check_epsilon("image tower", self.norm_epsilon)
         if min(self.stage_depths) < 1:

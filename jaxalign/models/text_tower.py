@@ -44,7 +44,7 @@ class TextTowerConfig:
     end_token: int | None
     pooling: TextPooling | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = ("vocabulary", "context", "width", "depth", "heads", "mlp_hidden", "projection")
         check_sizes("text tower", self, sizes)
         check_transformer("text tower", self.width, self.heads, self.activation)
@@ -72,7 +72,7 @@ class TextTower(nn.Module):
     config: TextTowerConfig
     dtype: Any = None
 
-    def setup(self):
+    def setup(self) -> None:
         c = self.config
         self.token_embedding = nn.Embed(c.vocabulary, c.width, dtype=self.dtype, name="Embed_0")
         init = nn.initializers.normal(0.01)

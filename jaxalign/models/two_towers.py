@@ -23,7 +23,7 @@ class TwoTowersConfig:
     text: TextTowerConfig | None
     logit_bias: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.text is None:
             if self.logit_bias:
                 raise JaxalignError("an image tower alone has no logit_bias; expected false")
@@ -47,7 +47,7 @@ class TwoTowers(nn.Module):
     config: TwoTowersConfig
     dtype: Any = None
 
-    def setup(self):
+    def setup(self) -> None:
         self.img = image_tower(self.config.image, self.dtype)
         if self.config.text is None:
             return

@@ -63,8 +63,8 @@ def retrieval_metrics(
       per_query: whether what each query found is returned, too.
 
     Returns:
-      Percent, means over the queries that have a positive: `mAP`; `mAP_at_R` and `precision_at_R`, with R the
-      number of the query's positives once itself is removed; `recall_at_k`, the share of queries with a
+      Percent, means over the queries that have a positive, as `mAP`; `mAP_at_R` and `precision_at_R`, with R
+      the number of the query's positives once itself is removed; `recall_at_k`, the share of queries with a
       positive among the first k items. And the count `queries_without_positives`. Among equal scores
       irrelevant items come first (`jaxalign.ranking.rank_order`).
 

@@ -22,7 +22,7 @@ from jaxalign.ranking.retrieval import FIRST, check_pair
 
 _LISTS = ("easy", "hard", "junk")
 # Positives and ignored items of each setting (section 3.2 of the benchmark).
-SETTINGS = {
+SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "easy": (("easy",), ("junk", "hard")),
     "medium": (("easy", "hard"), ("junk",)),
     "hard": (("hard",), ("junk", "easy")),
@@ -51,7 +51,7 @@ def revisited_metrics(
       block_size, dtype, mesh, per_query: as in `retrieval_metrics`.
 
     Returns:
-      For each setting, in percent and over the queries with positives in it: `mAP_easy`, with precision
+      For each setting, in percent and over the queries with positives in it, `mAP_easy`, with precision
       between two positives interpolated linearly (trapezoids under the precision-recall curve), `mP@1_easy`,
       `mP@5_easy`, `mP@10_easy`, and the count `queries_without_positives_easy`; likewise `medium` and `hard`.
       P@k divides by k, or by the rank of the last positive where that is smaller, as the public code does.

@@ -120,7 +120,7 @@ class ModelSpec:
     layout: Layout = "paper"
     formats: tuple[str, ...] = dataclasses.field(default=(), compare=False, metadata=NOT_STORED)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("band", "text_band"):
             if not getattr(self, name):
                 object.__setattr__(self, name, NoBand(self.name))

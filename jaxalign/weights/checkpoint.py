@@ -45,7 +45,7 @@ _EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def load(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike[str],
     *,
     dtype: Any = jnp.float32,
     spec: str | ModelSpec | None = None,
@@ -187,7 +187,7 @@ def find_repository(name: str) -> tuple[ModelSpec | None, str, str | None]:
 
 def save(
     model: DualEncoder,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     dtype: Any = None,
     *,
     check: Callable[[Path], None] | None = None,

@@ -153,7 +153,7 @@ class Origin:
     """What was loaded: with other parameters or settings it is no longer what its record describes."""
 
     spec: ModelSpec
-    arrays: tuple[weakref.ref, ...]
+    arrays: tuple[weakref.ref[jax.Array], ...]
 
     @classmethod
     def of(cls, spec: ModelSpec, params: Any) -> "Origin":

@@ -6,7 +6,7 @@ from typing import Any
 from jaxalign.errors import JaxalignError
 
 
-class Pairs(list):
+class Pairs(list[Any]):
     """A dictionary as it was written: keys and values in turn. A key may be anything: nothing is hashed."""
 
     __slots__ = ()
