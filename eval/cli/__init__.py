@@ -263,7 +263,7 @@ def complete(shells: Sequence[str]) -> int:
             args=["--tyro-write-completion", shells[0], "-"],
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    print(script.getvalue().rstrip())
+    sys.stdout.write(script.getvalue().rstrip() + "\n")  # for a shell: as it is
     return 0
 
 
