@@ -240,7 +240,7 @@ def parse_options(name: str, arguments: Sequence[str]) -> Command | int:
     said = io.StringIO()
     options: dict[str, Any] = {"prog": f"jaxalign {name}", "config": (tyro.conf.OmitArgPrefixes,)}
     if {"-h", "--help"} & set(arguments):
-        print(page(COMMANDS[name]) + "\n")  # not as tyro's description, whose lines it joins
+        sys.stdout.write(page(COMMANDS[name]) + "\n\n")  # not as tyro's description, whose lines it joins
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(COMMANDS[name], args=arguments, description="", **options)
