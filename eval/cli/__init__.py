@@ -217,7 +217,7 @@ def parse(arguments: Sequence[str]) -> Command | int:
     if arguments in (["--version"], ["-V"]):
         say(f"jaxalign {version('jaxalign')}")
     elif arguments in (["--help"], ["-h"]):
-        print(overview(COMMANDS))
+        sys.stdout.write(overview(COMMANDS) + "\n")
     elif first == "--completion":
         return complete(others)
     else:
