@@ -126,6 +126,7 @@ def test_bad_usage_is_one_line_and_status_2(arguments, message, capsys):
     assert single_line(said.err).startswith(f"jaxalign: error: {message}")
 
 
+@pytest.mark.long
 def test_a_closed_standard_output_is_no_error(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["models", "--json", str(tmp_path / "models.json")]) == 0

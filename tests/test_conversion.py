@@ -26,7 +26,17 @@ from jaxalign.weights.stored import StoredTensor, array_parts
 from jaxalign.weights.tensors import expected_shapes, flatten
 
 CASES = [(table, spec.name) for table in FORMATS for spec in table.models]
-IDS = [f"{table.name}-{name}" for table, name in CASES]
+# The first model of each table is always tried, the others are when there is time.
+FIRST = {id(table): name for table, name in reversed(CASES)}
+EVERY = pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        pytest.param(
+            table, name, marks=() if FIRST[id(table)] == name else pytest.mark.long, id=f"{table.name}-{name}"
+        )
+        for table, name in CASES
+    ],
+)
 
 
 def stored(tensors: dict[str, np.ndarray]) -> dict[str, StoredTensor]:
@@ -39,7 +49,7 @@ def save(tensors: dict[str, np.ndarray], path) -> None:
     save_file({k: np.ascontiguousarray(x) for k, x in tensors.items()}, path)
 
 
-@pytest.mark.parametrize(("table", "name"), CASES, ids=IDS)
+@EVERY
 def test_every_table_and_model(table, name, tmp_path, monkeypatch):
     """A file of the format gives back the very parameters it was made of, and is recognised."""
     monkeypatch.setattr(stored_tensors, "PART", 700)  # parts that end within a layer, an axis and a target
@@ -76,7 +86,7 @@ def full_size(table, name) -> dict[str, StoredTensor]:
 AMBIGUOUS = ("transformers CLIPModel", "open_clip SigLIP (timm)", "OpenAI / open_clip CLIP")
 
 
-@pytest.mark.parametrize(("table", "name"), CASES, ids=IDS)
+@EVERY
 def test_known_models_are_recognised_by_their_shapes(table, name):
     """In what they compute, where the format has one way to; never as who they are."""
     spec = find_spec(name)
@@ -127,7 +137,7 @@ def test_what_the_models_of_a_format_disagree_about_is_left_open(tmp_path):
     assert claimed(chosen, find_spec("siglip2-base-patch16-224")) == find_spec("siglip2-base-patch16-224")
 
 
-@pytest.mark.parametrize(("table", "name"), CASES, ids=IDS)
+@EVERY
 def test_preprocessing_that_nothing_says_is_left_open(table, name):
     """Another model of the very shapes may have another: of DINOv3 there are two with means of their own."""
     spec, found = find_spec(name), full_size(table, name)

@@ -73,6 +73,7 @@ def outcome(path: Path, spec, params, flipped: int = 0) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_truncated_and_flipped(kind, checkpoints, tmp_path):
     """Numbers in a safetensors file have no checksum: a flipped bit there changes one of them."""
     _, made = checkpoints

@@ -172,6 +172,7 @@ def check_entry(entry):
             assert scores["gain"] == pytest.approx(scores["mAP"] - baseline, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_run_can_be_repeated(tmp_path, folders, finished, monkeypatch):
     """From the features and inverted queries that the first one has stored."""
     before = finished[0]

@@ -68,6 +68,7 @@ def test_the_citation_is_of_this_version_and_of_both_papers():
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=names_of(NOTEBOOKS))
+@pytest.mark.long
 def test_a_notebook_runs(notebook, monkeypatch, tmp_path, capsys):
     """All of its code, on few images."""
     matplotlib.use("agg")

@@ -199,6 +199,7 @@ def test_the_most_pixels_depend_on_what_the_format_takes(tmp_path, monkeypatch):
         read(tmp_path / "a.webp")
 
 
+@pytest.mark.long
 def test_large_images_wait_for_each_other(tmp_path, monkeypatch):
     """On 8 threads: 8 images of 48 MB as RGB would take 400 MB together."""
     path = tmp_path / "large.png"

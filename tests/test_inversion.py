@@ -100,6 +100,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(clip):
     near(found, invert(wanted).embeddings)
 
 
+@pytest.mark.long
 def test_converged_examples_stay_where_they_are(clip):
     """Alone and beside one that goes on; the loss of the easy one has reached its floor."""
     wanted = targets(clip, 2)

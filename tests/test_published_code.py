@@ -241,6 +241,7 @@ def test_coder_is_tuned_three_times_as_published(few):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 def test_ape_and_tip_x_are_tuned_as_published(few):
     x, labels, validation, _, held_out, text = few
     arguments = (validation, x, labels, 4, text)

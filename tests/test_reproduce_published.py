@@ -90,6 +90,7 @@ def colours(tmp_path_factory):
     return f"folder:{root / 'images'}", str(root / "siglip")
 
 
+@pytest.mark.long
 def test_every_command_takes_the_band_of_the_layout(colours, tmp_path):
     dataset, model = colours
     where = ["--model", model, "--layout", "reference", "--store", str(tmp_path / "store")]
@@ -186,6 +187,7 @@ class Loaded(Session):
         return self
 
 
+@pytest.mark.long
 def test_only_retrieval_and_what_took_its_features_over_has_slips_transform(monkeypatch, tmp_path):
     expected = {
         "DINOv3 L/16": True,
@@ -344,6 +346,7 @@ def test_landmarks_as_the_published_code_has_them(oxford, capsys):
 
 
 @pytest.mark.parametrize("variant", ["reference", "paper"])
+@pytest.mark.long
 def test_landmarks_of_a_table(oxford, variant):
     rows = ["yes,", "no,", ",yes", ",no"] if variant == "reference" else [",yes", ",no"]
     table = oxford / "t.csv"
@@ -436,6 +439,7 @@ def test_classify_says_which_grid_it_searched(photos, tmp_path, capsys):
     assert "published:dtd" in (tmp_path / "runs" / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_few_shot_pca_of_the_published_code_in_a_command(photos, tmp_path):
     """Projected unit vectors stay as they are, and the subspace is ImageNet's in seven templates."""
     ja.save(tiny_model("emoji-clip"), tmp_path / "model")

@@ -22,6 +22,7 @@ IMAGES, TEXTS = RNG.normal(size=(30, 10)), RNG.normal(size=(30, 9))
 LABELS = np.repeat([0, 1, 2, 3], [5, 7, 8, 10])[RNG.permutation(30)]
 
 
+@pytest.mark.long
 def test_nothing_relies_on_implicit_promotion():
     grid = {"k_top": [0, 2], "k_bottom": (0, 3)}
     plain = sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **grid).mAP

@@ -89,7 +89,9 @@ COMMANDS = {
 OF_SETTINGS = {"dataset", "version", "gallery_version", "train_version", "unreadable"}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [name if name == "retrieve" else pytest.param(name, marks=pytest.mark.long) for name in COMMANDS]
+)
 def test_results_are_those_of_the_readable_images(name, model, folders, tmp_path, capsys):
     command = ("classify" if name == "augmented" else name, *COMMANDS[name])
     clean, dirty = folders

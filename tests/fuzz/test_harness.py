@@ -11,6 +11,7 @@ from .mutant import Mutant, Part
 from .sandbox import Sandbox
 from .targets import BY_NAME, Target
 
+pytestmark = pytest.mark.long
 SECONDS = 1.0
 WRONG = {
     "nothing": ("read", ""),
