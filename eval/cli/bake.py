@@ -20,9 +20,9 @@ class Bake:
 
     These load it as they load the original.
 
-    The projectors are meant for images that find images and texts that find texts. Texts find images better with the
-    original ones (appendix H of the IsoCLIP paper): keep the original for that, or bake one side with
-    --image-only or --text-only. DST becomes a folder: for transformers (huggingface), sentence-transformers
+    The projectors are meant for images that find images and texts that find texts. Texts find images better
+    with the original ones (appendix H of the IsoCLIP paper): keep the original for that, or bake one side
+    with --image-only or --text-only. DST becomes a folder: for transformers (huggingface), sentence-transformers
     and open_clip one that they load, for openai a state dict model.pt, for big_vision a model.npz, or one of
     ours. It is written whole, read back, and its embeddings are compared with the method's, or it is not
     there at all; README.md in it says what was done to which model. What a format cannot express is refused.
@@ -34,7 +34,9 @@ class Bake:
       jaxalign bake google/siglip2-base-patch16-224 siglip2-iso --format jaxalign --linearize
     """
 
-    original: Annotated[str, tyro.conf.Positional, option("The model whose projectors are improved.", "MODEL")]
+    original: Annotated[
+        str, tyro.conf.Positional, option("The model whose projectors are improved.", "MODEL")
+    ]
     dst: Annotated[
         Path, tyro.conf.Positional, option("Folder to write, or file where the format is one file.", "DST")
     ]
@@ -47,7 +49,7 @@ class Bake:
     text_only: Annotated[bool, option("Leave the image projector as it is.")] = False
     linearize: Annotated[
         bool,
-        option("Put the linearised projector in the place of SigLIP's MLP; for jaxalign and big_vision alone."),
+        option("Put the linearised projector in the place of SigLIP's MLP; jaxalign, big_vision only."),
     ] = False
     spec: SettingsOf = None
     name: OwnName = None
