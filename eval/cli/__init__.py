@@ -217,7 +217,7 @@ def parse(arguments: Sequence[str]) -> Command | int:
     if arguments in (["--version"], ["-V"]):
         say(f"jaxalign {version('jaxalign')}")
     elif arguments in (["--help"], ["-h"]):
-        print(overview(COMMANDS))
+        sys.stdout.write(overview(COMMANDS) + "\n")
     elif first == "--completion":
         return complete(others)
     else:
@@ -240,7 +240,7 @@ def parse_options(name: str, arguments: Sequence[str]) -> Command | int:
     said = io.StringIO()
     options: dict[str, Any] = {"prog": f"jaxalign {name}", "config": (tyro.conf.OmitArgPrefixes,)}
     if {"-h", "--help"} & set(arguments):
-        print(page(COMMANDS[name]) + "\n")  # not as tyro's description, whose lines it joins
+        sys.stdout.write(page(COMMANDS[name]) + "\n\n")  # not as tyro's description, whose lines it joins
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(COMMANDS[name], args=arguments, description="", **options)
@@ -263,7 +263,7 @@ def complete(shells: Sequence[str]) -> int:
             args=["--tyro-write-completion", shells[0], "-"],
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    print(script.getvalue().rstrip())
+    sys.stdout.write(script.getvalue().rstrip() + "\n")  # for a shell: as it is
     return 0
 
 

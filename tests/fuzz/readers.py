@@ -158,7 +158,6 @@ def _image_model() -> ja.DualEncoder:
 def read_runs(folder: Path) -> None:
     """All runs and tables, and the report of them; then the run of the same settings."""
     from jaxalign.eval.paper.output import read_tables
-
     from jaxalign.eval.report import build_report
     from jaxalign.eval.tasks.runs import find_run, read_runs
 
