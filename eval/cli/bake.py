@@ -22,10 +22,11 @@ class Bake:
 
     The projectors are meant for images that find images and texts that find texts. Texts find images better
     with the original ones (appendix H of the IsoCLIP paper): keep the original for that, or bake one side
-    with --image-only or --text-only. DST becomes a folder: for transformers (huggingface), sentence-transformers
-    and open_clip one that they load, for openai a state dict model.pt, for big_vision a model.npz, or one of
-    ours. It is written whole, read back, and its embeddings are compared with the method's, or it is not
-    there at all; README.md in it says what was done to which model. What a format cannot express is refused.
+    with --image-only or --text-only. DST becomes a folder: for transformers (huggingface),
+    sentence-transformers and open_clip one that they load, for openai a state dict model.pt, for
+    big_vision a model.npz, or one of ours. It is written whole, read back, and its embeddings are
+    compared with the method's, or it is not there at all; README.md in it says what was done to which
+    model. What a format cannot express is refused.
 
     Examples:
       jaxalign bake openai/clip-vit-base-patch16 iso-b16
