@@ -219,7 +219,7 @@ def test_spectrum(models, twins, place, tmp_path, capsys):
     protocols = sorted(run.protocol for run in read_runs(tmp_path))
     assert protocols == ["spectral-parts", "spectrum"]
     alone = jaxalign(capsys, *command, "--dataset", "none")
-    assert "1 runs" in alone
+    assert "1 run: " in alone
 
 
 def test_indicators(models, twins, crossed, place, tmp_path, capsys):

@@ -367,7 +367,7 @@ def test_the_command_writes_everything_and_fails_at_the_end(animals, tmp_path, c
     assert "## Failed" in (out / "small.md").read_text()
     assert f"2 runs: 2 measured anew, in {out}" in output.out
     assert main([*arguments, "--methods", "Image-Image"]) == 0
-    assert f"1 runs: 1 found, in {out}" in capsys.readouterr().out
+    assert f"1 run: 1 found, in {out}" in capsys.readouterr().out
 
 
 def test_where_nothing_can_be_measured_the_command_fails_and_says_what_is_missing(tmp_path, capsys):

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bake:
-    """Put a method's heads into a checkpoint for other programs.
+    """Put a method's projectors into a checkpoint for other programs.
 
-    They load it as they load the original.
+    These load it as they load the original.
 
-    The heads are meant for images that find images and texts that find texts. Texts find images better with
-    the original heads (appendix H of the IsoCLIP paper): keep the original for that, or bake one side with
-    --image-only or --text-only. DST becomes a folder: for transformers (huggingface), sentence-transformers
-    and open_clip one that they load, for openai a state dict model.pt, for big_vision a model.npz, or one of
-    ours. It is written whole, read back, and its embeddings are compared with the method's, or it is not
-    there at all; README.md in it says what was done to which model. What a format cannot express is refused.
+    The projectors are meant for images that find images and texts that find texts. Texts find images better
+    with the original ones (appendix H of the IsoCLIP paper): keep the original for that, or bake one side
+    with --image-only or --text-only. DST becomes a folder: for transformers (huggingface),
+    sentence-transformers and open_clip one that they load, for openai a state dict model.pt, for
+    big_vision a model.npz, or one of ours. It is written whole, read back, and its embeddings are
+    compared with the method's, or it is not there at all; README.md in it says what was done to which
+    model. What a format cannot express is refused.
 
     Examples:
       jaxalign bake openai/clip-vit-base-patch16 iso-b16
@@ -34,20 +35,22 @@ class Bake:
       jaxalign bake google/siglip2-base-patch16-224 siglip2-iso --format jaxalign --linearize
     """
 
-    original: Annotated[str, tyro.conf.Positional, option("The model whose heads are improved.", "MODEL")]
+    original: Annotated[
+        str, tyro.conf.Positional, option("The model whose projectors are improved.", "MODEL")
+    ]
     dst: Annotated[
         Path, tyro.conf.Positional, option("Folder to write, or file where the format is one file.", "DST")
     ]
     method: Annotated[
         tuple[Literal["isoclip", "whitened", "pca"], ...],
-        option("Method that the heads take over; pca may follow one of the others.", "METHOD [pca]"),
+        option("Method that the projectors take over; pca may follow one of the others.", "METHOD [pca]"),
     ] = ("isoclip",)
     format: FormatOption = "huggingface"
-    image_only: Annotated[bool, option("Leave the text head as it is.")] = False
-    text_only: Annotated[bool, option("Leave the image head as it is.")] = False
+    image_only: Annotated[bool, option("Leave the text projector as it is.")] = False
+    text_only: Annotated[bool, option("Leave the image projector as it is.")] = False
     linearize: Annotated[
         bool,
-        option("Put the linearised head in the place of SigLIP's MLP; for jaxalign and big_vision alone."),
+        option("Put the linearised projector in the place of SigLIP's MLP; jaxalign, big_vision only."),
     ] = False
     spec: SettingsOf = None
     name: OwnName = None

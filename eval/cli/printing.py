@@ -201,7 +201,8 @@ def told_anew(runs: Mapping[str, bool]) -> str:
     """How many runs were found and how many measured anew; `runs` says of each whether it was the latter."""
     anew = sum(runs.values())
     counts = {"measured anew": anew, "found": len(runs) - anew}
-    return f"{len(runs)} runs: " + " and ".join(f"{n} {how}" for how, n in counts.items() if n)
+    total = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{total}: " + " and ".join(f"{n} {how}" for how, n in counts.items() if n)
 
 
 def _left_out(runs: "Sequence[Run]") -> list[str]:
