@@ -375,7 +375,7 @@ class Processes:
                 raise UsageError(str(error)) from error
 
 
-Distributed = Annotated[Processes, about(Processes, "several processes")]
+Distributed = Annotated[Processes, about(Processes, "distributed")]
 
 
 def read_names(file: Path) -> tuple[str, ...]:

@@ -50,13 +50,14 @@ class Sweep(Measuring):
     dataset: DatasetName = "emoji-scenes"
     modality: ModalityOption = "image"
     apply_to: Annotated[
-        tuple[str, ...], option("Data sets on which the band is tried, too.", "NAME [NAME ...]")
+        tuple[str, ...], option("Data sets on which the band is tried, too.", "NAME [NAME ...]", "none")
     ] = ()
     methods: Annotated[
         tuple[str, ...],
         option(
             "Methods that are measured beside the band; one's own is written module:name.",
             "METHOD [METHOD ...]",
+            "none",
         ),
     ] = ()
     k_top: Grid = ()

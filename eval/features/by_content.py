@@ -2,7 +2,8 @@
 
 The index of a model is a row of stores, its parts. Each holds images that no earlier one had, under digests
 of their files' content, and none is ever changed, apart from being finished. A part is called after what it
-holds, so that commands which run at the same time make parts of their own, or wait for the same one.
+holds: commands that run at the same time make parts of their own, or one is told that the other is at the
+same part.
 """
 
 import hashlib
@@ -19,12 +20,12 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.folder_images import FileChangedError, FolderImages
 from jaxalign.eval.processes import agree
 
-from .embed import Computing, check_computing, embed_images, unreadable_image
+from .embed import Computing, check_computing, embed_images, open_image, unreadable_image
 from .key import FeatureKey, make_key
 from .store import CHUNK, Features, FeatureStore, Place, list_names, store_url
 
 _PART = re.compile(rb"([0-9a-f]{16})/store\.json")
-_THREADS = 8  # that look at parts
+_THREADS = 8  # that look at parts, or try images again
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,30 @@ def gather(
             part.read()  # raises
     lost = np.full(model.config.image.width, np.nan, np.float32)
     values = np.stack([index.found.get(content, lost) for content in contents])
+    again = _readable_now(model, images, values) if leaves_out else []
+    if again:
+        computing = {**computing, "unreadable": "fail", "progress": lambda count: None}
+        values[again] = gather(model, images[again], origin, {}, **computing).values
     return Gathered(values, names, labels, store_url(place, index.key))
+
+
+def _readable_now(model: DualEncoder, images: FolderImages, values: np.ndarray) -> list[int]:
+    """Which of the images that the index has as unreadable can be read.
+
+    It is not the file alone that decides: what was no image for this program is one when a decoder has been
+    installed, as an iPhone's photo that is called .jpg and is HEIC.
+    """
+
+    def is_readable(row: int) -> bool:
+        try:
+            with open_image(images, row) as image:
+                return len(model.image_processor([image])) == 1
+        except JaxalignError:
+            return False
+
+    lost = [int(row) for row in np.flatnonzero(np.isnan(values).any(axis=1)) if images.contents[row]]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [row for row, readable in zip(lost, pool.map(is_readable, lost), strict=True) if readable]
 
 
 @dataclass

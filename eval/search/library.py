@@ -6,7 +6,6 @@ orientation turns the image.
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -18,9 +17,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.folder_images import FolderImages
 from jaxalign.eval.datasets.image_tree import expected_files, find_images, tell_not_read
 from jaxalign.eval.features.by_content import gather
-from jaxalign.eval.features.embed import Computing, Progress, open_image
-
-_THREADS = 8
+from jaxalign.eval.features.embed import Computing, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,33 +80,9 @@ def find_library(
         raise JaxalignError(f"there are no images in {root}; {expected_files(tree)}")
     start(len(files))
     images = FolderImages(files, str(root), upright=True)
-    gathered = gather(model, images, str(root), {}, **computing)
-    again = _readable_now(model, images, gathered.values)
-    if again:
-        computing = {**computing, "unreadable": "fail", "progress": lambda count: None}
-        gathered.values[again] = gather(model, images[again], str(root), {}, **computing).values
-    found = gathered.read().require(str(root))
+    found = gather(model, images, str(root), {}, **computing).read().require(str(root))
     numbers = tuple(files[row].number for row in found.rows)
     return Library(root, found.ids, found.values, found.left_out + tree.closed, tree.not_read, numbers)
-
-
-def _readable_now(model: DualEncoder, images: FolderImages, values: np.ndarray) -> list[int]:
-    """Which of the images that the index has as unreadable can be read.
-
-    It is not the file alone that decides: what was no image for this program is one when a decoder has been
-    installed, as an iPhone's photo that is called .jpg and is HEIC.
-    """
-
-    def is_readable(row: int) -> bool:
-        try:
-            with open_image(images, row) as image:
-                return len(model.image_processor([image])) == 1
-        except JaxalignError:
-            return False
-
-    lost = [int(row) for row in np.flatnonzero(np.isnan(values).any(axis=1)) if images.contents[row]]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return [row for row, readable in zip(lost, pool.map(is_readable, lost), strict=True) if readable]
 
 
 def file_number(path: str | os.PathLike[str] | int) -> tuple[int, int] | None:

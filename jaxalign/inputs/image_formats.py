@@ -8,6 +8,8 @@ import functools
 import importlib
 import importlib.util
 
+from jaxalign.errors import JaxalignError
+
 # Of Pillow, in the order in which they are tried; HEIF is that of pillow-heif (extra `heic`). TGA is the last
 # one: it has no signature, and would try itself at anything.
 FORMATS = (
@@ -48,7 +50,11 @@ def accepted_formats() -> tuple[str, ...]:
     Image.init()
     has_heif = importlib.util.find_spec("pillow_heif") is not None
     if has_heif:
-        importlib.import_module("pillow_heif").register_heif_opener()
+        try:
+            importlib.import_module("pillow_heif").register_heif_opener()
+        except ImportError as error:
+            reason = f"pillow-heif is installed and cannot be imported ({error})"
+            raise JaxalignError(f"{reason}; reinstall it, or remove it") from error
     is_there = lambda name: has_heif if name == "HEIF" else features.check(_FEATURES.get(name, "pil"))
     return tuple(name for name in FORMATS if name in Image.OPEN and is_there(name))
 
