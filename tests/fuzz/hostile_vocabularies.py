@@ -93,7 +93,7 @@ def _numbers(rng: random.Random, parts: dict[str, Any]) -> None:
     vocabulary = parts["model"]["vocab"]
     first = rng.choice((3_000_000, 2**32 - 20, 14, 1, pick_size(rng)))
     if isinstance(vocabulary, dict):
-        chosen = rng.sample(sorted(vocabulary), rng.randint(1, len(vocabulary)))
+        chosen = rng.sample(sorted(vocabulary), rng.randint(min(1, len(vocabulary)), len(vocabulary)))
         vocabulary |= {word: rng.choice((first, first + i)) for i, word in enumerate(chosen)}
     else:
         parts["model"]["vocab"] = [
