@@ -125,7 +125,8 @@ def _readable_now(model: DualEncoder, images: FolderImages, values: np.ndarray) 
         except JaxalignError:
             return False
 
-    lost = [int(row) for row in np.flatnonzero(np.isnan(values).any(axis=1)) if images.contents[row]]
+    contents = images.contents
+    lost = [int(row) for row in np.flatnonzero(np.isnan(values).any(axis=1)) if contents[row]]
     with ThreadPoolExecutor(_THREADS) as pool:
         return [row for row, readable in zip(lost, pool.map(is_readable, lost), strict=True) if readable]
 
