@@ -126,12 +126,18 @@ def test_images_and_texts_with_signs_and_weights(search, archive):
 
 
 def test_an_image_from_standard_input(search, archive, monkeypatch):
-    content = (archive / "0.png").read_bytes()
-    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(
-        buffer=io.BytesIO(content), closed=False, isatty=lambda: False, fileno=lambda: -1))  # fmt: skip
+    def pipe(content):
+        monkeypatch.setattr("sys.stdin", types.SimpleNamespace(
+            buffer=io.BytesIO(content), closed=False, isatty=lambda: False, fileno=lambda: -1))  # fmt: skip
+
+    again = io.BytesIO()
+    Image.open(archive / "0.png").save(again, "BMP")  # the same image as another file
+    pipe(again.getvalue())
     found = search("--query", "-")
     assert (names(found)[0], found.json["query"][0]["image"]) == ("0.png", "-")
     assert found.json["results"][0]["score"] == pytest.approx(1, abs=1e-5)
+    pipe((archive / "0.png").read_bytes())  # which only its content tells from others
+    assert "0.png" not in names(search("--query", "-"))
     with (archive / "0.png").open("rb") as file:  # which is a file of the folder
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
         assert "0.png" not in names(search("--query", "-"))

@@ -11,6 +11,7 @@ from .file_contents import Content, is_as_it_was, read_content, read_contents
 from .image_tree import ImageFile
 from .images import Images
 
+UPRIGHT = "-upright"  # ends the identity of an image that its orientation turns
 _CHANGED = "has changed since its folder was read; run the same command again"
 
 
@@ -50,7 +51,7 @@ class FolderImages(Images):
         A photo that is turned by its orientation is another image than the same one as it is stored.
         """
         chosen = [self._contents[row] for row in self._rows.tolist()]
-        return tuple(f"{of.digest}-upright" if self._upright and of.turned else of.digest for of in chosen)
+        return tuple(f"{of.digest}{UPRIGHT}" if self._upright and of.turned else of.digest for of in chosen)
 
     @contextmanager
     def opened(self, index: int) -> Iterator[Image.Image]:

@@ -4,6 +4,7 @@ Their features are in the index of one's own images, where commands that measure
 orientation turns the image.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.folder_images import FolderImages
+from jaxalign.eval.datasets.folder_images import UPRIGHT, FolderImages
 from jaxalign.eval.datasets.image_tree import expected_files, find_images, tell_not_read
 from jaxalign.eval.features.by_content import gather
 from jaxalign.eval.features.embed import Computing, Progress
@@ -31,6 +32,7 @@ class Library:
       left_out: names of those that cannot be read, and of folders that cannot be, with a slash at the end.
       not_read: how many other files look like images, by their endings, as `find_images` counts them.
       numbers: of the files, as `ImageFile.number`.
+      digests: SHA-256 of the files.
     """
 
     folder: Path
@@ -39,9 +41,14 @@ class Library:
     left_out: tuple[str, ...]
     not_read: Mapping[str, int]
     numbers: tuple[tuple[int, int] | None, ...] = ()
+    digests: tuple[str, ...] = ()
 
-    def positions(self, image: str | os.PathLike[str] | int) -> list[int]:
-        """Where an image file is in the library, whatever links to it are called; also of an open file."""
+    def positions(self, image: str | os.PathLike[str] | int | bytes) -> list[int]:
+        """Where an image file is in the library, whatever links to it are called; also of an open file, and
+        of the content of one that has no name here."""
+        if isinstance(image, bytes):
+            digest = hashlib.sha256(image).hexdigest()
+            return [row for row, own in enumerate(self.digests) if own == digest]
         number = file_number(image)
         return [] if number is None else [row for row, own in enumerate(self.numbers) if own == number]
 
@@ -81,8 +88,10 @@ def find_library(
     start(len(files))
     images = FolderImages(files, str(root), upright=True)
     found = gather(model, images, str(root), {}, **computing).read().require(str(root))
-    numbers = tuple(files[row].number for row in found.rows)
-    return Library(root, found.ids, found.values, found.left_out + tree.closed, tree.not_read, numbers)
+    numbers, contents = tuple(files[row].number for row in found.rows), images.contents
+    digests = tuple(contents[row].removesuffix(UPRIGHT) for row in found.rows)
+    left_out = found.left_out + tree.closed
+    return Library(root, found.ids, found.values, left_out, tree.not_read, numbers, digests)
 
 
 def file_number(path: str | os.PathLike[str] | int) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """What a search looks for: images and texts, each with a weight, and their features."""
 
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +29,14 @@ class QueryImage:
     Attributes:
       name: what people call it.
       source: its file, or the bytes of one.
-      place: the file, as `Library.positions` takes it; for standard input its descriptor, which leads to a
-        file where one was redirected; None where there is none.
+      place: what `Library.positions` finds it by: its file, or for standard input the descriptor of a file
+        that was redirected, or of a pipe the content.
       small: uint8 `[h, w, 3]`, upright, to be shown.
     """
 
     name: str
     source: Path | bytes
-    place: Path | int | None
+    place: Path | int | bytes
     small: np.ndarray
 
     @property
@@ -74,14 +75,13 @@ class Query:
 
     def rows_of(self, library: Library) -> set[int]:
         """Where its images are in a library, under all names that links give them."""
-        places = [image.place for image, _ in self.images if image.place is not None]
-        return {row for place in places for row in library.positions(place)}
+        return {row for image, _ in self.images for row in library.positions(image.place)}
 
     def terms(self, model: DualEncoder, library: Library) -> list[Term]:
         """What it asks for; features of images that are in the library are not computed again."""
         found = []
         for image, weight in self.images:
-            rows = [] if image.place is None else library.positions(image.place)
+            rows = library.positions(image.place)
             pre = library.features[rows[0]] if rows else image.encode(model)
             found.append(Term(image.name, weight, pre))
         if self.texts:
@@ -94,7 +94,8 @@ class Query:
 def read_query_image(given: str) -> QueryImage:
     """The image in a file, or of `-` that on standard input; raises JaxalignError where it is none."""
     if given == STANDARD_INPUT:
-        name, place, source = "standard input", _descriptor(), _read_standard_input()
+        name, source = "standard input", _read_standard_input()
+        place = _origin(source)
     else:
         source = place = Path(os.path.expanduser(given))
         name = source.name
@@ -105,11 +106,14 @@ def read_query_image(given: str) -> QueryImage:
         return QueryImage(name, source, place, thumbnail(image, SIDE))
 
 
-def _descriptor() -> int | None:
+def _origin(content: bytes) -> int | bytes:
+    """Of what came on standard input: its descriptor where a file was redirected; of a pipe only the content
+    says which file it was."""
     try:
-        return sys.stdin.fileno()
+        descriptor = sys.stdin.fileno()
+        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else content
     except (AttributeError, OSError, ValueError):  # closed, or no file
-        return None
+        return content
 
 
 def _read_standard_input() -> bytes:
