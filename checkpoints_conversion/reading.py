@@ -22,6 +22,7 @@ from jaxalign.weights.tensors import expected_shapes, unflatten
 
 from .checkpoint_files import ENDINGS as ENDINGS
 from .checkpoint_files import CheckpointFiles, find_files, is_checkpoint, read_tensors
+from .clipcap import read_captioner as read_captioner
 from .engine import Format, convert
 from .formats import find_format
 from .formats.big_vision import BIG_VISION, for_file, plain_names, stacked_towers

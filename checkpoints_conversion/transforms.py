@@ -45,6 +45,11 @@ def _rows_of_heads(targets: list[np.ndarray]) -> list[np.ndarray]:
     return [x.reshape(x.shape[0], -1).T for x in targets]
 
 
+def _rows_by_turns(targets: list[np.ndarray]) -> list[np.ndarray]:
+    """The first row of each, then the second of each, and so on."""
+    return [x[i].reshape(-1) for i in range(len(targets[0])) for x in targets]
+
+
 def _without_key(targets: list[np.ndarray]) -> list[np.ndarray]:
     query, value = _flat(targets)
     return [query, np.empty_like(query), value]
@@ -63,8 +68,12 @@ from_heads = Transform(
 conv = Transform(
     "conv", lambda t: (t[0][3], t[0][2], t[0][0], t[0][1]), lambda t: [t[0].transpose(3, 2, 0, 1)]
 )
+rows_of_heads = Transform("rows_of_heads", lambda t: (t[0][0] * t[0][1], t[0][2]), _flat)  # (in, out)
 fused_heads = Transform("fused_heads", lambda t: (len(t) * t[0][1] * t[0][2], t[0][0]), _rows_of_heads)
 fused_bias = Transform("fused_bias", lambda t: (len(t) * math.prod(t[0]),), _flat)
+fused_columns = Transform(  # (in, out), query, key and value beside each other
+    "fused_columns", lambda t: (t[0][0], len(t) * t[0][1] * t[0][2]), _rows_by_turns
+)
 query_value_bias = Transform(  # DINOv3's own files: a third for the keys that is masked, whatever it holds
     "query_value_bias", lambda t: (3 * math.prod(t[0]),), _without_key
 )

@@ -5,6 +5,7 @@ from .bands import BandAnalysis as BandAnalysis
 from .bands import analyse_bands as analyse_bands
 from .bands import grown_bands as grown_bands
 from .bands import spectral_regions as spectral_regions
+from .captioning.captioner import Captioner as Captioner
 from .classifiers import CacheClassifier as CacheClassifier
 from .classifiers import Classifier as Classifier
 from .classifiers import FewShotAccuracy as FewShotAccuracy
@@ -69,5 +70,6 @@ from .sweep import BandSweep as BandSweep
 from .sweep import RankSweep as RankSweep
 from .sweep import sweep_bands as sweep_bands
 from .sweep import sweep_ranks as sweep_ranks
+from .weights.captioner_files import load_captioner as load_captioner
 from .weights.checkpoint import load as load
 from .weights.checkpoint import save as save

@@ -37,6 +37,7 @@ FUNCTIONS: Mapping[str, str] = {
     "Subspaces": "principal_subspace Subspace class_names imagenet_templates",
     "Choosing": "sweep_bands sweep_ranks BandSweep RankSweep",
     "Inversion": "invert_to_text invert_to_image Inversion",
+    "Captions": "load_captioner Captioner",
     "Retrieval": """
         retrieval_metrics average_precision text_retrieval_metrics revisited_metrics randomization_test
     """,

@@ -12,11 +12,13 @@ from jaxalign.conversion.transforms import (
     flat,
     from_heads,
     fused_bias,
+    fused_columns,
     fused_heads,
     linear,
     patch_positions,
     query_value_bias,
     rows,
+    rows_of_heads,
     scalar,
     to_heads,
     value,
@@ -51,7 +53,12 @@ QKV: Kind = ((".weight", QKV_KERNELS, fused_heads), (".bias", QKV_BIASES, fused_
 QKV_KERNEL: Kind = ((".weight", QKV_KERNELS, fused_heads),)
 QKV_MASKED_KEY: Kind = (*QKV_KERNEL, (".bias", ("/query/bias", "/value/bias"), query_value_bias))
 KV: Kind = ((".weight", KV_KERNELS, fused_heads), (".bias", KV_BIASES, fused_bias))
+KV_KERNEL: Kind = ((".weight", KV_KERNELS, fused_heads),)
 IN_PROJ: Kind = (("_weight", QKV_KERNELS, fused_heads), ("_bias", QKV_BIASES, fused_bias))
+# GPT-2's layers, which hold their kernels as (in, out).
+COLUMNS: Kind = ((".weight", ("/kernel",), value), (".bias", ("/bias",), value))
+QKV_COLUMNS: Kind = ((".weight", QKV_KERNELS, fused_columns), (".bias", QKV_BIASES, fused_bias))
+ROWS_OF_HEADS: Kind = ((".weight", ("/kernel",), rows_of_heads), (".bias", ("/bias",), value))
 
 
 def rules(rows: Iterable[Row]) -> tuple[Rule, ...]:

@@ -79,6 +79,11 @@ class JsonVocabulary:
         with _one_line("this vocabulary cannot split the texts"):
             return [found.ids for found in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The texts that ids stand for, special tokens left out, joined as the file's decoder says."""
+        with _one_line("this vocabulary cannot join the words"):
+            return self.backend.decode_batch([list(row) for row in ids], skip_special_tokens=True)
+
     def files(self) -> dict[str, bytes]:
         return {TOKENIZER_JSON: self.backend.to_str().encode()}
 

@@ -4,12 +4,13 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .model_spec import ModelSpec
 
+Record = TypeVar("Record")
 _LARGEST = {int: 2**31, float: sys.float_info.max}  # no size and no id is larger
 _NAMED = 5  # of unknown keys; a file may have any number
 
@@ -26,16 +27,21 @@ def _stored_fields(record: Any) -> list[dataclasses.Field]:
 
 
 def spec_from_json(values: Any) -> ModelSpec:
-    """The inverse of `spec_to_json`, also of what JSON made of its result.
+    """The inverse of `spec_to_json`, also of what JSON made of its result; raises as `record_from_json`."""
+    return record_from_json(ModelSpec, values)
+
+
+def record_from_json(kind: type[Record], values: Any) -> Record:
+    """An instance of the dataclass `kind` from an object with a key for each of its fields.
 
     Raises:
       JaxalignError: all missing, unknown and mistyped keys, or sizes that do not fit.
     """
     problems: list[str] = []
-    spec = _build(ModelSpec, values, "", problems)
+    record = _build(kind, values, "", problems)
     if problems:
         raise JaxalignError("; ".join(problems))
-    return spec
+    return record
 
 
 def _build(kind: Any, value: Any, where: str, problems: list[str]) -> Any:

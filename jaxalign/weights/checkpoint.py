@@ -41,7 +41,7 @@ READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 # In config.json beside the facts of the model.
 _OF_FILES = ("format", "version", "weights", "facts", "stacked")
-_EMBEDDED = Path(__file__).parents[1] / "embedded"
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def load(
@@ -56,8 +56,9 @@ def load(
     Looked for in this order: an embedded model of this name; a local folder or file, of `save`'s format or of
     one that a reader knows (transformers, open_clip, timm, big_vision, the originals' own files); a known
     model, by name, alias or hub id; any other repository of the hub. Readers are modules under the
-    entry-point group `jaxalign.checkpoint_readers` with `ENDINGS`, of the files that they read, and two
-    functions: `recognises(path) -> bool` and `read(path, spec) -> DualEncoder`.
+    entry-point group `jaxalign.checkpoint_readers` with `ENDINGS`, of the files that they read, and three
+    functions: `recognises(path) -> bool`, `read(path, spec) -> DualEncoder` and, for `load_captioner`,
+    `read_captioner(path, tokenizer, normalize) -> Captioner`.
 
     What the record of a known model claims (name, source, commit, licence, paper, bands) is given to what was
     loaded from its repository, to files whose digest is known (`jaxalign.specs.published`), and to unchanged
@@ -98,9 +99,9 @@ def load(
 def _find(name: str, spec: str | ModelSpec | None) -> DualEncoder:
     if not name:
         raise JaxalignError("name_or_path is empty; expected the name of a model, or a path")
-    if name in MODELS and (_EMBEDDED / name).is_dir():
+    if name in MODELS and (EMBEDDED / name).is_dir():
         _check_no_spec(name, spec)
-        return read_folder(_EMBEDDED / name)
+        return read_folder(EMBEDDED / name)
     path = Path(name)
     try:
         path = path.expanduser()
@@ -113,7 +114,7 @@ def _read_local(path: Path, spec: str | ModelSpec | None) -> DualEncoder:
     if is_model_folder(path):
         _check_no_spec(str(path), spec)
         return read_folder(path)
-    for reader in _readers():
+    for reader in readers():
         if reader.recognises(path):
             return reader.read(path, spec)
     *endings, last = _endings()
@@ -123,14 +124,14 @@ def _read_local(path: Path, spec: str | ModelSpec | None) -> DualEncoder:
     )
 
 
-def _readers() -> list[Any]:
+def readers() -> list[Any]:
     """The modules that read other formats than `save`'s."""
     return [entry.load() for entry in entry_points(group=READERS)]
 
 
 def _endings() -> list[str]:
     """How files with weights end that some reader knows."""
-    return list(dict.fromkeys(ending for reader in _readers() for ending in reader.ENDINGS))
+    return list(dict.fromkeys(ending for reader in readers() for ending in reader.ENDINGS))
 
 
 def _check_no_spec(where: str, spec: str | ModelSpec | None) -> None:

@@ -63,6 +63,14 @@ def fetch_checkpoint(
     return weights.parent
 
 
+def find_cached(repository: str, name: str) -> Path | None:
+    """A file of `repository` in the hub's cache; None where it is not there. The network is not asked."""
+    import huggingface_hub as hub
+
+    cached = hub.try_to_load_from_cache(repository, name)
+    return Path(cached) if isinstance(cached, str) else None
+
+
 def _fetch_shards(index: Path, fetch: Callable[[str], Path | None]) -> None:
     said = read_json(index)
     places = said.get("weight_map") if isinstance(said, dict) else None

@@ -27,7 +27,13 @@ def check_tensors(
       config: says what `TwoTowers` needs.
       where: the file, for the message.
     """
-    wanted = expected_shapes(config)
+    compare_tensors(found, expected_shapes(config), where)
+
+
+def compare_tensors(
+    found: Mapping[str, tuple[tuple[int, ...], str]], wanted: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+    """The same against the shapes that are `wanted`, by path."""
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     near = {name: get_close_matches(name, missing, 1, 0.8) for name in extra[:_MENTIONED]}
     kinds = {
