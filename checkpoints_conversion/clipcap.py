@@ -38,7 +38,9 @@ def read_captioner(
         tokenizer, or one of other words; or nothing that says `normalize`.
     """
     if path.is_dir():
-        raise JaxalignError(f"{path} is a folder and no captioner of ours; expected a ClipCap checkpoint (.pt)")
+        raise JaxalignError(
+            f"{path} is a folder and no captioner of ours; expected a ClipCap checkpoint (.pt)"
+        )
     found = read_tensors(path)
     format = _find_format(found, path)
     _check_tied(found, path)
@@ -76,7 +78,9 @@ def _check_tied(found: Mapping[str, StoredTensor], path: Path) -> None:
         return
     head, words = found[_HEAD], found[_WORDS]
     if head.shape != words.shape or not np.array_equal(head.read(), words.read()):
-        raise JaxalignError(f"{path}: {_HEAD} is not {_WORDS}; expected GPT-2, whose head is its word vectors")
+        raise JaxalignError(
+            f"{path}: {_HEAD} is not {_WORDS}; expected GPT-2, whose head is its word vectors"
+        )
 
 
 def _read_sizes(format: Format, shapes: Mapping[str, Shape]) -> CaptionDecoderConfig:
@@ -124,7 +128,9 @@ def _shape(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
 
 def _tokens(name: str, shape: Shape, width: int) -> int:
     if not shape[0] or shape[0] % width:
-        raise JaxalignError(f"{name} has {shape[0]} numbers; expected a multiple of {width}, the width of GPT-2")
+        raise JaxalignError(
+            f"{name} has {shape[0]} numbers; expected a multiple of {width}, the width of GPT-2"
+        )
     return shape[0] // width
 
 

@@ -7,6 +7,7 @@ from jaxalign.conversion.engine import Format
 
 from .layers import (
     COLUMNS,
+    FROM_HEADS,
     KV_KERNEL,
     LINEAR,
     NORM,
@@ -15,7 +16,6 @@ from .layers import (
     TO_HEADS_KERNEL,
     VALUE,
     ZEROS,
-    FROM_HEADS,
     rules,
     under,
 )

@@ -19,6 +19,7 @@ from jaxalign.eval import interrupts
 from jaxalign.eval.terminal import say
 
 from .bake import Bake
+from .caption import Caption
 from .classify import Classify
 from .convert import Convert
 from .datasets import Datasets
@@ -54,6 +55,7 @@ COMMANDS: dict[str, type] = {
     "spectrum": Spectrum,
     "indicators": Indicators,
     "classify": Classify,
+    "caption": Caption,
     "search": Search,
     "duplicates": Duplicates,
     "export": Export,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 # Commands by what they are for, in the order in which a newcomer meets them.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "see": ("demo", "models", "datasets", "spectrum", "indicators"),
+    "see": ("demo", "models", "datasets", "spectrum", "indicators", "caption"),
     "measure": ("retrieve", "text-retrieve", "classify", "sweep", "reproduce", "report"),
     "use": ("fetch", "search", "duplicates"),
     "bring and take": ("embed", "convert", "bake", "export"),

@@ -98,7 +98,7 @@ ModalityOption = Annotated[
     Literal["image", "text"], option("Modality: images, or captions where the data set has them.")
 ]
 MaxQueries = Annotated[int | None, option("Largest number of queries, evenly spaced; None for all.", "N")]
-WithDistractors = Annotated[
+YesOrNo = Annotated[
     bool | None,
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=(0, 1),

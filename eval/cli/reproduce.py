@@ -9,7 +9,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
-from .options import UsageError, VariantOption, WithDistractors, option
+from .options import UsageError, VariantOption, YesOrNo, option
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -58,7 +58,7 @@ class Reproduce:
     methods: Annotated[tuple[str, ...], some("Methods")] = ()
     variant: VariantOption = "paper"
     distractors: Annotated[
-        WithDistractors,
+        YesOrNo,
         option(
             "Add R1M to the galleries of ROxford and RParis.",
             default="of the variant: for IsoCLIP's tables as its paper says, or where it is there as the"

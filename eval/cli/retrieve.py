@@ -15,7 +15,7 @@ from .options import (
     Steps,
     TaskNames,
     VariantOption,
-    WithDistractors,
+    YesOrNo,
     option,
     parse_depths,
 )
@@ -50,7 +50,7 @@ class Retrieve(Measuring):
     query: QuerySplit = ""
     gallery: GallerySplit = ""
     distractors: Annotated[
-        WithDistractors,
+        YesOrNo,
         option(
             "Add the data set's distractors (R1M).",
             default="no; with --variant reference, where they are there",

@@ -82,9 +82,7 @@ class Captioner:
                 f" {self.config.embedding}; pass the embeddings of its model, or take another captioner"
             )
         if beams > self.config.vocabulary:
-            raise JaxalignError(
-                f"beams is {beams}; expected at most {self.config.vocabulary}, a beam a word"
-            )
+            raise JaxalignError(f"beams is {beams}; expected at most {self.config.vocabulary}, a beam a word")
         x = np.asarray(normalize(x) if self.normalize else x, np.float32)
         size = min(batch_size, 1 << (len(x) - 1).bit_length())  # few: the next power of two
         batches = (x[i : i + size] for i in range(0, len(x), size))

@@ -151,7 +151,11 @@ class CaptionDecoder(nn.Module):
         return self.logits(self.encode(x)[0])
 
     def encode(
-        self, x: jax.Array, at: Any = 0, mask: jax.Array | None = None, cache: Sequence[KeyValue] | None = None
+        self,
+        x: jax.Array,
+        at: Any = 0,
+        mask: jax.Array | None = None,
+        cache: Sequence[KeyValue] | None = None,
     ) -> tuple[jax.Array, Cache]:
         """Tokens [n, t, D] at positions `at` and following: their features, and every block's keys and values.
 

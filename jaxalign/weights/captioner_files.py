@@ -90,7 +90,9 @@ def load_captioner(
         )
     if embedded or _is_own_folder(path):
         if tokenizer is not None or normalize is not None:
-            raise JaxalignError(f"the captioner {name} holds its own facts; leave out tokenizer and normalize")
+            raise JaxalignError(
+                f"the captioner {name} holds its own facts; leave out tokenizer and normalize"
+            )
         return read_captioner_folder(path)
     for reader in readers():
         if reader.recognises(path):
