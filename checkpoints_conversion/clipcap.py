@@ -89,7 +89,7 @@ def _read_sizes(format: Format, shapes: Mapping[str, Shape]) -> CaptionDecoderCo
     (hidden,) = _shape(shapes, "gpt.transformer.h.0.mlp.c_fc.bias", 1)
     if width % HEAD_WIDTH:
         raise JaxalignError(
-            f"GPT-2 is {width} wide; expected a multiple of {HEAD_WIDTH}, the width of a head in all its sizes"
+            f"GPT-2 is {width} wide; expected a multiple of {HEAD_WIDTH}, the width of its heads"
         )
     mapper = _read_mlp if format is CLIPCAP_MLP else _read_transformer
     embedding, mapped = mapper(shapes, width)
@@ -153,8 +153,8 @@ def _find_tokenizer(path: Path, given: str | os.PathLike[str] | None) -> Path:
     file = beside if is_there(beside) else next(filter(None, cached), None)
     if file is None:
         raise JaxalignError(
-            f"{path} needs GPT-2's {TOKENIZER_JSON}, which is neither beside it nor in the hub's cache; run `hf"
-            f" download {GPT2_REPOSITORIES[0]} {TOKENIZER_JSON}` where there is a network, or pass tokenizer"
+            f"{path} needs GPT-2's {TOKENIZER_JSON}, which is neither beside it nor in the hub's cache;"
+            f" run `hf download {GPT2_REPOSITORIES[0]} {TOKENIZER_JSON}` where there is a network, or pass tokenizer"
             " (--tokenizer)"
         )
     return file

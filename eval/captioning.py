@@ -1,9 +1,9 @@
 """What is left in images' embeddings under each method, in words (Reevaluating, figures 9 and 10).
 
 The embedding that a method gives takes the place of the image's own in front of the caption decoder. PCA<-
-stays in the shared space by eq. 11, x Q L Q^T, and `pca-mean` adds the mean's lost part back by eq. 12; the
-projectors of IsoCLIP (eq. 9) end in that space, too. Nothing is mapped back, and nothing rescaled but to length
-one, for a decoder that learned from such.
+stays in the shared space: Q L Q^T x (eq. 11), and `pca-mean` adds back what the mean lost (eq. 12). What the
+projectors of IsoCLIP give, W_i U_b U_b^T f (its eq. 9), lies there, too: nothing has to be mapped back.
+Lengths stay as they are, but where a decoder learned from embeddings of length one.
 """
 
 from collections.abc import Sequence

@@ -157,7 +157,7 @@ class CaptionDecoder(nn.Module):
         mask: jax.Array | None = None,
         cache: Sequence[KeyValue] | None = None,
     ) -> tuple[jax.Array, Cache]:
-        """Tokens [n, t, D] at positions `at` and following: their features, and every block's keys and values.
+        """Features of tokens [n, t, D] at positions from `at` on, and every block's keys and values.
 
         Args:
           mask: bool [t, m + t], where attention is allowed to the m tokens of `cache` and these; by default
@@ -183,7 +183,7 @@ class CaptionDecoder(nn.Module):
         return self.logits(x[:, -1]), grown
 
     def step(self, tokens: jax.Array, at: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Logits [n, vocabulary] of what follows `tokens` int32 [n] at position `at`, and the cache with them."""
+        """Logits [n, vocabulary] of what follows `tokens` int32 [n] at position `at`; the cache with them."""
         length = cache[0][0].shape[1]
         place = jnp.arange(length + 1)
         seen = (place < at) | (place == length)  # what the cache holds so far, and the token itself
