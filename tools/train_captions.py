@@ -7,9 +7,9 @@ minutes on one core, and goes on where it stopped by what is in the state folder
 
 The decoder is ClipCap's with a small GPT-2: two blocks, words 64 wide. What a name means that no caption has
 comes from the model's own word vectors, which the decoder sees through one learned linear map; such words
-take no part in the softmax while it learns, and all do when it speaks. A caption says four of five things about a
-scene, and that of an emoji on white says nothing of a background: so the decoder falls silent where an
-embedding has none. Embeddings are computed once; captions of step s are drawn from (seed, s) alone.
+take no part in the softmax while it learns, and all do when it speaks. A caption says four of five things
+about a scene, and that of an emoji on white says nothing of a background: so the decoder falls silent where
+an embedding has none. Embeddings are computed once; captions of step s are drawn from (seed, s) alone.
 """
 
 import hashlib

@@ -8,6 +8,7 @@ from jaxalign.eval.labels import METHOD, flatten, full_label, in_order, model_la
 from jaxalign.eval.report.comparisons import comparisons_of
 from jaxalign.eval.report.examples import FindSplit, grids_of
 from jaxalign.eval.report.page import render
+from jaxalign.eval.report.words import Worded
 from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.written_tables import WrittenTable
@@ -27,6 +28,7 @@ def build_report(
     credits: str = "",
     findings: Mapping[str, Sequence[str]] = {},
     facts: Mapping[str, Mapping[str, Any]] = {},
+    words: Mapping[str, Worded] = {},
     find_split: FindSplit = lambda dataset, version, split: None,
     examples: int = 6,
 ) -> str:
@@ -39,6 +41,7 @@ def build_report(
       credits: to the authors of images that are shown, at the bottom.
       findings: what the numbers say, sentences under headings.
       facts: how it was measured, as far as no run says that, under the same headings.
+      words: images in words, under the same headings.
       find_split: the examples of a data set's name, version and split, for images of queries and results;
         None where they are not at hand, which the report says.
       examples: so many queries of a data set are shown with their first results.
@@ -62,6 +65,7 @@ def build_report(
         seconds=sum(run.seconds for run in runs),
         findings=findings,
         facts=facts,
+        words=words,
         tables=tables,
         sections=sections,
     )

@@ -1,0 +1,97 @@
+"""The demo's queries in words, before and after each method: what a method removes, no caption says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import jaxalign as ja
+from jaxalign.eval.captioning import captions_of, find_captioner, share_named
+from jaxalign.eval.datasets import Examples
+from jaxalign.eval.report.examples import Shown
+from jaxalign.eval.report.words import Worded
+from jaxalign.eval.tasks.methods import MethodOptions, find_method
+from jaxalign.eval.tasks.pairs import some
+from jaxalign.eval.tasks.projecting import Fitting
+from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.workspace import Workspace
+from jaxalign.eval.written_tables import WrittenTable
+from jaxalign.weights.captioner_files import has_captioner
+
+ABOUT = (
+    "A caption decoder, trained on embeddings of other emoji, describes a query's embedding, then what each"
+    " method leaves of it (Reevaluating, figures 9 and 10). What it cannot see it may guess, the place and the"
+    " texture above all."
+)
+NAMED = ("emoji", "background")  # labellings whose words are looked for
+
+
+@dataclass(frozen=True)
+class Words:
+    """Captions of all queries.
+
+    Attributes:
+      captions: by method, one for each query.
+      named: by method and labelling, in how many captions the label's words stand, in percent.
+    """
+
+    queries: Examples
+    captions: dict[str, list[str]]
+    named: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """By method: the shares, and the caption of each query by its name."""
+        return {
+            method: {"named": self.named[method], "of": dict(zip(self.queries.ids, said, strict=True))}
+            for method, said in self.captions.items()
+        }
+
+    def shown(self, count: int) -> Worded:
+        """A part of the report with at most so many queries, evenly spaced."""
+        rows = some(np.arange(len(self.queries)), count) if count else np.zeros(0, int)
+        images, names = self.queries.images, labels_of(self.queries, NAMED[0])
+        assert images is not None
+        queries = [Shown(names[row], np.asarray(images[row])) for row in rows]
+        captions = {method: [said[row] for row in rows] for method, said in self.captions.items()}
+        columns = ["method", *(f"the {task}" for task in NAMED)]
+        numbers = [[method, *(f"{of[task]:.1f}" for task in NAMED)] for method, of in self.named.items()]
+        title = f"Captions of {len(self.queries)} queries that name, in percent"
+        return Worded(ABOUT, queries, captions, WrittenTable(title, columns, numbers))
+
+
+def caption_queries(
+    workspace: Workspace,
+    model: ja.DualEncoder,
+    queries: Examples,
+    runs: Sequence[Run],
+    class_names: tuple[str, ...],
+) -> Words | None:
+    """All queries under the methods of `runs` that change projectors or embeddings; None for a model that no
+    captioner comes with.
+
+    Args:
+      runs: of image retrieval, whose settings say band and rank.
+      class_names: of PCA<-.
+    """
+    if not has_captioner(model.name):
+        return None
+    captioner, pre = find_captioner(model), workspace.images(model, queries).pre
+    fitting, methods = Fitting(workspace, model, lambda: pre), {}
+    for settings in (run.settings for run in runs):
+        name = "pca" if settings["method"].startswith("pca") else settings["method"]
+        if name in ("image-image", "isoclip", "pca"):
+            options = MethodOptions(settings.get("band"), settings.get("rank"), class_names=class_names)
+            methods[settings["method"]] = find_method(name, model, "image", options)
+    said = captions_of(fitting, captioner, list(methods.values()), pre)
+    captions = dict(zip(methods, said, strict=True))
+    named = {
+        method: {task: share_named(own, labels_of(queries, task)) for task in NAMED}
+        for method, own in captions.items()
+    }
+    return Words(queries, captions, named)
+
+
+def labels_of(examples: Examples, task: str) -> list[str]:
+    """The name of each example's label."""
+    return [examples.label_names[task][label] for label in examples.labels[task]]
