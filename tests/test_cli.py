@@ -78,7 +78,7 @@ def test_commands_are_frozen_dataclasses_that_the_options_mirror(command):
 
 def test_options_of_demo_reach_its_fields():
     got = cli.parse(["demo", "--out", "o", "--models", "a", "b", "--seed", "3", "--data-dir", "d"])
-    assert got == cli.Demo(out=Path("o"), models=("a", "b"), seed=3, data_dir=Path("d"))
+    assert got == cli.COMMANDS["demo"](out=Path("o"), models=("a", "b"), seed=3, data_dir=Path("d"))
 
 
 def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path):
@@ -328,7 +328,7 @@ def test_interrupting_while_preparing_is_one_line(tmp_path):
         "@dataclasses.dataclass(frozen=True)\n"
         "class Prepare:\n"
         f"    run = lambda self: jaxalign.eval.datasets.prepare('emoji', {str(tmp_path)!r})\n"
-        "cli.COMMANDS['prepare'] = Prepare\n"
+        "cli.COMMANDS = {'prepare': Prepare}\n"
         "sys.exit(cli.main(['prepare']))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -46,6 +46,12 @@ def test_every_link_leads_to_a_file(page):
         assert re.match("https?:", link) or (page.parent / link).is_file(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
+def test_every_file_of_ours_that_a_page_names_is_there(page):
+    ours = r"`((?:jaxalign|eval|checkpoints_conversion|tools|tests|benchmarks|examples)/[\w./-]+)`"
+    assert [name for name in re.findall(ours, text_of(page)) if not (ROOT / name).exists()] == []
+
+
 def test_the_readme_is_short_and_shows_what_was_measured():
     lines = text_of(README).splitlines()
     assert len(lines) <= 150

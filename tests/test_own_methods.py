@@ -11,8 +11,9 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.eval.tasks import TASKS, OwnMethod, own_methods
+from jaxalign.eval.tasks import OwnMethod, own_methods
 from jaxalign.eval.tasks.methods import METHODS, find_method
+from jaxalign.eval.tasks.registry import TASKS
 
 SOURCE = """
 import jax.numpy as jnp

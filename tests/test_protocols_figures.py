@@ -12,11 +12,11 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import figures
-from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.ambiguity import ambiguity
 from jaxalign.eval.tasks.degrees_of_freedom import degrees_of_freedom
 from jaxalign.eval.tasks.dogs_cats import dogs_cats
 from jaxalign.eval.tasks.indicators import class_indicator, histogram_mean, modality_indicator
+from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Result, Run
 from jaxalign.eval.tasks.spectra import bands_of_the_spectrum, operator_spectra
 from jaxalign.eval.tasks.sweep import apply_everywhere, band_map, band_sweep, default_grid
