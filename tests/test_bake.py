@@ -176,6 +176,7 @@ FORMATS = ("huggingface", "open_clip", "openai", "sentence-transformers", "jaxal
 
 
 @pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.long
 def test_what_is_written_is_read_as_the_methods_model(b32, baked, to):
     place = {"openai": "model.pt", "sentence-transformers": "0_CLIPModel"}.get(to, "")
     spec = "clip-vit-base-patch32" if to == "openai" else None
@@ -270,6 +271,7 @@ class TestLibraries:
         assert_close([found], [unit(wanted)])
 
 
+@pytest.mark.long
 def test_big_vision_has_a_place_for_a_linearised_head(siglip, tmp_path):
     heads = baked_heads(siglip, band=(2, 3), linearize=True)
     write_baked(siglip, heads, tmp_path / "s", "big_vision", methods="isoclip")
@@ -300,6 +302,7 @@ def run(source, tmp_path):
 class TestCommand:
     """`jaxalign bake` of a folder of ours."""
 
+    @pytest.mark.long
     def test_isoclip_then_pca_of_images(self, b32, run, tmp_path, capsys):
         methods = ["--method", "isoclip", "pca", "--band", "10", "20"]
         names = ["--class-names", "{names}", "--rank", "3"]

@@ -267,6 +267,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     check_file(None)
 
 
+@pytest.mark.long
 def test_json_goes_to_a_pipe():
     run = jaxalign("datasets", "--json", "/dev/stderr")
     assert run.returncode == 0
@@ -304,6 +305,7 @@ def test_a_closed_pipe_is_quiet():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("argument", ["datasets", "--help"])
+@pytest.mark.long
 def test_a_full_disk_is_one_line(argument):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "jaxalign", argument]
@@ -312,6 +314,7 @@ def test_a_full_disk_is_one_line(argument):
     assert single_line(run.stderr) == "jaxalign: error: No space left on device"
 
 
+@pytest.mark.long
 def test_interrupting_while_preparing_is_one_line(tmp_path):
     code = (
         "import dataclasses, os, signal, sys\n"

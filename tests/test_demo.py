@@ -140,6 +140,7 @@ def test_the_whole_demo(finished):
     assert "inverting 6 queries (oti, 3 steps)" in progress
 
 
+@pytest.mark.long
 def test_a_report_of_the_folder_of_the_demo(finished, tmp_path, capsys):
     _, out, *_ = finished
     assert main(["report", str(out), "--page", str(tmp_path / "page.html")]) == 0
@@ -260,6 +261,7 @@ def test_gain_is_paired_over_the_queries_that_have_positives():
     assert gain == {"gain": 3.0, "gain_error": 1.0}
 
 
+@pytest.mark.long
 def test_measured_images_agree_with_the_metrics(tiny_data):
     model = tiny_model("emoji-clip")
     workspace = demo.open_workspace(SETTINGS, 0, None, None, Stages())
@@ -319,6 +321,7 @@ def test_readme_has_one_command_for_each_purpose():
     assert [command.split("/")[-1] for command in commands] == ["jaxalign demo", "pytest"]
 
 
+@pytest.mark.long
 def test_the_python_of_the_tutorial_runs(monkeypatch, tmp_path, capsys):
     page = README.parent / "docs" / "tutorial.md"
     folder, code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

@@ -91,6 +91,7 @@ def test_a_notebook_runs(notebook, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["isoclip", "reevaluating", "degrees_of_freedom"])
+@pytest.mark.long
 def test_the_python_of_a_page_runs(name):
     blocks = re.findall(r"^```python\n(.*?)^```$", text_of(ROOT / "docs" / f"{name}.md"), re.M | re.S)
     assert blocks
@@ -102,6 +103,7 @@ MODULES = sorted({getattr(getattr(ja, name), "__module__", "jaxalign") for name 
 
 
 @pytest.mark.parametrize("module", MODULES)
+@pytest.mark.long
 def test_examples_of_docstrings(module):
     found = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
     assert found.failed == 0

@@ -151,6 +151,7 @@ def test_modality_indicator():
     assert found.metrics["image_text_mean"] == pytest.approx(cosines.mean(), abs=0.02)  # half a bin
 
 
+@pytest.mark.long
 def test_dogs_and_cats_compares_methods_on_the_same_images():
     labels = np.arange(60) % 2
     texts = np.eye(2, 8)
@@ -261,6 +262,7 @@ def test_a_view_without_its_package(view, monkeypatch):
         views(view)
 
 
+@pytest.mark.long
 def test_headlines_and_columns_are_among_the_metrics(sweep, parts):
     results = {
         "band-sweep": sweep,
@@ -277,6 +279,7 @@ def test_headlines_and_columns_are_among_the_metrics(sweep, parts):
             functools.reduce(lambda found, key: found[key], path.split("."), result.metrics)
 
 
+@pytest.mark.long
 def test_every_figure_is_drawn(tmp_path, sweep, parts):
     indicator = class_indicator(PRE, LABELS)
     runs = [as_run("class-indicator", indicator, method=f"<b>$x_{i}") for i in range(4)]
