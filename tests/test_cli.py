@@ -211,17 +211,18 @@ def test_failures_are_one_line(error, status, message, monkeypatch, capsys):
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: {message}"
 
 
-def test_what_jax_offers_for_debugging_is_left_out_of_the_environment(monkeypatch, capsys):
+def test_what_other_programs_are_told_is_left_out_of_the_environment(monkeypatch, capsys):
     for name in (
         "JAX_NUMPY_DTYPE_PROMOTION",
         "JAX_NUMPY_RANK_PROMOTION",
         "JAX_TRANSFER_GUARD_HOST_TO_DEVICE",
+        "MPLBACKEND",
     ):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     monkeypatch.setattr(sys, "argv", ["jaxalign", "--version"])
     assert cli.main() == 0
-    assert [name for name in os.environ if "PROMOTION" in name or "GUARD" in name] == []
+    assert [name for name in os.environ if "PROMOTION" in name or "GUARD" in name or "MPL" in name] == []
     assert os.environ["JAX_ENABLE_X64"] == "1"
 
 

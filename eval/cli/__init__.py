@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "tcsh")
 FAILED, BAD_USAGE = 1, 2
-# Of JAX, for whoever debugs a program: each makes an error of what is meant here, and changes no number.
-_DEBUGGING = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?")
+# What other programs are told: JAX, to make errors of what is meant here; matplotlib, to draw into a notebook,
+# from which a command may come.
+_FOR_OTHERS = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?|MPLBACKEND")
 # How JAX says that another variable has a value that it does not know, or names a device that is not there.
 _ENVIRONMENT = re.compile(
     "invalid truth value .* for environment|Invalid value .* for JAX flag|Unable to init.* backend"
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         keep_compiled_programs()
-        for name in filter(_DEBUGGING.fullmatch, list(os.environ)):
+        for name in filter(_FOR_OTHERS.fullmatch, list(os.environ)):
             del os.environ[name]
     for stream in (sys.stdout, sys.stderr):  # names of files may be in no encoding
         if isinstance(stream, io.TextIOWrapper):
@@ -228,7 +229,7 @@ def complete(shells: Sequence[str]) -> int:
     script = io.StringIO()
     with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            dict(COMMANDS),
             prog="jaxalign",
             args=["--tyro-write-completion", shells[0], "-"],
             config=(tyro.conf.OmitArgPrefixes,),
