@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "tcsh")
 FAILED, BAD_USAGE = 1, 2
-# What other programs are told: JAX, to make errors of what is meant here; matplotlib, to draw into a notebook,
+# What other programs are told: JAX, to make errors of what is meant here; matplotlib, to draw into a notebook
 # from which a command may come.
 _FOR_OTHERS = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?|MPLBACKEND")
 # How JAX says that another variable has a value that it does not know, or names a device that is not there.
