@@ -184,7 +184,7 @@ def test_what_is_written_is_read_as_the_methods_model(b32, baked, to):
     assert_close(embed(again), expected(b32, ja.isoclip(b32.projectors, *BAND)))
     lines = (baked(to) / "README.md").read_text().splitlines()
     assert len(lines) == 4
-    assert "small-b32 with isoclip (band 10 20) in the heads of images and texts" in lines[0]
+    assert "small-b32 with isoclip (band 10 20) in the projectors of images and texts" in lines[0]
     assert "nowhere" in lines[1]
     assert "appendix H" in lines[2]
 
@@ -314,7 +314,7 @@ class TestCommand:
         said = json.loads((tmp_path / "said.json").read_text())
         assert (said["format"], said["heads"]) == ("huggingface", ["image"])
         numbers = "rank 3, 6 texts of subspace paper, band 10 20 for images"
-        assert f"heads of images ({numbers})" in capsys.readouterr().out
+        assert f"projectors of images ({numbers})" in capsys.readouterr().out
 
     def test_help_says_what_the_heads_are_not_for(self, capsys):
         assert cli.main(["bake", "--help"]) == 0

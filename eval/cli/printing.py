@@ -258,6 +258,11 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def check_file(file: Path | None) -> None:
     """Raise JaxalignError unless `file` can be written; None, for a result that nobody asked for, can."""
     if file is None or file == STANDARD_OUTPUT:
