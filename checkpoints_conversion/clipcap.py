@@ -154,7 +154,7 @@ def _find_tokenizer(path: Path, given: str | os.PathLike[str] | None) -> Path:
     if file is None:
         raise JaxalignError(
             f"{path} needs GPT-2's {TOKENIZER_JSON}, which is neither beside it nor in the hub's cache;"
-            f" run `hf download {GPT2_REPOSITORIES[0]} {TOKENIZER_JSON}` where there is a network, or pass tokenizer"
-            " (--tokenizer)"
+            f" run `hf download {GPT2_REPOSITORIES[0]} {TOKENIZER_JSON}` where there is a network, or pass"
+            " tokenizer (--tokenizer)"
         )
     return file

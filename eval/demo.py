@@ -112,10 +112,11 @@ def run(
             stages.seconds = dict(shared)
             start = stages.total
             found = measure(workspace, model, settings, seed)
+            said = words_of(workspace, model, found)
             seconds = {name: stages.seconds.get(stage, 0.0) for name, stage in STAGES.items()}
             seconds["measure"] = stages.total - start - sum(seconds.values())
             entry = entry_of(model.title, found, modality_gap(workspace, model))
-            if (said := words_of(workspace, model, found)) is not None:
+            if said is not None:
                 entry["captions"] = said.to_json()
                 words[model.title] = said.shown(settings.examples)
             entries.append(entry | _provenance(seed) | {"seconds": shared | seconds})

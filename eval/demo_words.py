@@ -21,8 +21,7 @@ from jaxalign.weights.captioner_files import has_captioner
 
 ABOUT = (
     "A caption decoder, trained on embeddings of other emoji, describes a query's embedding, then what each"
-    " method leaves of it (Reevaluating, figures 9 and 10). What it cannot see it may guess, the place and the"
-    " texture above all."
+    " method leaves of it (Reevaluating, figures 9 and 10). What it cannot see it may guess."
 )
 NAMED = ("emoji", "background")  # labellings whose words are looked for
 

@@ -1,5 +1,6 @@
 """`jaxalign caption`: what is left in images' embeddings, in words."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,10 +115,15 @@ class Caption(Embedding):
         write_json(self.results.json, self._facts(model, captioner, methods) | {"images": shown})
 
     def _check(self) -> None:
+        from jaxalign.local_files import is_there
+
         if self.images and self.dataset:
             raise UsageError(f"got images and --dataset {self.dataset}; give one of both")
         if self.images and self.split:
             raise UsageError("--split is about a data set; give --dataset, or leave it out")
+        for path in self.images:
+            if not is_there(Path(os.path.expanduser(path))):
+                raise JaxalignError(f"the image {path} is not there; expected an image file")
         for name, value in {"beams": self.words.beams, "max-queries": self.max_queries}.items():
             if value is not None and value < 1:
                 raise UsageError(f"--{name} is {value}; expected 1 or more")
@@ -150,7 +156,7 @@ class Caption(Embedding):
         names, features = [], []
         for path in self.images:
             try:
-                with opened_image(path.expanduser(), str(path)) as image:
+                with opened_image(os.path.expanduser(path), str(path)) as image:
                     features.append(np.asarray(model.encode_image([upright(image)], projected=False)))
                     names.append(str(path))
             except JaxalignError as error:
