@@ -132,6 +132,12 @@ def read_embeddings(
     return found, facts
 
 
+def joined_words() -> Any:
+    """The decoder of a tokenizer.json that joins words to a text: no spaces around hyphens, apostrophes."""
+    d = tokenizers.decoders
+    return d.Sequence([d.WordPiece(), d.Fuse(), d.Replace(" - ", "-"), d.Replace(" ' ", "'")])
+
+
 @dataclass(frozen=True)
 class Words:
     """The model's words.
@@ -151,7 +157,7 @@ class Words:
     def of(cls, model: ja.DualEncoder) -> "Words":
         tokenizer = model.require_tokenizer()
         backend = tokenizers.Tokenizer.from_str(tokenizer.vocabulary.files()["tokenizer.json"].decode())
-        backend.decoder = tokenizers.decoders.WordPiece()  # pyright: ignore[reportAttributeAccessIssue]
+        backend.decoder = joined_words()  # pyright: ignore[reportAttributeAccessIssue]
         vocabulary = JsonVocabulary(backend)
         table = np.asarray(model.params["txt"]["Embed_0"]["embedding"])
         spoken = [*scenes.KINDS, *scenes.SPOKEN_STYLES.values(), *scenes.BACKGROUNDS, *scenes.TEXTURES]
