@@ -18,6 +18,8 @@ from jaxalign.eval.tasks.methods import Method, MethodOptions, default_methods, 
 from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.weights.captioner_files import has_captioner
 
+_SMALL_WORDS = {"a", "an", "and", "at", "in", "of", "on", "the", "with"}
+
 
 def find_captioner(
     model: DualEncoder, name_or_path: str | None = None, tokenizer: Any = None, normalize: bool | None = None
@@ -76,8 +78,16 @@ def captions_of(
 
 def share_named(captions: Sequence[str], labels: Sequence[str]) -> float:
     """In how many captions, in percent, the words of its label stand, one after the other."""
-    named = [
-        f" {label} " in f" {caption.replace(',', ' ,')} "
-        for caption, label in zip(captions, labels, strict=True)
-    ]
-    return 100 * float(np.mean(named))
+    pairs = zip(captions, labels, strict=True)
+    return 100 * float(np.mean([f" {label} " in f" {_spaced(caption)} " for caption, label in pairs]))
+
+
+def share_hinted(captions: Sequence[str], labels: Sequence[str]) -> float:
+    """In how many captions, in percent, a word of its label stands; of and the like do not count."""
+    pairs = zip(captions, labels, strict=True)
+    common = [{*label.split()} & {*_spaced(caption).split()} - _SMALL_WORDS for caption, label in pairs]
+    return 100 * float(np.mean(list(map(bool, common))))
+
+
+def _spaced(caption: str) -> str:
+    return caption.replace(",", " ,")

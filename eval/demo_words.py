@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from jaxalign.eval.captioning import captions_of, find_captioner, share_named
+from jaxalign.eval.captioning import captions_of, find_captioner, share_hinted, share_named
 from jaxalign.eval.datasets import Examples
 from jaxalign.eval.report.examples import Shown
 from jaxalign.eval.report.words import Worded
@@ -23,7 +23,14 @@ ABOUT = (
     "A caption decoder, trained on embeddings of other emoji, describes a query's embedding, then what each"
     " method leaves of it (Reevaluating, figures 9 and 10). What it cannot see it may guess."
 )
-NAMED = ("emoji", "background")  # labellings whose words are looked for
+# What captions of all queries are searched for, by how the report calls it.
+NAMED = {
+    "the name": lambda said, queries: share_named(said, labels_of(queries, "emoji")),
+    "a word of the name": lambda said, queries: share_hinted(said, labels_of(queries, "emoji")),
+    "the background": lambda said, queries: share_named(
+        said, [f"{colour} background" for colour in labels_of(queries, "background")]
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Words:
 
     Attributes:
       captions: by method, one for each query.
-      named: by method and labelling, in how many captions the label's words stand, in percent.
+      named: by method, how many captions name what `NAMED` says, in percent.
     """
 
     queries: Examples
@@ -49,14 +56,13 @@ class Words:
     def shown(self, count: int) -> Worded:
         """A part of the report with at most so many queries, evenly spaced."""
         rows = some(np.arange(len(self.queries)), count) if count else np.zeros(0, int)
-        images, names = self.queries.images, labels_of(self.queries, NAMED[0])
+        images, names = self.queries.images, labels_of(self.queries, "emoji")
         assert images is not None
         queries = [Shown(names[row], np.asarray(images[row])) for row in rows]
         captions = {method: [said[row] for row in rows] for method, said in self.captions.items()}
-        columns = ["method", *(f"the {task}" for task in NAMED)]
-        numbers = [[method, *(f"{of[task]:.1f}" for task in NAMED)] for method, of in self.named.items()]
-        title = f"Captions of {len(self.queries)} queries that name, in percent"
-        return Worded(ABOUT, queries, captions, WrittenTable(title, columns, numbers))
+        numbers = [[method, *(f"{of[what]:.1f}" for what in NAMED)] for method, of in self.named.items()]
+        title = f"Captions of all {len(self.queries)} queries that name, in percent"
+        return Worded(ABOUT, queries, captions, WrittenTable(title, ["method", *NAMED], numbers))
 
 
 def caption_queries(
@@ -85,7 +91,7 @@ def caption_queries(
     said = captions_of(fitting, captioner, list(methods.values()), pre)
     captions = dict(zip(methods, said, strict=True))
     named = {
-        method: {task: share_named(own, labels_of(queries, task)) for task in NAMED}
+        method: {what: share(own, queries) for what, share in NAMED.items()}
         for method, own in captions.items()
     }
     return Words(queries, captions, named)

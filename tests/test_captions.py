@@ -244,6 +244,8 @@ def test_bad_input_is_one_line(places, capsys, given, status, message):
 def test_a_label_is_named_by_its_words_in_a_row():
     captions = ["a photo of red apple, fruit on gray background", "a photo of red pineapple", "apple red"]
     assert captioning.share_named(captions, ["red apple"] * 3) == pytest.approx(100 / 3)
+    assert captioning.share_named(captions, ["red apple , fruit"] * 3) == pytest.approx(100 / 3)
+    assert captioning.share_hinted(captions, ["fruit of the day"] * 3) == pytest.approx(100 / 3)
 
 
 def demo_queries() -> Examples:
