@@ -241,7 +241,7 @@ def test_embedded_models(name):
     """They hold the facts of the table, and half precision."""
     model = ja.load(name)
     assert model.spec == find_spec(name)
-    assert {x.dtype.name for x in load_file(checkpoint._EMBEDDED / name / "model.safetensors").values()} == {
+    assert {x.dtype.name for x in load_file(checkpoint.EMBEDDED / name / "model.safetensors").values()} == {
         "float16"
     }
     z = model.encode_text(["a photo of red apple", "a picture of red apple", "a photo of violin"])
