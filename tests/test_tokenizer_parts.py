@@ -48,6 +48,10 @@ CUT = {"a": 0, "日": 1, "a日": 2}
 MAP = base64.b64encode(struct.pack("<I", 8) + struct.pack("<2I", 0xFFFFFC00, 7) + b"x\0").decode()
 BAD = {
     "doublings": ({"normalizer": sequence(*[DOUBLE] * 7)}, r"up to 128 times longer; expected at most 64"),
+    "doublings of what is joined": (
+        {"decoder": {"type": "Sequence", "decoders": [DOUBLE] * 7}},
+        "the decoders make a text up to 128 times longer",
+    ),
     "many doublings": ({"normalizer": sequence(*[DOUBLE] * 40)}, "normalizer has more parts than 16"),
     "nested doublings": ({"normalizer": sequence(*[sequence(*[DOUBLE] * 4)] * 2)}, "up to 256 times longer"),
     "long content": ({"normalizer": replaced({"String": "a"}, "a" * 10**6)}, "Replace adds 'aaa"),

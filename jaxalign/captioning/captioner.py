@@ -64,7 +64,8 @@ class Captioner:
           beams: 1 for the likeliest token each time; more for so many beams, of which the one wins whose
             tokens have the highest mean log probability, as in ClipCap's code.
           max_tokens: a caption is cut after so many, or where the decoder has no more positions.
-          batch_size: embeddings at once; the last batch is padded, so that a call compiles one shape.
+          batch_size: captions that are written at once, of which each beam is one; the last batch is padded,
+            so that a call compiles one shape.
 
         Returns:
           n texts.
@@ -84,7 +85,8 @@ class Captioner:
         if beams > self.config.vocabulary:
             raise JaxalignError(f"beams is {beams}; expected at most {self.config.vocabulary}, a beam a word")
         x = np.asarray(normalize(x) if self.normalize else x, np.float32)
-        size = min(batch_size, 1 << (len(x) - 1).bit_length())  # few: the next power of two
+        size = max(batch_size // beams, 1)
+        size = min(size, 1 << (len(x) - 1).bit_length())  # few: the next power of two
         batches = (x[i : i + size] for i in range(0, len(x), size))
         return [text for batch in batches for text in self._say(batch, size, beams, max_tokens)]
 

@@ -5,6 +5,7 @@ forty replacements that each double a text, or parts that stop the process. Here
 tokenizers of CLIP-like models are made of; all others are refused by name, before the library sees the file.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -55,7 +56,7 @@ LONGEST_PATTERN = 500  # characters
 MOST_WORK = (
     128  # steps of a pattern at one character of a text, in all alternatives, but for one + or * in each
 )
-LARGEST_GROWTH = 64  # how many times longer all normalizers together may make a text
+LARGEST_GROWTH = 64  # how many times longer all normalizers together may make a text, or all decoders
 
 _CLASS = r"\\[pP]\{\^?\w{1,30}\}|\\[^0-9kgGKXRpP]"  # \p{L}, \s, \.; nothing that refers to a group
 _ATOM = rf"(?:{_CLASS}|\[\^?(?:{_CLASS}|[^\]\\\[])+\]|[^\\\[\](){{}}|*+?^$])"
@@ -162,11 +163,13 @@ def _check_growth(values: Mapping[str, Any], where: str) -> None:
         byte_levels += part.get("type") == "ByteLevel"
     for part in chain(values, "pre_tokenizer", where):
         byte_levels += part.get("type") == "ByteLevel"
-    if growth > LARGEST_GROWTH:
-        raise JaxalignError(
-            f"{where}: the normalizers make a text up to {growth:.3g} times longer; expected at most"
-            f" {LARGEST_GROWTH} times"
-        )
+    joining = math.prod(_growth(part, f"{where}: decoder") for part in chain(values, "decoder", where))
+    for parts, times in {"normalizers": growth, "decoders": joining}.items():
+        if times > LARGEST_GROWTH:
+            raise JaxalignError(
+                f"{where}: the {parts} make a text up to {times:.3g} times longer; expected at most"
+                f" {LARGEST_GROWTH} times"
+            )
     if byte_levels > 1:  # each would spell out the bytes of the one before
         raise JaxalignError(f"{where} has ByteLevel {byte_levels} times; expected it once")
 
