@@ -30,7 +30,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 from held_out_names import Names, held_out_names
-from icon_sets import Icon, IconSet, read_icons, read_sets
+from icon_sets import Icon, brand_words, read_icons, read_sets
 from PIL import Image
 
 from jaxalign.errors import JaxalignError
@@ -41,6 +41,7 @@ FORMAT = 1
 SIDE = 48  # pixels of a drawing
 GRID = 24  # of drawings that differ in their grid alone, the one nearest to this
 BLANK = 0.01  # a drawing that covers less of its square shows nothing at this size
+PER_SET = 2  # drawings of one name by one hand: many hands rather than six weights of a line
 FAMILIAR = 6  # so many sets use a word that WordNet lacks, and it is taken for a word ("wifi")
 TABLE_BYTES = 64 << 20
 MODIFIERS = set(
@@ -49,7 +50,8 @@ MODIFIERS = set(
     "circled square rectangle hexagon octagon diamond shield badge alert warning error info question help edit "
     "settings gear cog search lock unlock share sync refresh star heart big small large medium tiny mini long short "
     "full half empty half high low none multiple double triple single all new active inactive enabled disabled "
-    "simple other vs and or of the a with to by for at from large away forward back backward lines line box".split()
+    "simple stroke one two three four five six seven eight nine ten bold compact mark checkmark xmark tick dismiss "
+    "exclamation favorite more less other vs and or of the a with to by for at from large away forward back backward lines line box".split()
 )
 
 
@@ -108,10 +110,10 @@ def head_word(words: Sequence[str]) -> str:
     return next((w for w in reversed(words) if w not in MODIFIERS), words[-1])
 
 
-def known_words(icons: Iterable[Icon], dictionary: set[str], at_most: int) -> set[str]:
+def known_words(icons: Iterable[Icon], dictionary: set[str], brands: set[str], at_most: int) -> set[str]:
     """The words of the icons' names that captions may have: the `at_most` that most sets use.
 
-    A word that neither `dictionary` nor FAMILIAR sets have is none.
+    A word is one that `dictionary` has, or FAMILIAR sets, where it is not one of `brands`.
     """
     used: dict[str, set[str]] = defaultdict(set)
     names: dict[str, set[tuple[str, ...]]] = defaultdict(set)
@@ -119,7 +121,9 @@ def known_words(icons: Iterable[Icon], dictionary: set[str], at_most: int) -> se
         for word in icon.words:
             used[word].add(icon.prefix)
             names[word].add(icon.words)
-    is_word = lambda w: w.isascii() and w.isalpha() and (w in dictionary or len(used[w]) >= FAMILIAR)
+    is_word = lambda w: w.isascii() and w.isalpha() and (
+        w in dictionary or (len(used[w]) >= FAMILIAR and w not in brands)
+    )
     ranked = sorted(filter(is_word, used), key=lambda w: (-len(used[w]), -len(names[w]), w))
     return set(ranked[:at_most])
 
@@ -142,7 +146,11 @@ def choose(icons: Sequence[Icon], at_most: int) -> list[Icon]:
         if icon.body not in bodies:
             bodies.add(icon.body)
             by_set[prefix].append(icon)
-    turns = [(i, scatter(f"{icon.words}{prefix}"), icon) for prefix, own in by_set.items() for i, icon in enumerate(own)]
+    turns = [
+        (i, scatter(f"{icon.words}{prefix}"), icon)
+        for prefix, own in by_set.items()
+        for i, icon in enumerate(own[:PER_SET])
+    ]
     return [icon for _, _, icon in sorted(turns, key=lambda turn: turn[:2])[:at_most]]
 
 
@@ -235,9 +243,9 @@ def build(
     /,
     wordnet: Path,
     target: Path,
-    per_name: int = 20,
+    per_name: int = 24,
     per_head: int = 240,
-    most_words: int = 8000,
+    most_words: int = 6000,
 ) -> None:
     """Select and render the icons of `package` (the folder of @iconify/json) into the folder `target`.
 
@@ -257,7 +265,7 @@ def build(
             icons += read_icons(described, content, reasons)
     lemmas = read_wordnet(wordnet)[1]
     dictionary = {w for icon in icons for w in icon.words if any(f in lemmas for f in base_forms(w))}
-    words = known_words(icons, dictionary, most_words)
+    words = known_words(icons, dictionary, brand_words(package), most_words)
     known = [icon for icon in icons if words.issuperset(icon.words)]
     reasons["a word that is none"] = len(icons) - len(known)
     chosen = select(known, per_name, per_head)

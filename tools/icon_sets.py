@@ -38,10 +38,12 @@ SPOKEN = {
     "one": "", "sharp": "sharp", "round": "rounded", "rounded": "rounded", "broken": "broken", "flat": "flat",
     "negative": "negative", "print": "", "remix": "", "regular": "", "baseline": "", "alt": "", "variant": "",
     "small": "", "ios": "", "md": "", "expressive": "", "ltr": "", "rtl": "", "mirrored": "", "stipple": "",
-    "transition": "", "active": "", "color": "", "basic": "", "turf": "",
+    "transition": "", "active": "", "color": "", "basic": "", "turf": "", "badged": "", "alerted": "", "i": "",
+    "ui": "", "app": "", "interface": "",
 }  # fmt: skip
 ALWAYS = set(
-    "outline outlined fill filled solid duotone twotone rounded linear regular baseline alt variant".split()
+    "outline outlined fill filled solid stroke duotone twotone rounded linear regular baseline alt variant badged "
+    "alerted".split()
 )  # of no other meaning at a name's end; the others are a style where the set says so or often ends so
 OFTEN = 0.04
 SET_STYLES = {
@@ -50,7 +52,10 @@ SET_STYLES = {
     "pepicons-pencil": "sketched", "game-icons": "black and white", "pinhead": "map", "maki": "map", "temaki": "map",
     "roentgen": "map", "osmic": "map",
 }  # fmt: skip
-VAGUE = {"general", "base", "basic", "content", "interface", "interfaceessential", "other", "others", "regular", "ui"}
+VAGUE = set(
+    "general base basic content interface interfaceessential other others regular ui uiactions newicons action "
+    "actions activities social abstract system rag agents av it data text device devices edit images image action".split()
+)  # categories that say nothing of what is drawn
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,15 @@ def read_sets(package: Path) -> Iterator[tuple[IconSet, dict[str, Any], str | No
         yield described, content, reason
 
 
+def brand_words(package: Path) -> set[str]:
+    """The names of the sets of logos: a word that no dictionary has and that stands here is a brand."""
+    found = set()
+    for prefix in ("simple-icons", "logos"):
+        path = package / "json" / f"{prefix}.json"
+        found |= set(read_json(path, JSON_BYTES)["icons"]) if path.exists() else set()
+    return found
+
+
 def style_tokens(content: dict[str, Any]) -> tuple[set[str], set[str]]:
     """The first and the last words of ids that are a style in this set: declared ones and frequent ones."""
     names = list(content["icons"])
@@ -139,7 +153,7 @@ def split_id(name: str, starts: set[str], ends: set[str]) -> tuple[list[str], li
     while len(words) > 1 and (words[-1] in ends or is_number(words[-1]) or len(words[-1]) == 1):
         styles.insert(0, words.pop())
     words = [re.sub(r"(?<=[a-z]{3})\d+$", "", w) for w in words]
-    return [w for w in words if not w.isdigit()], styles
+    return [w for w in words if not w.isdigit() and w not in ("alt", "variant")], styles
 
 
 def spoken_style(prefix: str, styles: list[str]) -> str:
