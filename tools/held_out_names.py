@@ -6,13 +6,15 @@ from functools import cache
 
 from jaxalign.eval.datasets.emoji.sprites import read_emoji
 
+LONGEST = 4  # words that together may spell a name as one word ("honey pot" and "honeypot")
 EMPTY = {"a", "an", "the", "of", "with", "and", "in", "on", "for", "s"}
 IRREGULAR = {
-    "men": "man", "women": "woman", "people": "person", "persons": "person", "children": "child", "mice": "mouse",
-    "geese": "goose", "feet": "foot", "teeth": "tooth", "wolves": "wolf", "knives": "knife", "leaves": "leaf",
-    "loaves": "loaf", "oxen": "ox", "cacti": "cactus", "fungi": "fungus", "dice": "die", "grey": "gray",
-    "colour": "color", "colours": "color", "doughnut": "donut", "doughnuts": "donut", "mosquitoes": "mosquito",
-    "shelves": "shelf", "scarves": "scarf", "elves": "elf", "halves": "half", "moustache": "mustache",
+    "men": "man", "women": "woman", "people": "person", "persons": "person", "children": "child",
+    "mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth", "wolves": "wolf",
+    "knives": "knife", "leaves": "leaf", "loaves": "loaf", "oxen": "ox", "cacti": "cactus",
+    "fungi": "fungus", "dice": "die", "grey": "gray", "colour": "color", "colours": "color",
+    "doughnut": "donut", "doughnuts": "donut", "mosquitoes": "mosquito", "shelves": "shelf",
+    "scarves": "scarf", "elves": "elf", "halves": "half", "moustache": "mustache",
 }  # fmt: skip
 
 
@@ -20,7 +22,14 @@ IRREGULAR = {
 def forms(word: str) -> frozenset[str]:
     """The word, and what it may be the plural or the -ing, -ed or -y form of."""
     found = {word, IRREGULAR.get(word, word)}
-    for ending, *ends in (("s", ""), ("es", ""), ("ies", "y"), ("ing", "", "e"), ("ed", "", "e"), ("y", "", "e")):
+    for ending, *ends in (
+        ("s", ""),
+        ("es", ""),
+        ("ies", "y"),
+        ("ing", "", "e"),
+        ("ed", "", "e"),
+        ("y", "", "e"),
+    ):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) > 2:
             found |= {stem + end for end in ends}
@@ -29,9 +38,8 @@ def forms(word: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def alike(a: str, b: str) -> bool:
-    """Whether two words are forms of one: equal, or one a form of the other, or both of a third."""
-    return not forms(a).isdisjoint(forms(b))
+def all_forms(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(form for word in words for form in forms(word))
 
 
 def plain_words(text: str) -> list[str]:
@@ -58,17 +66,20 @@ class Names:
             self.names.append((name, needed, "".join(words)))
         self.glued = {glued: i for i, (_, _, glued) in enumerate(self.names)}
 
-    def borne_by(self, words: Sequence[str]) -> str | None:
-        """The first of the names that `words` bear, or None."""
+    def borne_by(self, words: Sequence[str], beside: frozenset[str] = frozenset()) -> str | None:
+        """The first of the names that `words` bear, or None.
+
+        Args:
+          beside: `all_forms` of further words, which may complete a name that one of `words` begins.
+        """
         words = [w for word in words for w in plain_words(word)]
-        near = {i for w in words for form in forms(w) for i in self.by_form.get(form, ())}
-        for i in sorted(near):
+        present = all_forms(words)
+        for i in sorted({i for form in present for i in self.by_form.get(form, ())}):
             name, needed, _ = self.names[i]
-            if all(any(alike(w, n) for w in words) for n in needed):
+            if all(not present.isdisjoint(forms(n)) or not beside.isdisjoint(forms(n)) for n in needed):
                 return name
         for start in range(len(words)):
-            for end in range(start + 1, len(words) + 1):
-                for form in forms("".join(words[start:end])):
-                    if form in self.glued:
-                        return self.names[self.glued[form]][0]
+            for end in range(start + 1, min(start + LONGEST, len(words)) + 1):
+                for form in forms("".join(words[start:end])) & self.glued.keys():
+                    return self.names[self.glued[form]][0]
         return None

@@ -9,16 +9,15 @@
 
 The web shows CLIP each word of its test sets, in hundreds of hands; the icon sets do that for a small model.
 In the variant `web` an icon may bear the name of a held-out emoji (never its drawing: no emoji set is in the
-corpus), in `strict` none does. Both are one rendering: `strict` passes over the names that are marked in the table.
+corpus), in `strict` none does. Both are one rendering: `strict` passes over names that are marked in the table.
 
-The corpus is a folder: `alpha.npy` uint8 [n, 48, 48] of icons without colours of their own, `colour.npy` uint8
-[m, 48, 48, 4] of the others, premultiplied, and `icons.json`, which says what they are and of which inputs.
+The corpus is a folder: `alpha.npy` uint8 [n, 48, 48] of icons without colours of their own, `colour.npy`
+uint8 [m, 48, 48, 4] of the others, premultiplied, and `icons.json`: what they are, and of which inputs.
 """
 
 import hashlib
 import io
 import json
-import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,15 +43,20 @@ BLANK = 0.01  # a drawing that covers less of its square shows nothing at this s
 PER_SET = 2  # drawings of one name by one hand: many hands rather than six weights of a line
 FAMILIAR = 6  # so many sets use a word that WordNet lacks, and it is taken for a word ("wifi")
 TABLE_BYTES = 64 << 20
-MODIFIERS = set(
-    "up down left right top bottom upper lower start end middle center centre horizontal vertical in out on off "
-    "plus minus add remove delete x check checked cancel close open opened closed slash dashed dotted circle "
-    "circled square rectangle hexagon octagon diamond shield badge alert warning error info question help edit "
-    "settings gear cog search lock unlock share sync refresh star heart big small large medium tiny mini long short "
-    "full half empty half high low none multiple double triple single all new active inactive enabled disabled "
-    "simple stroke one two three four five six seven eight nine ten bold compact mark checkmark xmark tick dismiss "
-    "exclamation favorite more less other vs and or of the a with to by for at from large away forward back backward lines line box".split()
-)
+MODIFIERS = {
+    "up", "down", "left", "right", "top", "bottom", "upper", "lower", "start", "end", "middle",
+    "center", "centre", "horizontal", "vertical", "in", "out", "on", "off", "plus", "minus", "add",
+    "remove", "delete", "x", "check", "checked", "cancel", "close", "open", "opened", "closed", "slash",
+    "dashed", "dotted", "circle", "circled", "square", "rectangle", "hexagon", "octagon", "diamond",
+    "shield", "badge", "alert", "warning", "error", "info", "question", "help", "edit", "settings",
+    "gear", "cog", "search", "lock", "unlock", "share", "sync", "refresh", "star", "heart", "big",
+    "small", "large", "medium", "tiny", "mini", "long", "short", "full", "half", "empty", "high", "low",
+    "none", "multiple", "double", "triple", "single", "all", "new", "active", "inactive", "enabled",
+    "disabled", "simple", "stroke", "one", "two", "three", "four", "five", "six", "seven", "eight",
+    "nine", "ten", "bold", "compact", "mark", "checkmark", "xmark", "tick", "dismiss", "exclamation",
+    "favorite", "more", "less", "other", "vs", "and", "or", "of", "the", "a", "with", "to", "by", "for",
+    "at", "from", "away", "forward", "back", "backward", "lines", "line", "box",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class Corpus:
             with open_regular(folder / f"{kind}.npy") as file:
                 got = hashlib.file_digest(file, "sha256").hexdigest()
             if got != digest:
-                raise JaxalignError(f"{folder / kind}.npy is not what icons.json describes; build the corpus again")
+                raise JaxalignError(
+                    f"{folder / kind}.npy is not what icons.json describes; build the corpus again"
+                )
             arrays[kind] = np.load(folder / f"{kind}.npy", mmap_mode="r")
         kept = [e for e in table["names"] if variant == "web" or e["bears"] is None]
         sets, styles, categories = table["sets"], table["styles"], table["categories"]
@@ -121,8 +127,8 @@ def known_words(icons: Iterable[Icon], dictionary: set[str], brands: set[str], a
         for word in icon.words:
             used[word].add(icon.prefix)
             names[word].add(icon.words)
-    is_word = lambda w: w.isascii() and w.isalpha() and (
-        w in dictionary or (len(used[w]) >= FAMILIAR and w not in brands)
+    is_word = lambda w: (
+        w.isascii() and w.isalpha() and (w in dictionary or (len(used[w]) >= FAMILIAR and w not in brands))
     )
     ranked = sorted(filter(is_word, used), key=lambda w: (-len(used[w]), -len(names[w]), w))
     return set(ranked[:at_most])
@@ -134,7 +140,7 @@ def scatter(text: str) -> bytes:
 
 
 def choose(icons: Sequence[Icon], at_most: int) -> list[Icon]:
-    """At most so many drawings of one name: one of each set in turn, each of another style where there is one."""
+    """At most so many drawings of one name: one of each set in turn, then each set's next style."""
     best: dict[tuple[str, str], Icon] = {}
     for icon in icons:
         key = (icon.prefix, icon.style)
@@ -142,7 +148,7 @@ def choose(icons: Sequence[Icon], at_most: int) -> list[Icon]:
             best[key] = icon
     by_set: dict[str, list[Icon]] = defaultdict(list)
     bodies = set()
-    for (prefix, style), icon in sorted(best.items(), key=lambda item: scatter("/".join(item[0]))):
+    for (prefix, _), icon in sorted(best.items(), key=lambda item: scatter("/".join(item[0]))):
         if icon.body not in bodies:
             bodies.add(icon.body)
             by_set[prefix].append(icon)
@@ -181,7 +187,7 @@ def render(icon: Icon) -> np.ndarray:
 
 
 def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
-    """Each icon that draws something, with its pixels: [SIDE, SIDE] of one without colours, else [SIDE, SIDE, 4].
+    """Each icon that draws something, and its pixels: [SIDE, SIDE], or [SIDE, SIDE, 4] where it has colours.
 
     A drawing that is black throughout has no colours, whatever its SVG says.
     """
@@ -195,14 +201,17 @@ def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
 
 
 def identity(icons: Iterable[Icon], package: str) -> str:
-    """The digest of everything that the corpus is made of: each drawing and all that is said of it."""
-    digest = hashlib.sha256(f"{FORMAT} {SIDE} {package} {version('resvg_py')}".encode())
+    """The digest of all that the corpus is made of: each drawing, what is said of it, what is held out."""
+    made_of = (FORMAT, SIDE, package, version("resvg_py"), held_out_names())
+    digest = hashlib.sha256(repr(made_of).encode())
     for icon in icons:
         digest.update(repr((icon.prefix, icon.words, icon.raw, icon.style, icon.category, icon.svg)).encode())
     return digest.hexdigest()
 
 
-def write(folder: Path, icons: Sequence[Icon], package: str, forbidden: Names, titles: dict[str, str]) -> dict[str, Any]:
+def write(
+    folder: Path, icons: Sequence[Icon], package: str, forbidden: Names, titles: dict[str, str]
+) -> dict[str, Any]:
     """Render `icons` into the folder; the table, whose file is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "icons.json").unlink(missing_ok=True)
@@ -214,7 +223,11 @@ def write(folder: Path, icons: Sequence[Icon], package: str, forbidden: Names, t
         kind = "alpha" if pixels.ndim == 2 else "colour"
         row = [int(kind == "colour"), len(drawn[kind])]
         drawn[kind].append(pixels)
-        row += [number("sets", titles[icon.prefix]), number("styles", icon.style), number("categories", icon.category)]
+        row += [
+            number("sets", titles[icon.prefix]),
+            number("styles", icon.style),
+            number("categories", icon.category),
+        ]
         entry = names.setdefault(" ".join(icon.words), {"bears": None, "drawings": []})
         entry["drawings"].append(row)
         for words in (icon.words, icon.raw, (*icon.words, *icon.category.split())):
@@ -232,7 +245,7 @@ def write(folder: Path, icons: Sequence[Icon], package: str, forbidden: Names, t
 
 
 def spoken_title(title: str) -> str:
-    """A set's title as a caption says it: at most two words of letters, without "icons", "color" and the like."""
+    """A set's title as a caption says it: at most two words, none of them "icons", "color" and the like."""
     letters = "".join(c if c.isascii() and c.isalpha() else " " for c in title.lower())
     empty = {"icon", "icons", "free", "color", "colour", "set", "system", "css", "the", "iconic", "font", "v"}
     return " ".join([w for w in letters.split() if w not in empty and len(w) > 1][:2])
@@ -284,8 +297,11 @@ def report(table: dict[str, Any], reasons: Counter[str], sets: int, dictionary: 
         names = [e for e in table["names"] if variant == "web" or e["bears"] is None]
         words = {w for e in names for w in e["name"].split()}
         drawings = sum(len(e["drawings"]) for e in names)
-        print(f"{variant}: {drawings:,} drawings of {len(names):,} names of {len(words):,} words, "
-              f"{len(words & dictionary) / max(len(words), 1):.0%} of them in WordNet, from {sets} sets")  # fmt: skip
+        share = len(words & dictionary) / max(len(words), 1)
+        print(
+            f"{variant}: {drawings:,} drawings of {len(names):,} names of {len(words):,} words, "
+            f"{share:.0%} of them in WordNet, from {sets} sets"
+        )
     print("left out:", ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common()))
 
 
@@ -309,10 +325,10 @@ def notice(package: Path, /) -> None:
 
 HEADING = """# Icon sets
 
-The embedded models are trained on renderings of icons beside the emoji. Nothing of the icons is part of the package:
-`tools/icon_corpus.py` reads them from the npm package `@iconify/json` {release} and renders them at training time, at
-48 × 48 pixels, many of them in another colour and on another background. These {sets} sets are used (this list is what
-`python tools/icon_corpus.py notice` prints); of each, the icons whose names are words.
+The embedded models are trained on renderings of icons beside the emoji. Nothing of the icons is part of the
+package: `tools/icon_corpus.py` reads them from the npm package `@iconify/json` {release} and renders them at
+training time, 48 pixels wide, most of them in another colour and on another background. These {sets} sets are used;
+of each, icons whose names are words. The list is what `python tools/icon_corpus.py notice` prints.
 
 | set | version | author | licence |
 | --- | --- | --- | --- |

@@ -1,7 +1,7 @@
-"""Read the icon sets of the npm package `@iconify/json`: which of them are used, and each icon's name, style and SVG.
+"""Read the icon sets of the npm package `@iconify/json`: those that are used, and each icon's name and SVG.
 
-The files come from many hands. An icon is read as data: only known elements of SVG, no references outside of
-it, no animation, no text; an alias stands for the icon that it names. Whatever is left out is counted by reason.
+The files come from many hands. An icon is read as data: only known elements of SVG, no references outside
+of it, no animation, no text; an alias stands for the icon that it names. What is left out is counted by reason.
 """
 
 import re
@@ -20,42 +20,51 @@ LICENCES = ("MIT", "Apache-2.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "ISC")
 JSON_BYTES = 64 << 20  # the largest set that is used has 14 MB
 SVG_CHARACTERS = 60_000
 LOGOS = "Logos"
-BRANDS = set(
-    "vscode-icons material-icon-theme file-icons devicon devicon-plain catppuccin skill-icons gcp k8s unjs "
-    "fa6-brands fa-brands fad".split()
-)  # logos of software and of its makers, under other categories
+# Logos of software and of its makers, under other categories.
+BRANDS = {
+    "vscode-icons", "material-icon-theme", "file-icons", "devicon", "devicon-plain", "catppuccin",
+    "skill-icons", "gcp", "k8s", "unjs", "fa6-brands", "fa-brands", "fad",
+}  # fmt: skip
 FLAGS = {"circle-flags", "flag", "flagpack", "cif"}
-ELEMENTS = set(
-    "path g defs circle ellipse rect line polyline polygon mask clipPath use symbol marker stop linearGradient "
-    "radialGradient filter feGaussianBlur feBlend feFlood feColorMatrix feOffset feComposite".split()
-)
+ELEMENTS = {
+    "path", "g", "defs", "circle", "ellipse", "rect", "line", "polyline", "polygon", "mask", "clipPath",
+    "use", "symbol", "marker", "stop", "linearGradient", "radialGradient", "filter", "feGaussianBlur",
+    "feBlend", "feFlood", "feColorMatrix", "feOffset", "feComposite",
+}  # fmt: skip
 PLAIN_COLOURS = {"none", "currentcolor", "transparent", "inherit"}
 
+# Words of style in ids, as captions say them; empty for what a caption does not say.
 SPOKEN = {
-    "outline": "outline", "outlined": "outline", "o": "outline", "line": "line", "linear": "line", "stroke": "line",
-    "fill": "filled", "filled": "filled", "f": "filled", "solid": "solid", "bold": "bold", "thin": "thin",
-    "light": "light", "duotone": "duotone", "duo": "duotone", "twotone": "two tone", "tone": "", "two": "",
-    "one": "", "sharp": "sharp", "round": "rounded", "rounded": "rounded", "broken": "broken", "flat": "flat",
-    "negative": "negative", "print": "", "remix": "", "regular": "", "baseline": "", "alt": "", "variant": "",
-    "small": "", "ios": "", "md": "", "expressive": "", "ltr": "", "rtl": "", "mirrored": "", "stipple": "",
-    "transition": "", "active": "", "color": "", "basic": "", "turf": "", "badged": "", "alerted": "", "i": "",
-    "ui": "", "app": "", "interface": "",
+    "outline": "outline", "outlined": "outline", "o": "outline", "line": "line", "linear": "line",
+    "stroke": "line", "fill": "filled", "filled": "filled", "f": "filled", "solid": "solid",
+    "bold": "bold", "thin": "thin", "light": "light", "duotone": "duotone", "duo": "duotone",
+    "twotone": "two tone", "tone": "", "two": "", "one": "", "sharp": "sharp", "round": "rounded",
+    "rounded": "rounded", "broken": "broken", "flat": "flat", "negative": "negative", "print": "",
+    "remix": "", "regular": "", "baseline": "", "alt": "", "variant": "", "small": "", "ios": "",
+    "md": "", "expressive": "", "ltr": "", "rtl": "", "mirrored": "", "stipple": "", "transition": "",
+    "active": "", "color": "", "basic": "", "turf": "", "badged": "", "alerted": "", "i": "", "ui": "",
+    "app": "", "interface": "",
 }  # fmt: skip
-ALWAYS = set(
-    "outline outlined fill filled solid stroke duotone twotone rounded linear regular baseline alt variant badged "
-    "alerted".split()
-)  # of no other meaning at a name's end; the others are a style where the set says so or often ends so
+# Of no other meaning at a name's end; other words are a style where the set says so or often ends so.
+ALWAYS = {
+    "outline", "outlined", "fill", "filled", "solid", "stroke", "duotone", "twotone", "rounded",
+    "linear", "regular", "baseline", "alt", "variant", "badged", "alerted",
+}  # fmt: skip
 OFTEN = 0.04
 SET_STYLES = {
-    "pixelarticons": "pixel art", "pixel": "pixel art", "streamline-pixel": "pixel art", "memory": "pixel art",
-    "dinkie-icons": "pixel art", "streamline-freehand": "hand drawn", "streamline-freehand-color": "hand drawn",
-    "pepicons-pencil": "sketched", "game-icons": "black and white", "pinhead": "map", "maki": "map", "temaki": "map",
-    "roentgen": "map", "osmic": "map",
+    "pixelarticons": "pixel art", "pixel": "pixel art", "streamline-pixel": "pixel art",
+    "memory": "pixel art", "dinkie-icons": "pixel art", "streamline-freehand": "hand drawn",
+    "streamline-freehand-color": "hand drawn", "pepicons-pencil": "sketched",
+    "game-icons": "silhouette", "pinhead": "map", "maki": "map", "temaki": "map", "roentgen": "map",
+    "osmic": "map",
 }  # fmt: skip
-VAGUE = set(
-    "general base basic content interface interfaceessential other others regular ui uiactions newicons action "
-    "actions activities social abstract system rag agents av it data text device devices edit images image action".split()
-)  # categories that say nothing of what is drawn
+# Categories that say nothing of what is drawn.
+VAGUE = {
+    "general", "base", "basic", "content", "interface", "interfaceessential", "other", "others",
+    "regular", "ui", "uiactions", "newicons", "action", "actions", "activities", "social", "abstract",
+    "system", "rag", "agents", "av", "it", "data", "text", "device", "devices", "edit", "images",
+    "image",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,9 @@ def read_sets(package: Path) -> Iterator[tuple[IconSet, dict[str, Any], str | No
     collections = read_json(package / "collections.json")
     for prefix, info in sorted(collections.items()):
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", prefix):
-            raise JaxalignError(f"{package / 'collections.json'}: a set is called {prefix!r}, which is no name of a file")
+            raise JaxalignError(
+                f"{package / 'collections.json'}: a set is called {prefix!r}, which is no name of a file"
+            )
         reason = left_out(prefix, info)
         content = {} if reason else read_json(package / "json" / f"{prefix}.json", JSON_BYTES)
         changed = datetime.fromtimestamp(content.get("lastModified", 0), UTC).date()
@@ -213,6 +224,7 @@ def resolve(content: dict[str, Any], name: str) -> dict[str, Any] | str:
 def read_icons(described: IconSet, content: dict[str, Any], reasons: Counter[str]) -> Iterator[Icon]:
     """The icons of a set; counts in `reasons` why others are left out."""
     starts, ends = style_tokens(content)
+    usual = (content.get("suffixes") or {}).get("", "").lower()
     categories: dict[str, list[str]] = {}
     for category, names in (content.get("categories") or {}).items():
         for name in names:
@@ -234,6 +246,6 @@ def read_icons(described: IconSet, content: dict[str, Any], reasons: Counter[str
             reasons["an unknown element"] += 1
         else:
             category = next(filter(None, map(spoken_category, of_icon)), "")
-            style = spoken_style(described.prefix, styles)
+            style = spoken_style(described.prefix, styles or [usual])
             raw = tuple(re.findall("[a-z0-9]+", name.lower()))
             yield Icon(described.prefix, tuple(words), raw, style, category, drawn[1], icon["body"], drawn[0])
