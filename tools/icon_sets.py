@@ -1,7 +1,7 @@
 """Read the icon sets of the npm package `@iconify/json`: those that are used, and each icon's name and SVG.
 
 The files come from many hands. An icon is read as data: only known elements of SVG, no references outside
-of it, no animation, no text; an alias stands for the icon that it names. What is left out is counted by reason.
+of it, no animation, no text; an alias stands for the icon that it names. What is left out, is counted.
 """
 
 import re

@@ -12,11 +12,11 @@
 What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
 half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet
 vectors seen through one learned linear map, so that a word which no caption has still means something.
-Pictures and captions of step s are drawn from (seed, s) alone, so a run that was stopped resumes as it was.
+Icons may be seen beside the emoji (`--icons DIR --training.icon-share 0.5`; `icon_corpus.py` builds DIR).
 """
 
 import csv
-import re
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,26 +31,21 @@ import numpy as np
 import optax
 import tyro
 from flax import traverse_util
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from word_vectors import word_vectors
+from icon_corpus import Corpus, Variant
+from training_batches import Examples, draw_batch, keep_to_corpus
+from training_words import CONTEXT, WORD, Words, build_tokenizer, embedding_basis, vocabulary_words
 
-from jaxalign.eval.datasets.emoji import scenes
-from jaxalign.eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
+from jaxalign.errors import JaxalignError
 from jaxalign.models import TwoTowers
 from jaxalign.specs import find_spec
 
-PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "<start>", "<end>"
-CONTEXT = 20
-WORD = 128  # width of the text tower and of the word vectors
 MEAN, STD = 0.5, 0.5
-PLAIN_SHARE = 0.4
-FREQUENT = 4  # a word in so many training names gets an embedding of its own beside its WordNet vector
 Params = Any
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run. `full_steps` at the end see every patch."""
+    """One run. `full_steps` at the end see every patch; `icon_share` of each batch are icons, not emoji."""
 
     steps: int = 3600
     full_steps: int = 220
@@ -61,110 +56,7 @@ class Training:
     warmup: int = 200
     seed: int = 1
     save_every: int = 200
-
-
-def split_words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
-
-
-def caption_words() -> set[str]:
-    """The words of the captions that are not names or keywords."""
-    spoken = (
-        scenes.KINDS,
-        scenes.SPOKEN_STYLES.values(),
-        scenes.BACKGROUNDS,
-        scenes.TEXTURES,
-        scenes.SIZES,
-    )
-    texts = [text for group in spoken for text in group] + [
-        *scenes.PLACES,
-        "a an of at the on and background ,",
-    ]
-    return {word for text in texts for word in split_words(text)}
-
-
-def build_tokenizer(words: list[str]) -> Tokenizer:
-    """Whole words of Unicode's English emoji names and keywords, single characters for every other word."""
-    characters = sorted(set("".join(words)) | set("abcdefghijklmnopqrstuvwxyz0123456789"))
-    vocabulary = [PAD, UNKNOWN, START, END, *words]
-    vocabulary += [p + c for p in ("", "##") for c in characters if p + c not in set(vocabulary)]
-    tokenizer = Tokenizer(
-        models.WordPiece(
-            {w: i for i, w in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=100
-        )
-    )
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens([PAD, UNKNOWN, START, END])
-    return tokenizer
-
-
-def tokenize(tokenizer: Tokenizer, texts: list[str], causal: bool) -> np.ndarray:
-    """Token ids int32 [n, CONTEXT]: start, words, end, padding; no start for the bidirectional tower."""
-    ids = np.zeros((len(texts), CONTEXT), np.int32)
-    for row, encoding in zip(ids, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
-        tokens = [2] * causal + encoding.ids
-        tokens = [*tokens[: CONTEXT - 1], 3]
-        row[: len(tokens)] = tokens
-    return ids
-
-
-def embedding_basis(words: list[str], size: int, wordnet: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed vectors [size, WORD] of the vocabulary; a mask [size, 1] of the words that learn their own."""
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(0, 0.5 / WORD**0.5, (size, WORD)).astype(np.float32)
-    learns = np.ones((size, 1), np.float32)
-    found = word_vectors(words, wordnet, WORD)
-    names = [set(split_words(e.name)) for e in read_emoji() if e.split == "train"]
-    own = caption_words()
-    for i, (word, vector) in enumerate(zip(words, found, strict=True), start=4):
-        if vector.any():
-            vectors[i] = vector
-            learns[i] = word in own or sum(word in name for name in names) >= FREQUENT
-    return vectors, learns
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The training sprites by emoji."""
-
-    emoji: list[Emoji]
-    sprites: list[list[tuple[str, Any]]]  # (style, picture)
-
-    @classmethod
-    def read(cls) -> "Examples":
-        by_name: dict[str, tuple[Emoji, list]] = {}
-        for emoji, style, sprite in read_sprites("train"):
-            by_name.setdefault(emoji.name, (emoji, []))[1].append((style, sprite))
-        return cls([e for e, _ in by_name.values()], [s for _, s in by_name.values()])
-
-    def draw(self, i: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        """A picture of emoji `i`, uint8 [SIDE, SIDE, 3], and its caption."""
-        emoji = self.emoji[i]
-        style, sprite = self.sprites[i][rng.integers(len(self.sprites[i]))]
-        if rng.random() < PLAIN_SHARE:
-            side = int(rng.integers(32, scenes.SIDE + 1))
-            left, top = rng.integers(0, scenes.SIDE - side + 1, 2)
-            picture, context = scenes.compose_plain(sprite, side, int(left), int(top)), None
-        else:
-            context = scenes.draw_context(rng)
-            picture = scenes.compose_scene(sprite, context, rng)
-        return picture, scenes.draw_caption(emoji.name, emoji.keywords, style, context, rng)
-
-
-def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Training, step: int):
-    """Pixels uint8 [b, SIDE, SIDE, 3], tokens int32 [b, CONTEXT], kept patches int32 [b, k] of one step."""
-    rng = np.random.default_rng((t.seed, step))
-    chosen = rng.permutation(len(examples.emoji))[: t.batch]
-    pictures, texts = zip(*(examples.draw(int(i), rng) for i in chosen), strict=True)
-    patches = (scenes.SIDE // 8) ** 2
-    kept = rng.random((t.batch, patches)).argsort(1)[:, : t.kept_patches].astype(np.int32)
-    full = np.broadcast_to(np.arange(patches, dtype=np.int32), (t.batch, patches))
-    return (
-        np.stack(pictures),
-        tokenize(tokenizer, list(texts), causal),
-        full if step >= t.steps - t.full_steps else kept,
-    )
+    icon_share: float = 0.0
 
 
 def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -241,17 +133,22 @@ def main(
     wordnet: Path,
     state: Path,
     warm_start: Path | None = None,
+    icons: Path | None = None,
+    variant: Variant = "web",
     training: Training = Training(),
 ) -> None:
-    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what is there."""
+    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what is there.
+
+    Args:
+      icons: the folder of a corpus that `icon_corpus.py` built; its words are in the tokenizer.
+      variant: with icons that bear the names of held-out emoji (web), or without (strict).
+    """
     t, causal = training, name == "emoji-clip"
-    words = sorted(
-        {w for e in read_emoji() for text in (e.name, *e.keywords) for w in split_words(text)}
-        | caption_words()
-    )
+    corpus = Corpus.read(icons, variant) if icons else None
+    words = vocabulary_words(corpus.spoken_words() if corpus else ())
     tokenizer = build_tokenizer(words)
     vocabulary = tokenizer.get_vocab_size()
-    basis, learns = embedding_basis(words, vocabulary, wordnet)
+    basis, learns = embedding_basis(words, vocabulary, wordnet, corpus.names if corpus else ())
     model = TwoTowers(find_spec(name).towers)
     optimizer = make_optimizer(t)
     params = initial_params(model, t, vocabulary, warm_start)
@@ -262,14 +159,15 @@ def main(
         "losses": np.zeros(t.steps, np.float32),
     }
     state.mkdir(parents=True, exist_ok=True)
+    keep_to_corpus(state, corpus)
     checkpoint = state / "checkpoint.msgpack"
     if checkpoint.exists():
         carried = flax.serialization.from_bytes(carried, checkpoint.read_bytes())
-    examples = Examples.read()
+    examples = Examples.read(corpus)
     step_fn = make_step(model, optimizer, jnp.asarray(basis), jnp.asarray(learns))
     params, opt, losses = carried["params"], carried["optimizer"], np.array(carried["losses"])
     start = time.perf_counter()
-    draw = partial(draw_batch, examples, tokenizer, causal, t)
+    draw = partial(draw_batch, examples, Words(tokenizer), causal, t)
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(draw, carried["step"])
         for step in range(carried["step"], t.steps):
@@ -292,4 +190,7 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (JaxalignError, OSError) as error:
+        sys.exit(f"train_embedded: error: {error}")

@@ -5,6 +5,7 @@ names of a batch differ, and an icon is about something that no other name in it
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from training_words import Words, caption_words
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.sprites import Emoji, read_sprites
+from jaxalign.local_files import read_limited
 
 PLAIN_SHARE = 0.4
 PATCH = 8
@@ -57,7 +59,7 @@ class IconNames:
         self.quiet = self._quiet()
 
     def _quiet(self) -> np.ndarray:
-        """Names beside which captions say nothing, bool: with more they would bear a held-out one in `strict`.
+        """Names beside which captions say nothing, bool: with more they would bear a held-out one.
 
         A square in red is a red square.
         """
@@ -79,11 +81,10 @@ class IconNames:
             self.numbers.get(singular(word)) for name in taken for word in (head_word(name.split()), name)
         }
         scores[[number for number in about if number is not None]] = -np.inf
-        things = np.sort(np.argpartition(-scores, count)[:count])
-        if np.isneginf(scores[things]).any():
-            raise JaxalignError(
-                f"{count} icons for a batch: the corpus is about {len(scores)} things; take fewer"
-            )
+        free = int(np.isfinite(scores).sum())
+        if count > free:
+            raise JaxalignError(f"{count} icons for a batch: the corpus has {free} for it; take fewer")
+        things = np.sort(np.argpartition(-scores, count - 1)[:count])
         at = rng.random((2, count))
         names = np.array(
             [self.members[t][np.searchsorted(self.bounds[t], u)] for t, u in zip(things, at[0], strict=True)]
@@ -112,6 +113,20 @@ class Examples:
         assert self.icons is not None
         coloured, row = self.icons.corpus.rows[name][drawing]
         return as_image((self.icons.corpus.colour if coloured else self.icons.corpus.alpha)[row])
+
+
+def keep_to_corpus(state: Path, corpus: Corpus | None) -> None:
+    """Note in the folder `state` which corpus its run is trained on; refuse another one than was noted."""
+    own = f"{corpus.identity} {corpus.variant}\n" if corpus else "no icons\n"
+    note = state / "corpus.txt"
+    if not note.exists():
+        begun = (state / "checkpoint.msgpack").exists()  # before there were icons
+        note.write_text("no icons\n" if begun else own, encoding="utf-8")
+    if (noted := read_limited(note, 1000).decode("utf-8", "replace")) != own:
+        raise JaxalignError(
+            f"the run in {state} is trained on the corpus {noted.strip()!r}, not on {own.strip()!r}; "
+            "give that corpus and variant, or another folder"
+        )
 
 
 def said_name(name: str, category: str, other: str, u: np.ndarray) -> str:
