@@ -102,7 +102,7 @@ def _readme(
     spec = model.spec
     revision = f", revision {spec.revision}" if spec.revision else ""
     lines = (
-        f"{model.name} with {done} in the heads of {' and '.join(f'{head}s' for head in heads)}.",
+        f"{model.name} with {done} in the projectors of {' and '.join(f'{head}s' for head in heads)}.",
         f"From {spec.source}{revision}; SHA-256 over its weights: {digest}.",
         "For images that find images and texts that find texts, by cosine; texts find images with the"
         " original heads (IsoCLIP, appendix H).",

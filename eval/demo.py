@@ -1,18 +1,30 @@
 """The main job: every task on the embedded models and data sets, as `metrics.json`, a report and tables."""
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets import DATASETS, DatasetRecord, Examples, load_split, prepare
-from jaxalign.eval.datasets.examples import own_positions
-from jaxalign.eval.demo_findings import LABELLINGS, entry_of, findings, inversion_note, print_results
+from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.demo_data import (
+    CAPTIONS,
+    INVERTED,
+    PLAIN,
+    QUERIES,
+    SCENES,
+    TRAINING,
+    TRAINING_CAPTIONS,
+    TRAINING_QUERIES,
+    DemoSettings,
+    DemoWorkspace,
+    open_workspace,
+    training_names,
+)
+from jaxalign.eval.demo_findings import LABELLINGS, entry_of, findings, print_results
 from jaxalign.eval.features.obtain import Place
 from jaxalign.eval.files import staged_folder, write_json, write_whole
 from jaxalign.eval.progress import Stages
@@ -23,7 +35,7 @@ from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrie
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_method
-from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair, some
+from jaxalign.eval.tasks.pairs import CaptionPair, ImagePair
 from jaxalign.eval.tasks.projecting import Fitting, image_embeddings, text_embeddings
 from jaxalign.eval.tasks.runs import Run, package_versions, write_run
 from jaxalign.eval.tasks.spectra import measure_spectra
@@ -32,16 +44,10 @@ from jaxalign.eval.tasks.task import paired
 from jaxalign.eval.tasks.text_image import TASK as TEXT_IMAGE
 from jaxalign.eval.tasks.text_image import measure_text_image, names_find_images
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
-from jaxalign.eval.tasks.workspace import Readable, Workspace
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
-PLAIN, SCENES = "emoji", "emoji-scenes"
 MAIN = next(iter(LABELLINGS))
 METHODS = ("image-image", "pre", "whitened", "isoclip", "isoclip-auto", "pca")
-# Parts of the splits: one image of each held-out emoji, and scenes and captions of some training names.
-QUERIES, CAPTIONS = "test-queries", "test-captions"
-TRAINING, TRAINING_QUERIES, TRAINING_CAPTIONS = "train-names", "train-queries", "train-captions"
-WHOLE = {QUERIES: "test", TRAINING_QUERIES: TRAINING}  # parts whose features are those of another split
 INTRODUCTION = (
     "How well images find images, and texts find texts, with a dual encoder that was trained to match"
     " images with texts: the embeddings as they are, and under each method that changes projectors,"
@@ -57,44 +63,7 @@ CREDITS = (
 _SHOWN = ("model", "image_retrieval", "text_retrieval", "classification", "inter_modal", "inversions")
 _PACKAGES = ("python", "jaxalign", "jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
 # What `metrics.json` calls the stages of a model.
-STAGES = {"encode": "embed", "sweep": "sweep", "oti": "oti", "ovi": "ovi"}
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """How much the demo measures; the defaults are what fits into a minute and a half on two cores.
-
-    Attributes:
-      queries: at most so many held-out emoji are queries, with one image each; None for all of them.
-      training_names: so many training names, with all their images, on which bands and the rank are
-        chosen and from which class means are taken.
-      band_grid: the values of `k_top` and of `k_bottom` that are tried.
-      ranks: the ranks of the text subspace that are tried.
-      oti_steps: optimisation steps of the inversion to text.
-      ovi_steps: of the inversion to image, which takes all patches through the tower at each step.
-      ovi_queries: at most so many of the caption queries are inverted to image, evenly spaced.
-      curve: step counts at which the mAP of an inversion is measured, as far as it has them.
-      examples: queries that the report shows with their results.
-    """
-
-    queries: int | None = None
-    training_names: int = 400
-    band_grid: tuple[int, ...] = (0, 2, 4, 8, 16, 24, 32, 48)
-    ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
-    oti_steps: int = 150
-    ovi_steps: int = 50
-    ovi_queries: int = 16
-    curve: tuple[int, ...] = (0, 5, 10, 20, 35, 50, 75, 100, 150)
-    examples: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("training_names", "oti_steps", "ovi_steps", "ovi_queries"):
-            if getattr(self, name) < 1:
-                raise JaxalignError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.queries is not None and self.queries < 2:
-            raise JaxalignError(f"queries is {self.queries}; expected 2 or more, or None for all")
-        if self.examples < 0:
-            raise JaxalignError(f"examples is {self.examples}; expected 0 or more")
+STAGES = {"encode": "embed", "sweep": "sweep", "oti": "oti"}
 
 
 def run(
@@ -179,106 +148,6 @@ def _provenance(seed: int) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class DemoWorkspace(Workspace):
-    """A workspace whose splits are in memory, some of them parts of others.
-
-    Attributes:
-      splits: by data set and name.
-      read: what has been read of the store, by model and what it is of.
-    """
-
-    splits: dict[tuple[str, str], Examples] = field(default_factory=dict)
-    read: dict[tuple[str, ...], Any] = field(default_factory=dict)
-
-    def load_split(self, dataset: str | DatasetRecord, split: str) -> Examples:
-        return self.splits[dataset if isinstance(dataset, str) else dataset.name, split]
-
-    def images(self, model: ja.DualEncoder, examples: Examples) -> Readable:
-        if examples.split not in WHOLE:
-            key = (model.title, examples.dataset, examples.split)
-            return self._once(key, lambda: super(DemoWorkspace, self).images(model, examples))
-        whole = self.images(model, self.splits[examples.dataset, WHOLE[examples.split]])
-        rows = own_positions(examples, whole.examples)[:, 0]
-        return Readable(examples, whole.pre[rows], np.arange(len(rows)), ())
-
-    def texts(self, model: ja.DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        read = super().texts
-        return self._once((model.title, name, *ids, *texts), lambda: read(model, name, ids, texts))
-
-    def _once(self, key: tuple[str, ...], read: Callable[[], Any]) -> Any:
-        if key not in self.read:
-            self.read[key] = read()
-        return self.read[key]
-
-
-def open_workspace(
-    settings: DemoSettings, seed: int, store: Place, data_dir: Place, stages: Stages
-) -> DemoWorkspace:
-    """Prepare both data sets where they are not yet, and read them; of the training names, draw some."""
-    for name in (PLAIN, SCENES):
-        if not DATASETS[name].is_prepared(data_dir):
-            stages.announce(f"Preparing {name}")
-        with stages.timed("prepare"):  # shows progress of its own
-            prepare(name, data_dir)
-    splits: dict[tuple[str, str], Examples] = {}
-    with stages.stage("read", "Reading the images", total=4) as advance:
-        for name, split in ((PLAIN, "train"), (PLAIN, "test"), (SCENES, "train"), (SCENES, "test")):
-            # of the training images only some are looked at
-            splits[name, split] = load_split(name, split, data_dir, on_demand=split == "train")
-            advance(1)
-
-    def take(dataset: str, whole: str, name: str, choose: Callable[[Examples], np.ndarray]) -> None:
-        splits[dataset, name] = part_of(splits[dataset, whole], name, choose)
-
-    names = training_names(splits[SCENES, "train"])
-    drawn = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[: settings.training_names]}
-    take(SCENES, "test", QUERIES, lambda test: choose_queries(test, settings.queries))
-    take(PLAIN, "test", CAPTIONS, first_of_each)
-    take(SCENES, "train", TRAINING, lambda train: rows_of(train, drawn))
-    take(SCENES, TRAINING, TRAINING_QUERIES, choose_queries)
-    take(PLAIN, "train", TRAINING_CAPTIONS, lambda train: first_of_each(train, drawn))
-    return DemoWorkspace(store=store, data_dir=data_dir, stages=stages, splits=splits)
-
-
-def part_of(whole: Examples, name: str, choose: Callable[[Examples], np.ndarray]) -> Examples:
-    """Some examples as a split of its own, each still known to be what it is in the whole one."""
-    rows = choose(whole)
-    digest = hashlib.sha256(np.asarray(rows, "<i8").tobytes()).hexdigest()[:16]
-    same = tuple(whole.identities[row] for row in rows)
-    return replace(whole.select(rows), split=name, content=f"{whole.content}{digest}", same=same)
-
-
-def training_names(examples: Examples) -> list[str]:
-    """The emoji that occur, in the order of their labels."""
-    return [examples.label_names["emoji"][label] for label in np.unique(examples.labels["emoji"])]
-
-
-def rows_of(examples: Examples, emoji: Iterable[str]) -> np.ndarray:
-    """Positions int of the examples of some `emoji`, by name: two data sets may number them otherwise."""
-    chosen = [i for i, name in enumerate(examples.label_names["emoji"]) if name in emoji]
-    return np.flatnonzero(np.isin(examples.labels["emoji"], chosen))
-
-
-def first_of_each(examples: Examples, emoji: Iterable[str] | None = None) -> np.ndarray:
-    """The position of each emoji's first image, by label; all images of an emoji have the same captions."""
-    rows = np.arange(len(examples)) if emoji is None else rows_of(examples, emoji)
-    return rows[np.unique(examples.labels["emoji"][rows], return_index=True)[1]]
-
-
-def choose_queries(examples: Examples, limit: int | None = None) -> np.ndarray:
-    """Positions int `[q]`, sorted, of one image for each emoji, styles in turn.
-
-    With `limit`, of so many emoji, evenly spaced.
-    """
-    emoji = examples.labels["emoji"]
-    chosen = []
-    for turn, label in enumerate(some(np.unique(emoji), limit)):
-        own = np.flatnonzero(emoji == label)
-        chosen.append(own[turn % len(own)])
-    return np.sort(np.array(chosen, np.int32))
-
-
 def measure(workspace: DemoWorkspace, model: ja.DualEncoder, settings: DemoSettings, seed: int) -> list[Run]:
     """The runs of every task on one model."""
     grid = (settings.band_grid, settings.band_grid)
@@ -290,15 +159,15 @@ def measure(workspace: DemoWorkspace, model: ja.DualEncoder, settings: DemoSetti
     band, text_band = (chosen_band([run]) for run in sweeps)
     names = tuple(training_names(workspace.splits[SCENES, "train"]))
     oti = Inverting(settings.oti_steps, seed=seed, curve=settings.curve)
-    ovi = replace(oti, steps=settings.ovi_steps)
     options = MethodOptions(band, class_names=names, inverting=oti)
     spanned, best = choose_ranks(workspace, model, options, settings.ranks)
+    stop = choose_stop(workspace, model, options)
     both = ("image-image", "isoclip")
     pair = LabelledPair(workspace, model, SCENES, "group", TRAINING, "test")
     classes = measure_classification(workspace, model, pair, Classifying(methods=both, options=options))
     return [
-        *measure_images(workspace, model, replace(options, rank=spanned), best),
-        *measure_texts(workspace, model, MethodOptions(text_band, inverting=ovi), settings.ovi_queries),
+        *measure_images(workspace, model, replace(options, rank=spanned), best, stop),
+        *measure_texts(workspace, model, MethodOptions(text_band)),
         *(run for dataset in (SCENES, PLAIN) for run in measure_names(workspace, model, dataset)),
         *(compared(run, classes[1]) for run in classes),
         *Indicators(workspace, model, SCENES, Indicating(both, options, MAIN, "test")).by_class(),
@@ -320,12 +189,21 @@ def choose_ranks(
     return ja.principal_subspace(texts).basis.shape[1], found.best
 
 
+def choose_stop(workspace: DemoWorkspace, model: ja.DualEncoder, options: MethodOptions) -> int:
+    """After how many steps of OTI, at least one, scenes of some training names find most of their own."""
+    pair = ImagePair(workspace, model, SCENES, INVERTED, TRAINING)
+    [run] = measure_image_retrieval(workspace, model, pair, Retrieving(("oti",), options, (MAIN,)))
+    steps, scored = (run.arrays[name] for name in ("steps", "mAP_at_step"))
+    return int(steps[steps > 0][scored[steps > 0].argmax()])
+
+
 def measure_images(
-    workspace: DemoWorkspace, model: ja.DualEncoder, options: MethodOptions, rank: int
+    workspace: DemoWorkspace, model: ja.DualEncoder, options: MethodOptions, rank: int, stop: int
 ) -> list[Run]:
     """Images that find images: every method on the same queries and the same gallery.
 
-    The first results are those under the baseline, IsoCLIP and PCA<-, of which the report takes the best.
+    PCA<- comes twice, by default and with the best `rank`, and so does OTI, with all its steps and stopped
+    early. The first results are those under the baseline, IsoCLIP and PCA<-; the report takes the best.
     """
     pair = ImagePair(workspace, model, SCENES, QUERIES, "test")
 
@@ -334,8 +212,12 @@ def measure_images(
         return measure_image_retrieval(workspace, model, pair, asked)
 
     found = find(*METHODS)
-    for run in find("pca", rank=rank):
-        found.append(replace(run, settings={**run.settings, "method": f"pca-rank{rank}"}))
+    stopped = replace(options.inverting, steps=stop)
+    for name, runs in (
+        (f"pca-rank{rank}", find("pca", rank=rank)),
+        (f"oti-steps{stop}", find("oti", inverting=stopped)),
+    ):
+        found += [replace(run, settings={**run.settings, "method": name}) for run in runs]
     found += find("oti")
     before = {run.settings["task"]: run for run in found if run.settings["method"] == METHODS[0]}
     return [_shortened(compared(run, before[run.settings["task"]])) for run in found]
@@ -348,27 +230,17 @@ def _shortened(run: Run) -> Run:
         hidden = run.arrays.keys() - {"average_precision"}
     elif not run.settings["method"].startswith(("image-image", "isoclip", "pca")):
         hidden = {"shown_queries", "first_results"}
+        if run.settings["method"] != "oti":
+            hidden |= {"steps", "mAP_at_step", "losses"}
     return replace(run, arrays={name: values for name, values in run.arrays.items() if name not in hidden})
 
 
-def measure_texts(
-    workspace: DemoWorkspace, model: ja.DualEncoder, options: MethodOptions, few: int
-) -> list[Run]:
-    """First captions against all captions: the embeddings as they are, IsoCLIP with the text band, and OVI.
-
-    OVI is measured on a few queries, and its difference is to the baseline on the same ones; its result says
-    how many they are, after how many steps.
-    """
-
-    def find(most: int | None, method: str) -> list[Run]:
-        pair = CaptionPair(workspace, model, PLAIN, CAPTIONS, most)
-        return measure_text_retrieval(workspace, model, pair, Retrieving(("text-text", method), options))
-
-    (plain, isoclip), (before, after) = find(None, "isoclip"), find(few, "ovi")
-    facts = {"steps": after.settings["steps"], "baseline": before.metrics["mAP"]}
-    after = replace(after, metrics={**compared(after, before).metrics, **facts})
-    note = inversion_note(after.metrics).removeprefix("ovi: ").rstrip(".")
-    return [plain, compared(isoclip, plain), replace(after, notes=[*after.notes, note])]
+def measure_texts(workspace: DemoWorkspace, model: ja.DualEncoder, options: MethodOptions) -> list[Run]:
+    """First captions against all captions: the embeddings as they are, and IsoCLIP with the text band."""
+    pair = CaptionPair(workspace, model, PLAIN, CAPTIONS)
+    asked = Retrieving(("text-text", "isoclip"), options)
+    plain, isoclip = measure_text_retrieval(workspace, model, pair, asked)
+    return [plain, compared(isoclip, plain)]
 
 
 def measure_names(workspace: DemoWorkspace, model: ja.DualEncoder, dataset: str) -> list[Run]:

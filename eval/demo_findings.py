@@ -43,6 +43,7 @@ def entry_of(model: str, runs: Sequence[Run], gap: float) -> dict[str, Any]:
         "inter_modal": _by_task(names, "dataset"),
         **{name: {end: of[end] for end in ("k_top", "k_bottom")} for name, of in bands.items()},
         "pca_rank": next(r.settings["rank"] for r in images if r.settings["method"].startswith("pca-rank")),
+        "oti_stop": next(r.settings["steps"] for r in images if r.settings["method"].startswith("oti-steps")),
         "indicators": {
             "modality_gap": gap,
             "singular_values": spectrum["singular_values"],
@@ -55,10 +56,8 @@ def entry_of(model: str, runs: Sequence[Run], gap: float) -> dict[str, Any]:
 
 
 def _scores(run: Run) -> dict[str, float]:
-    """A run's scores; of those on some of the queries also how many these are, and how they were inverted."""
     names = (*METRICS, "accuracy", "gain", "gain_error")
-    few = ("queries", "steps", "baseline") if "baseline" in run.metrics else ()
-    return {name: run.metrics[name] for name in (*names, *few) if name in run.metrics}
+    return {name: run.metrics[name] for name in names if name in run.metrics}
 
 
 def _by_task(runs: Sequence[Run], key: str) -> dict[str, Any]:
@@ -83,9 +82,10 @@ def _curve(run: Run) -> dict[str, Any]:
 
 
 def image_table(results: Mapping[str, Any]) -> list[Row]:
-    """Methods by `LABELLINGS`, in their order; text-to-image comes last, as a reference and never best."""
+    """Methods by `LABELLINGS`, the best for the same emoji first; text-to-image, a reference, comes last."""
     reference = results.get("inter_modal", {}).get(results["dataset"])
-    return _table(results["image_retrieval"]) + (_table({"text-image": reference}) if reference else [])
+    best = sorted(results["image_retrieval"].items(), key=lambda item: -item[1]["mAP"])
+    return _table(dict(best)) + (_table({"text-image": reference}) if reference else [])
 
 
 def text_table(results: Mapping[str, Any]) -> list[Row]:
@@ -112,12 +112,18 @@ def _table(
     return [replace(row, cells=[*row.cells, *missing]) for row in found.rows]
 
 
-def inversion_note(entry: Mapping[str, Any]) -> str:
-    """A sentence on how `ovi`, whose scores are given, was measured."""
+def headline(results: Mapping[str, Any]) -> str:
+    """What the table of images shows, in one sentence: the best method for the same emoji, and its price."""
+    methods, name = results["image_retrieval"], BASELINES["image_retrieval"]
+    best = max(methods, key=lambda method: methods[method]["mAP"])
+    if best == name:
+        return f"No method finds more of the same emoji than the embeddings as they are ({name})."
+    emoji = [methods[method]["mAP"] for method in (best, name)]
+    background = [methods[method]["tasks"]["background"]["mAP"] for method in (best, name)]
     return (
-        f"ovi: {entry['queries']} of the queries, {entry['steps']} steps (the paper: 1,000), beside"
-        f" text-text on the same ones ({entry['baseline']:.1f})."
-    )
+        "Images of the same emoji are found best with {}: {:.1f} mAP, where the embeddings as they are ({})"
+        " have {:.1f}; of the same background, {:.1f} and {:.1f}."
+    ).format(best, emoji[0], name, emoji[1], *background)
 
 
 def findings(results: Mapping[str, Any]) -> list[str]:
@@ -126,7 +132,7 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     A method helps or hurts where its difference to the baseline exceeds twice the standard error of that
     difference, paired over the queries; otherwise the sentence says that there is no clear difference.
     """
-    model, sentences = results["model"], []
+    model, sentences = results["model"], [headline(results)]
     rows = [row for row in image_table(results) if row.method != "text-image"]
     for column, (task, title) in enumerate(LABELLINGS.items()):
         cells = {row.method: row.cells[column] for row in rows}
@@ -194,18 +200,23 @@ def print_results(results: Mapping[str, Any], out: str | os.PathLike[str], secon
 def print_model(console: Console, entry: Mapping[str, Any]) -> None:
     """The tables and findings of one model."""
     band, auto = entry["band"], entry["auto_band"]
+    oti_steps = max(map(int, entry["inversions"]["OTI"]["mAP_by_step"]))
     title = f"{entry['model']} on {entry['dataset']}, {entry['queries']} queries, mAP in %"
+    first, *sentences = findings(entry)
+    console.print(first)
+    console.print()
     console.print(score_table(title, list(LABELLINGS.values()), image_table(entry)))
     console.print(score_table("Captions of the same emoji", ["text to text"], text_table(entry)))
-    console.print(inversion_note(entry["text_retrieval"]["ovi"]), style="dim")
     console.print(score_table("Unicode group of an image", ["accuracy"], classification_table(entry)))
     console.print(
         f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom,"
         f" chosen on the training names; isoclip-auto {auto['k_top']} and {auto['k_bottom']}, chosen from the"
-        " spectrum alone.",
+        " spectrum alone. The rank of pca-rank and the step at which OTI stops were chosen on them, too; oti"
+        f" has all {oti_steps} steps. OVI is left out: its 1,000 steps, each with all patches, take minutes"
+        " for a few queries (`jaxalign text-retrieve --methods text-text ovi`).",
         style="dim",
     )
-    for sentence in findings(entry):
+    for sentence in sentences:
         console.print(f"- {sentence}")
     console.print()
 

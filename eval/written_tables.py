@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxalign.errors import printable
 from jaxalign.eval.labels import dataset_label, is_number, method_label, model_label
-from jaxalign.eval.tasks import TASKS
+from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.task import Column, Gain, gains_of, number
 

@@ -1,8 +1,6 @@
 """Tiny models with random weights, of both shapes: offline, and built in a moment."""
 
-import hashlib
 import os
-import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import tokenizers
 
 from jaxalign.dual_encoder import DualEncoder
+from jaxalign.eval.compiled_programs import processor
 from jaxalign.inputs.tokenization import JsonVocabulary, Tokenizer
 from jaxalign.models import TwoTowers, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec
@@ -112,14 +111,6 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def processor() -> str:
-    """A name for all processors with the same instructions."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
-    known = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    return hashlib.sha256("\n".join([platform.processor(), *known]).encode()).hexdigest()[:16]
 
 
 def pytest_addoption(parser):

@@ -176,6 +176,7 @@ FORMATS = ("huggingface", "open_clip", "openai", "sentence-transformers", "jaxal
 
 
 @pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.long
 def test_what_is_written_is_read_as_the_methods_model(b32, baked, to):
     place = {"openai": "model.pt", "sentence-transformers": "0_CLIPModel"}.get(to, "")
     spec = "clip-vit-base-patch32" if to == "openai" else None
@@ -183,7 +184,7 @@ def test_what_is_written_is_read_as_the_methods_model(b32, baked, to):
     assert_close(embed(again), expected(b32, ja.isoclip(b32.projectors, *BAND)))
     lines = (baked(to) / "README.md").read_text().splitlines()
     assert len(lines) == 4
-    assert "small-b32 with isoclip (band 10 20) in the heads of images and texts" in lines[0]
+    assert "small-b32 with isoclip (band 10 20) in the projectors of images and texts" in lines[0]
     assert "nowhere" in lines[1]
     assert "appendix H" in lines[2]
 
@@ -270,6 +271,7 @@ class TestLibraries:
         assert_close([found], [unit(wanted)])
 
 
+@pytest.mark.long
 def test_big_vision_has_a_place_for_a_linearised_head(siglip, tmp_path):
     heads = baked_heads(siglip, band=(2, 3), linearize=True)
     write_baked(siglip, heads, tmp_path / "s", "big_vision", methods="isoclip")
@@ -300,6 +302,7 @@ def run(source, tmp_path):
 class TestCommand:
     """`jaxalign bake` of a folder of ours."""
 
+    @pytest.mark.long
     def test_isoclip_then_pca_of_images(self, b32, run, tmp_path, capsys):
         methods = ["--method", "isoclip", "pca", "--band", "10", "20"]
         names = ["--class-names", "{names}", "--rank", "3"]
@@ -311,7 +314,7 @@ class TestCommand:
         said = json.loads((tmp_path / "said.json").read_text())
         assert (said["format"], said["heads"]) == ("huggingface", ["image"])
         numbers = "rank 3, 6 texts of subspace paper, band 10 20 for images"
-        assert f"heads of images ({numbers})" in capsys.readouterr().out
+        assert f"projectors of images ({numbers})" in capsys.readouterr().out
 
     def test_help_says_what_the_heads_are_not_for(self, capsys):
         assert cli.main(["bake", "--help"]) == 0

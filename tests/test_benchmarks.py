@@ -125,6 +125,7 @@ def test_bad_usage(arguments, said, monkeypatch, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_suite_that_does_not_run_is_a_failure(capfd):
     assert command.run_suite("no_such_suite", Settings()) is None
 

@@ -118,6 +118,7 @@ def test_few_shot_and_nearest_class_mean(model, photos):
         assert got == pytest.approx({"1shot": expected["1"], "4shot": expected["4"], "ncm": expected["ncm"]})
 
 
+@pytest.mark.long
 def test_only_the_drawn_images_are_computed_without_ncm(clip, photos):
     whole = settings(photos, clip, type="intra_modal_fewshot", shots=(2,), seeds=(1,))
     found = run_all({"a": whole, "b": whole | {"ncm": False}}, clip)

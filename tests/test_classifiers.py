@@ -79,6 +79,7 @@ def test_lda_is_the_formula_with_few_and_with_many_examples(width):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.long
 def test_lda_in_float32_has_the_digits_of_float32():
     rng = np.random.default_rng(2)
     for shots in (2, 16):  # fewer and more examples than dimensions, near one another as CLIP's are
@@ -120,6 +121,7 @@ def test_means_are_scikit_learns_centroids():
     np.testing.assert_array_equal(ours.predict(X), nearest)
 
 
+@pytest.mark.long
 def test_lda_at_one_example_a_class_is_chance():
     for features in (FEATURES[:3], np.repeat(FEATURES[:3], 3, axis=0)):
         classifier = lda_classifier(features, np.arange(3).repeat(len(features) // 3))
@@ -140,6 +142,7 @@ def test_text_mixes_into_the_logits(fit):
 
 
 @pytest.mark.parametrize("fit", FAMILY)
+@pytest.mark.long
 def test_a_classifier_is_a_pytree_that_fits_and_predicts_under_jit_and_vmap(fit):
     classifier = fit(FEATURES, LABELS)
     assert isinstance(classifier, Classifier)

@@ -52,6 +52,7 @@ def test_tip_x_gives_equal_signatures_the_affinity_of_equals():
     close(classifier(np.eye(2)), [[1, np.exp(-4)], [np.exp(-4), 1]])
 
 
+@pytest.mark.long
 def test_tip_x_logits_depend_on_the_batch_only_as_published():
     for variant, same in (("paper", True), ("reference", False)):
         classifier = ja.tip_x(FEATURES, LABELS, text_weights=TEXT, variant=variant)
@@ -92,6 +93,7 @@ def test_coder_with_equally_near_examples():
 
 
 @pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.long
 def test_under_jit_vmap_and_strict_promotion(name):
     fit = FAMILY[name]
     logits = fit(FEATURES, LABELS)(X)

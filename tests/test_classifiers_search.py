@@ -32,6 +32,7 @@ FAMILY = {
 
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("block_size", [None, 7])
+@pytest.mark.long
 def test_every_cell_is_the_accuracy_of_that_classifier(name, block_size):
     fit, axes = FAMILY[name]
     found = ja.search_hyperparameters(

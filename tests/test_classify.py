@@ -134,6 +134,7 @@ def test_labels_out_of_range(clusters):
         few_shot(Pool(y % 2, x), test, labels, 2, FewShotSettings())
 
 
+@pytest.mark.long
 def test_reference_variant_projects_unit_vectors_and_leaves_them(photos, model, workspace):
     options = MethodOptions(rank=5)
     pair = LabelledPair(workspace, model, f"folder:{photos}")

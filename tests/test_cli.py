@@ -78,7 +78,7 @@ def test_commands_are_frozen_dataclasses_that_the_options_mirror(command):
 
 def test_options_of_demo_reach_its_fields():
     got = cli.parse(["demo", "--out", "o", "--models", "a", "b", "--seed", "3", "--data-dir", "d"])
-    assert got == cli.Demo(out=Path("o"), models=("a", "b"), seed=3, data_dir=Path("d"))
+    assert got == cli.COMMANDS["demo"](out=Path("o"), models=("a", "b"), seed=3, data_dir=Path("d"))
 
 
 def test_demo_hands_its_options_on_and_writes_the_metrics(monkeypatch, tmp_path):
@@ -211,17 +211,18 @@ def test_failures_are_one_line(error, status, message, monkeypatch, capsys):
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: {message}"
 
 
-def test_what_jax_offers_for_debugging_is_left_out_of_the_environment(monkeypatch, capsys):
+def test_what_other_programs_are_told_is_left_out_of_the_environment(monkeypatch, capsys):
     for name in (
         "JAX_NUMPY_DTYPE_PROMOTION",
         "JAX_NUMPY_RANK_PROMOTION",
         "JAX_TRANSFER_GUARD_HOST_TO_DEVICE",
+        "MPLBACKEND",
     ):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     monkeypatch.setattr(sys, "argv", ["jaxalign", "--version"])
     assert cli.main() == 0
-    assert [name for name in os.environ if "PROMOTION" in name or "GUARD" in name] == []
+    assert [name for name in os.environ if "PROMOTION" in name or "GUARD" in name or "MPL" in name] == []
     assert os.environ["JAX_ENABLE_X64"] == "1"
 
 
@@ -267,6 +268,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     check_file(None)
 
 
+@pytest.mark.long
 def test_json_goes_to_a_pipe():
     run = jaxalign("datasets", "--json", "/dev/stderr")
     assert run.returncode == 0
@@ -304,6 +306,7 @@ def test_a_closed_pipe_is_quiet():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("argument", ["datasets", "--help"])
+@pytest.mark.long
 def test_a_full_disk_is_one_line(argument):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "jaxalign", argument]
@@ -312,6 +315,7 @@ def test_a_full_disk_is_one_line(argument):
     assert single_line(run.stderr) == "jaxalign: error: No space left on device"
 
 
+@pytest.mark.long
 def test_interrupting_while_preparing_is_one_line(tmp_path):
     code = (
         "import dataclasses, os, signal, sys\n"
@@ -328,7 +332,7 @@ def test_interrupting_while_preparing_is_one_line(tmp_path):
         "@dataclasses.dataclass(frozen=True)\n"
         "class Prepare:\n"
         f"    run = lambda self: jaxalign.eval.datasets.prepare('emoji', {str(tmp_path)!r})\n"
-        "cli.COMMANDS['prepare'] = Prepare\n"
+        "cli.COMMANDS = {'prepare': Prepare}\n"
         "sys.exit(cli.main(['prepare']))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

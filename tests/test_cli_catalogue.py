@@ -14,6 +14,7 @@ from jaxalign.specs import MODELS, spec_to_json
 from jaxalign.weights.tensors import expected_shapes
 
 
+@pytest.mark.long
 def test_models_lists_every_model(capsys, tmp_path):
     target = tmp_path / "models.json"
     assert cli.main(["models", "--json", str(target)]) == 0

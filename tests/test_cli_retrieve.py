@@ -69,6 +69,7 @@ def jaxalign(capsys, *arguments):
 
 
 @pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.long
 def test_retrieval_of_twins(name, models, twins, place, tmp_path, capsys):
     out, file = tmp_path / "runs", tmp_path / "r.json"
     options = ["--methods", *HALF, "--band", "1", "2", "--text-image", "--out", out, "--json", file]
@@ -128,6 +129,7 @@ def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_pat
 
 
 @pytest.mark.parametrize("name", BOTH_SHAPES)
+@pytest.mark.long
 def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
     """Tiny models with random weights on the real data set; PCA<- takes ImageNet's class names."""
     said = jaxalign(
@@ -145,6 +147,7 @@ def test_all_methods_on_emoji(name, models, place, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", BOTH_SHAPES)
+@pytest.mark.long
 def test_captions_of_emoji(name, place, tmp_path, capsys):
     """The embedded models themselves."""
     command = ["text-retrieve", "--model", name, "--band", "0", "32", "--out", tmp_path, *place]
@@ -172,6 +175,7 @@ def test_inverted_captions(models, place, tmp_path, capsys, monkeypatch):
     assert (ovi.settings["patches"], len(ovi.arrays["mAP_at_step"])) == (1, 3)
 
 
+@pytest.mark.long
 def test_sweep(models, twins, crossed, place, tmp_path, capsys):
     options = ["--k-top", "0", "3", "--k-bottom", "0", "2", "20", "--apply-to", f"folder:{crossed}"]
     command = ["sweep", "--model", models["emoji-clip"], "--dataset", f"folder:{twins}", *options]
@@ -211,6 +215,7 @@ def test_sweep_of_captions(models, place, tmp_path, capsys):
     assert "), text: mAP" in " ".join(said.split())
 
 
+@pytest.mark.long
 def test_spectrum(models, twins, place, tmp_path, capsys):
     command = ["spectrum", "--model", models["emoji-siglip"], "--out", tmp_path, *place]
     said = jaxalign(capsys, *command, "--dataset", f"folder:{twins}", "--width", "3", "--band", "1", "2")
@@ -222,6 +227,7 @@ def test_spectrum(models, twins, place, tmp_path, capsys):
     assert "1 run: " in alone
 
 
+@pytest.mark.long
 def test_indicators(models, twins, crossed, place, tmp_path, capsys):
     command = ["indicators", "--model", models["emoji-clip"], "--out", tmp_path, *place]
     said = jaxalign(

@@ -107,6 +107,7 @@ def with_field(part: str, name: str, value) -> dict:
     return config
 
 
+@pytest.mark.long
 def test_everything_that_old_configurations_hold(folder):
     config = copy.deepcopy(TINY_CLIP_CONFIG) | {"text_config_dict": None, "vision_config_dict": None}
     config |= {"architectures": ["CLIPModel"], "initializer_factor": 1.0, "logit_scale_init_value": 2.6592}

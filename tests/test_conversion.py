@@ -87,6 +87,7 @@ AMBIGUOUS = ("transformers CLIPModel", "open_clip SigLIP (timm)", "OpenAI / open
 
 
 @EVERY
+@pytest.mark.long
 def test_known_models_are_recognised_by_their_shapes(table, name):
     """In what they compute, where the format has one way to; never as who they are."""
     spec = find_spec(name)

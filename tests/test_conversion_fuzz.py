@@ -124,6 +124,7 @@ def test_tensors_renamed_missing_extra_misshapen_and_of_another_dtype(kind, chec
 WRONG = (None, True, -1, 0, 3, 2**70, 1.5, float("nan"), "3", "x", [], [1, 2, 3], {}, {"x": 1})
 
 
+@pytest.mark.long
 def test_configurations_with_wrong_values(checkpoints, tmp_path):
     """Defaults stand for what is null; a value that happens to be right is no fault."""
     _, made = checkpoints

@@ -14,13 +14,14 @@ from PIL import Image
 
 import jaxalign as ja
 from jaxalign import JaxalignError
-from jaxalign.eval import demo
+from jaxalign.eval import demo, demo_data
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, Examples
 from jaxalign.eval.datasets.emoji import scenes, sprites
 from jaxalign.eval.datasets.examples import collect_captions, own_positions
 from jaxalign.eval.datasets.images import Images
-from jaxalign.eval.demo import DemoSettings, run
+from jaxalign.eval.demo import run
+from jaxalign.eval.demo_data import DemoSettings
 from jaxalign.eval.demo_findings import LABELLINGS
 from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
@@ -37,8 +38,7 @@ SETTINGS = DemoSettings(
     band_grid=(0, 1, 3),
     ranks=(2, 4),
     oti_steps=3,
-    ovi_steps=2,
-    ovi_queries=4,
+    stop_names=6,
     curve=(0, 2, 9),
     examples=4,
 )
@@ -102,8 +102,8 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny_data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "prepare", lambda name, data_dir: None)
-        patch.setattr(demo, "load_split", tiny_examples)
+        patch.setattr(demo_data, "prepare", lambda name, data_dir: None)
+        patch.setattr(demo_data, "load_split", tiny_examples)
         patch.setenv("JAXALIGN_STORE", str(tmp_path_factory.mktemp("store")))
         yield
 
@@ -133,13 +133,14 @@ def test_the_whole_demo(finished):
     assert [title.partition(" (")[0] for title in titles] == ["tiny-emoji-clip", "tiny-emoji-siglip"]
     assert all(title.endswith("embedded.py)") for title in titles)  # it is no known model: from where it is
     report = (out / "report.html").read_text()
-    assert report.count("<svg") == 2 * 8  # spectrum, histograms, two searches, loss and mAP of two inversions
+    assert report.count("<svg") == 2 * 6  # spectrum, histograms, two searches, loss and mAP of the inversion
     assert not re.search(r"https?:", re.sub('base64,[^"]*', "", report))
     assert "tools/train_embedded.py) on emoji-scenes, 6 queries" in " ".join(said.split())
     assert "Same emoji (concept), image-image" in " ".join(said.split())
     assert "inverting 6 queries (oti, 3 steps)" in progress
 
 
+@pytest.mark.long
 def test_a_report_of_the_folder_of_the_demo(finished, tmp_path, capsys):
     _, out, *_ = finished
     assert main(["report", str(out), "--page", str(tmp_path / "page.html")]) == 0
@@ -150,8 +151,10 @@ def test_a_report_of_the_folder_of_the_demo(finished, tmp_path, capsys):
 def check_entry(entry):
     """The shape that the public contract promises, and numbers that can be."""
     methods = {"image-image", "pre", "whitened", "isoclip", "isoclip-auto", "pca", "oti"}
-    assert methods | {f"pca-rank{entry['pca_rank']}"} == set(entry["image_retrieval"])
-    assert set(entry["text_retrieval"]) == {"text-text", "isoclip", "ovi"}
+    stopped = {f"oti-steps{entry['oti_stop']}"}
+    assert methods | stopped | {f"pca-rank{entry['pca_rank']}"} == set(entry["image_retrieval"])
+    assert list(entry["inversions"]) == ["OTI"]
+    assert set(entry["text_retrieval"]) == {"text-text", "isoclip"}
     assert set(entry["classification"]) == {"zero-shot", "ncm", "ncm-isoclip"}
     assert set(entry["inter_modal"]) == {"emoji", "emoji-scenes"}
     assert entry["dataset"] == "emoji-scenes"
@@ -230,15 +233,15 @@ def test_settings_out_of_range(wrong):
 def test_queries_are_one_image_of_each_emoji_in_turn():
     emoji = np.array([5, 5, 5, 2, 2, 9, 9, 9])
     examples = replace(tiny_examples("emoji", "test"), labels={"emoji": emoji})
-    chosen = demo.choose_queries(examples)
+    chosen = demo_data.choose_queries(examples)
     assert sorted(emoji[chosen]) == [2, 5, 9]
     np.testing.assert_array_equal(chosen, [1, 3, 7])  # first of emoji 2, second of 5, third of 9
-    assert len(demo.choose_queries(examples, 2)) == 2
+    assert len(demo_data.choose_queries(examples, 2)) == 2
 
 
 def test_captions_come_once_for_each_emoji():
     examples = tiny_examples("emoji", "test")
-    part = demo.part_of(examples, "captions", demo.first_of_each)
+    part = demo_data.part_of(examples, "captions", demo_data.first_of_each)
     found = collect_captions(part.captions, part.ids)
     labels = np.unique(examples.labels["emoji"])
     assert len(found.texts) == 2 * len(labels)
@@ -250,7 +253,9 @@ def test_captions_come_once_for_each_emoji():
 
 def test_a_part_is_found_in_the_whole_split_under_a_key_of_its_own():
     whole = tiny_examples("emoji", "test")
-    parts = [demo.part_of(whole, "queries", lambda _, rows=rows: np.array(rows)) for rows in ([5, 2], [2, 5])]
+    parts = [
+        demo_data.part_of(whole, "queries", lambda _, rows=rows: np.array(rows)) for rows in ([5, 2], [2, 5])
+    ]
     np.testing.assert_array_equal(own_positions(parts[0], whole), [[5], [2]])
     assert len({whole.state, *(part.state for part in parts)}) == 3
 
@@ -260,16 +265,17 @@ def test_gain_is_paired_over_the_queries_that_have_positives():
     assert gain == {"gain": 3.0, "gain_error": 1.0}
 
 
+@pytest.mark.long
 def test_measured_images_agree_with_the_metrics(tiny_data):
     model = tiny_model("emoji-clip")
-    workspace = demo.open_workspace(SETTINGS, 0, None, None, Stages())
-    names = tuple(demo.training_names(workspace.splits["emoji-scenes", "train"]))
+    workspace = demo_data.open_workspace(SETTINGS, 0, None, None, Stages())
+    names = tuple(demo_data.training_names(workspace.splits["emoji-scenes", "train"]))
     options = MethodOptions((1, 1), 3, class_names=names, inverting=Inverting(2, curve=(2,)))
     measured = {}
-    for found in demo.measure_images(workspace, model, options, 2):
+    for found in demo.measure_images(workspace, model, options, 2, 1):
         measured.setdefault(found.settings["method"], {})[found.settings["task"]] = found
     examples = workspace.splits["emoji-scenes", "test"]
-    x, queries = model.encode_image(examples.images), demo.choose_queries(examples, SETTINGS.queries)
+    x, queries = model.encode_image(examples.images), demo_data.choose_queries(examples, SETTINGS.queries)
     for task in LABELLINGS:
         labels = examples.labels[task]
         expected = ja.retrieval_metrics(x[queries], x, labels[queries], labels, exclude_self=queries)
@@ -319,6 +325,7 @@ def test_readme_has_one_command_for_each_purpose():
     assert [command.split("/")[-1] for command in commands] == ["jaxalign demo", "pytest"]
 
 
+@pytest.mark.long
 def test_the_python_of_the_tutorial_runs(monkeypatch, tmp_path, capsys):
     page = README.parent / "docs" / "tutorial.md"
     folder, code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

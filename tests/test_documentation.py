@@ -46,6 +46,12 @@ def test_every_link_leads_to_a_file(page):
         assert re.match("https?:", link) or (page.parent / link).is_file(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
+def test_every_file_of_ours_that_a_page_names_is_there(page):
+    ours = r"`((?:jaxalign|eval|checkpoints_conversion|tools|tests|benchmarks|examples)/[\w./-]+)`"
+    assert [name for name in re.findall(ours, text_of(page)) if not (ROOT / name).exists()] == []
+
+
 def test_the_readme_is_short_and_shows_what_was_measured():
     lines = text_of(README).splitlines()
     assert len(lines) <= 150
@@ -85,6 +91,7 @@ def test_a_notebook_runs(notebook, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["isoclip", "reevaluating", "degrees_of_freedom"])
+@pytest.mark.long
 def test_the_python_of_a_page_runs(name):
     blocks = re.findall(r"^```python\n(.*?)^```$", text_of(ROOT / "docs" / f"{name}.md"), re.M | re.S)
     assert blocks
@@ -96,6 +103,7 @@ MODULES = sorted({getattr(getattr(ja, name), "__module__", "jaxalign") for name 
 
 
 @pytest.mark.parametrize("module", MODULES)
+@pytest.mark.long
 def test_examples_of_docstrings(module):
     found = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
     assert found.failed == 0

@@ -20,6 +20,7 @@ def precision(scores, hits, k):
 
 @pytest.mark.parametrize("text", [TEXT, None])
 @pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.long
 def test_precision_and_histograms_of_dogs(text, tied):
     # four signs have cosines of -1, -0.5, 0, 0.5 and 1, exactly: most are equal to many others
     features = np.sign(FEATURES[:, :4]) if tied else FEATURES

@@ -186,6 +186,7 @@ def other_model(kind, clip, name):
     ("kind", "name"),
     [("resnet", "RN50"), ("eva02", "EVA02-B-16"), ("pe", "PE-Core-B-16"), ("dinov2", "dinov2-base")],
 )
+@pytest.mark.long
 def test_image_projectors_of_all_kinds_are_their_heads(clip, kind, name):
     model = other_model(kind, clip, name)
     pre, z = model.encode_image(IMAGES, projected=False), model.encode_image(IMAGES)

@@ -9,6 +9,7 @@ from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import default_store, image_features, text_features
 
 
+@pytest.mark.long
 def test_emoji_features_are_the_model_s_and_are_found_again(tmp_path, emoji_data_dir):
     model = load("emoji-clip")
     scenes = load_split("emoji-scenes", "test", emoji_data_dir)

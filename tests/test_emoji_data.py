@@ -77,6 +77,7 @@ def test_plain_images_and_captions_come_from_the_sprites(emoji_data_dir):
             np.testing.assert_array_equal(test.images[i], scenes.compose_plain(sprite))
 
 
+@pytest.mark.long
 def test_captions_of_scenes_tell_the_truth(emoji_data_dir):
     train = load_split("emoji-scenes", "train", emoji_data_dir)
     named = dict.fromkeys(("emoji", "style", "size", "background", "texture", "place"), 0)
@@ -117,6 +118,7 @@ def test_images_on_demand_are_the_same_ones(emoji_data_dir):
         np.testing.assert_array_equal(np.asarray(lazy.images[row].convert("RGB")), whole.images[row])
 
 
+@pytest.mark.long
 def test_a_scene_depends_on_its_file_name_and_version_only(emoji_data_dir):
     test = load_split("emoji-scenes", "test", emoji_data_dir)
     for i, (emoji, style, sprite) in enumerate(read_sprites("test")):

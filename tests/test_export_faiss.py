@@ -58,6 +58,7 @@ def test_the_exact_index_finds_what_our_ranking_finds(faiss, gallery, tmp_path):
     assert json.loads((tmp_path / "x.faiss.json").read_text()) == facts
 
 
+@pytest.mark.long
 def test_an_index_with_lists_finds_the_same_where_all_lists_are_searched(faiss, gallery, tmp_path):
     made, values = gallery
     write_faiss(tmp_path / "x", made, factory="IVF16,Flat")
@@ -94,6 +95,7 @@ def test_what_faiss_cannot_do_is_one_line_and_leaves_nothing(faiss, gallery, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_command(faiss, export, tmp_path):
     status, said = export("--faiss", tmp_path / "x.faiss", "--method", "pre", "--faiss-index", "HNSW8")
     assert (status, "11 embeddings 32 wide" in said) == (0, True), said

@@ -143,6 +143,7 @@ def uses_of_lengths():
 
 
 @pytest.mark.parametrize("name", uses_of_lengths())
+@pytest.mark.long
 def test_lengths_that_float32_does_not_hold_are_refused(name):
     use = uses_of_lengths()[name]
     for scale in (1e-50, 1e200):

@@ -215,6 +215,7 @@ def test_dots_are_seen_on_paper_and_on_the_page():
     assert dots.startswith("M")
 
 
+@pytest.mark.long
 def test_a_figure_on_the_page_is_small_the_same_each_time_and_loads_nothing():
     for run in every_kind_of_run(HOSTILE):
         for drawn in figures_of([run]):

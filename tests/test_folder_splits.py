@@ -198,6 +198,7 @@ def test_orders_are_total():
     assert [sorted(order, key=natural) for order in (names, names[::-1])] == [expected, expected]
 
 
+@pytest.mark.long
 def test_labels_and_files_do_not_depend_on_the_hash_seed(fill):
     root = fill(*(f"{name}/{i}.png" for name in ("1", "01", "001", "2") for i in range(2)))
     examples = load_split(f"folder:{root}", "all")

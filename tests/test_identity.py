@@ -169,6 +169,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("kind", OWN)
+@pytest.mark.long
 def test_an_own_checkpoint_is_nobody_else_s(kind, tmp_path):
     write, spec = OWN[kind]
     path = Path(write(tmp_path))
@@ -201,6 +202,7 @@ def test_an_own_checkpoint_is_nobody_else_s(kind, tmp_path):
         ("a ResNet of open_clip", "gelu"),
     ],
 )
+@pytest.mark.long
 def test_an_own_checkpoint_has_its_own_activation(kind, activation, tmp_path):
     write, spec = OWN[kind]
     assert ja.load(write(tmp_path), spec=spec).config.text.activation == activation

@@ -140,6 +140,7 @@ LONG = b"{'node': 1}," * 150_000
     ],
     ids=["compressed text", "XMP", "profile", "much text", "wrong checksum", "unknown compression"],
 )
+@pytest.mark.long
 def test_metadata_that_pillow_does_not_take_are_skipped(chunks, before, tmp_path):
     path = png(tmp_path, *chunks, before=before)
     np.testing.assert_array_equal(read(path), PIXELS)

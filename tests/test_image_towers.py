@@ -64,6 +64,7 @@ def test_images_do_not_see_each_other(kind):
 
 
 @every_kind
+@pytest.mark.long
 def test_every_parameter_matters(kind):
     """A gradient that is zero is a parameter that is read nowhere; keys' bias alone cancels in a softmax."""
     config = tiny_config(kind)
@@ -80,6 +81,7 @@ def test_every_parameter_matters(kind):
 
 
 @every_kind
+@pytest.mark.long
 def test_bfloat16_stays_near(kind):
     module, params, x = tower(kind)
     exact = run(kind)(params, x)[0]

@@ -123,6 +123,7 @@ def test_whatever_a_library_makes_of_it(work, monkeypatch, capsys):
     assert single_line(capsys.readouterr().err) == f"jaxalign: error: interrupted; {KEPT}"
 
 
+@pytest.mark.long
 def test_a_signal_while_a_lost_one_is_looked_after_is_raised_later(monkeypatch, capsys):
     """As on a busy machine, where starting the timer takes longer than until somebody looks again."""
     start = interrupts.threading.Timer.start

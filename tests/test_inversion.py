@@ -65,6 +65,7 @@ def test_image_inversion_is_the_plain_loop(model):
     assert (got.losses[:, -1] < got.losses[:, 0] - 0.1).all()
 
 
+@pytest.mark.long
 def test_an_example_depends_neither_on_its_batch_nor_on_lengths(model, inverted):
     wanted, whole = inverted
     sizes = []
@@ -81,6 +82,7 @@ def test_an_example_depends_neither_on_its_batch_nor_on_lengths(model, inverted)
     jax.tree.map(near, split, whole)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_with_what_is_missing(clip):
     wanted = targets(clip)
     invert = partial(ja.invert_to_text, clip, steps=STEPS, key=KEY, batch_size=2)

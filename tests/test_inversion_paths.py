@@ -45,6 +45,7 @@ SIMPLER = [pytest.param(template, 1, marks=pytest.mark.long) for template in ("{
 
 
 @pytest.mark.parametrize(("template", "count"), [("red {} on blue", 2), *SIMPLER])
+@pytest.mark.long
 def test_live_tokens_alone_give_the_embedding_and_gradient_of_all(model, template, count):
     tokens = jnp.asarray(RNG.normal(size=(2, count, model.config.text.width)), jnp.float32)
     path = text_path(model, template, count)

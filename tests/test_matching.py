@@ -100,6 +100,7 @@ def test_splits_are_put_together(photos):
         load_split(f"folder:{photos}", "test+test")
 
 
+@pytest.mark.long
 def test_prepared_splits_have_an_identity_of_their_own(emoji_data_dir):
     load = lambda split: load_split("emoji", split, emoji_data_dir, on_demand=True)
     test, both = load("test"), load("train+test")

@@ -90,6 +90,7 @@ def test_a_bidirectional_tower_attends_over_the_padding(siglip):
 
 
 @pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.long
 def test_where_a_text_tower_pools(clip, causal):
     """The end token's position, that of the largest id, the first or the last, whatever the mask."""
     tokens = np.array([[2, 4, 13, 3, 0, 3, 0, 0, 0, 1], [2, 3, 7, 12, 11, 12, 8, 3, 5, 5]])
@@ -103,6 +104,7 @@ def test_where_a_text_tower_pools(clip, causal):
 
 
 @pytest.mark.parametrize("after", [False, True])
+@pytest.mark.long
 def test_the_mean_of_the_patches(clip, after):
     """Of the normalised patches, or normalised itself."""
     config = dataclasses.replace(clip.config.image, pooling="avg", class_token=True, norm_after_pool=after)
@@ -126,6 +128,7 @@ def test_the_mean_of_the_patches(clip, after):
     close(tower(x)[1]["pre_logits"], expected)
 
 
+@pytest.mark.long
 def test_all_patches_kept_is_no_patch_dropout(model):
     x, count = pixels(model, 2), model.config.image.num_patches
     tower = ImageTower(model.config.image)

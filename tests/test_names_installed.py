@@ -74,6 +74,7 @@ def test_entry_points_are_those_of_the_project_and_load(group):
     assert all(entry.load() for entry in found.values())
 
 
+@pytest.mark.long
 def test_somebody_s_own_eval_is_not_in_the_way(tmp_path):
     """The folder of the process comes first on the path, and in a checkout PYTHONPATH may hold `eval/`."""
     (tmp_path / "eval").mkdir()

@@ -119,6 +119,7 @@ KINDS = {"quickgelu": "clip-vit-base-patch32", "gelu": "clip-vit-base-patch16-da
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_there_and_back(kind, tmp_path, capsys):
     """Ours to open_clip, and that to transformers where it has such a tower, by the command."""
     model = tiny_model(KINDS[kind])
@@ -137,6 +138,7 @@ def test_there_and_back(kind, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.long
 def test_smaller_numbers(dtype, tmp_path):
     model = tiny_model("clip-vit-base-patch32")
     write_model(model, tmp_path / "m", "huggingface", dtype)

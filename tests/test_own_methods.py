@@ -11,8 +11,9 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.eval.tasks import TASKS, OwnMethod, own_methods
+from jaxalign.eval.tasks import OwnMethod, own_methods
 from jaxalign.eval.tasks.methods import METHODS, find_method
+from jaxalign.eval.tasks.registry import TASKS
 
 SOURCE = """
 import jax.numpy as jnp
@@ -78,6 +79,7 @@ def run(place, monkeypatch, *arguments):
     return cli.main([arguments[0], *given, *arguments[1:]])
 
 
+@pytest.mark.long
 def test_it_stands_beside_ours_in_commands_and_runs(place, monkeypatch, capsys):
     both = ("--methods", "image-image", "mine_alone:centred", "mine_alone.py:needs_nothing")
     assert run(place, monkeypatch, "retrieve", *both, "--out", "runs", "--json", "r.json") == 0

@@ -51,6 +51,7 @@ def test_embeddings_out_of_stored_features_are_the_models(model, layout):
     np.testing.assert_allclose(text_embeddings(model, pre), model.encode_text(texts), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_perception_encoders_reference_feature_still_gives_its_embedding(siglip):
     """There the stored feature is the pooled one, before the residual MLP, and a linear head follows that."""
     from conftest import random_params

@@ -12,11 +12,11 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import figures
-from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.ambiguity import ambiguity
 from jaxalign.eval.tasks.degrees_of_freedom import degrees_of_freedom
 from jaxalign.eval.tasks.dogs_cats import dogs_cats
 from jaxalign.eval.tasks.indicators import class_indicator, histogram_mean, modality_indicator
+from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Result, Run
 from jaxalign.eval.tasks.spectra import bands_of_the_spectrum, operator_spectra
 from jaxalign.eval.tasks.sweep import apply_everywhere, band_map, band_sweep, default_grid
@@ -151,6 +151,7 @@ def test_modality_indicator():
     assert found.metrics["image_text_mean"] == pytest.approx(cosines.mean(), abs=0.02)  # half a bin
 
 
+@pytest.mark.long
 def test_dogs_and_cats_compares_methods_on_the_same_images():
     labels = np.arange(60) % 2
     texts = np.eye(2, 8)
@@ -261,6 +262,7 @@ def test_a_view_without_its_package(view, monkeypatch):
         views(view)
 
 
+@pytest.mark.long
 def test_headlines_and_columns_are_among_the_metrics(sweep, parts):
     results = {
         "band-sweep": sweep,
@@ -277,6 +279,7 @@ def test_headlines_and_columns_are_among_the_metrics(sweep, parts):
             functools.reduce(lambda found, key: found[key], path.split("."), result.metrics)
 
 
+@pytest.mark.long
 def test_every_figure_is_drawn(tmp_path, sweep, parts):
     indicator = class_indicator(PRE, LABELS)
     runs = [as_run("class-indicator", indicator, method=f"<b>$x_{i}") for i in range(4)]

@@ -231,6 +231,7 @@ def thinned(grid, **counts):
     return replace(grid, axes={name: steps(*ends[name], count) for name, count in counts.items()})
 
 
+@pytest.mark.long
 def test_coder_is_tuned_three_times_as_published(few):
     x, labels, validation, _, held_out, text = few
     arguments = (validation, x, labels, 4, text, text)

@@ -144,6 +144,7 @@ def test_large_blocks_are_not_computed_ahead(monkeypatch):
         ("xla", jnp.float16, (10,)),
     ],
 )
+@pytest.mark.long
 def test_streamed_gallery_equals_the_copied_one(monkeypatch, sort, dtype, chunks):
     jax.clear_caches()  # the sizes below are read when a shape is first traced
     query, gallery, relevance = features_and_relevance(queries=11, items=101, width=32)

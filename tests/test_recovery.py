@@ -68,6 +68,7 @@ def test_intra_similarities_are_those_of_the_dense_system(images, dim):
 
 @pytest.mark.parametrize(("shared", "decay"), [(0, 0), (1, 0), (1, 1)])
 @pytest.mark.parametrize("images", [1300, 5000])
+@pytest.mark.long
 def test_intra_similarities_of_embeddings_like_clips(shared, decay, images):
     x, texts = unit(images, 48, shared, decay), unit(60, 48, shared, decay)
     found = recover_intra_similarities(texts @ x.T, 48)
@@ -78,6 +79,7 @@ def test_intra_similarities_of_embeddings_like_clips(shared, decay, images):
     np.testing.assert_allclose(found.embeddings[:3] @ found.embeddings.T, x[:3] @ x.T, atol=1e-7)
 
 
+@pytest.mark.long
 def test_float32_where_asked_and_in_float64_from_float32_similarities():
     x, texts = unit(2000, 20), unit(30, 20)
     s_inter = np.float32(texts @ x.T)

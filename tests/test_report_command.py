@@ -276,7 +276,7 @@ def test_runs_of_an_earlier_program_are_counted_and_left_out(tmp_path, capsys):
     write_run(tmp_path, replace(run, results=1, metrics={"mAP": 77.125}))
     assert cli.main(["report", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "1 runs of an earlier program, whose numbers may differ, are left out" in said
+    assert "of an earlier program, whose numbers may differ, and left out: 1 run\n" in said
     assert "77.1" not in (tmp_path / "report.html").read_text()
 
 

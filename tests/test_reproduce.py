@@ -88,6 +88,7 @@ def session_of(tmp_path, store, **options):
     )
 
 
+@pytest.mark.long
 def test_a_table_end_to_end_by_hand(animals, tmp_path):
     dataset, store = animals
     table = find_table(str(write_table(tmp_path / "small.csv", dataset, ROWS)))
@@ -155,6 +156,7 @@ def mean_precision(query, gallery):
     return np.mean([oracles.average_precision(oracles.relevance_sequence(s, labels == y)) for s, y in pairs])
 
 
+@pytest.mark.long
 def test_averages_and_differences_of_methods(animals, model, tmp_path):
     dataset, store = animals
     rows = (
@@ -379,6 +381,7 @@ def test_where_nothing_can_be_measured_the_command_fails_and_says_what_is_missin
     assert said.err.splitlines()[-1] == f"jaxalign: error: no cell could be measured: {lacking}"
 
 
+@pytest.mark.long
 def test_the_list_counts_what_running_counts(tmp_path):
     """Numbers of the table itself, its means among them, and for the same variant."""
     session = Session(Workspace(tmp_path / "runs", tmp_path), Places(data_dir=tmp_path), "reference")
@@ -401,6 +404,7 @@ def test_names_do_not_break_markdown_or_csv(animals, tmp_path):
     assert next(iter(csv.DictReader(to_csv(found).splitlines())))["task"] == "a | b <script>"
 
 
+@pytest.mark.long
 def test_the_list_says_how_much_is_here(tmp_path, capsys):
     arguments = ["reproduce", "--list", "--data-dir", str(tmp_path), "--json", str(tmp_path / "list.json")]
     assert main(arguments) == 0

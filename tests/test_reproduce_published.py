@@ -110,6 +110,7 @@ def test_every_command_takes_the_band_of_the_layout(colours, tmp_path):
     assert operator_spectra(paper.projectors, (3, 5)).metrics["band"] == [3, 5]
 
 
+@pytest.mark.long
 def test_a_band_search_counts_as_the_published_code_does(colours, tmp_path):
     """Its k_bottom of 3 leaves two directions of ours; the table compares 3 with 3."""
     dataset, model = colours
@@ -229,6 +230,7 @@ def asked(monkeypatch, session, cell):
     return caught[0]
 
 
+@pytest.mark.long
 def test_what_few_shot_cells_are_fed(monkeypatch, tmp_path):
     session = Loaded(Workspace(tmp_path), Places(), "reference").with_tiny(monkeypatch)
     one = lambda name, **labels: next(c for c in cells_of(name, **labels) if c.dataset and not c.members)
@@ -318,6 +320,7 @@ def oxford(tmp_path):
         yield tmp_path
 
 
+@pytest.mark.long
 def test_landmarks_as_the_published_code_has_them(oxford, capsys):
     options = ["--model", str(oxford / "model"), "--store", str(oxford / "store"), "--methods", "image-image"]
     command = ["retrieve", "--dataset", "roxford5k", "--variant", "reference", *options]
@@ -426,6 +429,7 @@ def test_captions_alone_have_no_reference_variant(tmp_path, capsys):
         assert "captions that find images have no reference variant" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_classify_says_which_grid_it_searched(photos, tmp_path, capsys):
     options = ["--model", "emoji-clip", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "runs")]
     few = ["--with-text", "--shots", "1", "--seeds", "1"]

@@ -13,8 +13,8 @@ from jaxalign.eval.features import make_key
 from jaxalign.eval.paper import TABLES, find_table, read_cells
 from jaxalign.eval.paper.available import candidates
 from jaxalign.eval.paper.session import _MEASURES
-from jaxalign.eval.tasks import TASKS
 from jaxalign.eval.tasks.classifying import NCM, ZERO_SHOT
+from jaxalign.eval.tasks.registry import TASKS
 
 
 def test_every_printed_number_is_a_cell():

@@ -56,6 +56,7 @@ def test_a_part_is_that_of_the_whole_resize(mode, interpolation, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(700, 2), (2, 700), (1, 345), (1038, 3)])
+@pytest.mark.long
 def test_very_long_images_have_the_pixels_of_the_originals(size, tmp_path, monkeypatch):
     """With the bound as it is, which all of them exceed."""
     image = draw("RGB", *size, np.random.default_rng(0))

@@ -176,6 +176,7 @@ def test_scores_of_several_terms_by_hand():
     np.testing.assert_allclose(alike, 0, atol=1e-5)  # nothing tells them apart
 
 
+@pytest.mark.long
 def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # wide enough for a title on one line
     save(photos / "$1$ 日本 a very long name of an image.png", 0, (200, 30))

@@ -85,6 +85,7 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
+@pytest.mark.long
 def test_everything_in_an_archive_is_found_or_named(search, archive):
     found = search("--query", archive / "0.png", "--first", "99")
     assert sorted(names(found)) == sorted(["1.png", "2.jpg", "trip/a.png", "turned.jpg", ODD_BYTES, *ODD])
@@ -302,6 +303,7 @@ def test_without_a_model_the_first_that_was_fetched(monkeypatch, archive, capsys
     assert availability.first_cached().name == "clip-vit-base-patch16"
 
 
+@pytest.mark.long
 def test_the_examples_of_the_page_run(archive, toy, tmp_path, monkeypatch, capfd):
     page = (Path(__file__).parents[1] / "docs" / "search.md").read_text()
     for place in ("photos", "photos/trip"):

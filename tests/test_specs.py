@@ -88,6 +88,7 @@ def traced(towers):
 
 
 @KNOWN
+@pytest.mark.long
 def test_parameters_are_as_many_as_the_originals(name):
     _, params = traced(MODELS[name].towers)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))

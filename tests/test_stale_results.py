@@ -121,6 +121,7 @@ def with_words(model, words):
     return replace(model, tokenizer=replace(model.tokenizer, vocabulary=JsonVocabulary(backend)))
 
 
+@pytest.mark.long
 def test_the_tokenizer_is_part_of_the_answer(workspace, clip, emoji_data_dir, monkeypatch):
     workspace, collect = replace(workspace, data_dir=emoji_data_dir), pairs.collect_captions
     monkeypatch.setattr(pairs, "collect_captions", lambda texts, ids: collect(texts[:200], ids[:200]))
@@ -155,6 +156,7 @@ def test_class_names_and_templates_are_part_of_the_answer(workspace, clip, photo
     assert not set(found["blue"]) & set(found["red"])
 
 
+@pytest.mark.long
 def test_copies_of_one_version_are_told_apart(emoji_data_dir, clip, tmp_path):
     """Two folders of prepared data, with the same names and sizes of files, and other images in one shard."""
     for name in ("one", "two"):

@@ -95,6 +95,7 @@ def test_cells_agree_with_float64(monkeypatch, modality, k_bottom, counted):
             assert swept.mAP[i, j] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.long
 def test_queries_with_few_and_many_positives_go_together(monkeypatch):
     grid = {"k_top": [0, 2], "k_bottom": [0, 3], "exclude_self": True}
     together = sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **grid)
@@ -113,6 +114,7 @@ def test_one_compilation_serves_the_grid():
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["counted", "sorted"])
+@pytest.mark.long
 def test_equal_scores_and_zero_vectors_never_flatter(monkeypatch, counted):
     monkeypatch.setattr(sweep, "_MOST_COUNTED", 128 if counted else 0)
     heads = Projectors(Projector(jnp.eye(4)), Projector(jnp.diag(jnp.arange(4.0, 0, -1))))

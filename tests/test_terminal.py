@@ -126,6 +126,7 @@ def test_nothing_is_printed_elsewhere():
             assert named not in ("print", "Console", "Text"), f"{file}:{node.lineno}"
 
 
+@pytest.mark.long
 def test_a_folder_of_such_names(tmp_path, capfd):
     folder = tmp_path / "images"
     rng = np.random.default_rng(0)

@@ -170,6 +170,7 @@ def test_what_the_library_stops_at_is_one_line():
         make({"model": bpe}).encode(["ab z"])
 
 
+@pytest.mark.long
 def test_ids_count_and_not_tokens(values, clip, tmp_path):
     """Few tokens with large ids: their embeddings would be NaN."""
     other = copy.deepcopy(values)

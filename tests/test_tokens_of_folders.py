@@ -153,6 +153,7 @@ def siglip(pieces, tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_the_tokens_of_sentencepieces(siglip, pieces):
     """The end and the padding are the file's; the cleaning is that of the class that is named."""
     for name, kind, pad, cleaning in (
@@ -209,6 +210,7 @@ GEMMA = {
         ({"byte_fallback": False}, False),
     ],
 )
+@pytest.mark.long
 def test_gemma_makes_words_in_one_way(siglip, changes, is_gemmas):
     """transformers 5 makes all but the words of a GemmaTokenizer anew, whatever its file says."""
     words = ["<pad>", "</s>", "<unk>", "\u2581", "c", "a", "t", "ca"]

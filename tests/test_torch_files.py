@@ -169,6 +169,7 @@ NESTED = {
 
 
 @pytest.mark.parametrize("content", NESTED.values(), ids=NESTED)
+@pytest.mark.long
 def test_shared_and_nested_mappings_end_in_one_line(tmp_path, content):
     path = torch_zip(tmp_path / "m.pt", program(content))
     one_line(path, "hold each other|tensors by name|a name of|more than 100,000 tensors")

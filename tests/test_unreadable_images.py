@@ -92,6 +92,7 @@ OF_SETTINGS = {"dataset", "version", "gallery_version", "train_version", "unread
 @pytest.mark.parametrize(
     "name", [name if name == "retrieve" else pytest.param(name, marks=pytest.mark.long) for name in COMMANDS]
 )
+@pytest.mark.long
 def test_results_are_those_of_the_readable_images(name, model, folders, tmp_path, capsys):
     command = ("classify" if name == "augmented" else name, *COMMANDS[name])
     clean, dirty = folders

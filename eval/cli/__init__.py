@@ -10,60 +10,26 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import tyro
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval import interrupts
+from jaxalign.eval.compiled_programs import keep_compiled_programs
 from jaxalign.eval.terminal import say
 
-from .bake import Bake
-from .classify import Classify
-from .convert import Convert
-from .datasets import Datasets
-from .demo import Demo
-from .duplicates import Duplicates
-from .embed import Embed
-from .export import Export
-from .fetch import Fetch
-from .groups import Processes
-from .help_pages import overview, page
-from .indicators import Indicators
-from .models import Models
+from .commands import COMMANDS
 from .options import UsageError
-from .report import Report
-from .reproduce import Reproduce
-from .retrieve import Retrieve
-from .search import Search
-from .spectrum import Spectrum
-from .sweep import Sweep
-from .text_retrieve import TextRetrieve
 
-COMMANDS: dict[str, type] = {
-    "demo": Demo,
-    "convert": Convert,
-    "bake": Bake,
-    "models": Models,
-    "fetch": Fetch,
-    "datasets": Datasets,
-    "embed": Embed,
-    "retrieve": Retrieve,
-    "text-retrieve": TextRetrieve,
-    "sweep": Sweep,
-    "spectrum": Spectrum,
-    "indicators": Indicators,
-    "classify": Classify,
-    "search": Search,
-    "duplicates": Duplicates,
-    "export": Export,
-    "reproduce": Reproduce,
-    "report": Report,
-}
+if TYPE_CHECKING:
+    from .groups import Processes
+
 SHELLS = ("bash", "zsh", "tcsh")
 FAILED, BAD_USAGE = 1, 2
-# Of JAX, for whoever debugs a program: each makes an error of what is meant here, and changes no number.
-_DEBUGGING = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?")
+# What other programs are told: JAX, to make errors of what is meant here; matplotlib, to draw into a notebook
+# from which a command may come.
+_FOR_OTHERS = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?|MPLBACKEND")
 # How JAX says that another variable has a value that it does not know, or names a device that is not there.
 _ENVIRONMENT = re.compile(
     "invalid truth value .* for environment|Invalid value .* for JAX flag|Unable to init.* backend"
@@ -81,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     its traceback. Without `arguments` this is the process's own command, which a signal ends here.
     """
     if arguments is None:
-        for name in filter(_DEBUGGING.fullmatch, list(os.environ)):
+        keep_compiled_programs()
+        for name in filter(_FOR_OTHERS.fullmatch, list(os.environ)):
             del os.environ[name]
     for stream in (sys.stdout, sys.stderr):  # names of files may be in no encoding
         if isinstance(stream, io.TextIOWrapper):
@@ -153,7 +120,7 @@ def results_alone(command: Any) -> AbstractContextManager[None]:
     return only_results(getattr(group, "json", None))
 
 
-def run_as_one_of_several(command: Command, processes: Processes, arguments: Sequence[str]) -> int:
+def run_as_one_of_several(command: Command, processes: "Processes", arguments: Sequence[str]) -> int:
     from jaxalign.eval import processes as distributed
 
     processes.check()
@@ -217,6 +184,8 @@ def parse(arguments: Sequence[str]) -> Command | int:
     if arguments in (["--version"], ["-V"]):
         say(f"jaxalign {version('jaxalign')}")
     elif arguments in (["--help"], ["-h"]):
+        from .help_pages import overview
+
         sys.stdout.write(overview(COMMANDS) + "\n")
     elif first == "--completion":
         return complete(others)
@@ -240,6 +209,8 @@ def parse_options(name: str, arguments: Sequence[str]) -> Command | int:
     said = io.StringIO()
     options: dict[str, Any] = {"prog": f"jaxalign {name}", "config": (tyro.conf.OmitArgPrefixes,)}
     if {"-h", "--help"} & set(arguments):
+        from .help_pages import page
+
         sys.stdout.write(page(COMMANDS[name]) + "\n\n")  # not as tyro's description, whose lines it joins
     try:
         with contextlib.redirect_stderr(said):
@@ -258,7 +229,7 @@ def complete(shells: Sequence[str]) -> int:
     script = io.StringIO()
     with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            dict(COMMANDS),
             prog="jaxalign",
             args=["--tyro-write-completion", shells[0], "-"],
             config=(tyro.conf.OmitArgPrefixes,),

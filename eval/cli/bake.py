@@ -85,7 +85,7 @@ class Bake:
             say(f"Note: {note}")
         whose = " and ".join(f"{modality}s" for modality in heads)
         say(
-            f"{report['name']}: heads of {whose} ({', '.join(details) or '-'}) written"
+            f"{report['name']}: projectors of {whose} ({', '.join(details) or '-'}) written"
             f" to {self.dst} for {self.format} and read back; embeddings of random inputs differ by"
             f" {report['difference']:.1e}"
         )

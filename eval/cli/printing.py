@@ -151,7 +151,7 @@ def print_runs(
       head, name: of the first column, and what a run is called there.
       compared: whether the first run is the baseline of the others, whose gain is shown.
     """
-    from jaxalign.eval.tasks import TASKS
+    from jaxalign.eval.tasks.registry import TASKS
     from jaxalign.eval.tasks.task import gains_of, number
 
     columns = TASKS[runs[0].protocol].columns_of([run.metrics for run in runs])
@@ -256,6 +256,11 @@ def check_folder(folder: Path) -> None:
         raise JaxalignError(
             f"cannot write to the folder {folder} ({error.strerror}); choose another one"
         ) from error
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def check_file(file: Path | None) -> None:

@@ -48,7 +48,7 @@ class Report:
         from jaxalign.eval.tasks.runs import read_runs
         from jaxalign.eval.terminal import say
 
-        from .printing import check_file, check_table, write_json, write_table
+        from .printing import check_file, check_table, counted, write_json, write_table
 
         with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)
@@ -75,5 +75,5 @@ class Report:
         write_table(self.table, in_order(runs))
         earlier = len(found) - len(runs)
         if earlier:
-            say(f"{earlier} runs of an earlier program, whose numbers may differ, are left out")
-        say(f"{len(runs)} runs and {len(tables)} printed tables, written to {out}")
+            say(f"of an earlier program, whose numbers may differ, and left out: {counted(earlier, 'run')}")
+        say(f"{counted(len(runs), 'run')} and {counted(len(tables), 'printed table')}, written to {out}")

@@ -8,7 +8,7 @@ from jaxalign.eval.labels import METHOD, flatten, full_label, in_order, model_la
 from jaxalign.eval.report.comparisons import comparisons_of
 from jaxalign.eval.report.examples import FindSplit, grids_of
 from jaxalign.eval.report.page import render
-from jaxalign.eval.tasks import TASKS
+from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.written_tables import WrittenTable
 

@@ -13,7 +13,7 @@ from jaxalign.eval.labels import (
     method_label,
     method_name,
 )
-from jaxalign.eval.tasks import TASKS
+from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.task import paired
 

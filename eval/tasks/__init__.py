@@ -1,46 +1,9 @@
-"""What the papers measure: one file for each task, with its settings, computation, columns and figures."""
+"""What the papers measure: one file for each task, with its settings, computation, columns and figures.
 
-from collections.abc import Mapping
-from types import MappingProxyType
+`registry.TASKS` has all of them.
+"""
 
-from . import (
-    ambiguity,
-    classification,
-    degrees_of_freedom,
-    dogs_cats,
-    few_shot,
-    image_retrieval,
-    indicators,
-    spectra,
-    sweep,
-    text_image,
-    text_retrieval,
-    views,
-)
 from .own_methods import Given as Given
 from .own_methods import OwnMethod as OwnMethod
 from .task import Column as Column
 from .task import Task as Task
-
-# In the order of the report.
-TASKS: Mapping[str, Task] = MappingProxyType(
-    {
-        task.name: task
-        for task in (
-            image_retrieval.TASK,
-            text_image.TASK,
-            text_retrieval.TASK,
-            classification.TASK,
-            few_shot.TASK,
-            sweep.TASK,
-            spectra.SPECTRUM,
-            spectra.PARTS,
-            indicators.BY_CLASS,
-            indicators.BY_MODALITY,
-            dogs_cats.TASK,
-            ambiguity.TASK,
-            degrees_of_freedom.TASK,
-            views.TASK,
-        )
-    }
-)

@@ -23,6 +23,7 @@ def sandbox():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: "-".join(file.relative_to(FOLDER).parts[:2]))
+@pytest.mark.long
 def test_a_file_that_was_a_finding_no_longer_is(file: Path, sandbox):
     name, _, *inside = file.relative_to(FOLDER).parts
     target = BY_NAME[name]
