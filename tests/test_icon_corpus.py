@@ -12,9 +12,6 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
 
-for package in ("resvg_py", "sklearn", "tyro"):
-    pytest.importorskip(package)
-
 pytestmark = pytest.mark.usefixtures("tools")
 SQUARE = '<path fill="currentColor" d="M2 2h20v20H2z"/>'
 RED = '<path fill="#f00" d="M2 2h20v20H2z"/>'
@@ -63,16 +60,30 @@ def package(tools, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(package, tmp_path_factory):
-    """A corpus of `package`, with a dictionary that knows all of its words but one."""
+def build(package):
+    """Builds a corpus of `package`, with a dictionary of all of its words but one, and without resvg."""
     import icon_corpus
     import word_vectors
 
+    def drawn(icon):
+        pixels = np.zeros((48, 48, 4), np.uint8)
+        pixels[4:44, 4:44] = (255 * ("#f00" in icon.body), 0, 0, 255)
+        return pixels
+
+    def build(target, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(word_vectors, "read_wordnet", lambda folder: ({}, dict.fromkeys(KNOWN)))
+            patch.setattr(icon_corpus, "render", drawn)
+            patch.setattr(icon_corpus, "version", lambda package: "0.5")
+            icon_corpus.build(package, wordnet=Path(), target=target, **options)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def folder(build, tmp_path_factory):
     target = tmp_path_factory.mktemp("corpus")
-    known = dict.fromkeys(KNOWN)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_vectors, "read_wordnet", lambda folder: ({}, known))
-        icon_corpus.build(package, wordnet=Path(), target=target)
+    build(target)
     return target
 
 
@@ -241,16 +252,13 @@ def test_strict_bears_no_held_out_name(folder, examples):
         assert all("square" not in c or c.split()[-1] == "square" for c in captions)  # never a red square
 
 
-def test_a_corpus_is_what_its_inputs_are(folder, package, tmp_path, capsys, monkeypatch):
+def test_a_corpus_is_what_its_inputs_are(build, folder, tmp_path, capsys):
     import icon_corpus
-    import word_vectors
 
-    known = dict.fromkeys(KNOWN)
-    monkeypatch.setattr(word_vectors, "read_wordnet", lambda folder: ({}, known))
     before = icon_corpus.read_table(folder)
-    icon_corpus.build(package, wordnet=Path(), target=folder)
+    build(folder)
     assert "is this corpus already" in capsys.readouterr().out
-    icon_corpus.build(package, wordnet=Path(), target=tmp_path, per_name=1)
+    build(tmp_path, per_name=1)
     after = icon_corpus.read_table(tmp_path)
     assert before["identity"] != after["identity"]
     assert sum(len(e["drawings"]) for e in after["names"]) == len(after["names"])
@@ -262,6 +270,21 @@ def test_a_corpus_is_what_its_inputs_are(folder, package, tmp_path, capsys, monk
     np.save(tmp_path / "alpha.npy", np.zeros((1, 48, 48), np.uint8))
     with pytest.raises(JaxalignError, match="build the corpus again"):
         icon_corpus.Corpus.read(tmp_path, "web")
+
+
+def test_drawings_are_rendered_premultiplied():
+    pytest.importorskip("resvg_py")
+    from icon_corpus import render_all
+    from icon_sets import Icon, document
+
+    bodies = [SQUARE, RED.replace("/>", ' opacity=".5"/>'), '<path d="M0 0"/>', '<path d="']
+    drawn = [document({"body": body}, {"width": 24, "height": 24}) for body in bodies]
+    icons = [Icon("hand", (str(i),), (), "", "", 24, "", svg) for i, (svg, _) in enumerate(drawn)]
+    (square, alpha), (red, pixels) = render_all(icons)  # one shows nothing, one is no SVG
+    assert (square.words, red.words) == (("0",), ("1",))
+    assert alpha.shape == (48, 48)
+    assert (alpha[5:43, 5:43] == 255).all()
+    np.testing.assert_allclose(pixels[24, 24], [128, 0, 0, 128], atol=1)
 
 
 def test_a_step_is_drawn_from_seed_and_step_alone(examples):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from word_vectors import word_vectors
 
 from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.sprites import read_emoji
@@ -93,6 +92,8 @@ def embedding_basis(
     Args:
       names: training names beside those of the emoji.
     """
+    from word_vectors import word_vectors  # with scikit-learn, which takes seconds
+
     rng = np.random.default_rng(0)
     vectors = rng.normal(0, 0.5 / WORD**0.5, (size, WORD)).astype(np.float32)
     learns = np.ones((size, 1), np.float32)
