@@ -30,12 +30,18 @@ KIND_BOUNDS = np.cumsum(scenes.KIND_WEIGHTS)
 class Settings(Protocol):
     """What of the training's settings a batch depends on."""
 
-    steps: int
-    full_steps: int
-    batch: int
-    kept_patches: int
-    seed: int
-    icon_share: float
+    @property
+    def steps(self) -> int: ...
+    @property
+    def full_steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def kept_patches(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def icon_share(self) -> float: ...
 
 
 def singular(word: str) -> str:
