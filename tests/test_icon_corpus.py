@@ -56,7 +56,9 @@ def package(tools, tmp_path_factory):
     ]
     mono = {"icons": drawings(*names), "categories": {"Tools": ["spoon-outline"]}}
     colour = {"icons": drawings("spoon", "bell", body=RED)}
-    return write_package(tmp_path_factory.mktemp("iconify"), hand=(INFO, mono), paint=(INFO, colour))
+    return write_package(
+        tmp_path_factory.mktemp("iconify"), hand=(INFO, mono), paint=(INFO | {"name": "Pencil Icons"}, colour)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +246,7 @@ def test_strict_bears_no_held_out_name(folder, examples):
     web, strict = (Corpus.read(folder, variant) for variant in ("web", "strict"))
     assert set(web.names) - set(strict.names) == {"grinning cats"}
     assert "zzyx" not in web.names  # no word
+    assert "pencil" in web.spoken_words() - strict.spoken_words()  # the title of a set, and a held-out name
     names = Names(held_out_names())
     examples = Examples(examples.emoji, examples.sprites, IconNames(strict))
     for seed in range(60):

@@ -15,6 +15,7 @@ IRREGULAR = {
     "fungi": "fungus", "dice": "die", "grey": "gray", "colour": "color", "colours": "color",
     "doughnut": "donut", "doughnuts": "donut", "mosquitoes": "mosquito", "shelves": "shelf",
     "scarves": "scarf", "elves": "elf", "halves": "half", "moustache": "mustache",
+    "eyeglasses": "glasses", "eyeglass": "glasses", "capricornus": "capricorn",
 }  # fmt: skip
 
 

@@ -86,7 +86,11 @@ class Corpus:
                 )
             arrays[kind] = np.load(folder / f"{kind}.npy", mmap_mode="r")
         kept = [e for e in table["names"] if variant == "web" or e["bears"] is None]
-        sets, styles, categories = table["sets"], table["styles"], table["categories"]
+        bears = Names(held_out_names() if variant == "strict" else ()).borne_by
+        sets, styles, categories = (
+            ["" if bears(text.split()) else text for text in table[kind]]
+            for kind in ("sets", "styles", "categories")
+        )
         return cls(
             table["identity"],
             variant,
@@ -200,21 +204,31 @@ def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
             yield icon, pixels if pixels[..., :3].any() else pixels[..., 3]
 
 
-def identity(icons: Iterable[Icon], package: str) -> str:
-    """The digest of all that the corpus is made of: each drawing, what is said of it, what is held out."""
-    made_of = (FORMAT, SIDE, package, version("resvg_py"), held_out_names())
+def marked(icons: Iterable[Icon]) -> dict[str, str | None]:
+    """By name: the held-out name that it bears, alone, in the ids of its drawings, or with their categories."""
+    bears = Names(held_out_names()).borne_by
+    found: dict[str, str | None] = {}
+    for icon in icons:
+        name = " ".join(icon.words)
+        for words in (icon.words, icon.raw, (*icon.words, *icon.category.split())):
+            found[name] = found.get(name) or bears(words)
+    return found
+
+
+def identity(icons: Iterable[Icon], marks: dict[str, str | None], package: str) -> str:
+    """The digest of all that the corpus is made of: each drawing, what is said of it, what is marked."""
+    made_of = (FORMAT, SIDE, package, version("resvg_py"), sorted(marks.items()))
     digest = hashlib.sha256(repr(made_of).encode())
     for icon in icons:
-        digest.update(repr((icon.prefix, icon.words, icon.raw, icon.style, icon.category, icon.svg)).encode())
+        said = (icon.prefix, icon.words, icon.style, icon.category, icon.svg)
+        digest.update(repr(said).encode())
     return digest.hexdigest()
 
 
 def write(
-    folder: Path, icons: Sequence[Icon], package: str, forbidden: Names, titles: dict[str, str]
+    folder: Path, icons: Sequence[Icon], marks: dict[str, str | None], titles: dict[str, str]
 ) -> dict[str, Any]:
-    """Render `icons` into the folder; the table, whose file is written last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "icons.json").unlink(missing_ok=True)
+    """Render `icons` into the folder; the table without what it is of."""
     drawn: dict[str, list[np.ndarray]] = {"alpha": [], "colour": []}
     texts: dict[str, dict[str, int]] = {"sets": {}, "styles": {}, "categories": {}}
     number = lambda kind, text: texts[kind].setdefault(text, len(texts[kind]))
@@ -223,26 +237,16 @@ def write(
         kind = "alpha" if pixels.ndim == 2 else "colour"
         row = [int(kind == "colour"), len(drawn[kind])]
         drawn[kind].append(pixels)
-        row += [
-            number("sets", titles[icon.prefix]),
-            number("styles", icon.style),
-            number("categories", icon.category),
-        ]
-        entry = names.setdefault(" ".join(icon.words), {"bears": None, "drawings": []})
-        entry["drawings"].append(row)
-        for words in (icon.words, icon.raw, (*icon.words, *icon.category.split())):
-            entry["bears"] = entry["bears"] or forbidden.borne_by(words)
+        said = (("sets", titles[icon.prefix]), ("styles", icon.style), ("categories", icon.category))
+        name = " ".join(icon.words)
+        entry = names.setdefault(name, {"name": name, "bears": marks[name], "drawings": []})
+        entry["drawings"].append(row + [number(kind, text) for kind, text in said])
     for kind, own in drawn.items():
         shape = (0, SIDE, SIDE) if kind == "alpha" else (0, SIDE, SIDE, 4)
         np.save(folder / f"{kind}.npy", np.stack(own) if own else np.zeros(shape, np.uint8))
     files = {kind: hashlib.sha256((folder / f"{kind}.npy").read_bytes()).hexdigest() for kind in drawn}
-    table = {"format": FORMAT, "identity": identity(icons, package), "package": package, "files": files}
-    table |= {kind: list(numbers) for kind, numbers in texts.items()}
-    table["prefixes"] = sorted({icon.prefix for icon in icons})
-    table["names"] = [{"name": name, **entry} for name, entry in names.items()]
-    (folder / "icons.partial").write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
-    (folder / "icons.partial").replace(folder / "icons.json")
-    return table
+    table = {"files": files, "prefixes": sorted({icon.prefix for icon in icons})}
+    return table | {kind: list(numbers) for kind, numbers in texts.items()} | {"names": list(names.values())}
 
 
 def spoken_title(title: str) -> str:
@@ -285,10 +289,16 @@ def build(
     chosen = select(known, per_name, per_head)
     reasons["drawn often enough"] = len(known) - len(chosen)
     release = f"@iconify/json {read_json(package / 'package.json')['version']}"
-    if (target / "icons.json").exists() and read_table(target)["identity"] == identity(chosen, release):
+    marks = marked(chosen)
+    header = {"format": FORMAT, "identity": identity(chosen, marks, release), "package": release}
+    if (target / "icons.json").exists() and read_table(target)["identity"] == header["identity"]:
         print(f"{target} is this corpus already")
         return
-    table = write(target, chosen, release, Names(held_out_names()), titles)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "icons.json").unlink(missing_ok=True)
+    table = header | write(target, chosen, marks, titles)
+    (target / "icons.partial").write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
+    (target / "icons.partial").replace(target / "icons.json")
     report(table, reasons, dictionary)
 
 
