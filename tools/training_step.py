@@ -1,0 +1,163 @@
+"""One training step of the embedded models: parameters, loss, optimizer, and what makes it fast on CPU cores."""
+
+import ctypes
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+from training_blocks import fast_blocks
+from training_words import CONTEXT, WORD
+
+from jaxalign.models import TextTower, TwoTowers
+
+MEAN, STD = 0.5, 0.5
+Params = Any
+Batch = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray, jax.Array | np.ndarray]  # pixels, tokens, kept
+
+
+class Schedule(Protocol):
+    """What of the training's settings the optimizer depends on."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def projector_decay(self) -> bool: ...
+    @property
+    def warmup(self) -> int: ...
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what one step frees for the next.
+
+    A step takes some 400 MB for its intermediate values. By default they go back to the system each time, and to have
+    their pages cleared again is a fifth of a step's processor time (0.20 of 1.07 s, batch 256).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h
+    for option, value in ((trim_threshold, -1), (mmap_max, 0), (arena_max, 1)):
+        ctypes.CDLL(None).mallopt(option, value)
+
+
+class WordVectors(NamedTuple):
+    """The fixed part of the token embeddings.
+
+    Attributes:
+      basis: float32 [vocabulary, WORD].
+      row: int32 [vocabulary], each word's row among those that are learned; `learned` for a word without one.
+      learned: how many words learn a vector of their own.
+    """
+
+    basis: jax.Array
+    row: jax.Array
+    learned: int
+
+    @classmethod
+    def of(cls, basis: np.ndarray, learns: np.ndarray) -> "WordVectors":
+        """From vectors [vocabulary, WORD] and a mask [vocabulary, 1] of the words that learn their own."""
+        learned = learns[:, 0] > 0
+        row = np.where(learned, np.cumsum(learned) - 1, learned.sum()).astype(np.int32)
+        return cls(jnp.asarray(basis), jnp.asarray(row), int(learned.sum()))
+
+    def embed(self, words: Params, tokens: jax.Array) -> jax.Array:
+        """Embeddings [..., width] of `tokens` int [...]: the cost is that of the tokens, not of the vocabulary."""
+        own = words["own"].at[self.row[tokens]].get(mode="fill", fill_value=0)
+        return self.basis[tokens] @ words["map"] + own
+
+
+def with_embedding(params: Params, vectors: WordVectors) -> Params:
+    """The model's parameters: the token embeddings put together from fixed vectors and what is learned."""
+    table = vectors.embed(params["words"], jnp.arange(len(vectors.basis)))
+    model = params["model"]
+    return model | {"txt": model["txt"] | {"Embed_0": {"embedding": table}}}
+
+
+def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Array | None) -> jax.Array:
+    """CLIP's symmetric softmax loss, or SigLIP's sigmoid loss where a bias is given."""
+    zimg, ztxt = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (zimg, ztxt))
+    logits = jnp.exp(t) * zimg @ ztxt.T
+    if b is not None:
+        signs = 2 * jnp.eye(len(logits)) - 1
+        return -jax.nn.log_sigmoid(signs * (logits + b)).sum() / len(logits)
+    rows, columns = (jnp.diag(jax.nn.log_softmax(logits, axis)).mean() for axis in (1, 0))
+    return -(rows + columns) / 2
+
+
+def batch_loss(model: TwoTowers, params: Params, vectors: WordVectors, batch: Batch) -> jax.Array:
+    """The loss of pixels uint8 [b, side, side, 3], tokens int32 [b, CONTEXT] and kept patches int32 [b, k]."""
+    pixels, tokens, kept = map(jnp.asarray, batch)
+    pixels = (pixels.astype(jnp.float32) / 255 - MEAN) / STD
+    p, embedded = params["model"], vectors.embed(params["words"], tokens)
+
+    def embed_tokens(call, args, kwargs, context):
+        is_embed = isinstance(context.module, TextTower) and context.method_name == "embed"
+        return embedded if is_embed else call(*args, **kwargs)
+
+    with fast_blocks(), nn.intercept_methods(embed_tokens):
+        zimg, _ = model.apply({"params": p}, pixels, kept, method=lambda m, x, k: m.img(x, kept_patches=k))
+        ztxt, _ = model.apply({"params": p}, tokens, method=lambda m, x: m.txt(x))
+    scale = jnp.minimum(p["t"][0], jnp.log(100.0))
+    return contrastive_loss(zimg, ztxt, scale, p["b"][0] if "b" in p else None)
+
+
+def make_step(model: TwoTowers, optimizer: optax.GradientTransformation, vectors: WordVectors) -> Callable:
+    """The jitted training step: (params, state, *batch) -> (params, state, loss); the first two are donated."""
+    arrays = vectors[:2]  # arguments of the program: as constants of it they would be copied into it
+
+    def step(arrays, params, state, *batch):
+        loss = lambda params: batch_loss(model, params, WordVectors(*arrays, vectors.learned), batch)
+        value, gradients = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    compiled = jax.jit(step, donate_argnums=(1, 2))
+    return lambda params, state, *batch: compiled(arrays, params, state, *batch)
+
+
+def make_optimizer(t: Schedule) -> optax.GradientTransformation:
+    schedule = optax.warmup_cosine_decay_schedule(0, t.learning_rate, t.warmup, t.steps)
+
+    def decays(path: tuple, x: jax.Array) -> bool:
+        return x.ndim > 1 and (t.projector_decay or jax.tree_util.DictKey("head") not in path)
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            schedule,
+            b2=0.98,
+            weight_decay=t.weight_decay,
+            mask=lambda params: jax.tree_util.tree_map_with_path(decays, params),
+        ),
+    )
+
+
+def initial_params(model: TwoTowers, seed: int, learned: int, warm_start: Path | None = None) -> Params:
+    """Random parameters, or those of the checkpoint `warm_start` where path and shape are the same."""
+    side, width = model.config.image.image_size, model.config.text.width
+    shapes = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, CONTEXT), jnp.int32))
+    params = model.init(jax.random.key(seed), *shapes)["params"]
+    params["txt"].pop("Embed_0")
+    wide = jax.nn.initializers.orthogonal()(jax.random.key(seed), (WORD, width))  # lengths and angles are kept
+    word_map = jnp.eye(WORD) if width == WORD else wide
+    params = {"model": params, "words": {"map": word_map, "own": jnp.zeros((learned, width))}}
+    if warm_start is None:
+        return params
+    restored = flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
+    earlier: dict[Any, Any] = traverse_util.flatten_dict(restored)
+    fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
+    flat: dict[Any, Any] = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict(
+        {k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()}
+    )
