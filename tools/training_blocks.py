@@ -1,9 +1,9 @@
-"""The encoder blocks of `jaxalign.models` for training on a CPU: the same numbers in fewer passes over memory.
+"""The encoder blocks of `jaxalign.models` for training on a CPU: the same numbers, fewer passes over memory.
 
-`with fast_blocks(): model.apply(...)` computes each block on tokens laid out as one matrix [n l, D], with gradients
-of LayerNorm and attention written out. One block of the image tower, 256 images of 19 tokens, forward and backward:
-263 ms of processor time become 229, of which the matrix products are 208 (two cores of an EPYC with AVX-512).
-Parameters are those of the library's modules, and so are the outputs, to rounding.
+`with fast_blocks(): model.apply(...)` computes each block on tokens laid out as one matrix [n l, D], with
+gradients of LayerNorm and attention written out. One block of the image tower, forward and backward over 256
+images of 19 tokens: 263 ms of processor time become 229, of which the matrix products are 208. Parameters are
+those of the library's modules, and so are the outputs, to rounding.
 """
 
 from contextlib import AbstractContextManager
@@ -69,7 +69,12 @@ attend.defvjp(_attend, _attend_gradient)
 
 
 def _attention(
-    c: BlockConfig, p: Params, y: jax.Array, shape: tuple[int, int], mask: jax.Array | None, only: slice | None
+    c: BlockConfig,
+    p: Params,
+    y: jax.Array,
+    shape: tuple[int, int],
+    mask: jax.Array | None,
+    only: slice | None,
 ) -> jax.Array:
     """Self-attention of tokens `y` [n l, D], shape (n, l): rows [n q, D], q the tokens at `only`."""
     (n, length), width = shape, y.shape[-1]
@@ -117,6 +122,6 @@ def fast_blocks() -> AbstractContextManager:
         plain = BlockConfig(c.heads, c.mlp_hidden, c.activation, c.norm_epsilon)
         if c != plain or block.dtype is not None or not asked.keys() <= {"mask", "only"}:
             return call(*args, **kwargs)
-        return _block(c, block.variables["params"], *args, asked.get("mask"), asked.get("only"))
+        return _block(c, block.variables["params"], args[0], asked.get("mask"), asked.get("only"))
 
     return nn.intercept_methods(intercept)

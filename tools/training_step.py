@@ -1,4 +1,4 @@
-"""One training step of the embedded models: parameters, loss, optimizer, and what makes it fast on CPU cores."""
+"""One training step of the embedded models: parameters, loss, optimizer, and what makes it fast on a CPU."""
 
 import ctypes
 import platform
@@ -41,8 +41,8 @@ class Schedule(Protocol):
 def keep_freed_memory() -> None:
     """Have the C library keep what one step frees for the next.
 
-    A step takes some 400 MB for its intermediate values. By default they go back to the system each time, and to have
-    their pages cleared again is a fifth of a step's processor time (0.20 of 1.07 s, batch 256).
+    By default the memory of a step's intermediate values goes back to the system each time, and to have its
+    pages cleared again is a fifth of a step's processor time (0.21 of 1.08 s, batch 256).
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -72,7 +72,7 @@ class WordVectors(NamedTuple):
         return cls(jnp.asarray(basis), jnp.asarray(row), int(learned.sum()))
 
     def embed(self, words: Params, tokens: jax.Array) -> jax.Array:
-        """Embeddings [..., width] of `tokens` int [...]: the cost is that of the tokens, not of the vocabulary."""
+        """Embeddings [..., width] of `tokens` int [...], at the cost of these alone."""
         own = words["own"].at[self.row[tokens]].get(mode="fill", fill_value=0)
         return self.basis[tokens] @ words["map"] + own
 
@@ -96,7 +96,7 @@ def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Arra
 
 
 def batch_loss(model: TwoTowers, params: Params, vectors: WordVectors, batch: Batch) -> jax.Array:
-    """The loss of pixels uint8 [b, side, side, 3], tokens int32 [b, CONTEXT] and kept patches int32 [b, k]."""
+    """The loss of pixels uint8 [b, side, side, 3], tokens int32 [b, CONTEXT], kept patches int32 [b, k]."""
     pixels, tokens, kept = map(jnp.asarray, batch)
     pixels = (pixels.astype(jnp.float32) / 255 - MEAN) / STD
     p, embedded = params["model"], vectors.embed(params["words"], tokens)
@@ -113,11 +113,13 @@ def batch_loss(model: TwoTowers, params: Params, vectors: WordVectors, batch: Ba
 
 
 def make_step(model: TwoTowers, optimizer: optax.GradientTransformation, vectors: WordVectors) -> Callable:
-    """The jitted training step: (params, state, *batch) -> (params, state, loss); the first two are donated."""
+    """The jitted training step: (params, state, *batch) -> (params, state, loss); donates the first two."""
     arrays = vectors[:2]  # arguments of the program: as constants of it they would be copied into it
 
     def step(arrays, params, state, *batch):
-        loss = lambda params: batch_loss(model, params, WordVectors(*arrays, vectors.learned), batch)
+        loss = lambda params: batch_loss(
+            model, params, WordVectors(arrays[0], arrays[1], vectors.learned), batch
+        )
         value, gradients = jax.value_and_grad(loss)(params)
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, value
@@ -145,11 +147,15 @@ def make_optimizer(t: Schedule) -> optax.GradientTransformation:
 
 def initial_params(model: TwoTowers, seed: int, learned: int, warm_start: Path | None = None) -> Params:
     """Random parameters, or those of the checkpoint `warm_start` where path and shape are the same."""
-    side, width = model.config.image.image_size, model.config.text.width
+    image, text = model.config.image, model.config.text
+    assert text is not None
+    side, width = image.image_size, text.width
     shapes = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, CONTEXT), jnp.int32))
     params = model.init(jax.random.key(seed), *shapes)["params"]
     params["txt"].pop("Embed_0")
-    wide = jax.nn.initializers.orthogonal()(jax.random.key(seed), (WORD, width))  # lengths and angles are kept
+    wide = jax.nn.initializers.orthogonal()(
+        jax.random.key(seed), (WORD, width)
+    )  # lengths and angles are kept
     word_map = jnp.eye(WORD) if width == WORD else wide
     params = {"model": params, "words": {"map": word_map, "own": jnp.zeros((learned, width))}}
     if warm_start is None:
