@@ -155,6 +155,7 @@ def test_sizes(tools, tmp_path):
             sizes.sized(find_spec(name), sizes.Sizes(**wrong), 99)
     sizes.keep_to_sizes(tmp_path, "emoji-clip", sizes.AS_IN_SPEC, 99)
     sizes.keep_to_sizes(tmp_path, "emoji-clip", sizes.AS_IN_SPEC, 99)
+    assert sizes.noted_spec(tmp_path, "emoji-clip") == sizes.sized(as_is, sizes.AS_IN_SPEC, 99)
     with pytest.raises(JaxalignError, match="of another model"):
         sizes.keep_to_sizes(tmp_path, "emoji-clip", sizes.Sizes(text_depth=3), 99)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.local_files import read_limited
+from jaxalign.local_files import read_json
+from jaxalign.specs import find_spec
 from jaxalign.specs.model_spec import ModelSpec
 
 
@@ -30,6 +31,7 @@ class Sizes:
 
 
 AS_IN_SPEC = Sizes()
+NOTE = "model.json"
 
 
 def _resized(tower, width: int | None, depth: int | None, heads: int | None):
@@ -72,12 +74,19 @@ def sized(spec: ModelSpec, sizes: Sizes, vocabulary: int) -> ModelSpec:
 def keep_to_sizes(state: Path, name: str, sizes: Sizes, vocabulary: int) -> None:
     """Note in the folder `state` which model is trained there; refuse another one than was noted."""
     own = {"name": name, "vocabulary": vocabulary, "sizes": dataclasses.asdict(sizes)}
-    note = state / "model.json"
+    note = state / NOTE
     if not note.exists():
         note.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
-    noted = read_limited(note, 10_000).decode("utf-8", "replace")
-    if noted != json.dumps(own, indent=1) + "\n":
+    if (noted := read_json(note)) != own:
         raise JaxalignError(
-            f"the run in {state} is of another model: {' '.join(noted.split())}; give its name and sizes, or "
-            "another folder"
+            f"the run in {state} is of another model: {json.dumps(noted)}; "
+            "give its name and sizes, or another folder"
         )
+
+
+def noted_spec(state: Path, name: str) -> ModelSpec:
+    """The spec of the model `name` that was trained in the folder `state`."""
+    noted = read_json(state / NOTE)
+    if noted["name"] != name:
+        raise JaxalignError(f"the run in {state} is of {noted['name']}, not of {name}; give that name")
+    return sized(find_spec(name), Sizes(**noted["sizes"]), noted["vocabulary"])
