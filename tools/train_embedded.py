@@ -19,7 +19,7 @@ import csv
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +149,11 @@ def main(
     tokenizer = build_tokenizer(words)
     vocabulary = tokenizer.get_vocab_size()
     basis, learns = embedding_basis(words, vocabulary, wordnet, corpus.names if corpus else ())
-    model = TwoTowers(find_spec(name).towers)
+    towers = find_spec(
+        name
+    ).towers  # to export, `jaxalign/specs/embedded.py` has to have this vocabulary, too
+    assert towers.text is not None
+    model = TwoTowers(replace(towers, text=replace(towers.text, vocabulary=vocabulary)))
     optimizer = make_optimizer(t)
     params = initial_params(model, t, vocabulary, warm_start)
     carried = {
