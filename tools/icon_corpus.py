@@ -205,7 +205,7 @@ def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
 
 
 def marked(icons: Iterable[Icon]) -> dict[str, str | None]:
-    """By name: the held-out name that it bears, alone, in the ids of its drawings, or with their categories."""
+    """By name the held-out name that it bears: alone, in its drawings' ids, or with their categories."""
     bears = Names(held_out_names()).borne_by
     found: dict[str, str | None] = {}
     for icon in icons:

@@ -83,10 +83,8 @@ class IconNames:
     def draw(self, count: int, taken: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Indices of `count` names and of a drawing of each; none about what the names `taken` are about."""
         scores = self.log_weights + rng.gumbel(size=len(self.log_weights))
-        about = {
-            self.numbers.get(singular(word)) for name in taken for word in (head_word(name.split()), name)
-        }
-        scores[[number for number in about if number is not None]] = -np.inf
+        about = {word for name in taken for word in (head_word(name.split()), name.split()[-1])}
+        scores[[self.numbers[w] for w in map(singular, about) if w in self.numbers]] = -np.inf
         free = int(np.isfinite(scores).sum())
         if count > free:
             raise JaxalignError(f"{count} icons for a batch: the corpus has {free} for it; take fewer")
