@@ -81,6 +81,19 @@ def test_loss_and_gradients_are_those_of_the_library(tools, small, name):
     chex.assert_trees_all_close(fast, (loss, gradients), atol=1e-5, rtol=1e-4)
 
 
+def test_rounded_products_have_the_same_gradients_nearly(tools):
+    blocks = tools("training_blocks")
+    x, kernel, g = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(9, 8), (8, 5), (9, 5)]))
+    gradients = {
+        dense: jax.grad(lambda *a, dense=dense: (dense(*a) * g).sum(), (0, 1, 2))(x, kernel, g[0])
+        for dense in (blocks.exact_dense, blocks.rounded_dense)
+    }
+    exact, rounded = gradients.values()
+    chex.assert_trees_all_equal_shapes_and_dtypes(exact, rounded)
+    for a, b in zip(exact, rounded, strict=True):
+        assert float(jnp.linalg.norm(a - b) / jnp.linalg.norm(a)) < 0.01
+
+
 def test_the_whole_table_is_what_a_batch_sees(tools, small):
     _, vectors, params, (basis, learns) = small("emoji-clip")
     table = tools("training_step").with_embedding(params, vectors)["txt"]["Embed_0"]["embedding"]

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import traverse_util
-from training_blocks import fast_blocks
+from jax.sharding import NamedSharding, PartitionSpec
+from training_blocks import Dense, exact_dense, fast_blocks
 from training_words import CONTEXT, WORD
 
 from jaxalign.models import TextTower, TwoTowers
@@ -95,8 +96,18 @@ def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Arra
     return -(rows + columns) / 2
 
 
-def batch_loss(model: TwoTowers, params: Params, vectors: WordVectors, batch: Batch) -> jax.Array:
-    """The loss of pixels uint8 [b, side, side, 3], tokens int32 [b, CONTEXT], kept patches int32 [b, k]."""
+def batch_loss(
+    model: TwoTowers,
+    params: Params,
+    vectors: WordVectors,
+    batch: Batch,
+    dense: Dense = exact_dense,
+    axis: str | None = None,
+) -> jax.Array:
+    """The loss of pixels uint8 [b, side, side, 3], tokens int32 [b, CONTEXT], kept patches int32 [b, k].
+
+    With the name of a mesh's `axis`, these are one device's part of the batch, and the loss is that of all.
+    """
     pixels, tokens, kept = map(jnp.asarray, batch)
     pixels = (pixels.astype(jnp.float32) / 255 - MEAN) / STD
     p, embedded = params["model"], vectors.embed(params["words"], tokens)
@@ -105,27 +116,54 @@ def batch_loss(model: TwoTowers, params: Params, vectors: WordVectors, batch: Ba
         is_embed = isinstance(context.module, TextTower) and context.method_name == "embed"
         return embedded if is_embed else call(*args, **kwargs)
 
-    with fast_blocks(), nn.intercept_methods(embed_tokens):
+    with fast_blocks(dense), nn.intercept_methods(embed_tokens):
         zimg, _ = model.apply({"params": p}, pixels, kept, method=lambda m, x, k: m.img(x, kept_patches=k))
         ztxt, _ = model.apply({"params": p}, tokens, method=lambda m, x: m.txt(x))
+    if axis is not None:
+        zimg, ztxt = (jax.lax.all_gather(z, axis, tiled=True) for z in (zimg, ztxt))
     scale = jnp.minimum(p["t"][0], jnp.log(100.0))
     return contrastive_loss(zimg, ztxt, scale, p["b"][0] if "b" in p else None)
 
 
-def make_step(model: TwoTowers, optimizer: optax.GradientTransformation, vectors: WordVectors) -> Callable:
-    """The jitted training step: (params, state, *batch) -> (params, state, loss); donates the first two."""
-    arrays = vectors[:2]  # arguments of the program: as constants of it they would be copied into it
+def make_step(
+    model: TwoTowers,
+    optimizer: optax.GradientTransformation,
+    vectors: WordVectors,
+    dense: Dense = exact_dense,
+) -> Callable:
+    """The jitted training step: (params, state, *batch) -> (params, state, loss); donates the first two.
+
+    Each device of JAX computes an equal part of the batch.
+    """
+    mesh = jax.make_mesh((jax.device_count(),), ("batch",))
+    whole, part = PartitionSpec(), PartitionSpec("batch")
+    replicated = NamedSharding(mesh, whole)
+    arrays = jax.device_put(
+        vectors[:2], replicated
+    )  # arguments: as constants they would be copied into the program
 
     def step(arrays, params, state, *batch):
-        loss = lambda params: batch_loss(
-            model, params, WordVectors(arrays[0], arrays[1], vectors.learned), batch
-        )
-        value, gradients = jax.value_and_grad(loss)(params)
+        constant = WordVectors(arrays[0], arrays[1], vectors.learned)
+        # every device differentiates the loss of all, with respect to its own part
+        loss = lambda params: batch_loss(model, params, constant, batch, dense, "batch") / mesh.size
+        value, gradients = jax.lax.psum(jax.value_and_grad(loss)(params), "batch")
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    compiled = jax.jit(step, donate_argnums=(1, 2))
-    return lambda params, state, *batch: compiled(arrays, params, state, *batch)
+    mapped = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(whole, whole, whole, part, part, part),
+        out_specs=whole,
+        check_vma=False,
+    )
+    compiled = jax.jit(mapped, donate_argnums=(1, 2))
+
+    def call(params, state, *batch):
+        params, state = jax.device_put((params, state), replicated)
+        return compiled(arrays, params, state, *jax.device_put(batch, NamedSharding(mesh, part)))
+
+    return call
 
 
 def make_optimizer(t: Schedule) -> optax.GradientTransformation:
