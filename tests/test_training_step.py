@@ -75,9 +75,9 @@ def test_loss_and_gradients_are_those_of_the_library(tools, small, name):
     learned = np.flatnonzero(learns)
     own = jnp.zeros((WORDS, 16)).at[learned].set(params["words"]["own"])
     with jax.default_matmul_precision("highest"):
-        loss, (gradients, of_own) = jax.value_and_grad(plain_loss, (0, 1))(params, own)
+        loss, (gradients, of_own) = jax.jit(jax.value_and_grad(plain_loss, (0, 1)))(params, own)
         gradients["words"]["own"] = of_own[learned]
-        fast = jax.value_and_grad(lambda p: step.batch_loss(model, p, vectors, draw(0)))(params)
+        fast = jax.jit(jax.value_and_grad(lambda p: step.batch_loss(model, p, vectors, draw(0))))(params)
     chex.assert_trees_all_close(fast, (loss, gradients), atol=1e-5, rtol=1e-4)
 
 
