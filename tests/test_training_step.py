@@ -58,6 +58,7 @@ def draw(step):
 
 
 @pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+@pytest.mark.long
 def test_loss_and_gradients_are_those_of_the_library(tools, small, name):
     step = tools("training_step")
     model, vectors, params, (basis, learns) = small(name)
@@ -81,6 +82,7 @@ def test_loss_and_gradients_are_those_of_the_library(tools, small, name):
     chex.assert_trees_all_close(fast, (loss, gradients), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_rounded_products_have_the_same_gradients_nearly(tools):
     blocks = tools("training_blocks")
     x, kernel, g = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(9, 8), (8, 5), (9, 5)]))
@@ -103,6 +105,7 @@ def test_the_whole_table_is_what_a_batch_sees(tools, small):
     np.testing.assert_allclose(table[:7], vectors.embed(params["words"], jnp.arange(7)), atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_that_was_ended_goes_on_as_it_was(tools, small, tmp_path):
     train, step = tools("train_embedded"), tools("training_step")
     model, vectors, params, _ = small("emoji-clip")
@@ -127,6 +130,7 @@ def test_a_run_that_was_ended_goes_on_as_it_was(tools, small, tmp_path):
     chex.assert_trees_all_equal(whole, halved)
 
 
+@pytest.mark.long
 def test_a_signal_ends_a_run_after_a_step(tools, small, tmp_path):
     train = tools("train_embedded")
     run = {"step": 0, "params": 0, "optimizer": 0, "losses": np.zeros(9, np.float32)}
