@@ -1,5 +1,6 @@
 """Tiny models with random weights, of both shapes: offline, and built in a moment."""
 
+import gc
 import os
 import shutil
 from dataclasses import replace
@@ -103,6 +104,7 @@ def pytest_configure(config):
     compiling it anew gives. A folder is for one kind of processor, whose instructions the code uses.
     `pytest --cache-clear` empties it.
     """
+    gc.set_threshold(100_000, 50, 100)  # a worker holds millions of objects, of compiled programs above all
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker of xdist inherits it
         folder = config.cache.mkdir("compiled") / processor()
         if folder.exists() and sum(file.stat().st_size for file in folder.iterdir()) > MOST_COMPILED:

@@ -95,6 +95,7 @@ def embed(model):
 class TestBake:
     """The library's function, without files."""
 
+    @pytest.mark.long
     def test_isoclip_of_one_band(self, b32):
         assert_close(embed(ja.bake(b32, band=BAND)), expected(b32, ja.isoclip(b32.projectors, *BAND)))
 
@@ -132,6 +133,7 @@ class TestBake:
         model = ja.bake(replace(b32, spec=replace(b32.spec, name="clip-vit-base-patch32")), band=BAND)
         assert (model.name, model.spec.band) == ("clip-vit-base-patch32 + isoclip", None)
 
+    @pytest.mark.long
     def test_a_linearised_mlp_head(self, siglip):
         """Its last layer is zero and a linear head follows: exactly what `model.projectors` stands for."""
         wanted = ja.isoclip(siglip.projectors, 2, 3)
@@ -354,6 +356,7 @@ class TestCommand:
         assert "out exists; choose another path" in capsys.readouterr().err
         assert [path.name for path in tmp_path.rglob("*")] == ["out", "thesis.tex"]
 
+    @pytest.mark.long
     def test_embeddings_that_depart(self, run, tmp_path, monkeypatch, capsys):
         """The reload is of another model than the heads make: nothing stays."""
         real = baked_files.with_heads

@@ -91,6 +91,7 @@ def assert_same_numbers(model, numbers):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.long
 def test_the_original_s_own_numbers(original):
     path, _, numbers = original
     model = ja.load(path)

@@ -104,6 +104,7 @@ def test_a_gallery_of_its_own(clip, photos):
     assert found["x/image-image/mAP"] == pytest.approx(expected, abs=1e-3)  # percent, as above
 
 
+@pytest.mark.long
 def test_few_shot_and_nearest_class_mean(model, photos):
     evals = {"intra_modal_fewshot": settings(photos, model, shots=(1, 4), seeds=(1, 2))}
     found = run_all(evals, model)
@@ -126,6 +127,7 @@ def test_only_the_drawn_images_are_computed_without_ncm(clip, photos):
     assert "b/pre/ncm" not in found
 
 
+@pytest.mark.long
 def test_evaluators_share_what_is_compiled_and_follow_the_parameters(siglip, photos):
     predict_fn = TwoTowers(siglip)
     evals = {
@@ -176,6 +178,7 @@ def unit(x):
 
 
 @pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.long
 def test_rewritten_parameters_give_isoclip_embeddings(model, jit):
     rng = np.random.default_rng(0)
     batch = {"image": jnp.asarray(rng.normal(size=(4, 24, 24, 3)), jnp.float32)}

@@ -223,6 +223,7 @@ def test_calling_errors():
 
 
 @pytest.mark.parametrize("fit", FAMILY)
+@pytest.mark.long
 def test_one_trace_for_each_shape_under_strict_promotion(fit):
     traces = []
 

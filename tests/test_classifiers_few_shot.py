@@ -61,6 +61,7 @@ def test_accuracy_is_that_of_one_fit_after_the_other(name):
         assert accuracy == pytest.approx(100 * np.mean(guess == TEST_LABELS))
 
 
+@pytest.mark.long
 def test_defaults_are_the_papers_and_lda_at_one_shot_is_chance():
     pool = np.repeat(np.arange(5), 16)
     features = CENTRES[pool] + 0.1 * RNG.normal(size=(80, 12))

@@ -148,6 +148,7 @@ def test_reference_variant_projects_unit_vectors_and_leaves_them(photos, model, 
     np.testing.assert_allclose(reference.embed(method, pre), subspace.project(unit), atol=1e-5)
 
 
+@pytest.mark.long
 def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monkeypatch):
     pair = LabelledPair(workspace, model, f"folder:{photos}")
     few = FewShotSettings(shots=(1, 2), seeds=(1,), with_text=True)

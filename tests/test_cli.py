@@ -341,6 +341,7 @@ def test_interrupting_while_preparing_is_one_line(tmp_path):
     assert not list((tmp_path / "emoji").iterdir())
 
 
+@pytest.mark.long
 def test_json_on_standard_output_is_all_that_is_there(capsys):
     assert cli.main(["models", "--json", "-"]) == 0
     said = capsys.readouterr()

@@ -120,6 +120,7 @@ def finished(tmp_path_factory, folders, tiny_data):
     return results, out, said.getvalue(), progress.getvalue()
 
 
+@pytest.mark.long
 def test_the_whole_demo(finished):
     results, out, said, progress = finished
     runs = {run_file(out, run.protocol, run.settings).stem for run in read_runs(out)}
@@ -292,6 +293,7 @@ def test_measured_images_agree_with_the_metrics(tiny_data):
     assert len(measured["image-image"]["emoji"].arrays["shown_queries"]) == len(queries)
 
 
+@pytest.mark.long
 def test_the_report_shows_what_was_measured(finished):
     """Every method on every task, both searches and inversions, and queries with their first results."""
     results, out, _, _ = finished

@@ -74,6 +74,7 @@ def test_mlp_head_is_linearised_about_its_input(siglip):
     np.testing.assert_allclose(pre, siglip.encode_image(IMAGES, projected=False), atol=1e-6)
 
 
+@pytest.mark.long
 def test_apply_is_pure_and_differentiable(model):
     x, tokens = model.image_processor(IMAGES[:2]), model.tokenizer(TEXTS[:2])
 

@@ -179,6 +179,7 @@ def uses_of_directions():
 
 
 @pytest.mark.parametrize("name", uses_of_directions())
+@pytest.mark.long
 def test_directions_have_no_scale(name):
     use = uses_of_directions()[name]
     expected = use(WHOLE.astype(np.float32))

@@ -106,6 +106,7 @@ def test_kernels_that_transformers_saves_are_turned(measure):
     )
 
 
+@pytest.mark.long
 def test_the_sweep_and_the_spectrum_work_on_projectors(measure):
     (run,) = measure("sweep", "pre.npz", *PRE_OPTIONS, "--k-top", "0", "1", "--k-bottom", "0")
     assert run["metrics"]["none"] == pytest.approx(truth(EMBEDDINGS))
@@ -120,6 +121,7 @@ def test_the_spectrum_of_projectors_needs_no_features(files, tmp_path):
     assert run["metrics"]["largest"] == pytest.approx(float(ja.decompose(HEADS).s[0]))
 
 
+@pytest.mark.long
 def test_classifiers_take_splits_and_one_class_text_for_each_class(measure):
     named = ("--classifiers", "zero-shot", "ncm", "lda", "tip-adapter", "--with-text", "--shots", "2")
     runs = measure("classify", "", *named, *TEXT_OPTION)
@@ -138,6 +140,7 @@ def test_texts_of_one_label_find_each_other(measure):
     assert run["metrics"]["queries"] == len(first)
 
 
+@pytest.mark.long
 def test_indicators_show_both_modalities_where_there_are_texts(measure):
     protocols = lambda *options: {run["protocol"] for run in measure("indicators", "emb.npz", *options)}
     assert protocols() == {"class-indicator"}
@@ -262,6 +265,7 @@ def test_a_table_of_ones_own_may_name_features(files, tmp_path):
     assert [cell["measured"] for cell in cells] == [pytest.approx(value) for value in expected]
 
 
+@pytest.mark.long
 def test_the_model_that_gave_the_features_serves_with_heads_and_texts(tmp_path, capsys):
     """Names of classes are embedded by its text tower, pre-projection features by its own head."""
     model = ja.load("emoji-clip")

@@ -93,6 +93,7 @@ def test_bfloat16_stays_near(kind):
 
 
 @every_vit
+@pytest.mark.long
 def test_all_patches_kept_is_no_patch_dropout_in_any_order(kind):
     module, params, x = tower(kind)
     order = np.stack([RNG.permutation(9) for _ in x])
@@ -101,6 +102,7 @@ def test_all_patches_kept_is_no_patch_dropout_in_any_order(kind):
 
 
 @every_vit
+@pytest.mark.long
 def test_encode_takes_what_the_patch_embedding_gives(kind):
     module, params, x = tower(kind)
     bound = module.bind({"params": params})
@@ -108,6 +110,7 @@ def test_encode_takes_what_the_patch_embedding_gives(kind):
 
 
 @every_vit
+@pytest.mark.long
 def test_the_last_block_computes_only_what_is_pooled(kind):
     module, params, _ = tower(kind)
     config = module.config
@@ -134,6 +137,7 @@ def test_patches_at_other_places_are_another_image(kind):
     assert np.abs(run(kind)(params, moved)[0] - run(kind)(params, x)[0]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_pixels_beyond_the_last_whole_patch_are_not_seen():
     config = tiny_config("siglip")
     params = random_tower(config)

@@ -117,6 +117,7 @@ def test_every_backbone_at_its_own_context(config):
 
 @pytest.mark.parametrize("live", ["pairs", "products"])
 @pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.long
 def test_gradient_in_float64_is_the_slope_of_the_numpy_tower(clip, causal, live):
     config = replace(clip.config.text, causal=causal, depth=2)
     before, after = (2, 4), ((3,) if live == "pairs" else (6, 7, 8, 9, 3))
@@ -151,6 +152,7 @@ def test_patches_are_repeated_in_reading_order(clip, count):
     same_value_and_gradient(lambda x: path(path.prepare(params), x), full, tokens)
 
 
+@pytest.mark.long
 def test_attention_pool_too(siglip):
     path = ImagePath(siglip.config.image, siglip.dtype, 2)
     tokens = jnp.asarray(RNG.normal(size=(1, 2, 32)), jnp.float32)

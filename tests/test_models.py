@@ -147,6 +147,7 @@ def test_the_last_block_computes_only_what_is_pooled(clip):
     close(*encode(normal(2, 10, clip.config.image.width)))
 
 
+@pytest.mark.long
 def test_bfloat16_stays_near(model):
     x = pixels(model)
     exact = model.apply_image(model.params, x)

@@ -69,6 +69,7 @@ def searched(clip, photos, tmp_path):
     return search
 
 
+@pytest.mark.long
 def test_search_and_measuring_share_what_no_orientation_turns(measured, searched):
     computed, stored = measured()
     assert computed == 5
@@ -167,6 +168,7 @@ def test_two_commands_at_once_make_parts_of_their_own(photos, measured, clip, tm
 
 
 @pytest.mark.parametrize("gone", ["0.png", "trip/b.jpg", None])
+@pytest.mark.long
 def test_a_part_that_was_not_finished(gone, photos, measured, clip, tmp_path):
     """Its chunks are kept; it is finished where all its images are still there, and else left as it is."""
     ids, expected = load_split(f"folder:{photos}", "all").images.contents, measured()[1]

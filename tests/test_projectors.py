@@ -133,6 +133,7 @@ def test_traced_bands_compile_once_and_agree():
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:3], ids=str)
+@pytest.mark.long
 def test_under_jit_and_vmap_everything_runs_in_float32(shape):
     projectors = random_projectors(*shape)
     inside = jax.jit(lambda p: (isoclip(p, 3, 2), whiten(p.image), decompose(p).s, inter_modal_operator(p)))

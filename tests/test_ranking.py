@@ -85,6 +85,7 @@ def test_any_two_scores_order_as_their_keys(scores, relevant):
     st.booleans(),
     st.sampled_from([0, 3, ITEMS]),
 )
+@pytest.mark.long
 def test_both_sorts_follow_the_oracle(scores, relevant, ignored, extra_depth, trapezoidal, first):
     relevant = relevant if ignored is None else relevant & ~ignored
     keys = order_keys(jnp.asarray(scores), jnp.asarray(relevant), ignored)
@@ -113,6 +114,7 @@ def test_blocks_equal_the_whole(sort, own):
 
 
 @pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.long
 def test_the_two_sorts_agree_on_a_larger_problem(sort):
     query, gallery, relevance = features_and_relevance(queries=70, items=3000, width=128, classes=20)
     gallery = gallery.at[1000:2000].set(gallery[:1000])  # every score twice, under any label
@@ -159,6 +161,7 @@ def test_streamed_gallery_equals_the_copied_one(monkeypatch, sort, dtype, chunks
     jax.clear_caches()
 
 
+@pytest.mark.long
 def test_streamed_gallery_is_checked_on_the_way(monkeypatch):
     jax.clear_caches()
     monkeypatch.setattr(features, "_STREAMED", 100)

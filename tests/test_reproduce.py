@@ -115,6 +115,7 @@ def test_a_table_end_to_end_by_hand(animals, tmp_path):
     assert "0 of 1 members" in by_line[5].reason or "1 of 2 members" in by_line[5].reason
 
 
+@pytest.mark.long
 def test_an_interrupted_table_goes_on(animals, tmp_path, monkeypatch):
     dataset, store = animals
     table = find_table(str(write_table(tmp_path / "small.csv", dataset, ROWS[:2])))

@@ -222,6 +222,7 @@ def test_photos_are_upright(tmp_path, clip):
         np.testing.assert_allclose(query.encode(clip), library.features[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_own_results_and_other_files_are_no_photos(tmp_path, photos, capsys, monkeypatch):
     """Results of earlier searches lie in the folder; names of files may hold anything."""
     monkeypatch.chdir(photos)

@@ -100,6 +100,7 @@ def test_parameters_are_as_many_as_the_originals(name):
 
 
 @KNOWN
+@pytest.mark.long
 def test_shapes_of_outputs_and_projectors(name):
     spec = MODELS[name]
     image, text = spec.towers.image, spec.towers.text

@@ -130,6 +130,7 @@ def test_equal_scores_and_zero_vectors_never_flatter(monkeypatch, counted):
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([1, 3, 20]), st.booleans(), st.booleans())
+@pytest.mark.long
 def test_counting_agrees_with_sorting(seed, distinct, exclude_self, empty_class):
     # Few distinct features, so many ties; labels that need not fit, so queries without positives.
     rng = np.random.default_rng(seed)
@@ -169,6 +170,7 @@ def test_features_and_labels_that_make_no_sense():
         sweep_bands(HEADS, IMAGES, IMAGES, LABELS[1:], LABELS, **grid)
 
 
+@pytest.mark.long
 def test_ties_go_to_the_smaller_removal():
     labels = np.zeros(30, int)  # every ranking is perfect
     swept = sweep_bands(HEADS, IMAGES, IMAGES, labels, labels, k_top=[5, 2, 1], k_bottom=[2, 0, 1])
@@ -203,6 +205,7 @@ def test_sweep_errors(changes, message):
         sweep_bands(HEADS, IMAGES, IMAGES, LABELS, LABELS, **({"k_top": [0], "k_bottom": [0]} | changes))
 
 
+@pytest.mark.long
 def test_ranks_are_the_metric_of_that_subspace():
     swept = sweep_ranks(
         TEXTS[:6], TEXTS, TEXTS, LABELS, LABELS, ranks=[2, 3, 5, 6], normalize=True, exclude_self=True

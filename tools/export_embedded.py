@@ -2,7 +2,7 @@
 
     python tools/export_embedded.py emoji-clip /tmp/emoji-clip
 
-Reads what `train_embedded.py` left in its state folder: params.msgpack, tokenizer.json and loss.csv.
+Reads what `train_embedded.py` left in its state folder: model.json, params.msgpack, tokenizer.json, loss.csv.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 import tyro
+from training_sizes import noted_spec
 
 import jaxalign as ja
 from jaxalign.inputs.tokenization import load_tokenizer
@@ -24,7 +25,7 @@ TARGET = Path(__file__).parents[1] / "jaxalign" / "embedded"
 
 def main(name: Literal["emoji-clip", "emoji-siglip"], state: Path, /, target: Path = TARGET) -> None:
     """Write the model `name` from the folder `state`; replaces an earlier export."""
-    spec = ja.find_spec(name)
+    spec = noted_spec(state, name)
     params = flax.serialization.msgpack_restore((state / "params.msgpack").read_bytes())
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     # this is where the record's weights are from, whatever they were before

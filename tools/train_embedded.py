@@ -12,12 +12,17 @@
 What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
 half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet
 vectors seen through one learned linear map, so that a word which no caption has still means something.
-Pictures and captions of step s are drawn from (seed, s) alone, so a run that was stopped resumes as it was.
+A step takes little more than its matrix products: see training_step.py and training_blocks.py.
+SIGINT and SIGTERM end a run after the step under way; its checkpoint is written, and the same command goes on
+from there, as it does after `--stop-at`. `--sizes` are those of the model where they differ from its spec.
+Icons may be seen beside the emoji (`--icons DIR --training.icon-share 0.5`; `icon_corpus.py` builds DIR).
 """
 
 import csv
-import re
+import signal
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,31 +31,37 @@ from typing import Any, Literal
 
 import flax.serialization
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
-from flax import traverse_util
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from word_vectors import word_vectors
+from icon_corpus import Corpus, Variant
+from training_batches import Examples, draw_batch, keep_to_corpus
+from training_blocks import exact_dense, rounded_dense
+from training_sizes import AS_IN_SPEC, Sizes, keep_to_sizes, sized
+from training_step import (
+    WordVectors,
+    initial_params,
+    keep_freed_memory,
+    make_optimizer,
+    make_step,
+    with_embedding,
+)
+from training_words import Words, build_tokenizer, embedding_basis, vocabulary_words
 
-from jaxalign.eval.datasets.emoji import scenes
-from jaxalign.eval.datasets.emoji.sprites import Emoji, read_emoji, read_sprites
+from jaxalign.errors import JaxalignError
 from jaxalign.models import TwoTowers
 from jaxalign.specs import find_spec
-
-PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "<start>", "<end>"
-CONTEXT = 20
-WORD = 128  # width of the text tower and of the word vectors
-MEAN, STD = 0.5, 0.5
-PLAIN_SHARE = 0.4
-FREQUENT = 4  # a word in so many training names gets an embedding of its own beside its WordNet vector
-Params = Any
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run. `full_steps` at the end see every patch."""
+    """One run. `full_steps` at the end see every patch; `icon_share` of each batch are icons, not emoji.
+
+    Attributes:
+      projector_decay: weight decay applies to the linear projectors, too.
+      rounded: factors of the blocks' products are rounded to bfloat16; another run, in two thirds of the time
+        where the processor has AVX512-BF16. Such a product keeps one core busy: take as many `devices`.
+      devices: JAX devices, each of which computes an equal part of every batch.
+    """
 
     steps: int = 3600
     full_steps: int = 220
@@ -58,181 +69,77 @@ class Training:
     kept_patches: int = 18
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
+    projector_decay: bool = True
+    rounded: bool = False
+    devices: int = 1
     warmup: int = 200
     seed: int = 1
     save_every: int = 200
+    icon_share: float = 0.0
 
 
-def split_words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+class Stop:
+    """Takes SIGINT and SIGTERM for the wish to end after the step under way; a second one ends at once."""
+
+    signal: int | None = None
+
+    def __enter__(self) -> "Stop":
+        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def ask(self, number: int, _frame: object) -> None:
+        self.signal = number
+        self.__exit__()
 
 
-def caption_words() -> set[str]:
-    """The words of the captions that are not names or keywords."""
-    spoken = (
-        scenes.KINDS,
-        scenes.SPOKEN_STYLES.values(),
-        scenes.BACKGROUNDS,
-        scenes.TEXTURES,
-        scenes.SIZES,
-    )
-    texts = [text for group in spoken for text in group] + [
-        *scenes.PLACES,
-        "a an of at the on and background ,",
-    ]
-    return {word for text in texts for word in split_words(text)}
+def save(checkpoint: Path, run: dict[str, Any]) -> None:
+    partial_file = checkpoint.with_suffix(".partial")
+    partial_file.write_bytes(flax.serialization.to_bytes(run))
+    partial_file.replace(checkpoint)
 
 
-def build_tokenizer(words: list[str]) -> Tokenizer:
-    """Whole words of Unicode's English emoji names and keywords, single characters for every other word."""
-    characters = sorted(set("".join(words)) | set("abcdefghijklmnopqrstuvwxyz0123456789"))
-    vocabulary = [PAD, UNKNOWN, START, END, *words]
-    vocabulary += [p + c for p in ("", "##") for c in characters if p + c not in set(vocabulary)]
-    tokenizer = Tokenizer(
-        models.WordPiece(
-            {w: i for i, w in enumerate(vocabulary)}, unk_token=UNKNOWN, max_input_chars_per_word=100
-        )
-    )
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens([PAD, UNKNOWN, START, END])
-    return tokenizer
+def restore(checkpoint: Path, fresh: dict[str, Any]) -> dict[str, Any]:
+    """The run that `save` wrote; JaxalignError where its arrays have not the shapes of a `fresh` one."""
+    try:
+        run = flax.serialization.from_bytes(fresh, checkpoint.read_bytes())
+    except ValueError as error:
+        raise JaxalignError(f"{checkpoint} is of another run: {str(error).splitlines()[0]}") from error
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(run), jax.tree.leaves(fresh), strict=True):
+        if np.shape(x) != np.shape(y):
+            where, shapes = jax.tree_util.keystr(path), f"{np.shape(x)}, not {np.shape(y)}"
+            raise JaxalignError(f"{checkpoint} is of another run: {where} is {shapes}; give another folder")
+    return run | {"losses": np.array(run["losses"])}
 
 
-def tokenize(tokenizer: Tokenizer, texts: list[str], causal: bool) -> np.ndarray:
-    """Token ids int32 [n, CONTEXT]: start, words, end, padding; no start for the bidirectional tower."""
-    ids = np.zeros((len(texts), CONTEXT), np.int32)
-    for row, encoding in zip(ids, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
-        tokens = [2] * causal + encoding.ids
-        tokens = [*tokens[: CONTEXT - 1], 3]
-        row[: len(tokens)] = tokens
-    return ids
+def train(
+    run: dict[str, Any], step_fn: Callable, draw: Callable, last: int, save_every: int, checkpoint: Path
+):
+    """Take `run` (step, params, optimizer, losses) on to step `last` in place, batches drawn one step ahead.
 
-
-def embedding_basis(words: list[str], size: int, wordnet: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed vectors [size, WORD] of the vocabulary; a mask [size, 1] of the words that learn their own."""
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(0, 0.5 / WORD**0.5, (size, WORD)).astype(np.float32)
-    learns = np.ones((size, 1), np.float32)
-    found = word_vectors(words, wordnet, WORD)
-    names = [set(split_words(e.name)) for e in read_emoji() if e.split == "train"]
-    own = caption_words()
-    for i, (word, vector) in enumerate(zip(words, found, strict=True), start=4):
-        if vector.any():
-            vectors[i] = vector
-            learns[i] = word in own or sum(word in name for name in names) >= FREQUENT
-    return vectors, learns
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The training sprites by emoji."""
-
-    emoji: list[Emoji]
-    sprites: list[list[tuple[str, Any]]]  # (style, picture)
-
-    @classmethod
-    def read(cls) -> "Examples":
-        by_name: dict[str, tuple[Emoji, list]] = {}
-        for emoji, style, sprite in read_sprites("train"):
-            by_name.setdefault(emoji.name, (emoji, []))[1].append((style, sprite))
-        return cls([e for e, _ in by_name.values()], [s for _, s in by_name.values()])
-
-    def draw(self, i: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        """A picture of emoji `i`, uint8 [SIDE, SIDE, 3], and its caption."""
-        emoji = self.emoji[i]
-        style, sprite = self.sprites[i][rng.integers(len(self.sprites[i]))]
-        if rng.random() < PLAIN_SHARE:
-            side = int(rng.integers(32, scenes.SIDE + 1))
-            left, top = rng.integers(0, scenes.SIDE - side + 1, 2)
-            picture, context = scenes.compose_plain(sprite, side, int(left), int(top)), None
-        else:
-            context = scenes.draw_context(rng)
-            picture = scenes.compose_scene(sprite, context, rng)
-        return picture, scenes.draw_caption(emoji.name, emoji.keywords, style, context, rng)
-
-
-def draw_batch(examples: Examples, tokenizer: Tokenizer, causal: bool, t: Training, step: int):
-    """Pixels uint8 [b, SIDE, SIDE, 3], tokens int32 [b, CONTEXT], kept patches int32 [b, k] of one step."""
-    rng = np.random.default_rng((t.seed, step))
-    chosen = rng.permutation(len(examples.emoji))[: t.batch]
-    pictures, texts = zip(*(examples.draw(int(i), rng) for i in chosen), strict=True)
-    patches = (scenes.SIDE // 8) ** 2
-    kept = rng.random((t.batch, patches)).argsort(1)[:, : t.kept_patches].astype(np.int32)
-    full = np.broadcast_to(np.arange(patches, dtype=np.int32), (t.batch, patches))
-    return (
-        np.stack(pictures),
-        tokenize(tokenizer, list(texts), causal),
-        full if step >= t.steps - t.full_steps else kept,
-    )
-
-
-def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Array | None) -> jax.Array:
-    """CLIP's symmetric softmax loss, or SigLIP's sigmoid loss where a bias is given."""
-    zimg, ztxt = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (zimg, ztxt))
-    logits = jnp.exp(t) * zimg @ ztxt.T
-    if b is not None:
-        signs = 2 * jnp.eye(len(logits)) - 1
-        return -jax.nn.log_sigmoid(signs * (logits + b)).sum() / len(logits)
-    rows, columns = (jnp.diag(jax.nn.log_softmax(logits, axis)).mean() for axis in (1, 0))
-    return -(rows + columns) / 2
-
-
-def with_embedding(params: Params, basis: jax.Array, learns: jax.Array) -> Params:
-    """The model's parameters: the token embeddings put together from fixed vectors and what is learned."""
-    words = params["words"]
-    table = basis @ words["map"] + learns * words["own"]
-    model = params["model"]
-    return model | {"txt": model["txt"] | {"Embed_0": {"embedding": table}}}
-
-
-def make_step(model: TwoTowers, optimizer: optax.GradientTransformation, basis: jax.Array, learns: jax.Array):
-    """The jitted training step: (params, state, batch) -> (params, state, loss)."""
-
-    def loss(params, pixels, tokens, kept):
-        variables = {"params": with_embedding(params, basis, learns)}
-        pixels = (pixels.astype(jnp.float32) / 255 - MEAN) / STD
-        zimg, _ = model.apply(variables, pixels, kept, method=lambda m, x, k: m.img(x, kept_patches=k))
-        ztxt, _ = model.apply(variables, tokens, method=lambda m, x: m.txt(x))
-        p = params["model"]
-        return contrastive_loss(
-            zimg, ztxt, jnp.minimum(p["t"][0], jnp.log(100.0)), p["b"][0] if "b" in p else None
-        )
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, pixels, tokens, kept):
-        value, gradients = jax.value_and_grad(loss)(params, pixels, tokens, kept)
-        updates, state = optimizer.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state, value
-
-    return step
-
-
-def make_optimizer(t: Training) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(0, t.learning_rate, t.warmup, t.steps)
-    decays = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, b2=0.98, weight_decay=t.weight_decay, mask=decays),
-    )
-
-
-def initial_params(model: TwoTowers, t: Training, vocabulary: int, warm_start: Path | None = None) -> Params:
-    """Random parameters, or those of the checkpoint `warm_start` where path and shape are the same."""
-    side = model.config.image.image_size
-    shapes = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, CONTEXT), jnp.int32))
-    params = model.init(jax.random.key(t.seed), *shapes)["params"]
-    params["txt"].pop("Embed_0")
-    params = {"model": params, "words": {"map": jnp.eye(WORD), "own": jnp.zeros((vocabulary, WORD))}}
-    if warm_start is None:
-        return params
-    restored = flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
-    earlier: dict[Any, Any] = traverse_util.flatten_dict(restored)
-    fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
-    flat: dict[Any, Any] = traverse_util.flatten_dict(params)
-    return traverse_util.unflatten_dict(
-        {k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()}
-    )
+    Returns:
+      The signal that ended it early, or None.
+    """
+    start, losses = time.perf_counter(), run["losses"]
+    with Stop() as stop, ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, run["step"])
+        while run["step"] < last and stop.signal is None:
+            batch = coming.result()
+            step = run["step"] + 1
+            coming = pool.submit(draw, step)
+            run["params"], run["optimizer"], losses[step - 1] = step_fn(
+                run["params"], run["optimizer"], *batch
+            )
+            run["step"] = step
+            if step % 50 == 0:
+                recent = losses[step - 50 : step].mean()
+                print(f"step {step} loss {recent:.4f} {time.perf_counter() - start:.0f} s", flush=True)
+            if step % save_every == 0 or step == last or stop.signal is not None:
+                save(checkpoint, run)
+        return stop.signal
 
 
 def main(
@@ -241,55 +148,68 @@ def main(
     wordnet: Path,
     state: Path,
     warm_start: Path | None = None,
+    icons: Path | None = None,
+    variant: Variant = "web",
+    stop_at: int | None = None,
+    sizes: Sizes = AS_IN_SPEC,
     training: Training = Training(),
 ) -> None:
-    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what is there."""
+    """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what is there.
+
+    Args:
+      icons: the folder of a corpus that `icon_corpus.py` built; its words are in the tokenizer.
+      variant: with icons that bear the names of held-out emoji (web), or without (strict).
+      stop_at: the step to end at, before the `training.steps` of the schedule; the run can go on later.
+    """
     t, causal = training, name == "emoji-clip"
-    words = sorted(
-        {w for e in read_emoji() for text in (e.name, *e.keywords) for w in split_words(text)}
-        | caption_words()
-    )
+    if t.devices < 1 or t.batch % t.devices:
+        raise JaxalignError(
+            f"{t.devices} devices for batches of {t.batch}; give a number that divides the batch"
+        )
+    jax.config.update("jax_num_cpu_devices", t.devices)
+    keep_freed_memory()
+    corpus = Corpus.read(icons, variant) if icons else None
+    words = vocabulary_words(corpus.spoken_words() if corpus else ())
     tokenizer = build_tokenizer(words)
     vocabulary = tokenizer.get_vocab_size()
-    basis, learns = embedding_basis(words, vocabulary, wordnet)
-    model = TwoTowers(find_spec(name).towers)
+    vectors = WordVectors.of(*embedding_basis(words, vocabulary, wordnet, corpus.names if corpus else ()))
+    model = TwoTowers(sized(find_spec(name), sizes, vocabulary).towers)
     optimizer = make_optimizer(t)
-    params = initial_params(model, t, vocabulary, warm_start)
-    carried = {
+    params = initial_params(model, t.seed, vectors.learned, warm_start)
+    state.mkdir(parents=True, exist_ok=True)
+    keep_to_corpus(state, corpus)
+    keep_to_sizes(state, name, sizes, vocabulary)
+    checkpoint = state / "checkpoint.msgpack"
+    run = {
         "step": 0,
         "params": params,
         "optimizer": optimizer.init(params),
         "losses": np.zeros(t.steps, np.float32),
     }
-    state.mkdir(parents=True, exist_ok=True)
-    checkpoint = state / "checkpoint.msgpack"
     if checkpoint.exists():
-        carried = flax.serialization.from_bytes(carried, checkpoint.read_bytes())
-    examples = Examples.read()
-    step_fn = make_step(model, optimizer, jnp.asarray(basis), jnp.asarray(learns))
-    params, opt, losses = carried["params"], carried["optimizer"], np.array(carried["losses"])
-    start = time.perf_counter()
-    draw = partial(draw_batch, examples, tokenizer, causal, t)
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(draw, carried["step"])
-        for step in range(carried["step"], t.steps):
-            batch = coming.result()
-            coming = pool.submit(draw, step + 1)
-            params, opt, losses[step] = step_fn(params, opt, *batch)
-            if (step + 1) % 50 == 0:
-                recent = losses[step - 49 : step + 1].mean()
-                print(f"step {step + 1} loss {recent:.4f} {time.perf_counter() - start:.0f} s", flush=True)
-            if (step + 1) % t.save_every == 0 or step + 1 == t.steps:
-                done = {"step": step + 1, "params": params, "optimizer": opt, "losses": losses}
-                partial_file = checkpoint.with_suffix(".partial")
-                partial_file.write_bytes(flax.serialization.to_bytes(done))
-                partial_file.replace(checkpoint)
+        run = restore(checkpoint, run)
+    draw = partial(draw_batch, Examples.read(corpus), Words(tokenizer), causal, t)
+    last = t.steps if stop_at is None else min(stop_at, t.steps)
+    step_fn = make_step(model, optimizer, vectors, rounded_dense if t.rounded else exact_dense)
+    stopped = train(run, step_fn, draw, last, t.save_every, checkpoint)
+    if run["step"] < t.steps:
+        print(f"stopped after step {run['step']} of {t.steps}; the same command goes on", flush=True)
+        sys.exit(128 + stopped if stopped else 0)
+    finish(run, vectors, state)
     tokenizer.save(str(state / "tokenizer.json"))
+
+
+def finish(run: dict[str, Any], vectors: WordVectors, state: Path) -> None:
+    """Leave the loss curve and the model's parameters in the folder `state`."""
     with (state / "loss.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("step", "loss"), *((i + 1, f"{x:.5f}") for i, x in enumerate(losses))])
-    final = with_embedding(params, jnp.asarray(basis), jnp.asarray(learns))
+        rows = ((i + 1, f"{x:.5f}") for i, x in enumerate(run["losses"]))
+        csv.writer(file).writerows([("step", "loss"), *rows])
+    final = with_embedding(run["params"], vectors)
     (state / "params.msgpack").write_bytes(flax.serialization.to_bytes(final))
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (JaxalignError, OSError) as error:
+        sys.exit(f"train_embedded: error: {error}")
