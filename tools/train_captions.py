@@ -13,8 +13,9 @@ an embedding has none. Embeddings are computed once; captions of step s are draw
 """
 
 import hashlib
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ import tyro
 
 import jaxalign as ja
 from jaxalign.eval.datasets.emoji import scenes
-from jaxalign.eval.datasets.emoji.sprites import read_sprites
+from jaxalign.eval.datasets.emoji.sprites import read_emoji, read_sprites
 from jaxalign.features import normalize
 from jaxalign.inputs.json_vocabulary import JsonVocabulary
 from jaxalign.models.caption_decoder import CaptionDecoder, CaptionDecoderConfig, MapperConfig
@@ -58,6 +59,12 @@ class Training:
     warmup: int = 100
     seed: int = 1
     save_every: int = 500
+
+
+def names_of(split: str) -> list[str]:
+    """Names and keywords of the emoji of a split."""
+    emoji = [emoji for emoji in read_emoji() if emoji.split == split]
+    return sorted({text for e in emoji for text in (e.name, *e.keywords)})
 
 
 class Facts(NamedTuple):
@@ -132,15 +139,29 @@ def read_embeddings(
     return found, facts
 
 
-def joined_words() -> Any:
-    """The decoder of a tokenizer.json that joins words to a text: no spaces around hyphens, apostrophes."""
-    d = tokenizers.decoders
-    return d.Sequence([d.WordPiece(), d.Fuse(), d.Replace(" - ", "-"), d.Replace(" ' ", "'")])
+def vocabulary_of(model: ja.DualEncoder, texts: Sequence[str]) -> tuple[JsonVocabulary, list[int]]:
+    """The words of `texts`, single characters and what is special; and the model's id of each.
+
+    Words are joined to a text without spaces around hyphens and apostrophes.
+    """
+    values = json.loads(model.require_tokenizer().vocabulary.files()["tokenizer.json"])
+    whole = tokenizers.Tokenizer.from_str(json.dumps(values))
+    ids = whole.get_vocab()
+    said = {piece for found in whole.encode_batch(texts, add_special_tokens=False) for piece in found.tokens}
+    said |= {token["content"] for token in values["added_tokens"]}
+    kept = sorted((i, word) for word, i in ids.items() if word in said or len(word.removeprefix("##")) == 1)
+    values["model"]["vocab"] = {word: new for new, (_, word) in enumerate(kept)}
+    for token in values["added_tokens"]:
+        token["id"] = values["model"]["vocab"][token["content"]]
+    backend, d = tokenizers.Tokenizer.from_str(json.dumps(values)), tokenizers.decoders
+    joined = d.Sequence([d.WordPiece(), d.Fuse(), d.Replace(" - ", "-"), d.Replace(" ' ", "'")])
+    backend.decoder = joined  # pyright: ignore[reportAttributeAccessIssue]
+    return JsonVocabulary(backend), [i for i, _ in kept]
 
 
 @dataclass(frozen=True)
 class Words:
-    """The model's words.
+    """Words of all emoji, and of what is said of scenes.
 
     Attributes:
       table: their vectors in the model, [V, d].
@@ -155,21 +176,18 @@ class Words:
 
     @classmethod
     def of(cls, model: ja.DualEncoder) -> "Words":
-        tokenizer = model.require_tokenizer()
-        backend = tokenizers.Tokenizer.from_str(tokenizer.vocabulary.files()["tokenizer.json"].decode())
-        backend.decoder = joined_words()  # pyright: ignore[reportAttributeAccessIssue]
-        vocabulary = JsonVocabulary(backend)
-        table = np.asarray(model.params["txt"]["Embed_0"]["embedding"])
         spoken = [*scenes.KINDS, *scenes.SPOKEN_STYLES.values(), *scenes.BACKGROUNDS, *scenes.TEXTURES]
         spoken += [*scenes.SIZES, *scenes.PLACES, "a an of at the on background"]
+        names = {split: names_of(split) for split in ("train", "test")}
+        vocabulary, rows = vocabulary_of(model, [*spoken, *names["train"], *names["test"]])
+        table = np.asarray(model.params["txt"]["Embed_0"]["embedding"])[rows]
         learns = np.zeros(len(table), bool)
         learns[[vocabulary.id_of(STOP), *(i for ids in vocabulary.encode(spoken) for i in ids)]] = True
-        emoji = [emoji for emoji, _, _ in read_sprites("train")]
         said = learns.copy()
-        for ids in vocabulary.encode(sorted({text for e in emoji for text in (e.name, *e.keywords)})):
+        for ids in vocabulary.encode(names["train"]):
             said[ids] = True
         is_word = np.zeros(len(table), bool)
-        for word, i in backend.get_vocab(with_added_tokens=False).items():
+        for word, i in vocabulary.backend.get_vocab().items():
             is_word[i] = len(word) > 1 and not word.startswith("##") and word not in vocabulary.added
         return cls(vocabulary, table, learns, np.flatnonzero(said | ~is_word))
 
