@@ -81,7 +81,7 @@ class Caption(Embedding):
     images: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        option("Images to describe.", "IMAGE", f"some of {_DATASET}"),
+        option("Images to describe.", "[IMAGE ...]", f"some of {_DATASET}"),
     ] = ()
     dataset: Annotated[
         str, option("Data set whose images are described, as in `jaxalign retrieve`.", "NAME", "none")
