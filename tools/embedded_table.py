@@ -1,0 +1,55 @@
+"""A row of the table in docs/embedded.md for each trained model: what the demo measures on held-out emoji.
+
+    python tools/embedded_table.py /tmp/emoji-clip /tmp/other-run
+
+Reads what `train_embedded.py` left in its state folders. Bands and ranks are chosen on training names; gains
+are on held-out ones, with their standard errors.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import export_embedded
+import tyro
+
+from jaxalign.eval.demo import run
+
+COLUMNS = (
+    *("run", "plain", "in scenes", "same emoji", "isotropic", "isoclip's band", "isoclip", "pca", "pca-rank"),
+    *("oti, 20 steps", "oti, 150 steps"),
+)
+
+
+def row(name: str, entry: dict[str, Any]) -> list[str]:
+    """The cells of one model from its entry of `metrics.json`."""
+    images, names, auto = entry["image_retrieval"], entry["inter_modal"], entry["auto_band"]
+    rank = len(entry["indicators"]["singular_values"])
+    gain = lambda method: "{gain:+.1f} ± {gain_error:.1f}".format(**images[method])
+    steps = entry["inversions"]["OTI"]["mAP_by_step"]
+    return [
+        name,
+        *(f"{names[dataset]['mAP']:.1f}" for dataset in ("emoji", "emoji-scenes")),
+        f"{images['image-image']['mAP']:.1f}",
+        f"{1 - (auto['k_top'] + auto['k_bottom']) / rank:.0%} of {rank}",
+        f"{entry['band']['k_top']}, {entry['band']['k_bottom']}",
+        *(gain(method) for method in ("isoclip", "pca", f"pca-rank{entry['pca_rank']}")),
+        *(f"{steps[str(step)]:.1f}" for step in (20, 150)),
+    ]
+
+
+def main(states: tyro.conf.Positional[tuple[Path, ...]]) -> None:
+    """Print the table of the models in the folders `states`, each of which is named after its folder."""
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for state in states:
+            target = Path(scratch) / state.name
+            export_embedded.main("emoji-clip", state, target=target)
+            entry = run(target / "demo", [str(target / "emoji-clip")])
+            rows.append(row(state.name, entry))
+    for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows):
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
