@@ -22,7 +22,9 @@ def keep_compiled_programs() -> None:
     Whoever has set $JAX_COMPILATION_CACHE_DIR, be it to nothing, is left alone. Nothing is kept where others
     can write, for what lies there is run.
     """
-    if FOLDER in os.environ:
+    # An entry that cannot be read or written costs time, and changes nothing.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    if FOLDER in os.environ:  # this may be one of several processes, of which the first has set it
         return
     folder = Path(CACHE).expanduser() / processor()
     try:
@@ -34,8 +36,6 @@ def keep_compiled_programs() -> None:
             folder.mkdir(mode=0o700)
     except OSError:  # a home that cannot be written, or another process that tidies up
         return
-    # An entry that cannot be read or written costs time, and changes nothing.
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     os.environ[FOLDER] = str(folder)
     os.environ.setdefault(LEAST, "0.05")
 

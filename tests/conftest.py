@@ -27,6 +27,14 @@ def own_store(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """Programs of one file of tests do not stay in memory for all others, which took gigabytes; what another
+    file needs of them is in the folder of compiled ones."""
+    yield
+    jax.clear_caches()
+
+
 WORDS = [
     "[PAD]",
     "[UNK]",

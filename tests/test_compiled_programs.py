@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,18 @@ from jaxalign.eval.compiled_programs import FOLDER, keep_compiled_programs, proc
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
+def home(tmp_path, monkeypatch) -> Iterator[Path]:
     """An empty home, in a process that has chosen no folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(FOLDER, "")
     monkeypatch.delenv(FOLDER)
     monkeypatch.setenv(compiled_programs.LEAST, "0.05")
-    return tmp_path
+    with warnings.catch_warnings():  # a filter is added
+        yield tmp_path
 
 
 def kept() -> Path:
-    with warnings.catch_warnings():  # a filter is added
-        keep_compiled_programs()
+    keep_compiled_programs()
     return Path(os.environ[FOLDER])
 
 
