@@ -287,6 +287,7 @@ def test_drawings_are_rendered_premultiplied():
     assert (square.words, red.words) == (("0",), ("1",))
     assert alpha.shape == (48, 48)
     assert (alpha[5:43, 5:43] == 255).all()
+    # half of 255 is rounded up or down
     np.testing.assert_allclose(pixels[24, 24], [128, 0, 0, 128], atol=1)
 
 
