@@ -7,10 +7,12 @@ are on held-out ones, with their standard errors.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import export_embedded
+import numpy as np
 import tyro
 
 from jaxalign.eval.demo import run
@@ -21,17 +23,24 @@ COLUMNS = (
 )
 
 
+def isotropic_share(singular_values: Sequence[float]) -> float:
+    """The share of directions in the longest band of the spectrum whose values differ by at most twofold."""
+    low = np.asarray(singular_values)
+    high = low[:, None]
+    return float(((low <= high) & (high <= 2 * low)).sum(1).max() / len(low))
+
+
 def row(name: str, entry: dict[str, Any]) -> list[str]:
     """The cells of one model from its entry of `metrics.json`."""
-    images, names, auto = entry["image_retrieval"], entry["inter_modal"], entry["auto_band"]
-    rank = len(entry["indicators"]["singular_values"])
+    images, names = entry["image_retrieval"], entry["inter_modal"]
+    spectrum = entry["indicators"]["singular_values"]
     gain = lambda method: "{gain:+.1f} ± {gain_error:.1f}".format(**images[method])
     steps = entry["inversions"]["OTI"]["mAP_by_step"]
     return [
         name,
         *(f"{names[dataset]['mAP']:.1f}" for dataset in ("emoji", "emoji-scenes")),
         f"{images['image-image']['mAP']:.1f}",
-        f"{1 - (auto['k_top'] + auto['k_bottom']) / rank:.0%} of {rank}",
+        f"{isotropic_share(spectrum):.0%} of {len(spectrum)}",
         f"{entry['band']['k_top']}, {entry['band']['k_bottom']}",
         *(gain(method) for method in ("isoclip", "pca", f"pca-rank{entry['pca_rank']}")),
         *(f"{steps[str(step)]:.1f}" for step in (20, 150)),
