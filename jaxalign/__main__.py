@@ -26,7 +26,9 @@ def main() -> int:
     try:
         from jaxalign.eval.cli import main as run
 
-        return run()
+        status = run()
+        gc.freeze()  # else all of it is looked through once more when Python ends: a third of a second
+        return status
     except BaseException as error:
         number = interrupts.settle()
         if number is None and not isinstance(error, KeyboardInterrupt):
