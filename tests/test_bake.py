@@ -99,6 +99,7 @@ class TestBake:
     def test_isoclip_of_one_band(self, b32):
         assert_close(embed(ja.bake(b32, band=BAND)), expected(b32, ja.isoclip(b32.projectors, *BAND)))
 
+    @pytest.mark.long
     def test_printed_bands_are_each_modalitys_own(self, b32):
         images, texts = ja.isoclip(b32.projectors, 5, 6).image, ja.isoclip(b32.projectors, 7, 8).text
         assert_close(embed(ja.bake(b32, "isoclip")), expected(b32, ja.Projectors(images, texts)))
@@ -139,6 +140,7 @@ class TestBake:
         wanted = ja.isoclip(siglip.projectors, 2, 3)
         assert_close(embed(ja.bake(siglip, band=(2, 3), linearize=True)), expected(siglip, wanted))
 
+    @pytest.mark.long
     def test_pca_behind_an_mlp_head_is_exact(self, siglip):
         subspace = ja.principal_subspace(embed(siglip)[1], rank=2)
         found = embed(ja.bake(siglip, "pca", subspace=subspace))

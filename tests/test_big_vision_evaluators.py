@@ -79,6 +79,7 @@ def methods(model, embeddings, pre):
     }
 
 
+@pytest.mark.long
 def test_retrieval_logs_what_the_library_computes(model, photos):
     evals = {
         "pets": settings(
@@ -161,6 +162,7 @@ def broken(model, how):
 
 
 @pytest.mark.parametrize("how", ["diverged", "zero head"])
+@pytest.mark.long
 def test_parameters_that_allow_no_method_log_nan_and_do_not_end_the_run(clip, photos, how):
     evals = {
         "r": settings(photos, clip, type="intra_modal_retrieval"),

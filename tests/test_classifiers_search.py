@@ -48,6 +48,7 @@ def test_every_cell_is_the_accuracy_of_that_classifier(name, block_size):
     assert 100 * np.mean(refit.predict(VAL) == VAL_LABELS) == pytest.approx(found.accuracy.max())
 
 
+@pytest.mark.long
 def test_ties_go_to_the_least_correction():
     same = ja.tip_adapter(FEATURES, LABELS, text_weights=TEXT)
     best = ja.search_hyperparameters(same, VAL, VAL_LABELS, beta=[3.0, 1.0], alpha=[0.0, 0.0]).best

@@ -72,6 +72,7 @@ def test_zero_shot_averages_the_templates_by_hand():
 
 
 @pytest.mark.parametrize("name", FEW_SHOT)
+@pytest.mark.long
 def test_few_shot_is_the_librarys(name, clusters):
     x, y, test, labels, text = clusters
     settings = FewShotSettings(name, with_text=True, shots=(3,), seeds=(1, 5))
@@ -168,6 +169,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
     assert again[2].metrics == runs[2].metrics
 
 
+@pytest.mark.long
 def test_tuning_takes_the_validation_split(photos, model, workspace):
     few = FewShotSettings(shots=(2,), seeds=(1,), with_text=True)
     pair = LabelledPair(workspace, model, f"folder:{photos}")

@@ -107,6 +107,7 @@ def test_retrieval_of_crossed_images(models, crossed, place, tmp_path, capsys):
     assert row == ["image-image", "33.3", "0.0", "0.0", "0.0"]
 
 
+@pytest.mark.long
 def test_a_run_that_is_there_is_not_measured_again(models, twins, place, tmp_path, capsys, monkeypatch):
     command = ["retrieve", "--model", models["emoji-clip"], "--dataset", f"folder:{twins}"]
     command += ["--methods", "image-image", "oti", "--steps", "3", "--out", tmp_path / "runs", *place]

@@ -162,6 +162,7 @@ def test_what_is_no_folder_of_hugging_face_or_not_clear(tmp_path):
         load_split(record, "tests")
 
 
+@pytest.mark.long
 def test_keys_and_data_sets_on_the_command_line(shards, tmp_path, capsys):
     from conftest import tiny_model
 

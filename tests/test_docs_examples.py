@@ -37,6 +37,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_method_of_ones_own(photos):
     (command,) = [line for block in blocks(PAGE, "") for line in block.splitlines() if "my_method.py" in line]
     assert cli.main([*shlex.split(command)[1:], "--store", "store", "--out", "runs"]) == 0

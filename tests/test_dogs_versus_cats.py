@@ -48,6 +48,7 @@ def test_precision_and_histograms_of_dogs(text, tied):
     assert got.iou == pytest.approx(np.minimum(*shares).sum() / np.maximum(*shares).sum())
 
 
+@pytest.mark.long
 def test_table_1_is_retrieval_and_classification_of_all_images():
     got = dogs_versus_cats(FEATURES, LABELS, TEXT, ks=(1,))
     within = ja.retrieval_metrics(FEATURES, FEATURES, LABELS, LABELS, exclude_self=True)
@@ -62,6 +63,7 @@ def test_table_1_is_retrieval_and_classification_of_all_images():
     assert without.removed == 0
 
 
+@pytest.mark.long
 def test_few_shot_draws_leave_the_image_itself_out():
     # two images a class: at one shot the own class is represented by the other one of the two
     features = np.array([[1.0, 0], [0.6, 0.8], [0, 1.0], [0.8, -0.6]])
@@ -87,6 +89,7 @@ def test_few_shot_is_the_expected_accuracy_of_prototypes():
         assert got[shots] == pytest.approx(100 * np.mean(right), abs=100 * 5 * (2 * 0.25 / 4000) ** 0.5)
 
 
+@pytest.mark.long
 def test_a_separated_task_is_perfect():
     features = np.repeat(np.eye(2), 4, axis=0) + 0.01 * RNG.normal(size=(8, 2))
     got = dogs_versus_cats(features, np.repeat([0, 1], 4), np.eye(2), ks=(1, 3, 7))

@@ -95,6 +95,7 @@ def test_apply_under_vmap(clip):
     np.testing.assert_allclose(each, clip.encode_image(IMAGES[:2], projected=False), atol=1e-5)
 
 
+@pytest.mark.long
 def test_reduced_precision_gives_float32_features(clip):
     half = dataclasses.replace(clip, dtype=jnp.bfloat16)
     z = half.encode_image(IMAGES)
@@ -226,6 +227,7 @@ def test_published_layout_of_eva_drops_a_bias_and_transposes_the_text_head(clip)
     np.testing.assert_array_equal(paper.text.kernel, published.text.kernel.T)
 
 
+@pytest.mark.long
 def test_published_layout_of_the_perception_encoder_skips_the_residual_mlp(clip):
     """Same projectors, another feature: with the MLP silenced the two agree."""
     model = other_model("pe", clip, "PE-Core-B-16")

@@ -96,6 +96,7 @@ def test_the_command_names_what_it_did(tmp_path, photos, capsys):
         assert f"{option[2:].replace('-', '_')} is 0; expected 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_what_measures_finds_the_features_whatever_they_were_computed_in(tmp_path, photos, capsys):
     for i in range(4):
         (tmp_path / "kinds" / f"{i % 2}").mkdir(parents=True, exist_ok=True)

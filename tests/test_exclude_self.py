@@ -56,6 +56,7 @@ def test_one_column_is_the_plain_form(problem):
 
 
 @pytest.mark.parametrize("own", [OWN, ONCE], ids=["copies", "once"])
+@pytest.mark.long
 def test_searches_leave_out_the_same(own, problem):
     query, gallery, *labels = problem
     rng = np.random.default_rng(0)
@@ -74,6 +75,7 @@ def test_searches_leave_out_the_same(own, problem):
     assert ranks.mAP[0] == pytest.approx(plain)
 
 
+@pytest.mark.long
 def test_a_query_whose_only_positives_are_its_copies_has_none():
     x = np.eye(4)
     own = np.array([[0, 1], [2, -1]])

@@ -68,6 +68,7 @@ def features_of(model, photos):
     return np.asarray(model.encode_image(sorted(photos.glob("*.png")), projected=False))
 
 
+@pytest.mark.long
 def test_a_folder_of_images_as_the_model_embeds_it(export, photos, tmp_path):
     status, said = export("--npy", tmp_path / "out", "--json", tmp_path / "facts.json")
     assert (status, "11 embeddings 12 wide" in said) == (0, True)
@@ -90,6 +91,7 @@ def test_a_folder_of_images_as_the_model_embeds_it(export, photos, tmp_path):
         ("emoji-siglip", "pca-mean"),
     ],
 )
+@pytest.mark.long
 def test_every_method_gives_what_it_gives_to_all_features_at_once(
     method, name, photos, tmp_path, monkeypatch
 ):

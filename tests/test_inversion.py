@@ -54,6 +54,7 @@ def test_text_inversion_is_the_plain_loop(model, inverted):
         near(1 - z @ wanted[i] / jnp.linalg.norm(z) / jnp.linalg.norm(wanted[i]), losses[4])
 
 
+@pytest.mark.long
 def test_image_inversion_is_the_plain_loop(model):
     wanted = targets(model, 2)
     got = ja.invert_to_image(model, wanted, steps=STEPS, num_patches=2, key=KEY)
@@ -123,6 +124,7 @@ def test_converged_examples_stay_where_they_are(clip):
     np.testing.assert_array_equal(got.kept[120], got.embeddings)
 
 
+@pytest.mark.long
 def test_warm_start(clip, inverted):
     wanted = targets(clip, 2)
     cat = clip.params["txt"]["Embed_0"]["embedding"][7]
@@ -148,6 +150,7 @@ def test_inversion_under_jit_with_the_default_number_of_patches(clip):
     assert jax.jit(invert)(targets(clip, 2)).shape == (2, clip.spec.inversion_patches, 32)
 
 
+@pytest.mark.long
 def test_examples_that_cannot_be_inverted(clip):
     wanted = np.asarray(targets(clip, 5))
     bad = wanted.copy()

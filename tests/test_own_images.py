@@ -81,6 +81,7 @@ def test_search_and_measuring_share_what_no_orientation_turns(measured, searched
     assert (measured()[0], searched()[0]) == (0, 0)
 
 
+@pytest.mark.long
 def test_what_search_has_computed_measuring_finds(measured, searched):
     assert searched()[0] == 5
     assert measured()[0] == 1

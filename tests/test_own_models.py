@@ -56,6 +56,7 @@ def jaxalign(capsys, *arguments, status=0):
     return said.err if status else said.out
 
 
+@pytest.mark.long
 def test_two_models_of_one_name_are_told_apart(two, images, tmp_path, capsys):
     runs, store = tmp_path / "runs", tmp_path / "store"
     for path in two:

@@ -180,6 +180,7 @@ def test_dogs_and_cats_compares_methods_on_the_same_images():
         dogs_cats({}, labels, texts)
 
 
+@pytest.mark.long
 def test_no_degree_of_freedom():
     images, texts = RNG.normal(size=(60, 6)), RNG.normal(size=(9, 6))
     found = degrees_of_freedom(images, texts).metrics

@@ -179,6 +179,7 @@ def test_streamed_gallery_is_checked_on_the_way(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.long
 def test_equal_vectors_have_equal_scores_wherever_they_stand():
     rng = np.random.default_rng(0)
     for width, items in ((512, 4128), (768, 1001), (100, 53)):
@@ -233,6 +234,7 @@ def test_one_device_equals_eight():
 # Relevance in all its forms.
 
 
+@pytest.mark.long
 def test_tables_lists_and_codes_are_one_thing():
     query, gallery, by_codes = features_and_relevance()
     relevant, _ = by_codes.rows(slice(None), 53)
@@ -260,6 +262,7 @@ def test_several_relevances_share_one_pass():
 # Under jax's transformations.
 
 
+@pytest.mark.long
 def test_jit_vmap_strict_promotion_and_one_trace():
     query, gallery, relevance = features_and_relevance()
     expected = rank_statistics(query, gallery, relevance, depths=(1, 5))

@@ -252,6 +252,7 @@ def test_what_the_commands_measure_is_drawn(measured, capsys):
     assert "1 to 1 relevant among the first 5" in page
 
 
+@pytest.mark.long
 def test_names_that_are_no_utf8_are_shown_escaped(tmp_path, capsys):
     """A class folder and a file whose names are bytes of no encoding."""
     folder = os.fsencode(tmp_path / "photos")

@@ -340,6 +340,7 @@ def test_text_retrieval_agrees_with_the_oracle():
 # Under jax's transformations.
 
 
+@pytest.mark.long
 def test_average_precision_under_jit_and_vmap():
     query, gallery, query_labels, gallery_labels = problem()
     relevant = jnp.asarray(query_labels[:, None] == gallery_labels)

@@ -97,6 +97,7 @@ def test_everything_in_an_archive_is_found_or_named(search, archive):
     assert b"caf\\udce9.png" in found.out
 
 
+@pytest.mark.long
 def test_a_text_is_compared_by_the_original_projectors(search, archive, toy):
     found = search("--text", "a red heart", "--first", "2")
     text = toy.encode_text(["a red heart"])[0]
@@ -260,6 +261,7 @@ def test_a_closed_folder_is_named(search, archive, tmp_path, monkeypatch):
     assert "shut cannot be read: Permission denied" in refused.err
 
 
+@pytest.mark.long
 def test_a_folder_finds_what_its_subfolder_has(toy, archive, tmp_path, monkeypatch):
     """One index, by content, however a folder is written."""
     computed = []

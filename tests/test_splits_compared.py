@@ -181,6 +181,7 @@ def test_lists_of_positives_are_about_one_gallery(workspace, clip, photos, monke
         ImagePair(workspace, clip, photos, "test", "test")
 
 
+@pytest.mark.long
 def test_training_images_that_are_classified_are_said_beside_the_number(workspace, clip, tmp_path):
     for label in range(3):
         for i in range(3):

@@ -100,6 +100,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.long
 def test_facts_of_the_model_are_part_of_the_answer(change, workspace, clip, tmp_path):
     for seed in range(12):
         noise(tmp_path / "p" / f"class{seed % 3}" / f"{seed}.png", seed)

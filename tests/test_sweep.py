@@ -35,6 +35,7 @@ def test_nothing_relies_on_implicit_promotion():
 
 
 @pytest.mark.parametrize(("modality", "features"), [("image", IMAGES), ("text", TEXTS)])
+@pytest.mark.long
 def test_every_cell_is_the_metric_of_that_band(modality, features):
     grid = {"k_top": [0, 2, 5], "k_bottom": (0, 3)}
     swept = sweep_bands(
@@ -56,6 +57,7 @@ def test_every_cell_is_the_metric_of_that_band(modality, features):
     assert swept.best == (grid["k_top"][i], grid["k_bottom"][j])
 
 
+@pytest.mark.long
 def test_query_and_gallery_may_differ():
     swept = sweep_bands(HEADS, IMAGES[:12], IMAGES[12:], LABELS[:12], LABELS[12:], k_top=[1], k_bottom=[2])
     embedded = isoclip(HEADS, 1, 2).image(IMAGES)
@@ -220,6 +222,7 @@ def test_ranks_are_the_metric_of_that_subspace():
         sweep_ranks(TEXTS[:6], TEXTS, TEXTS, LABELS, LABELS, ranks=[6, 9])
 
 
+@pytest.mark.long
 def test_ranks_with_mean_adjustment():
     mean = TEXTS.mean(0)
     swept = sweep_ranks(
