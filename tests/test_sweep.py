@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import oracles_geometry as oracles
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracles import cosine
 
 from jaxalign import band_precision, sweep
 from jaxalign.errors import JaxalignError
@@ -140,8 +141,10 @@ def test_counting_agrees_with_sorting(seed, distinct, exclude_self, empty_class)
     labels = rng.permutation(np.repeat([0, 1, 2, 3], [3, 8, 5, 4]))
     query_labels = np.where(labels == 0, 9, labels) if empty_class else labels
     options = {"k_top": [0, 3], "k_bottom": [1, 2], "exclude_self": exclude_self}
-    counted = sweep_bands(HEADS, features, features, query_labels, labels, **options)
     x = isoclip(HEADS, 3, 2).image(features)
+    gaps = np.diff(np.sort(cosine(np.asarray(x), np.asarray(x))))
+    assume(not ((gaps > 1e-12) & (gaps < 1e-6)).any())  # which of two comes first, float32 does not tell
+    counted = sweep_bands(HEADS, features, features, query_labels, labels, **options)
     expected = retrieval_metrics(x, x, query_labels, labels, exclude_self=exclude_self)["mAP"]
     # percent, of which float32 has seven digits
     assert counted.mAP[1, 1] == pytest.approx(expected, abs=1e-4)
