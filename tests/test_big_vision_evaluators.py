@@ -97,6 +97,7 @@ def test_retrieval_logs_what_the_library_computes(model, photos):
     assert list(found) == list(expected)
 
 
+@pytest.mark.long
 def test_a_gallery_of_its_own(clip, photos):
     """The protocol of a folder with both splits: `test` finds `train`."""
     found = run_all({"x": settings(photos, clip, type="intra_modal_retrieval")}, clip)
@@ -227,6 +228,7 @@ def spectator(monkeypatch):
     return module
 
 
+@pytest.mark.long
 def test_any_evaluator_with_isoclip(model, spectator):
     pixels = np.random.default_rng(0).normal(size=(2, 24, 24, 3)).astype(np.float32)
     common = {"pixels": pixels}

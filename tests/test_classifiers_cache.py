@@ -41,6 +41,7 @@ def test_tip_adapter_by_hand():
 
 
 @pytest.mark.parametrize("variant", ["paper", "reference"])
+@pytest.mark.long
 def test_tip_x_is_the_formula(variant):
     values = {"alpha": 1.5, "beta": 3.0, "gamma": 2.0, "temperature": 0.7}
     got = ja.tip_x(FEATURES, LABELS, text_weights=TEXT, variant=variant, **values)(X)

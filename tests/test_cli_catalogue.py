@@ -86,6 +86,7 @@ def test_a_model_in_the_hub_s_cache_is_local(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("command", ["models", "datasets"])
 @pytest.mark.parametrize("columns", ["50", "80", "130", ""])
+@pytest.mark.long
 def test_lists_are_whole_on_every_terminal(command, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS", raising=False)
     assert cli.main([command]) == 0

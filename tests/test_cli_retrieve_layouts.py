@@ -114,6 +114,7 @@ def test_dogs_and_cats(place, tmp_path, monkeypatch):
     assert set(run.metrics["aligned"]) == {"image-image", "pre"}
 
 
+@pytest.mark.long
 def test_street_scenes(place, tmp_path, capsys):
     """All frames have one scene and one time of day; no training frame has the query's weather."""
     options = ["--dataset", "bdd100k", "--methods", "image-image", "pca", "--rank", "5"]

@@ -227,6 +227,7 @@ def test_folders_without_or_with_too_many_weights(tmp_path):
 
 
 @pytest.mark.parametrize(("width", "heads"), [(96, 3), (1152, 16)])
+@pytest.mark.long
 def test_heads_that_nothing_tells(tmp_path, width, heads):
     """No multiple of the known model's heads; or So400m's width, whose heads are 72 and not 64 wide."""
     spec = tiny("slip-vit-base-patch16")

@@ -188,6 +188,7 @@ def test_a_run_can_be_repeated(tmp_path, folders, finished, monkeypatch):
     }
 
 
+@pytest.mark.long
 def test_nothing_is_left_when_the_work_fails(tmp_path, folders, tiny_data, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt

@@ -81,6 +81,7 @@ def test_the_command_goes_on_after_a_kill_and_gives_the_same_bytes(tmp_path, pho
     assert json.loads(results.read_text())["computed"] == 0
 
 
+@pytest.mark.long
 def test_the_command_names_what_it_did(tmp_path, photos, capsys):
     some = tmp_path / "some"
     some.mkdir()

@@ -266,6 +266,7 @@ def test_reading_a_flipped_byte_says_what_to_delete(damaged, tmp_path):
         load_split("emoji", "test", tmp_path)
 
 
+@pytest.mark.long
 def test_tensorflow_is_not_imported(emoji_data_dir):
     code = (
         "import sys; from jaxalign.eval.datasets import load_split; "

@@ -62,6 +62,7 @@ def test_in_blocks(name, monkeypatch):
     assert found == pytest.approx(right(x), abs=1e-9)
 
 
+@pytest.mark.long
 def test_under_jit():
     x = FAR["float32-subnormal"]
     precision = jax.jit(ja.average_precision)(x, x, SAME & ~OWN, ignore=OWN)

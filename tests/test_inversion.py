@@ -145,6 +145,7 @@ def test_bfloat16_tower_keeps_the_optimiser_in_float32(clip):
     np.testing.assert_allclose(rounded.losses, exact.losses, atol=0.03)
 
 
+@pytest.mark.long
 def test_inversion_under_jit_with_the_default_number_of_patches(clip):
     invert = lambda x: ja.invert_to_image(clip, x, steps=1, key=KEY).tokens
     assert jax.jit(invert)(targets(clip, 2)).shape == (2, clip.spec.inversion_patches, 32)

@@ -47,6 +47,7 @@ def test_reference_layout_is_the_transposed_one():
     assert np.abs(projector(x) - linearize_mlp_head(head)(x)).max() > 0.1
 
 
+@pytest.mark.long
 def test_it_is_the_first_order_term_of_the_head_without_normalisation():
     head = random_head()
     norm, mlp = head["LayerNorm_0"], head["MlpBlock_0"]

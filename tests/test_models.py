@@ -63,6 +63,7 @@ def test_activations_are_zero_at_zero_with_slope_one_half(name):
     close(slope, 0.5)
 
 
+@pytest.mark.long
 def test_a_cached_prefix_changes_nothing(clip):
     @jax.jit
     def encode(x):
@@ -83,6 +84,7 @@ def test_a_causal_tower_ignores_what_follows_the_first_end_token(clip):
     close(one, other)
 
 
+@pytest.mark.long
 def test_a_bidirectional_tower_attends_over_the_padding(siglip):
     tokens = np.array([[4, 7, 3, 0, 0, 0, 0, 0, 0, 0], [4, 7, 3, 0, 0, 0, 5, 0, 0, 0]])
     one, other = siglip.apply_text(siglip.params, tokens)

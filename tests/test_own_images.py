@@ -112,6 +112,7 @@ def test_an_image_is_found_wherever_it_is(photos, measured, searched, tmp_path, 
     assert searched(tmp_path / "elsewhere")[0] == 1  # the photo that is turned
 
 
+@pytest.mark.long
 def test_a_changed_file_alone_is_computed(photos, measured, clip):
     measured()
     save(photos / "1.png", 50)
@@ -187,6 +188,7 @@ def test_a_part_that_was_not_finished(gone, photos, measured, clip, tmp_path):
         np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_damaged_chunk_is_computed_anew(photos, measured, tmp_path):
     _, before = measured()
     (chunk,) = (tmp_path / "store").rglob("features/c/*/0")

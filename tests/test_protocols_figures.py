@@ -140,6 +140,7 @@ def test_hand_computed_class_indicator():
     assert histogram_mean(np.array([0.0, 1.0]), np.array([0])) is None
 
 
+@pytest.mark.long
 def test_modality_indicator():
     images, texts = RNG.normal(size=(20, 5)) + 2, RNG.normal(size=(8, 5))
     found = modality_indicator(images, texts, bins=50)

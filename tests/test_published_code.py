@@ -216,6 +216,7 @@ def test_lda_is_tuned_as_published(few):
     assert found["alpha"] == pytest.approx(a / (100 + a))
 
 
+@pytest.mark.long
 def test_tip_adapter_is_tuned_as_published(few):
     x, labels, validation, _, held_out, text = few
     one_hot = np.eye(4)[labels]

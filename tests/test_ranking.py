@@ -306,6 +306,7 @@ def test_scale_does_not_matter():
     np.testing.assert_allclose(normalize(jnp.array([[3e30, 4e30], [0, 0]])), [[0.6, 0.8], [0, 0]], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_bfloat16_rounds_the_vectors_and_nothing_else():
     query, gallery, relevance = features_and_relevance(queries=40, items=500, width=256)
     rounded = [normalize(x).astype(jnp.bfloat16).astype(jnp.float32) for x in (query, gallery)]

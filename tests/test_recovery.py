@@ -56,6 +56,7 @@ def test_conditioning_of_anchors():
 
 
 @pytest.mark.parametrize(("images", "dim"), [(6, 3), (42, 3), (60, 8)])
+@pytest.mark.long
 def test_intra_similarities_are_those_of_the_dense_system(images, dim):
     x, texts = unit(images, dim), unit(50, dim)
     found = recover_intra_similarities(texts @ x.T, dim)
@@ -93,6 +94,7 @@ def test_float32_where_asked_and_in_float64_from_float32_similarities():
     assert jax.numpy.zeros(1).dtype == np.float32  # the setting outside is untouched
 
 
+@pytest.mark.long
 def test_under_jit_and_vmap():
     x, texts = unit(60, 6), unit(9, 6)
     s_inter = np.float32(texts @ x.T)

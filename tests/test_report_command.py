@@ -281,6 +281,7 @@ def test_runs_of_an_earlier_program_are_counted_and_left_out(tmp_path, capsys):
     assert "77.1" not in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_images_of_a_gallery_of_another_version_are_found(tmp_path, capsys):
     for seed, name in enumerate(("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")):
         path = tmp_path / "photos" / name

@@ -72,6 +72,7 @@ def test_metrics_agree_with_the_oracle(block_size):
     )
 
 
+@pytest.mark.long
 def test_junk_and_the_order_of_the_gallery_do_not_matter():
     query, gallery, *_ = problem(9, 50)
     truth = random_truth(9, 50)

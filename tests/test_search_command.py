@@ -112,6 +112,7 @@ def test_a_text_is_compared_by_the_original_projectors(search, archive, toy):
     assert "--compare, --method and its options are about images; the query has none" in message
 
 
+@pytest.mark.long
 def test_images_and_texts_with_signs_and_weights(search, archive):
     terms = ["--query", archive / "0.png", archive / "1.png", "--text", "red", "--minus-text", "blue"]
     found = search(*terms, "--weights", "1", "2", "0.5", "3", "--method", "image-image")

@@ -61,6 +61,7 @@ def features(model, dataset, split):
 # Labels mean the same on both sides.
 
 
+@pytest.mark.long
 def test_classes_are_compared_by_name(workspace, clip, photos):
     run = retrieve(workspace, clip, photos)
     counts = {name: run.metrics[name] for name in ("queries", "gallery", "queries_in_gallery")}

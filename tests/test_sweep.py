@@ -109,6 +109,7 @@ def test_queries_with_few_and_many_positives_go_together(monkeypatch):
     np.testing.assert_allclose(apart.mAP, together.mAP, atol=1e-4)  # percent
 
 
+@pytest.mark.long
 def test_one_compilation_serves_the_grid():
     band_precision._sweep_block.clear_cache()
     for labels in (LABELS, LABELS[::-1]):
