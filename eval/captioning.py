@@ -14,11 +14,21 @@ import numpy as np
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.features.key import weights_digest
 from jaxalign.eval.tasks.methods import Method, MethodOptions, default_methods, find_methods
 from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.weights.captioner_files import has_captioner
 
 _SMALL_WORDS = {"a", "an", "and", "at", "in", "of", "on", "the", "with"}
+
+
+def own_captioner(model: DualEncoder) -> ja.Captioner | None:
+    """The captioner that comes with the package for the embeddings of `model`; None where there is none, be
+    it that other weights go by the name of a model that has one."""
+    if not has_captioner(model.name):
+        return None
+    same = weights_digest(ja.load(model.name).params) == weights_digest(model.params)
+    return ja.load_captioner(model.name) if same else None
 
 
 def find_captioner(
@@ -29,9 +39,9 @@ def find_captioner(
     Raises:
       JaxalignError: a model that comes without one, or a captioner of embeddings of another width.
     """
-    if name_or_path is None and not has_captioner(model.name):
+    if name_or_path is None and own_captioner(model) is None:
         raise JaxalignError(
-            f"no captioner comes with {model.name}; pass one of its embeddings (--captioner), as a ClipCap"
+            f"no captioner comes with {model.title}; pass one of its embeddings (--captioner), as a ClipCap"
             " checkpoint"
         )
     captioner = ja.load_captioner(name_or_path or model.name, tokenizer=tokenizer, normalize=normalize)

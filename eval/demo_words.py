@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from jaxalign.eval.captioning import captions_of, find_captioner, share_hinted, share_named
+from jaxalign.eval.captioning import captions_of, own_captioner, share_hinted, share_named
 from jaxalign.eval.datasets import Examples
 from jaxalign.eval.report.examples import Shown
 from jaxalign.eval.report.words import Worded
@@ -17,7 +17,6 @@ from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.eval.written_tables import WrittenTable
-from jaxalign.weights.captioner_files import has_captioner
 
 ABOUT = (
     "A caption decoder, trained on embeddings of other emoji, describes a query's embedding, then what each"
@@ -79,9 +78,10 @@ def caption_queries(
       runs: of image retrieval, whose settings say band and rank.
       class_names: of PCA<-.
     """
-    if not has_captioner(model.name):
+    captioner = own_captioner(model)
+    if captioner is None:
         return None
-    captioner, pre = find_captioner(model), workspace.images(model, queries).pre
+    pre = workspace.images(model, queries).pre
     fitting, methods = Fitting(workspace, model, lambda: pre), {}
     for settings in (run.settings for run in runs):
         name = "pca" if settings["method"].startswith("pca") else settings["method"]

@@ -26,6 +26,7 @@ from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.models.caption_decoder import CaptionDecoder, CaptionDecoderConfig, MapperConfig
 from jaxalign.weights import captioner_files
 from jaxalign.weights.captioner_files import CaptionerFacts, read_captioner_folder, write_captioner
+from jaxalign.weights.identity import Origin
 
 STOP = WORDS.index("<end>")
 MAPPERS = {"mlp": MapperConfig("mlp", 3, 10), "transformer": MapperConfig("transformer", 3, 12, 2, 2, 2)}
@@ -280,8 +281,7 @@ def test_queries_of_the_demo_in_words(captioner, tmp_path, monkeypatch):
     ]
     names = tuple(WORDS[4:])
     assert demo_words.caption_queries(workspace, model, queries, runs, names) is None
-    monkeypatch.setattr(demo_words, "has_captioner", lambda name: True)
-    monkeypatch.setattr(demo_words, "find_captioner", lambda model: captioner)
+    monkeypatch.setattr(demo_words, "own_captioner", lambda model: captioner)
     words = demo_words.caption_queries(workspace, model, queries, runs, names)
     assert words is not None
     assert list(words.captions) == ["image-image", "isoclip", "pca", "pca-rank2"]
@@ -320,6 +320,18 @@ def test_what_pca_removes_is_no_longer_said(held_out):
     after = captioner.captions(subspace.project(embeddings))
     assert captioning.share_named(before, labels) > 80
     assert sum("background" in text for text in after) < 0.5 * len(after)
+
+
+def test_other_weights_of_the_same_name_have_no_captioner(tmp_path):
+    model = ja.load("emoji-clip")
+    assert captioning.own_captioner(model) is not None
+    assert captioning.own_captioner(ja.load("emoji-clip", dtype="bfloat16")) is not None
+    params = jax.tree.map(lambda x: x + 1, model.params)
+    other = replace(model, params=params, origin=Origin.of(model.spec, params))
+    assert other.name == "emoji-clip"
+    assert captioning.own_captioner(other) is None
+    with pytest.raises(JaxalignError, match="no captioner comes with emoji-clip"):
+        captioning.find_captioner(other)
 
 
 def test_the_captioner_that_ships_is_small_and_says_where_it_is_from():

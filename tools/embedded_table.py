@@ -7,7 +7,6 @@ are on held-out ones, with their standard errors.
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import export_embedded
 import numpy as np
 import tyro
 
+import jaxalign as ja
 from jaxalign.eval.demo import run
 
 COLUMNS = (
@@ -23,17 +23,16 @@ COLUMNS = (
 )
 
 
-def isotropic_share(singular_values: Sequence[float]) -> float:
+def isotropic_share(low: np.ndarray) -> float:
     """The share of directions in the longest band of the spectrum whose values differ by at most twofold."""
-    low = np.asarray(singular_values)
     high = low[:, None]
     return float(((low <= high) & (high <= 2 * low)).sum(1).max() / len(low))
 
 
-def row(name: str, entry: dict[str, Any]) -> list[str]:
-    """The cells of one model from its entry of `metrics.json`."""
+def row(name: str, folder: Path, entry: dict[str, Any]) -> list[str]:
+    """The cells of the model in `folder`, from its entry of `metrics.json`."""
     images, names = entry["image_retrieval"], entry["inter_modal"]
-    spectrum = entry["indicators"]["singular_values"]
+    spectrum = np.asarray(ja.decompose(ja.load(str(folder)).projectors).s)
     gain = lambda method: "{gain:+.1f} ± {gain_error:.1f}".format(**images[method])
     steps = entry["inversions"]["OTI"]["mAP_by_step"]
     return [
@@ -54,8 +53,8 @@ def main(states: tyro.conf.Positional[tuple[Path, ...]]) -> None:
         for state in states:
             target = Path(scratch) / state.name
             export_embedded.main("emoji-clip", state, target=target)
-            entry = run(target / "demo", [str(target / "emoji-clip")])
-            rows.append(row(state.name, entry))
+            folder = target / "emoji-clip"
+            rows.append(row(state.name, folder, run(target / "demo", [str(folder)])))
     for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows):
         print(f"| {' | '.join(cells)} |")
 
