@@ -212,8 +212,8 @@ def print_model(console: Console, entry: Mapping[str, Any]) -> None:
         f"isoclip removes {band['k_top']} directions from the top and {band['k_bottom']} from the bottom,"
         f" chosen on the training names; isoclip-auto {auto['k_top']} and {auto['k_bottom']}, chosen from the"
         " spectrum alone. The rank of pca-rank and the step at which OTI stops were chosen on them, too; oti"
-        f" has all {oti_steps} steps. OVI is left out: its 1,000 steps, each with all patches, take minutes"
-        " for a few queries (`jaxalign text-retrieve --methods text-text ovi`).",
+        f" has all {oti_steps} steps. OVI is left out: its 1,000 steps, each with all patches, take a"
+        " minute for 16 queries (`jaxalign text-retrieve --methods text-text ovi`).",
         style="dim",
     )
     for sentence in sentences:
