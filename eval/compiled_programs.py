@@ -26,15 +26,15 @@ def keep_compiled_programs() -> None:
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     if FOLDER in os.environ:  # this may be one of several processes, of which the first has set it
         return
-    folder = Path(CACHE).expanduser() / processor()
     try:
+        folder = Path(CACHE).expanduser() / processor()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not own(folder):
             return
         if sum(file.stat().st_size for file in folder.iterdir()) > MOST:
             shutil.rmtree(folder)
             folder.mkdir(mode=0o700)
-    except OSError:  # a home that cannot be written, or another process that tidies up
+    except (OSError, RuntimeError):  # no home, one that cannot be written, or another process that tidies up
         return
     os.environ[FOLDER] = str(folder)
     os.environ.setdefault(LEAST, "0.05")

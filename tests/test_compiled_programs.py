@@ -55,6 +55,12 @@ def test_a_home_that_cannot_be_written_is_no_error(home):
     assert FOLDER not in os.environ
 
 
+def test_a_user_without_a_home_is_no_error(home, monkeypatch):
+    monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
+    keep_compiled_programs()
+    assert FOLDER not in os.environ
+
+
 def test_a_folder_that_has_grown_too_large_is_begun_anew(home, monkeypatch):
     folder = kept()
     (folder / "program").write_bytes(bytes(101))
