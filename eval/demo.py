@@ -9,6 +9,7 @@ import numpy as np
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.captioning import own_captioner
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.demo_data import (
     CAPTIONS,
@@ -191,11 +192,15 @@ def measure(workspace: DemoWorkspace, model: ja.DualEncoder, settings: DemoSetti
 
 
 def words_of(workspace: DemoWorkspace, model: ja.DualEncoder, runs: Sequence[Run]) -> Words | None:
-    """The queries in words, by the methods as they were measured on the main labelling."""
+    """The queries in words, by the methods as they were measured on the main labelling; None for a model that
+    no captioner comes with."""
+    captioner = own_captioner(model)
+    if captioner is None:
+        return None
     found = [run for run in runs if run.protocol == "image-retrieval" and run.settings["task"] == MAIN]
     names = tuple(training_names(workspace.splits[SCENES, "train"]))
     with workspace.stages.stage("caption", f"{model.name}: queries in words"):
-        return caption_queries(workspace, model, workspace.splits[SCENES, QUERIES], found, names)
+        return caption_queries(workspace, model, captioner, workspace.splits[SCENES, QUERIES], found, names)
 
 
 def choose_ranks(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import jaxalign as ja
-from jaxalign.eval.captioning import captions_of, own_captioner, share_hinted, share_named
+from jaxalign.eval.captioning import captions_of, share_hinted, share_named
 from jaxalign.eval.datasets import Examples
 from jaxalign.eval.report.examples import Shown
 from jaxalign.eval.report.words import Worded
@@ -67,20 +67,17 @@ class Words:
 def caption_queries(
     workspace: Workspace,
     model: ja.DualEncoder,
+    captioner: ja.Captioner,
     queries: Examples,
     runs: Sequence[Run],
     class_names: tuple[str, ...],
-) -> Words | None:
-    """All queries under the methods of `runs` that change projectors or embeddings; None for a model that no
-    captioner comes with.
+) -> Words:
+    """All queries under the methods of `runs` that change projectors or embeddings.
 
     Args:
       runs: of image retrieval, whose settings say band and rank.
       class_names: of PCA<-.
     """
-    captioner = own_captioner(model)
-    if captioner is None:
-        return None
     pre = workspace.images(model, queries).pre
     fitting, methods = Fitting(workspace, model, lambda: pre), {}
     for settings in (run.settings for run in runs):

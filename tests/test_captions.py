@@ -264,7 +264,7 @@ def demo_queries() -> Examples:
     )
 
 
-def test_queries_of_the_demo_in_words(captioner, tmp_path, monkeypatch):
+def test_queries_of_the_demo_in_words(captioner, tmp_path):
     model, queries = tiny_model("emoji-clip"), demo_queries()
     workspace = Workspace(store=tmp_path)
     facts = {"task": "emoji", "version": "1"}
@@ -280,10 +280,7 @@ def test_queries_of_the_demo_in_words(captioner, tmp_path, monkeypatch):
         }.items()
     ]
     names = tuple(WORDS[4:])
-    assert demo_words.caption_queries(workspace, model, queries, runs, names) is None
-    monkeypatch.setattr(demo_words, "own_captioner", lambda model: captioner)
-    words = demo_words.caption_queries(workspace, model, queries, runs, names)
-    assert words is not None
+    words = demo_words.caption_queries(workspace, model, captioner, queries, runs, names)
     assert list(words.captions) == ["image-image", "isoclip", "pca", "pca-rank2"]
     assert words.captions["image-image"] == captioner.captions(model.encode_image(queries.images))
     assert words.to_json()["pca"]["of"].keys() == set(queries.ids)

@@ -202,6 +202,11 @@ def failing(error: BaseException):
             "Unable to initialize backend 'x': it is not known; see the environment variables that begin"
             " with JAX_",
         ),
+        (
+            RuntimeError("Could not determine home directory."),
+            1,
+            "the user has no home folder; set HOME, and JAXALIGN_STORE for features",
+        ),
         (KeyboardInterrupt(), 130, INTERRUPTED),
     ],
 )

@@ -105,6 +105,8 @@ def explain(error: BaseException) -> int:
         drop_output()
         where = f": {error.filename}" if error.filename else ""
         return fail(f"{error.strerror or error}{where}", FAILED)
+    if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home"):  # of pathlib
+        return fail("the user has no home folder; set HOME, and JAXALIGN_STORE for features", FAILED)
     if isinstance(error, ValueError | RuntimeError) and _ENVIRONMENT.match(str(error)):
         return fail(f"{error}; see the environment variables that begin with JAX_", FAILED)
     if isinstance(error, JaxalignError):
