@@ -239,7 +239,7 @@ def measure_images(
         return measure_image_retrieval(workspace, model, pair, asked)
 
     found = find(*METHODS)
-    stopped = replace(options.inverting, steps=stop)
+    stopped = replace(options.inverting, stop=stop)
     for name, runs in (
         (f"pca-rank{rank}", find("pca", rank=rank)),
         (f"oti-steps{stop}", find("oti", inverting=stopped)),
@@ -257,8 +257,6 @@ def _shortened(run: Run) -> Run:
         hidden = run.arrays.keys() - {"average_precision"}
     elif not run.settings["method"].startswith(("image-image", "isoclip", "pca")):
         hidden = {"shown_queries", "first_results"}
-        if run.settings["method"] != "oti":
-            hidden |= {"steps", "mAP_at_step", "losses"}
     return replace(run, arrays={name: values for name, values in run.arrays.items() if name not in hidden})
 
 

@@ -50,7 +50,7 @@ class DemoSettings:
     band_grid: tuple[int, ...] = (0, 2, 4, 8, 16, 24, 32, 48)
     ranks: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
     oti_steps: int = 150
-    stop_names: int = 100
+    stop_names: int = 128
     curve: tuple[int, ...] = (0, 5, 10, 20, 35, 50, 75, 100, 150)
     examples: int = 8
 

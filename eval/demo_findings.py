@@ -43,7 +43,7 @@ def entry_of(model: str, runs: Sequence[Run], gap: float) -> dict[str, Any]:
         "inter_modal": _by_task(names, "dataset"),
         **{name: {end: of[end] for end in ("k_top", "k_bottom")} for name, of in bands.items()},
         "pca_rank": next(r.settings["rank"] for r in images if r.settings["method"].startswith("pca-rank")),
-        "oti_stop": next(r.settings["steps"] for r in images if r.settings["method"].startswith("oti-steps")),
+        "oti_stop": next(r.settings["stop"] for r in images if "stop" in r.settings),
         "indicators": {
             "modality_gap": gap,
             "singular_values": spectrum["singular_values"],

@@ -15,11 +15,14 @@ from PIL import Image
 from test_embed import stored_bytes
 
 import jaxalign as ja
+from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.features import FeatureStore, make_key
 from jaxalign.eval.tasks import inverting
+from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_methods
 from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.workspace import Workspace
 
 IMAGES, CHUNK, STEPS = 6, 2, 3
 PATIENCE = 180  # seconds; many times what a busy machine needs
@@ -143,3 +146,38 @@ def test_a_killed_run_goes_on_without_inverting_anything_twice(command, finished
     assert stored_bytes(store) == stored_bytes(inversion_store(command, tmp_path / "whole"))
     (one,), (other,) = read_runs(tmp_path / "killed-runs"), read_runs(tmp_path / "whole-runs")
     assert one.metrics == other.metrics
+
+
+@pytest.mark.parametrize("chunk", [4, 5, IMAGES])
+def test_the_last_chunk_is_filled_up_and_changes_nothing(command, chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(inverting, "_CHUNK", chunk)
+    invert, sizes = ja.invert_to_text, []
+
+    def watched(model, embeddings, **options):
+        sizes.append(len(embeddings))
+        return invert(model, embeddings, **options)
+
+    monkeypatch.setattr(ja, "invert_to_text", watched)
+    assert cli.main([*command, *places(tmp_path, "parts")]) == 0
+    assert set(sizes) == {chunk}
+    monkeypatch.setattr(inverting, "_CHUNK", 2)  # which divides the images
+    assert cli.main([*command, *places(tmp_path, "whole")]) == 0
+    parts, whole = (inversion_store(command, tmp_path / name).read().values for name in ("parts", "whole"))
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_queries_may_be_taken_before_the_last_step(command, tmp_path):
+    model, photos = ja.load(command[2]), load_split(command[4], "all")
+    embeddings = model.encode_image(list(photos.images))
+    workspace = Workspace(store=tmp_path)
+
+    def taken(**options):
+        [method] = find_methods(("oti",), model, "image", MethodOptions(inverting=Inverting(**options)))
+        source = photos.dataset, photos.version, "all"
+        return inverting.invert_queries(workspace, model, method, embeddings, photos.ids, source).embeddings
+
+    stopped = taken(steps=STEPS, stop=1)
+    assert np.abs(stopped - taken(steps=STEPS)).max() > 1e-4
+    np.testing.assert_allclose(stopped, taken(steps=1), atol=1e-6)
+    with pytest.raises(JaxalignError, match="stop is 4; expected one of the 3 steps"):
+        taken(steps=STEPS, stop=4)

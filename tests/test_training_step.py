@@ -110,25 +110,24 @@ def test_the_whole_table_is_what_a_batch_sees(tools, small):
 def test_a_run_that_was_ended_goes_on_as_it_was(tools, small, tmp_path):
     train, step = tools("train_embedded"), tools("training_step")
     model, vectors, params, _ = small("emoji-clip")
-    optimizer = step.make_optimizer(train.Training(steps=6, warmup=2))
+    optimizer = step.make_optimizer(train.Training(steps=6, warmup=2, descent=2))
     step_fn = step.make_step(model, optimizer, vectors)
 
-    def begin():
+    def begin(steps=6):
         copy = jax.tree.map(jnp.array, params)
-        return {
-            "step": 0,
-            "params": copy,
-            "optimizer": optimizer.init(copy),
-            "losses": np.zeros(6, np.float32),
-        }
+        losses = np.zeros(steps, np.float32)
+        return {"step": 0, "params": copy, "optimizer": optimizer.init(copy), "losses": losses}
 
-    whole, halved = begin(), begin()
+    whole, halved = begin(), begin(4)  # which was meant to end after 4 steps, and is made longer
     assert train.train(whole, step_fn, draw, 6, 10, tmp_path / "whole") is None
     assert train.train(halved, step_fn, draw, 2, 10, tmp_path / "half") is None
-    halved = train.restore(tmp_path / "half", begin())
+    halved = train.restore(tmp_path / "half", begin(), descent=2)
     assert halved["step"] == 2
     train.train(halved, step_fn, draw, 6, 10, tmp_path / "half")
     chex.assert_trees_all_equal(whole, halved)
+    for steps in (5, 7):
+        with pytest.raises(JaxalignError, match="at step 6 one of the two no longer has the constant rate"):
+            train.restore(tmp_path / "half", begin(steps), descent=2)
 
 
 @pytest.mark.long
@@ -143,7 +142,7 @@ def test_a_signal_ends_a_run_after_a_step(tools, small, tmp_path):
 
     before = signal.getsignal(signal.SIGTERM)
     assert train.train(run, step_fn, lambda step: (), 9, 100, tmp_path / "checkpoint") == signal.SIGTERM
-    assert run["step"] == train.restore(tmp_path / "checkpoint", run)["step"] == 4
+    assert run["step"] == train.restore(tmp_path / "checkpoint", run, 0)["step"] == 4
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -152,9 +151,9 @@ def test_a_checkpoint_of_another_run_is_refused(tools, tmp_path):
     run = {"step": 3, "params": {"map": np.zeros((2, 3))}, "optimizer": 0, "losses": np.zeros(9, np.float32)}
     train.save(tmp_path / "checkpoint", run)
     with pytest.raises(JaxalignError, match=r"\['map'\] is \(2, 3\), not \(2, 4\)"):
-        train.restore(tmp_path / "checkpoint", run | {"params": {"map": np.zeros((2, 4))}})
+        train.restore(tmp_path / "checkpoint", run | {"params": {"map": np.zeros((2, 4))}}, 0)
     with pytest.raises(JaxalignError, match="of another run"):
-        train.restore(tmp_path / "checkpoint", run | {"params": {"own": np.zeros(2)}})
+        train.restore(tmp_path / "checkpoint", run | {"params": {"own": np.zeros(2)}}, 0)
 
 
 def test_sizes(tools, tmp_path):
@@ -176,6 +175,31 @@ def test_sizes(tools, tmp_path):
     assert sizes.noted_spec(tmp_path, "emoji-clip") == sizes.sized(as_is, sizes.AS_IN_SPEC, 99)
     with pytest.raises(JaxalignError, match="of another model"):
         sizes.keep_to_sizes(tmp_path, "emoji-clip", sizes.Sizes(text_depth=3), 99)
+
+
+@pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
+def test_muon_moves_the_maps_between_hidden_layers(tools, small, name):
+    train, step = tools("train_embedded"), tools("training_step")
+    _, _, params, _ = small(name)
+    optimizer = step.make_optimizer(train.Training(warmup=0, weight_decay=0, learning_rate=1e-2))
+    gradients = jax.tree.map(lambda x: jax.random.normal(jax.random.key(3), x.shape), params)
+    moved, _ = optimizer.update(gradients, optimizer.init(params), params)
+    block = moved["model"]["img"]["Transformer"]["encoderblock_1"]
+    attention = block["MultiHeadDotProductAttention_0"]
+    for update, width in (
+        (attention["query"]["kernel"].reshape(32, 32), 32),
+        (attention["out"]["kernel"].reshape(32, 32), 32),
+        (block["MlpBlock_0"]["Dense_0"]["kernel"], 96),
+    ):
+        # all singular values within Newton-Schulz's band; Adam's would reach from about 0 to 2
+        values = np.linalg.svd(update, compute_uv=False) / (0.2 * np.sqrt(width) * 1e-2)
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+    # Adam's first update is of one size everywhere
+    for update in (moved["words"]["own"], moved["model"]["txt"]["head"]["kernel"]):
+        size = np.abs(update)
+        assert size.max() > 0.005
+        assert size.min() > 0.99 * size.max()
 
 
 def test_projectors_may_be_free_of_weight_decay(tools, small):

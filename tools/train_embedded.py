@@ -57,22 +57,25 @@ class Training:
     """One run. `full_steps` at the end see every patch; `icon_share` of each batch are icons, not emoji.
 
     Attributes:
+      learning_rate: of Muon; Adam has ADAM_RATE times as much.
+      descent: steps at the end in which the rate falls to zero.
       projector_decay: weight decay applies to the linear projectors, too.
       rounded: factors of the blocks' products are rounded to bfloat16; another run, in two thirds of the time
         where the processor has AVX512-BF16. Such a product keeps one core busy: take as many `devices`.
       devices: JAX devices, each of which computes an equal part of every batch.
     """
 
-    steps: int = 3600
+    steps: int = 8000
     full_steps: int = 220
     batch: int = 256
     kept_patches: int = 18
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
+    descent: int = 1000
     weight_decay: float = 0.1
     projector_decay: bool = True
     rounded: bool = False
     devices: int = 1
-    warmup: int = 200
+    warmup: int = 100
     seed: int = 1
     save_every: int = 200
     icon_share: float = 0.0
@@ -102,17 +105,30 @@ def save(checkpoint: Path, run: dict[str, Any]) -> None:
     partial_file.replace(checkpoint)
 
 
-def restore(checkpoint: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The run that `save` wrote; JaxalignError where its arrays have not the shapes of a `fresh` one."""
+def restore(checkpoint: Path, fresh: dict[str, Any], descent: int) -> dict[str, Any]:
+    """The run that `save` wrote, with as many steps to come as a `fresh` one has.
+
+    Raises:
+      JaxalignError: its arrays have not the shapes of the fresh one's, or it has another number of steps and
+        its rate has begun its `descent`.
+    """
     try:
         run = flax.serialization.from_bytes(fresh, checkpoint.read_bytes())
     except ValueError as error:
         raise JaxalignError(f"{checkpoint} is of another run: {str(error).splitlines()[0]}") from error
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(run), jax.tree.leaves(fresh), strict=True):
+    done, begun, meant = run.pop("losses"), run, {k: v for k, v in fresh.items() if k != "losses"}
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(begun), jax.tree.leaves(meant), strict=True):
         if np.shape(x) != np.shape(y):
             where, shapes = jax.tree_util.keystr(path), f"{np.shape(x)}, not {np.shape(y)}"
             raise JaxalignError(f"{checkpoint} is of another run: {where} is {shapes}; give another folder")
-    return run | {"losses": np.array(run["losses"])}
+    losses, step = np.zeros_like(fresh["losses"]), run["step"]
+    if len(done) != len(losses) and step > min(len(done), len(losses)) - descent:
+        raise JaxalignError(
+            f"{checkpoint} is of a run of {len(done)} steps, not {len(losses)}, and at step {step} one of "
+            f"the two no longer has the constant rate; give {len(done)}, or another folder"
+        )
+    losses[:step] = done[:step]
+    return run | {"losses": losses}
 
 
 def train(
@@ -166,6 +182,8 @@ def main(
         raise JaxalignError(
             f"{t.devices} devices for batches of {t.batch}; give a number that divides the batch"
         )
+    if t.warmup + max(t.descent, t.full_steps) > t.steps:
+        raise JaxalignError(f"{t.steps} steps; expected room for warmup, descent and full-steps")
     jax.config.update("jax_num_cpu_devices", t.devices)
     keep_freed_memory()
     corpus = Corpus.read(icons, variant) if icons else None
@@ -187,7 +205,7 @@ def main(
         "losses": np.zeros(t.steps, np.float32),
     }
     if checkpoint.exists():
-        run = restore(checkpoint, run)
+        run = restore(checkpoint, run, t.descent)
     draw = partial(draw_batch, Examples.read(corpus), Words(tokenizer), causal, t)
     last = t.steps if stop_at is None else min(stop_at, t.steps)
     step_fn = make_step(model, optimizer, vectors, rounded_dense if t.rounded else exact_dense)

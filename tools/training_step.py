@@ -3,6 +3,7 @@
 import ctypes
 import platform
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,14 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
+from optax.contrib import MuonDimensionNumbers
 from training_blocks import Dense, exact_dense, fast_blocks
 from training_words import CONTEXT, WORD
 
 from jaxalign.models import TextTower, TwoTowers
 
 MEAN, STD = 0.5, 0.5
+ADAM_RATE = 0.6  # times Muon's rate
 Params = Any
 Batch = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray, jax.Array | np.ndarray]  # pixels, tokens, kept
 
@@ -37,6 +41,8 @@ class Schedule(Protocol):
     def projector_decay(self) -> bool: ...
     @property
     def warmup(self) -> int: ...
+    @property
+    def descent(self) -> int: ...
 
 
 def keep_freed_memory() -> None:
@@ -167,20 +173,42 @@ def make_step(
 
 
 def make_optimizer(t: Schedule) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(0, t.learning_rate, t.warmup, t.steps)
+    """Muon for the linear maps between hidden layers, Adam for all else, both with decoupled weight decay.
+
+    The rate rises over `warmup` steps, is constant, and falls to zero over the last `descent` steps: a run
+    can be made longer until then.
+    """
+    rise = optax.linear_schedule(0, t.learning_rate, t.warmup)
+    fall = optax.linear_schedule(t.learning_rate, 0, t.descent, t.steps - t.descent - t.warmup)
+    rate = optax.join_schedules([rise, fall], [t.warmup])
 
     def decays(path: tuple, x: jax.Array) -> bool:
         return x.ndim > 1 and (t.projector_decay or jax.tree_util.DictKey("head") not in path)
 
     return optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(
-            schedule,
-            b2=0.98,
-            weight_decay=t.weight_decay,
-            mask=lambda params: jax.tree_util.tree_map_with_path(decays, params),
+        optax.contrib.muon(
+            1.0,
+            ns_steps=4,
+            preconditioning="aol",
+            adam_b2=0.98,
+            adam_learning_rate=ADAM_RATE,
+            muon_weight_dimension_numbers=partial(jax.tree_util.tree_map_with_path, linear_map),
+            consistent_rms=0.2,
         ),
+        optax.add_decayed_weights(-t.weight_decay, partial(jax.tree_util.tree_map_with_path, decays)),
+        optax.scale_by_schedule(rate),
     )
+
+
+def linear_map(path: tuple, x: jax.Array) -> MuonDimensionNumbers | None:
+    """Axes of input and output of a linear map between hidden layers; None for every other parameter."""
+    names = [entry.key for entry in path]
+    if names[-1] != "kernel" or names[-2] in ("embedding", "head"):
+        return None
+    if x.ndim == 2:
+        return MuonDimensionNumbers(0, 1)
+    return MuonDimensionNumbers((0, 1), 2) if names[-2] == "out" else MuonDimensionNumbers(0, (1, 2))
 
 
 def initial_params(model: TwoTowers, seed: int, learned: int, warm_start: Path | None = None) -> Params:

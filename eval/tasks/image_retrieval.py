@@ -161,8 +161,9 @@ def _measure(
 
 
 def with_curve(result: Result, measure: Callable[[Any], Result], inverted: Inverted | None) -> Result:
-    """`result` of inverted queries with the mAP after each kept step; as it is where nothing is inverted."""
-    if inverted is None:
+    """`result` of inverted queries with the mAP after each kept step; as it is where there are none, or where
+    they were taken early."""
+    if inverted is None or inverted.stop < inverted.steps[-1]:
         return result
     scores = [measure(kept).metrics["mAP"] for kept in inverted.kept[:-1]]
     curve = {

@@ -29,16 +29,18 @@ class Inverted:
       steps: int `[k]`, after which they are kept; the last one is the end.
       kept: float32 `[k, q, d]`, their embeddings.
       losses: float32 `[q, steps]`, 1 - cosine before each step.
+      stop: the one of `steps` after which queries are taken.
     """
 
     steps: np.ndarray
     kept: np.ndarray
     losses: np.ndarray
+    stop: int
 
     @property
     def embeddings(self) -> np.ndarray:
-        """`[q, d]`, after the last step."""
-        return self.kept[-1]
+        """`[q, d]`, after `stop` steps."""
+        return self.kept[self.steps.tolist().index(self.stop)]
 
 
 def invert_queries(
@@ -79,7 +81,8 @@ def invert_queries(
     _fill(workspace, model, method.name, inverter, inverting, embeddings, store)
     values = store.read().values
     kept = values[:, : width * len(curve)].reshape(len(values), len(curve), width)
-    return Inverted(np.array(curve), kept.swapaxes(0, 1), values[:, width * len(curve) :])
+    losses = values[:, width * len(curve) :]
+    return Inverted(np.array(curve), kept.swapaxes(0, 1), losses, inverting.stop or steps)
 
 
 def _fill(
@@ -102,7 +105,9 @@ def _fill(
             advance(len(embeddings) - sum(len(store.rows_of(chunk)) for chunk in missing))
             mine = own_share(missing, "missing inversions")
             for chunk in mine:
-                rows = np.asarray(store.rows_of(chunk))
+                count = len(store.rows_of(chunk))
+                # the last chunk is filled up with its first queries: one program serves all
+                rows = np.resize(store.rows_of(chunk), _CHUNK if len(embeddings) > _CHUNK else count)
                 found = inverter.invert(
                     model,
                     embeddings[rows],
@@ -111,11 +116,11 @@ def _fill(
                     indices=rows,
                     patches=inverting.patches,
                     keep=curve,
-                    on_batch=lambda part, _: advance(len(part)),
+                    on_batch=lambda part, _, count=count: advance(int((part < count).sum())),
                     mesh=data_mesh(jax.local_devices()),
                 )
                 kept = [np.asarray(found.kept[step]) for step in curve]
-                store.write(chunk, np.concatenate([*kept, np.asarray(found.losses)], axis=1))
+                store.write(chunk, np.concatenate([*kept, np.asarray(found.losses)], axis=1)[:count])
             wait_for_all("inverted")
             if len(mine) < len(missing):
                 advance(sum(len(store.rows_of(chunk)) for chunk in set(missing) - set(mine)))

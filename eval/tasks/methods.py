@@ -65,12 +65,15 @@ class Inverting:
       patches: pseudo-patches of OVI; by default the backbone's of IsoCLIP's table S5.
       seed: of the starting points.
       curve: step counts at which the mAP is measured too; by default about ten.
+      stop: the step after which queries are taken; by default the last one. It gives what so few steps alone
+        do, from the stored inversion of all where it is one of the `curve`.
     """
 
     steps: int | None = None
     patches: int | None = None
     seed: int = 0
     curve: tuple[int, ...] | None = None
+    stop: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,12 +309,15 @@ def _with_steps(method: Method, model: DualEncoder, options: MethodOptions) -> M
     patches = model.spec.inversion_patches if given.patches is None else given.patches
     if steps < 1 or patches < 1:
         raise JaxalignError(f"steps and patches are {steps} and {patches}; expected 1 or more of each")
+    if given.stop is not None and not 0 < given.stop <= steps:
+        raise JaxalignError(f"stop is {given.stop}; expected one of the {steps} steps")
     curve = [round(steps * i / 10) for i in range(11)] if given.curve is None else given.curve
     inverting = Inverting(
         steps,
         patches if inverter.has_patches else None,
         given.seed,
-        tuple(sorted({k for k in curve if k < steps} | {steps})),
+        tuple(sorted({k for k in (*curve, given.stop or steps) if k < steps} | {steps})),
+        given.stop,
     )
     return replace(method, inverting=inverting)
 
