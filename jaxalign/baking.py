@@ -78,7 +78,7 @@ def bake(
       >>> model = ja.load("emoji-clip")
       >>> better = ja.bake(model, "isoclip", band=(0, 32))
       >>> better.projectors.image.kernel.shape
-      (256, 128)
+      (256, 64)
     """
     heads = baked_heads(
         model, methods, band=band, subspace=subspace, modalities=modalities, linearize=linearize

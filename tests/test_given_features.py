@@ -220,7 +220,7 @@ REFUSED = {
         "retrieve",
         "emb.npz",
         ("--model", "emoji-clip"),
-        "emoji-clip has 128 there (--stage embedding)",
+        "emoji-clip has 64 there (--stage embedding)",
     ),
     "no kernels": (
         "retrieve",

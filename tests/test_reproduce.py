@@ -20,7 +20,7 @@ from jaxalign.eval.paper.output import draw_figures, summary, to_csv, to_json, t
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.workspace import Workspace
 
-# Embeddings (first two of 128 coordinates), by split and class, in the order of the files.
+# Embeddings (the first two coordinates), by split and class, in the order of the files.
 QUERIES = {"cat": [(1, 0)], "dog": [(0.6, 0.8), (0, 1)]}
 GALLERY = {"cat": [(1, 0.1), (0.2, 1)], "dog": [(0.1, 1), (-1, 0)]}
 # cat (1, 0): cosines 0.995, 0.196 | 0.0995, -1: cats at ranks 1, 2 -> AP 1
@@ -53,7 +53,7 @@ def animals(tmp_path_factory, model):
     back = np.linalg.pinv(np.asarray(model.projectors.image.kernel, np.float64))
     for split, classes in (("test", QUERIES), ("train", GALLERY)):
         write_split(root, split, classes)
-        embeddings = np.zeros((sum(map(len, classes.values())), 128))
+        embeddings = np.zeros((sum(map(len, classes.values())), len(back)))
         embeddings[:, :2] = [point for points in classes.values() for point in points]
         for layout in ("paper", "reference"):
             fill(model.with_layout(layout), load_split(f"folder:{root}", split), store, embeddings @ back)

@@ -197,7 +197,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
     with Image.open(out) as sheet:
         assert sheet.format == "PNG"
         assert sheet.size[0] > 1000
-    assert cli.main([*arguments, *store, "--band", "0", "64"]) == 0
+    assert cli.main([*arguments, *store, "--band", "0", "32"]) == 0
     assert "after: isoclip (0, 64)" in capsys.readouterr().out
     assert len(json.loads(results.read_text())["results"]["after"]) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
@@ -282,7 +282,7 @@ def test_a_pipe_is_no_query(tmp_path, photos, capsys):
         (["--query", "empty.jpg"], 1, "the query empty.jpg cannot be read as an image: it is empty"),
         (["--sheet", "no/such/x.png"], 1, "cannot write the file no/such/x.png: there is no folder no/such"),
         (["--method", "isoclip"], 1, "the paper prints no image band for emoji-clip; pass one"),
-        (["--band", "100", "100"], 1, "the band (100, 100) leaves none of the 128 singular directions"),
+        (["--band", "100", "100"], 1, "the band (100, 100) leaves none of the 64 singular directions"),
     ],
 )
 def test_bad_input_is_one_line(arguments, status, message, tmp_path, photos, capsys, monkeypatch):

