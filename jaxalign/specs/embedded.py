@@ -6,7 +6,7 @@ from jaxalign.models import ImageTowerConfig, TextTowerConfig, TwoTowersConfig
 
 from .model_spec import ModelSpec
 
-_EMOJI_VOCABULARY = 3685
+_EMOJI_VOCABULARY = 7715
 
 _TEXT = TextTowerConfig(
     vocabulary=_EMOJI_VOCABULARY,
@@ -18,7 +18,7 @@ _TEXT = TextTowerConfig(
     activation="quick_gelu",
     norm_epsilon=1e-5,
     causal=True,
-    projection=128,
+    projection=64,
     projection_bias=False,
     end_token=3,
 )
@@ -40,7 +40,7 @@ EMOJI_CLIP = ModelSpec(
             activation="quick_gelu",
             norm_epsilon=1e-5,
             pooling="cls",
-            projection=128,
+            projection=64,
             patch_bias=False,
         ),
         _TEXT,
