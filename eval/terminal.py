@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from jaxalign.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -16,11 +18,7 @@ UNCUT = 1000  # columns of a table where there is no terminal
 
 def shown(text: str) -> str:
     """`text` as one line that can be printed anywhere."""
-    if text.isprintable():
-        return text
-    from jaxalign.errors import printable  # here: importing it imports jax
-
-    return printable(text)
+    return text if text.isprintable() else printable(text)
 
 
 def say(line: str, file: TextIO | None = None) -> None:

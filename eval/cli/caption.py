@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .groups import Embedding, Projection, ProjectionOptions, about
 from .options import MaxQueries, MethodNames, UsageError, YesOrNo, option
+from .printing import describe_method, print_table, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,8 +98,6 @@ class Caption(Embedding):
         from jaxalign.eval.captioning import caption_methods, captions_of
         from jaxalign.eval.tasks.projecting import Fitting
 
-        from .printing import describe_method, write_json
-
         self._check()
         workspace, model = self.open()
         captioner = self.words.load(model)
@@ -150,7 +150,6 @@ class Caption(Embedding):
         """Images upright, as `search` takes them; with --unreadable leave-out those that can be read."""
         import numpy as np
 
-        from jaxalign.eval.terminal import say
         from jaxalign.inputs.image_files import opened_image, upright
 
         names, features = [], []
@@ -188,8 +187,6 @@ def print_captions(
     title: str, names: Sequence[str], methods: Sequence[str], said: Sequence[Sequence[str]]
 ) -> None:
     """A line for each image and method."""
-    from .printing import print_table
-
     rows = [
         ("" if at else name, method, said[at][i])
         for i, name in enumerate(names)

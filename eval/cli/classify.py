@@ -15,6 +15,7 @@ from .options import (
     VariantOption,
     option,
 )
+from .printing import describe_method, print_runs, print_table
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
@@ -180,8 +181,6 @@ def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
-    from .printing import print_runs, print_table
-
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
@@ -197,8 +196,6 @@ def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
 
 def describe_classifier(run: "Run") -> str:
     """The classifier, and the method that embeds for it."""
-    from .printing import describe_method
-
     settings = run.settings
     return f"{settings['classifier']}, {describe_method(settings)}" if "method" in settings else "zero-shot"
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .options import Excluded, JsonFile, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import (
     STANDARD_OUTPUT,
@@ -77,7 +79,6 @@ class Duplicates:
     def run(self) -> None:
         from jaxalign.eval.progress import Watch
         from jaxalign.eval.search.duplicates import find_duplicates
-        from jaxalign.eval.terminal import say
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):

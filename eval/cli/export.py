@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .groups import Embedding, Projection, ProjectionOptions
 from .options import DatasetName, ModalityOption, SplitName, option
+from .printing import check_file, check_folder, write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -70,8 +73,6 @@ class Export(Embedding):
     projection: Projection = field(default_factory=ProjectionOptions)
 
     def run(self) -> None:
-        from .printing import write_json
-
         self._check()
         workspace, model = self.open()
         facts = self._write(workspace, model)
@@ -81,8 +82,6 @@ class Export(Embedding):
     def _check(self) -> None:
         """What would fail at the end fails before any image is embedded."""
         from jaxalign.eval.export import check_npy_folder, require_faiss
-
-        from .printing import check_file, check_folder
 
         if self.npy is not None:
             check_npy_folder(self.npy)
@@ -116,8 +115,6 @@ class Export(Embedding):
 
 def print_summary(facts: dict[str, Any]) -> None:
     """One line, and one more for what was left out."""
-    from jaxalign.eval.terminal import say
-
     say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}, {facts['method']}: {facts['rows']:,}"
         f" embeddings {facts['width']} wide in {facts['path']}"

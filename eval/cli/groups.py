@@ -11,6 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFile, UsageError, option
+from .printing import check_file, check_folder, check_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -242,8 +243,6 @@ class StoreOptions:
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.workspace import Workspace
 
-        from .printing import check_file, check_folder
-
         check_file(self.json)
         if self.runs is not None:
             check_folder(self.runs)
@@ -272,8 +271,6 @@ class MeasuringOptions(RunOptions):
     table: TableFile = None
 
     def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
-        from .printing import check_table
-
         check_table(self.table)
         return super().open_workspace(reading, data_dir)
 
@@ -323,8 +320,6 @@ class Measuring(Embedding):
 
     def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
         """Write the runs as JSON and as a table where that was asked for, and say where everything is."""
-        from .printing import report_runs
-
         report_runs(runs, files, self.results.out, self.results.json, self.results.table)
 
 

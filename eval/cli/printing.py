@@ -12,10 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import files
 from jaxalign.eval.terminal import open_console, open_table_console, say, styled
@@ -41,6 +37,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[str]
       columns: titles; a table without any has no head.
       left: how many columns are text; the others are numbers, to the right.
     """
+    from rich import box
+    from rich.table import Table
+
     console = open_table_console()
     if title:
         console.print(title, style="bold")
@@ -64,6 +63,10 @@ def print_list(
       things: each with its `name`, `available` (its state), `source` and `licence`.
       columns: by title a short fact of a thing; empty where there is none.
     """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     console = open_table_console()
     if console.width >= WIDE:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -88,6 +91,8 @@ def print_list(
 
 def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
     """Print one thing of a list with all that is known of it, a line each."""
+    from rich.text import Text
+
     console = open_console()
     console.print(Text.assemble(styled(name, "bold"), styled(f" ({state})")), soft_wrap=True)
     for key, value in facts.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .groups import (
     Projection,
@@ -20,6 +21,7 @@ from .groups import (
     about,
 )
 from .options import Excluded, UsageError, option
+from .printing import STANDARD_OUTPUT, describe_method, only_results, write_json
 from .search_options import FoundModel, OutputOptions, QueryOptions
 
 if TYPE_CHECKING:
@@ -81,7 +83,6 @@ class Search:
     results: Store = field(default_factory=StoreOptions)
 
     def run(self) -> None:
-        from .printing import STANDARD_OUTPUT, only_results, write_json
         from .search_output import show
 
         self.query.check()
@@ -93,7 +94,6 @@ class Search:
 
     def _search(self) -> "Found":
         from jaxalign.eval.tasks.projecting import Fitting
-        from jaxalign.eval.terminal import say
 
         from .search_output import Found, score_name
 
@@ -112,7 +112,6 @@ class Search:
         """By title what compares images; None where the query has none."""
         from jaxalign.eval.tasks.methods import Method, find_method
 
-        from .printing import describe_method
         from .search_output import BEFORE
 
         chosen, options, compare = self.method, self.projection, self.output.compare
@@ -165,7 +164,6 @@ class Search:
     ) -> "dict[str, tuple[Hit, ...]]":
         from jaxalign.eval.search import Embeds, rank, score_images
         from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
-        from jaxalign.eval.terminal import say
 
         own = query.rows_of(library)
         if len(own) == len(library.names):

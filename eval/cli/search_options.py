@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .groups import DEFAULT_MODEL, ModelOptions
 from .options import NullPaths, PageFile, PathsAlone, UsageError, option
@@ -151,7 +152,6 @@ class FoundModel(ModelOptions):
         if self.model is not None:
             return super().load(workspace)
         from jaxalign.eval.availability import BEGIN_WITH, first_cached
-        from jaxalign.eval.terminal import say
         from jaxalign.specs import find_spec
 
         from .models import count_parameters
