@@ -19,7 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from jaxalign.eval.terminal import open_console, shown, styled
+from jaxalign.errors import printable
+from jaxalign.eval.terminal import open_console, styled
 
 
 class Stages:
@@ -128,7 +129,7 @@ def progress_bar(console: Console, title: str, total: int | None = None) -> Iter
     )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with progress:
-        yield partial(progress.update, progress.add_task(shown(title), total=total))
+        yield partial(progress.update, progress.add_task(printable(title), total=total))
 
 
 class _Pace(ProgressColumn):

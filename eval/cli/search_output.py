@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxalign.eval.search import Hit, Library, Query
     from jaxalign.eval.tasks.methods import Method
 
-    from .search_options import OutputOptions
+    from .search import OutputOptions
 
 BEFORE = "image-image"
 NEW = "not among the first of the other ranking"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.own_images import is_own_image
+from jaxalign.eval.files import is_own_image
 from jaxalign.eval.terminal import say
 from jaxalign.inputs.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
 from jaxalign.local_files import is_there

@@ -16,8 +16,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxalign.errors import JaxalignError, printable
+from jaxalign.eval.files import MARK
 from jaxalign.eval.labels import LARGEST
-from jaxalign.eval.own_images import MARK
 from jaxalign.replacing import replaced_file
 
 # By the names that the page's style sheet has for them, light there and on paper, others in the dark.

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.file_contents import read_contents
-from jaxalign.eval.datasets.folder_images import FolderImages
 from jaxalign.eval.datasets.image_tree import ImageFile, expected_files, find_images, tell_not_read
+from jaxalign.eval.datasets.images import FolderImages
 
 from .known_signatures import Known, read_signatures
 from .signatures import LENGTH, differences, vectors

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.file_contents import use_memory
-from jaxalign.eval.datasets.folder_images import FolderImages
+from jaxalign.eval.datasets.images import FolderImages
 
 from .signatures import LENGTH, signature
 

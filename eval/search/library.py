@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.folder_images import UPRIGHT, FolderImages
 from jaxalign.eval.datasets.image_tree import expected_files, find_images, tell_not_read
+from jaxalign.eval.datasets.images import UPRIGHT, FolderImages
 from jaxalign.eval.features.by_content import gather
 from jaxalign.eval.features.embed import Computing, Progress
 
