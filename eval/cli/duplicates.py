@@ -14,9 +14,10 @@ from .options import Excluded, JsonFile, NullPaths, PageFile, PathsAlone, UsageE
 from .printing import (
     STANDARD_OUTPUT,
     check_file,
-    first_names,
+    counted,
     only_results,
     print_table,
+    told_left_out,
     write_json,
     write_paths,
 )
@@ -125,20 +126,16 @@ def summary(found: "Found", most: int) -> list[str]:
     from jaxalign.eval.search.duplicates import spare_bytes
 
     count, spare = sum(len(group) - 1 for group in found.groups), sum(map(spare_bytes, found.groups))
-    copies = f"{many(count, 'copy', 'copies')} in {many(len(found.groups), 'group', 'groups')}"
+    copies = f"{counted(count, 'copy', 'copies')} in {counted(len(found.groups), 'group')}"
     told = f"{copies}, {amount(spare)}" if count else "no copies"
-    lines = [f"{many(found.images, 'image', 'images')}: {told}"]
+    lines = [f"{counted(found.images, 'image')}: {told}"]
     if len(found.groups) > most:
         lines.append(f"The table and the page show the first {most:,}; --json and --paths have all groups")
     if found.links:
-        lines.append(f"{many(found.links, 'link', 'links')} to images that are there under another name")
+        lines.append(f"{counted(found.links, 'link')} to images that are there under another name")
     if found.left_out:
-        lines.append(f"{len(found.left_out):,} left out, unreadable: {first_names(found.left_out)}")
+        lines.append(told_left_out(found.left_out))
     return lines
-
-
-def many(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def amount(count: int) -> str:
@@ -180,11 +177,9 @@ def write_groups(found: "Found", most: int, page: Path) -> None:
 
 
 def paths_of(found: "Found", omit_first: bool) -> Iterator[str]:
-    """As any program opens them: none is taken for an option. An empty one after each whole group."""
+    """Those of all groups, and an empty one after each whole group."""
     for group in found.groups:
-        for member in group[omit_first:]:
-            path = os.fspath(member.file.path)
-            yield os.path.join(os.curdir, path) if path.startswith("-") else path
+        yield from (os.fspath(member.file.path) for member in group[omit_first:])
         if not omit_first:
             yield ""
 

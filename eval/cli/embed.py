@@ -10,7 +10,7 @@ from jaxalign.eval.terminal import say
 
 from .groups import Distributed, Embedding, Processes
 from .options import DatasetName, SplitName
-from .printing import first_names, write_json
+from .printing import told_left_out, write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -90,5 +90,5 @@ def print_summary(facts: dict[str, Any]) -> None:
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:
-        say(f"{len(lost):,} left out, unreadable: {first_names(lost)}")
+        say(told_left_out(lost))
     say(f"features {facts['width']} wide, in {facts['store']}")

@@ -117,10 +117,10 @@ def probability(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def first_names(names: Sequence[str]) -> str:
-    """As many names as a line has room for, and how many more there are."""
+def told_left_out(names: Sequence[str], what: str = "") -> str:
+    """How many were left out, with as many names as a line has room for."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return f"{len(names):,} {what}left out, unreadable: {', '.join(names[:_NAMED])}{more}"
 
 
 def describe_method(settings: Mapping[str, Any]) -> str:
@@ -216,10 +216,7 @@ def _left_out(runs: "Sequence[Run]") -> list[str]:
     for run in runs:
         for origin, names in run.left_out.items():
             lost.setdefault(origin, {}).update(dict.fromkeys(names))
-    return [
-        f"{len(found):,} images of {origin} left out, unreadable: {first_names(list(found))}"
-        for origin, found in lost.items()
-    ]
+    return [told_left_out(list(found), f"images of {origin} ") for origin, found in lost.items()]
 
 
 def _other_versions(runs: "Sequence[Run]") -> list[str]:
@@ -263,9 +260,9 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2,000 runs`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, several: str = "") -> str:
+    """`1 run`, `2,000 runs`; `several` where it is no `s` that they end in."""
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def check_file(file: Path | None) -> None:
@@ -292,8 +289,12 @@ def write_json(file: Path | None, content: Any) -> None:
 
 
 def write_paths(paths: Iterable[str], end: bytes) -> None:
-    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones."""
+    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones.
+
+    They are written as any program opens them: none takes one for an option.
+    """
     out = _output.get() or sys.stdout
+    paths = [os.path.join(os.curdir, path) if path.startswith("-") else path for path in paths]
     if out.isatty() and end == b"\n":
         for path in paths:
             say(path, out)

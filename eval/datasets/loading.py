@@ -82,8 +82,8 @@ def _own_record(name: str, reading: DataReading, data_dir: Folder) -> DatasetRec
 def load_split(
     name: str | DatasetRecord,
     split: str,
-    data_dir: str | os.PathLike[str] | None = None,
-    source_dir: str | os.PathLike[str] | None = None,
+    data_dir: Folder = None,
+    source_dir: Folder = None,
     *,
     on_demand: bool = False,
     reading: DataReading | None = None,
@@ -127,8 +127,8 @@ def _check_each_once(split: str, parts: Sequence[str]) -> None:
 def load_prepared(
     record: DatasetRecord,
     parts: Sequence[str],
-    data_dir: str | os.PathLike[str] | None,
-    source_dir: str | os.PathLike[str] | None,
+    data_dir: Folder,
+    source_dir: Folder,
     on_demand: bool,
 ) -> list[Examples]:
     """Splits of a data set that is prepared, or is now."""
@@ -158,9 +158,8 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
     if split not in builder.info.splits:
         needed = [source.path for source in record.sources if not source.required]
         raise JaxalignError(
-            f"the prepared copy of {record.name} has no split {split}: it was prepared without "
-            f"{', '.join(needed)};"
-            f" put that in place, delete the folder {folder} and run again"
+            f"the prepared copy of {record.name} has no split {split}: it was prepared without"
+            f" {', '.join(needed)}; put that in place, delete the folder {folder} and run again"
         )
     decoders = {"image": tfds.decode.SkipDecoding()} if record.images else None
     source = builder.as_data_source(split, decoders=decoders)
@@ -248,8 +247,8 @@ def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
 
 def prepare(
     name: str | DatasetRecord,
-    data_dir: str | os.PathLike[str] | None = None,
-    source_dir: str | os.PathLike[str] | None = None,
+    data_dir: Folder = None,
+    source_dir: Folder = None,
 ) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a data set, prepared into `data_dir` on the first call and opened on later ones.
 
@@ -321,9 +320,8 @@ def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
     needed, free = content_bytes(content), shutil.disk_usage(root).free
     if needed > free:
         raise JaxalignError(
-            f"{record.name} needs {needed / 1e9:,.1f} GB in {root}, and {free / 1e9:,.1f} GB are "
-            "free; choose another"
-            " folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
+            f"{record.name} needs {needed / 1e9:,.1f} GB in {root}, and {free / 1e9:,.1f} GB are free; choose"
+            " another folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
         )
     return ImageBuilder.bind(record, content)(data_dir=root, file_format="array_record")
 

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -95,18 +96,13 @@ _ONE_SHOT_LDA = (
 )
 
 
-def _isoclip(number: str, what: str, file: str, unit: str, settings: Mapping[str, Any], **rest: Any) -> Table:
-    names = f"isoclip-{number}", f"IsoCLIP, {what}", f"isoclip_{file}.csv"
-    return Table(*names, unit, settings, paper="isoclip", **rest)
+def _of(paper: str, number: str, what: str, file: str, *unit_and_settings: Any, **rest: Any) -> Table:
+    name = paper.lower()
+    names = f"{name}-{number}", f"{paper}, {what}", f"{name}_{file}.csv"
+    return Table(*names, *unit_and_settings, paper=name, **rest)
 
 
-def _reevaluating(
-    number: str, what: str, file: str, unit: str, settings: Mapping[str, Any], **rest: Any
-) -> Table:
-    names = f"reevaluating-{number}", f"Reevaluating, {what}", f"reevaluating_{file}.csv"
-    return Table(*names, unit, settings, paper="reevaluating", **rest)
-
-
+_isoclip, _reevaluating = partial(_of, "IsoCLIP"), partial(_of, "Reevaluating")
 _RECORDS = (
     _isoclip("table1", "table 1: image-to-image retrieval", "table1_image_retrieval_map", _MAP, _IMAGES),
     _isoclip("table2", "table 2: text-to-text retrieval", "table2_text_retrieval_map", _MAP, _TEXTS),

@@ -53,9 +53,8 @@ class Library:
         return [] if number is None else [row for row, own in enumerate(self.numbers) if own == number]
 
     def path(self, row: int) -> str:
-        """The file of an image, as any program opens it: none takes it for an option."""
-        path = os.path.join(self.folder, self.names[row])
-        return os.path.join(os.curdir, path) if path.startswith("-") else path
+        """The file of an image."""
+        return os.path.join(self.folder, self.names[row])
 
 
 def find_library(

@@ -1,6 +1,5 @@
 """Queries and gallery of a data set: which splits, which labels, and their features once they are needed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from jaxalign.eval.datasets.examples import (
     given_captions,
     own_positions,
 )
+from jaxalign.eval.datasets.records import Folder
 
 from .given import class_texts_of
 from .runs import Result
@@ -206,19 +206,20 @@ class ImagePair:
     def name_features(self, task: str) -> tuple[np.ndarray, np.ndarray]:
         """Pre-projection features `[c, d_text]` of `name_prompts`, and their labels."""
         if task not in self._names:
-            prompts, labels = self.name_prompts(task)
-            ids = [f"{i}" for i in labels]
-            name = f"{task} names of {self.record.name}"
-            self._names[task] = self.workspace.texts(self.model, name, ids, prompts), labels
+            named, labels = self._named_prompts(task)
+            self._names[task] = self.workspace.texts(self.model, *named), labels
         return self._names[task]
+
+    def _named_prompts(self, task: str) -> tuple[tuple[str, list[str], list[str]], np.ndarray]:
+        """What the feature store calls `name_prompts`, their ids and the prompts; and their labels."""
+        prompts, labels = self.name_prompts(task)
+        return (f"{task} names of {self.record.name}", [f"{i}" for i in labels], prompts), labels
 
     def name_embeddings(self, task: str) -> np.ndarray:
         """Embeddings `[c, d]` of `name_prompts`; or all class texts that were given in their place."""
         if (given := class_texts_of(self.model)) is not None:
             return given.values
-        prompts, labels = self.name_prompts(task)
-        ids, name = [f"{i}" for i in labels], f"{task} names of {self.record.name}"
-        return self.workspace.text_embeddings(self.model, name, ids, prompts)
+        return self.workspace.text_embeddings(self.model, *self._named_prompts(task)[0])
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What finds images: `name_features`, or without a labelling all captions; labels of the gallery.
@@ -324,10 +325,7 @@ def caption_split(dataset: str | DatasetRecord, split: str, variant: str) -> str
 
 
 def takes_distractors(
-    dataset: str | DatasetRecord,
-    wanted: bool | None,
-    variant: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    dataset: str | DatasetRecord, wanted: bool | None, variant: str, data_dir: Folder = None
 ) -> bool:
     """Whether a gallery gets the data set's distractors: `wanted`, or what the variant does.
 

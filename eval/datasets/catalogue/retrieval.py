@@ -102,9 +102,8 @@ RECORDS = (
         source="https://www.microsoft.com/en-us/download/details.aspx?id=54765",
         description="Dogs vs Cats: 25,000 images without the two that are damaged",
         protocol=(
-            "All images are queries and gallery, the query itself left out. Reevaluating, table 1; "
-            "IsoCLIP, figure "
-            "4, with dogs as queries and without the dogs that are nearer to `a photo of a cat`."
+            "All images are queries and gallery, the query itself left out. Reevaluating, table 1; IsoCLIP,"
+            " figure 4, with dogs as queries and without the dogs that are nearer to `a photo of a cat`."
         ),
         query="train",
         gallery="train",
@@ -128,9 +127,9 @@ RECORDS = (
         source=BDD,
         description="BDD100K: frames of car cameras, with weather, time of day and scene",
         protocol=(
-            "Queries are `val`, the gallery is `train` (the paper does not say); relevant is the "
-            "same weather, or "
-            "the same time of day. What the authors labelled as undefined has label -1: leave it out."
+            "Queries are `val`, the gallery is `train` (the paper does not say); relevant is the same"
+            " weather, or the same time of day. What the authors labelled as undefined has label -1:"
+            " leave it out."
         ),
         query="val",
         gallery="train",

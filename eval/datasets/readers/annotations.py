@@ -71,9 +71,8 @@ def read_split_file(
             splits[split].append((path, label))
     if sorted(names) != list(range(len(names))):
         raise JaxalignError(
-            f"{record.name}: {file} has {len(names)} classes with labels {min(names)} to "
-            f"{max(names)}; expected 0 to"
-            f" {len(names) - 1}"
+            f"{record.name}: {file} has {len(names)} classes with labels {min(names)} to {max(names)};"
+            f" expected 0 to {len(names) - 1}"
         )
     return splits, tuple(names[label] for label in range(len(names)))
 

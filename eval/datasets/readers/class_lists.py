@@ -38,9 +38,8 @@ def read_imagenet(record: DatasetRecord, root: Path) -> Content:
         if classes != list(names):
             strange = sorted(set(classes) ^ set(names))
             raise JaxalignError(
-                f"{record.name}: {folder} should have a folder for each of 1,000 WordNet ids; "
-                f"{len(strange)} are"
-                f" missing or too many, {strange[0]} the first"
+                f"{record.name}: {folder} should have a folder for each of 1,000 WordNet ids;"
+                f" {len(strange)} are missing or too many, {strange[0]} the first"
             )
         splits[split] = [
             Item(f"{split}/{wnid}/{path.name}", path, (label,))
