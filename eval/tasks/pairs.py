@@ -241,20 +241,9 @@ class ImagePair:
 
 
 class CaptionPair:
-    """Captions of a split as queries (the first of each image) and gallery (all of them).
+    """Captions of a split as queries (the first of each image) and gallery (all of them)."""
 
-    Args:
-      max_queries: at most so many queries, evenly spaced; all by default.
-    """
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        model: DualEncoder,
-        dataset: str,
-        split: str = "",
-        max_queries: int | None = None,
-    ):
+    def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, split: str = ""):
         self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
         split = split or self.record.gallery
         if not split:
@@ -271,9 +260,6 @@ class CaptionPair:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
-        self.max_queries, whole = max_queries, self.captions.queries
-        self.captions = replace(self.captions, queries=some(whole, max_queries))
-        self.not_asked = [self.captions.ids[row] for row in np.setdiff1d(whole, self.captions.queries)]
         if len(np.unique(self.captions.images)) == len(self.captions.images):
             raise JaxalignError(
                 f"{dataset} has one caption of each image, and text retrieval looks for the others; choose"
@@ -284,8 +270,7 @@ class CaptionPair:
     def settings(self) -> dict[str, Any]:
         """The part of a run's settings that this is."""
         examples = self.examples
-        found = {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
-        return found if self.max_queries is None else found | {"max_queries": self.max_queries}
+        return {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
 
     @property
     def name(self) -> str:

@@ -56,8 +56,7 @@ def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Re
     if method.inverts:
         ids = [captions.ids[i] for i in captions.queries]
         source = (examples.dataset, examples.state, examples.split)
-        given = (method, query, ids, source, pair.not_asked)
-        inverted = invert_queries(fitting.workspace, pair.model, *given)
+        inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
         query = inverted.embeddings
     measure = partial(
         text_retrieval,
