@@ -15,21 +15,8 @@ METHOD = ("classifier", "method", "modality")  # a run has some of them, or none
 MODEL_DETAILS = ("weights", "spec", "tokenizer", "layout", "dtype", "precision", "embedding_dtype")
 GRID = "grid"
 DATASET_DETAILS = (
-    "version",
-    "query",
-    "gallery",
-    "gallery_version",
-    "distractors",
-    "distractors_version",
-    "split",
-    "train",
-    "train_version",
-    "val_version",
-    "test",
-    "task",
-    "prompts",
-    "bank",
-    "unreadable",
+    *("version", "query", "gallery", "gallery_version", "distractors", "distractors_version"),
+    *("split", "train", "train_version", "val_version", "test", "task", "prompts", "bank", "unreadable"),
 )
 ADDED = ("distractors", "unreadable")  # details that make a difference by being there
 NESTING = 4  # levels of settings and metrics that are taken apart

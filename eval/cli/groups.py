@@ -29,18 +29,17 @@ def about(group: type, title: str | None = None) -> Any:
     return tyro.conf.arg(name=title, help=group.__doc__)
 
 
+def model_option(default: str) -> Any:
+    """The option of the model; `default` says in words which one it is where none is named."""
+    what = "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them."
+    return option(what, "MODEL", default)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The model, and how it computes."""
 
-    model: Annotated[
-        str | None,
-        option(
-            "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them.",
-            "MODEL",
-            f"{DEFAULT_MODEL}; of features:PATH none",
-        ),
-    ] = None
+    model: Annotated[str | None, model_option(f"{DEFAULT_MODEL}; of features:PATH none")] = None
     spec: SettingsOf = None
     name: OwnName = None
     dtype: Annotated[

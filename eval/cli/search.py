@@ -22,6 +22,7 @@ from .groups import (
     Store,
     StoreOptions,
     about,
+    model_option,
 )
 from .options import Excluded, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import STANDARD_OUTPUT, check_file, describe_method, only_results, write_json
@@ -153,12 +154,7 @@ class FoundModel(ModelOptions):
     """The model, and how it computes."""
 
     model: Annotated[
-        str | None,
-        option(
-            "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them.",
-            "MODEL",
-            "the first that has been fetched: see `jaxalign fetch --help`",
-        ),
+        str | None, model_option("the first that has been fetched: see `jaxalign fetch --help`")
     ] = None
 
     def load(self, workspace: "Workspace") -> "DualEncoder":

@@ -14,17 +14,8 @@ from jaxalign.local_files import read_limited
 
 _TABLE_LIMIT = 16 << 20  # bytes of a table of one's own
 FEW_SHOT_DATASETS = (
-    "imagenet",
-    "caltech101",
-    "pets",
-    "cars",
-    "flowers102",
-    "food101",
-    "aircraft",
-    "sun397",
-    "dtd",
-    "eurosat",
-    "ucf101",
+    *("imagenet", "caltech101", "pets", "cars", "flowers102", "food101", "aircraft"),
+    *("sun397", "dtd", "eurosat", "ucf101"),
 )
 
 
