@@ -6,17 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from jaxalign.errors import printable
@@ -119,23 +110,17 @@ def progress_bar(console: Console, title: str, total: int | None = None) -> Iter
     Yields:
       A function that is told what has changed, by name: `advance`, `completed` or `total`.
     """
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        _Pace(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    shown = (bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False), bars.BarColumn())
+    columns = (*shown, _Pace(), bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+    progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with progress:
         yield partial(progress.update, progress.add_task(printable(title), total=total))
 
 
-class _Pace(ProgressColumn):
+class _Pace(bars.ProgressColumn):
     """How many of how many are done, and how many a second; nothing where there is no total."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: bars.Task) -> Text:
         if task.total is None:
             return styled("")
         rate = f" {task.speed:,.0f}/s" if task.speed else ""

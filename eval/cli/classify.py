@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from jaxalign.eval.tasks.classifying import Classifying
     from jaxalign.eval.tasks.runs import Run
 
+SHOTS = (1, 2, 4, 8, 16)
+
 
 @dataclass(frozen=True)
 class Classify(Measuring):
@@ -59,11 +61,7 @@ class Classify(Measuring):
     train: TrainSplit = ""
     test: TestSplit = ""
     shots: Annotated[tuple[int, ...], option("Numbers of training images of each class.", "N [N ...]")] = (
-        1,
-        2,
-        4,
-        8,
-        16,
+        SHOTS
     )
     seeds: Annotated[tuple[SeedNumber, ...], option("Seeds of the draws, one each.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[

@@ -78,14 +78,8 @@ def print_spectrum(title: str, found: Any) -> None:
 
 def print_parts(title: str, parts: dict[str, Any]) -> None:
     """What the top, the middle and the bottom of a spectrum carry."""
-    rows = [
-        [
-            name,
-            f"({found['k_top']}, {found['k_bottom']})",
-            f"{found['mAP']:.1f}",
-            decimal(found["positive_mean"], 3),
-            decimal(found["negative_mean"], 3),
-        ]
-        for name, found in parts.items()
-    ]
+    rows = []
+    for name, found in parts.items():
+        means = (decimal(found[of], 3) for of in ("positive_mean", "negative_mean"))
+        rows.append([name, f"({found['k_top']}, {found['k_bottom']})", f"{found['mAP']:.1f}", *means])
     print_table(title, ["part", "band", "mAP", "same class", "different class"], rows)

@@ -150,15 +150,10 @@ def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None
     """What `band` costs on each data set, against its own best one."""
     from jaxalign.eval.tasks.sweep import apply_everywhere
 
-    rows = [
-        [
-            name,
-            decimal(found["none"]),
-            decimal(found["chosen"]),
-            decimal(found["best"]["mAP"]),
-            f"({found['best']['k_top']}, {found['best']['k_bottom']})",
-        ]
-        for name, found in apply_everywhere(band, runs).items()
-    ]
+    rows = []
+    for name, found in apply_everywhere(band, runs).items():
+        best = found["best"]
+        scores = map(decimal, (found["none"], found["chosen"], best["mAP"]))
+        rows.append([name, *scores, f"({best['k_top']}, {best['k_bottom']})"])
     columns = ["data set", "all directions", "this band", "own best", "own best band"]
     print_table(f"{about}: mAP in % of the band ({band[0]}, {band[1]})", columns, rows)

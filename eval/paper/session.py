@@ -217,12 +217,9 @@ def _image_retrieval(session: Session, model: DualEncoder, cell: Cell, settings:
     query = query_split(session.record(cell), named, session.variant)
     distractors = session.takes_distractors(cell)
     pair = session.kept(ImagePair, cell, query, settings.get("gallery", ""), distractors)
-    retrieving = Retrieving(
-        methods=(settings.get("method", "image-image"),),
-        options=session.options(settings),
-        tasks=(settings["task"],) if settings.get("task") else (),
-        variant=session.variant,
-    )
+    methods = (settings.get("method", "image-image"),)
+    tasks = (settings["task"],) if settings.get("task") else ()
+    retrieving = Retrieving(methods, session.options(settings), tasks, session.variant)
     return measure_image_retrieval(session.workspace, model, pair, retrieving)[0]
 
 
@@ -241,11 +238,8 @@ def _cropped(session: Session, cell: Cell) -> str:
 def _text_retrieval(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     split = caption_split(session.record(cell), settings.get("split", ""), session.variant)
     pair = session.kept(CaptionPair, cell, split)
-    retrieving = Retrieving(
-        methods=(settings.get("method", "text-text"),),
-        options=session.options(settings),
-        variant=session.variant,
-    )
+    methods = (settings.get("method", "text-text"),)
+    retrieving = Retrieving(methods, session.options(settings), variant=session.variant)
     return measure_text_retrieval(session.workspace, model, pair, retrieving)[0]
 
 

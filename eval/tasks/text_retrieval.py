@@ -39,14 +39,8 @@ def measure_text_retrieval(
     methods = find_methods(retrieving.methods, model, "text", retrieving.options)
     facts = model_settings(model) | pair.settings | retrieving.settings
     fitting = Fitting(workspace, model, lambda: pair.pre)
-    return [
-        workspace.measure(
-            TASK.name,
-            facts | method.to_json(),
-            lambda m=method: _measure(fitting, pair, m, retrieving),
-        )
-        for method in methods
-    ]
+    compute = lambda method: lambda: _measure(fitting, pair, method, retrieving)
+    return [workspace.measure(TASK.name, facts | method.to_json(), compute(method)) for method in methods]
 
 
 def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Retrieving) -> Result:

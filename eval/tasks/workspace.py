@@ -191,15 +191,7 @@ class Workspace:
 
     def keep(self, protocol: str, settings: Mapping[str, Any], result: Result, seconds: float) -> Run:
         """`result` as the run of these settings, written by the first of several processes."""
-        run = Run(
-            protocol,
-            settings,
-            result.metrics,
-            result.arrays,
-            round(seconds, 3),
-            left_out=result.left_out,
-            notes=result.notes,
-        )
+        run = Run(protocol, settings, seconds=round(seconds, 3), **vars(result))
         if self.out is not None and is_first():
             write_run(self.out, run)
         return run
