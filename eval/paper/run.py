@@ -83,9 +83,8 @@ def _names(cell: Cell, kind: str) -> set[str]:
         return {cell.backbone}
     if kind == "data set":
         return {cell.dataset, cell.labels.get("dataset", "")} - {""}
-    return {
-        told.get(name, "") for told in (cell.settings, cell.labels) for name in ("method", "classifier")
-    } - {""}
+    told = (cell.settings, cell.labels)
+    return {of.get(name, "") for of in told for name in ("method", "classifier")} - {""}
 
 
 def reproduce(table: Table, session: Session, selection: Selection | None = None) -> Reproduction:
