@@ -13,6 +13,7 @@ from jaxalign.eval.terminal import say
 from .options import Excluded, JsonFile, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import (
     STANDARD_OUTPUT,
+    check_ending,
     check_file,
     counted,
     only_results,
@@ -115,9 +116,7 @@ class Duplicates:
             raise UsageError("--omit-first is about --paths and -0; give one of them")
         if self._paths_alone and self.json == STANDARD_OUTPUT:
             raise UsageError("--paths and --json - both go to standard output; give --json a file")
-        if self.page is not None and self.page.suffix.lower() != ".html":
-            raise UsageError(f"--page is {self.page}; expected a file name that ends in .html")
-        check_file(self.page)
+        check_ending("page", self.page, ".html")
         check_file(self.json)
 
 

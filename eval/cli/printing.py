@@ -319,14 +319,18 @@ def only_results(file: Path | None) -> Iterator[None]:
         _output.reset(token)
 
 
+def check_ending(option: str, file: Path | None, *endings: str) -> None:
+    """Raise UsageError for a file of another ending, and JaxalignError as `check_file`."""
+    if file is not None and file.suffix.lower() not in endings:
+        raise UsageError(f"--{option} is {file}; expected a file name that ends in {', '.join(endings)}")
+    check_file(file)
+
+
 def check_table(file: Path | None) -> None:
-    """Raise UsageError for a format that a table does not have, JaxalignError for a file that cannot be
-    written."""
+    """The same for the formats that a table has."""
     from jaxalign.eval.written_tables import WRITERS
 
-    if file is not None and file.suffix.lower() not in WRITERS:
-        raise UsageError(f"--table is {file}; expected a file name that ends in {', '.join(WRITERS)}")
-    check_file(file)
+    check_ending("table", file, *WRITERS)
 
 
 def write_table(file: Path | None, runs: "Sequence[Run]") -> None:

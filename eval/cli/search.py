@@ -25,7 +25,7 @@ from .groups import (
     model_option,
 )
 from .options import Excluded, NullPaths, PageFile, PathsAlone, UsageError, option
-from .printing import STANDARD_OUTPUT, check_file, describe_method, only_results, write_json
+from .printing import STANDARD_OUTPUT, check_ending, describe_method, only_results, write_json
 from .search_output import BEFORE, Found, score_name, show
 
 if TYPE_CHECKING:
@@ -138,11 +138,8 @@ class OutputOptions:
             raise UsageError(f"--first is {self.first}; expected 1 or more")
         if self.min_score is not None and not isfinite(self.min_score):
             raise UsageError(f"--min-score is {self.min_score}; expected a number")
-        for name, ending in {"sheet": ".png", "page": ".html"}.items():
-            file = getattr(self, name)
-            if file is not None and file.suffix.lower() != ending:
-                raise UsageError(f"--{name} is {file}; expected a file name that ends in {ending}")
-            check_file(file)
+        check_ending("sheet", self.sheet, ".png")
+        check_ending("page", self.page, ".html")
         if self.paths_alone and self.compare:
             raise UsageError("--paths are those of one ranking, and --compare has two; leave out one of both")
         if self.paths_alone and json == STANDARD_OUTPUT:

@@ -183,8 +183,7 @@ class LabelledPair:
             lost = rows[~np.isin(rows, shown.rows)]
             at = np.searchsorted(shown.rows, np.setdiff1d(rows, lost))
             return shown.pre[at], tuple(self.train.ids[row] for row in lost)
-        name = f"{self.train.dataset}/{self.train.split}"
-        title = f"{self.model.name}: {name}, {len(rows)} images that are drawn"
+        title = f"{self.model.name}: {self.train.origin}, {len(rows)} images that are drawn"
         with self.workspace.computing(title, len(rows)) as computing:
             found = subset_features(self.model, self.train, rows, augmentation=augmentation, **computing)
         return found.values, found.left_out
@@ -227,13 +226,14 @@ class LabelledPair:
                 f" classes for {self.task!r}; expected the same ones"
             )
         rows = np.flatnonzero(labels != UNLABELLED)
-        where = f"{examples.dataset}/{examples.split}"
         if not rows.size:
-            raise JaxalignError(f"no image of {where} has a label for {self.task!r}; choose another")
+            raise JaxalignError(
+                f"no image of {examples.origin} has a label for {self.task!r}; choose another"
+            )
         wrong = rows[(labels[rows] < 0) | (labels[rows] >= self.num_classes)]
         if wrong.size:
             raise JaxalignError(
-                f"{examples.ids[wrong[0]]} of {where} has label {labels[wrong[0]]} ({wrong.size} labels are"
+                f"{examples.ids[wrong[0]]} of {examples.origin} has label {labels[wrong[0]]} ({wrong.size} labels are"
                 f" out of range); expected 0 to {self.num_classes - 1}, or -1 for none"
             )
         return rows, labels[rows]

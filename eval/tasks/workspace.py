@@ -48,7 +48,7 @@ class Readable:
     @property
     def origin(self) -> str:
         """Data set and split, for people."""
-        return f"{self.examples.dataset}/{self.examples.split}"
+        return self.examples.origin
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from jaxalign.errors import JaxalignError
 from ..examples import UNLABELLED
 from ..items import Content, Item
 from ..records import DatasetRecord
-from .lists import broken, integer, is_below, read_json, text
+from . import broken, integer, is_below, read_json, text
 
 MOST_CLASSES = 1 << 20
 SPLIT_FILE = 'lists "train", "val" and "test" of [path, label, class name]'

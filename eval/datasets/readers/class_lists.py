@@ -13,7 +13,7 @@ from ..image_tree import natural
 from ..items import Content, Item
 from ..prompts import imagenet_class_names
 from ..records import DatasetRecord
-from .lists import broken, is_below, read_lines
+from . import broken, is_below, read_lines
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from jaxalign.weights.pickled_arrays import as_array, as_bytes
 
 from ..items import Content, Item
 from ..records import DatasetRecord
-from .lists import broken, is_below, read_lines
+from . import broken, is_below, read_lines
 
 _DEEPEST = 20  # lists in lists
 _LONGEST = 4096  # bits of a number: Python prints none of 4,300 digits
