@@ -225,7 +225,7 @@ class LabelledPair:
                 f"the splits {examples.split} and {self.test.split} of {self.record.name} have different"
                 f" classes for {self.task!r}; expected the same ones"
             )
-        rows = np.flatnonzero(labels != UNLABELLED)
+        rows, where = np.flatnonzero(labels != UNLABELLED), examples.origin
         if not rows.size:
             raise JaxalignError(
                 f"no image of {examples.origin} has a label for {self.task!r}; choose another"
@@ -233,7 +233,7 @@ class LabelledPair:
         wrong = rows[(labels[rows] < 0) | (labels[rows] >= self.num_classes)]
         if wrong.size:
             raise JaxalignError(
-                f"{examples.ids[wrong[0]]} of {examples.origin} has label {labels[wrong[0]]} ({wrong.size} labels are"
+                f"{examples.ids[wrong[0]]} of {where} has label {labels[wrong[0]]} ({wrong.size} labels are"
                 f" out of range); expected 0 to {self.num_classes - 1}, or -1 for none"
             )
         return rows, labels[rows]
