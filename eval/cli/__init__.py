@@ -21,7 +21,7 @@ from jaxalign.eval.compiled_programs import keep_compiled_programs
 from jaxalign.eval.terminal import say
 
 from .options import UsageError
-from .printing import only_results
+from .printing import check_file, only_results
 
 if TYPE_CHECKING:
     from .groups import Processes
@@ -147,9 +147,15 @@ def explain(error: BaseException) -> int:
 
 
 def results_alone(command: Any) -> AbstractContextManager[None]:
-    """Where the JSON of a command goes to standard output, nothing else does in the block."""
+    """Where the JSON of a command goes to standard output, nothing else does in the block.
+
+    Raises:
+      JaxalignError: where it goes to a file that cannot be written, before any work.
+    """
     group = command if hasattr(command, "json") else getattr(command, "results", None)
-    return only_results(getattr(group, "json", None))
+    file = getattr(group, "json", None)
+    check_file(file)
+    return only_results(file)
 
 
 def run_as_one_of_several(command: Command, processes: "Processes", arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from jaxalign.eval.terminal import say
 
 from .groups import Projection, ProjectionOptions
 from .options import FormatOption, JsonFile, OwnName, SettingsOf, UsageError, option
-from .printing import check_file, write_json
+from .printing import write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -71,7 +71,6 @@ class Bake:
             raise UsageError("--image-only and --text-only leave no head; expected one of them, or none")
         methods = as_methods(self.method)
         self._check_heeded(methods)
-        check_file(self.json)
         check_place(self.dst)
         options = self.projection.method_options()
         with Stages().stage("bake", f"baking {self.original}", announced=False):

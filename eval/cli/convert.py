@@ -9,7 +9,7 @@ import tyro
 from jaxalign.eval.terminal import say
 
 from .options import FormatOption, JsonFile, OwnName, SettingsOf, option
-from .printing import check_file, write_json
+from .printing import write_json
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Convert:
         from jaxalign.conversion.conversion import convert_checkpoint
         from jaxalign.eval.progress import Stages
 
-        check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(
                 self.src, self.dst, spec=self.spec, name=self.name, dtype=self.dtype, to=self.format

@@ -14,7 +14,6 @@ from .options import Excluded, JsonFile, NullPaths, PageFile, PathsAlone, UsageE
 from .printing import (
     STANDARD_OUTPUT,
     check_ending,
-    check_file,
     counted,
     only_results,
     print_table,
@@ -117,7 +116,6 @@ class Duplicates:
         if self._paths_alone and self.json == STANDARD_OUTPUT:
             raise UsageError("--paths and --json - both go to standard output; give --json a file")
         check_ending("page", self.page, ".html")
-        check_file(self.json)
 
 
 def summary(found: "Found", most: int) -> list[str]:

@@ -8,7 +8,7 @@ import tyro
 from jaxalign.eval.terminal import say
 
 from .options import JsonFile, option
-from .printing import check_file, write_json
+from .printing import write_json
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Fetch:
 
         from .models import count_parameters
 
-        check_file(self.json)
         if self.repository in MODELS and find_model(MODELS[self.repository]).state == "embedded":
             raise JaxalignError(f"{self.repository} is a part of jaxalign; there is nothing to fetch")
         known, repository, revision = find_repository(self.repository)

@@ -11,7 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFile, UsageError, option
-from .printing import check_file, check_folder, check_table, report_runs
+from .printing import check_folder, check_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -232,20 +232,15 @@ class StoreOptions:
     ] = None
     json: JsonFile = None
 
-    @property
-    def runs(self) -> Path | None:
-        """Folder of the runs, of a command that keeps some."""
-        return None
-
     def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
         """The workspace of a command; what will be written is checked first."""
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.workspace import Workspace
 
-        check_file(self.json)
-        if self.runs is not None:
-            check_folder(self.runs)
-        workspace = Workspace(self.runs, self.store, data_dir, records={}, **reading.reading())
+        out: Path | None = getattr(self, "out", None)  # of a command that keeps runs
+        if out is not None:
+            check_folder(out)
+        workspace = Workspace(out, self.store, data_dir, records={}, **reading.reading())
         workspace.stages.console.quiet = not is_first()
         return workspace
 
@@ -257,10 +252,6 @@ class RunOptions(StoreOptions):
     out: Annotated[Path, option("Folder of the runs: what is there is not measured again.", "DIR")] = Path(
         "jaxalign-runs"
     )
-
-    @property
-    def runs(self) -> Path:
-        return self.out
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from .options import JsonFile, option
-from .printing import check_file, print_facts, print_list, write_json
+from .printing import print_facts, print_list, write_json
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Models:
     def run(self) -> None:
         from jaxalign.specs import MODELS, find_spec
 
-        check_file(self.json)
         specs = [find_spec(name) for name in self.names] or MODELS.values()
         models = [describe_model(spec) for spec in specs]
         write_json(self.json, models)

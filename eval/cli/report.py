@@ -60,7 +60,6 @@ class Report:
                 )
             out = self.page or self.folder / "report.html"
             check_file(out)
-            check_file(self.json)
             check_table(self.table)
             page = build_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
         write_whole(out, page)

@@ -11,7 +11,7 @@ from jaxalign.eval.terminal import say
 
 from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
 from .options import UsageError, VariantOption, YesOrNo, option
-from .printing import check_file, print_table, told_anew, write_json
+from .printing import print_table, told_anew, write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -87,7 +87,6 @@ class Reproduce:
     def run(self) -> None:
         from jaxalign.eval.paper import Places, Session, find_table
 
-        check_file(self.results.json)
         places = Places(parse_weights(self.weights), self.download, self.data.data_dir)
         if self.printed is None and not self.list:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
