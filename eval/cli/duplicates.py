@@ -83,15 +83,9 @@ class Duplicates:
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):
-            watch = Watch()
+            watch, what = Watch(), {"exclude": self.exclude, "alike": self.min_similarity}
             with watch.shown(str(self.folder)):
-                found = find_duplicates(
-                    self.folder,
-                    exclude=self.exclude,
-                    alike=self.min_similarity,
-                    start=watch.start,
-                    progress=watch.advance,
-                )
+                found = find_duplicates(self.folder, **what, start=watch.start, progress=watch.advance)
             write_json(self.json, to_json(found))
             if self._paths_alone:
                 write_paths(paths_of(found, self.omit_first), b"\0" if self.null else b"\n")

@@ -93,15 +93,9 @@ class Export(Embedding):
     def _write(self, workspace: "Workspace", model: "DualEncoder") -> dict[str, Any]:
         from jaxalign.eval.export import open_gallery, write_faiss, write_npy
 
-        gallery = open_gallery(
-            workspace,
-            model,
-            self.dataset,
-            self.split,
-            method=self.method,
-            modality=self.modality,
-            options=self.projection.method_options(),
-        )
+        how: dict[str, Any] = {"method": self.method, "modality": self.modality}
+        options = self.projection.method_options()
+        gallery = open_gallery(workspace, model, self.dataset, self.split, options=options, **how)
         rows = gallery.shape[0]
         place = self.npy or self.faiss
         with workspace.stages.stage("export", f"{rows} embeddings to {place}", rows) as advance:

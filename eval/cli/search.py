@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -278,18 +278,11 @@ class Search:
         from jaxalign.eval.progress import Watch
         from jaxalign.eval.search import find_library
 
-        watch = Watch()
+        watch, written = Watch(), [] if self.output.sheet is None else [self.output.sheet]
+        computing = {"store": self.results.store, "progress": watch.advance} | self.reading.reading()
+        which: dict[str, Any] = {"exclude": self.exclude, "without": written, "start": watch.start}
         with watch.shown(f"{model.name}: {self.folder}"):
-            return find_library(
-                model,
-                self.folder,
-                exclude=self.exclude,
-                without=[] if self.output.sheet is None else [self.output.sheet],
-                store=self.results.store,
-                **self.reading.reading(),
-                start=watch.start,
-                progress=watch.advance,
-            )
+            return find_library(model, self.folder, **which, **computing)
 
     def _rank(
         self,

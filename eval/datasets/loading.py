@@ -305,9 +305,12 @@ def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
 
     console = open_console(sys.stderr)  # this very stream: TFDS's own is silenced below
     builder = make_builder(record, root, sources)
-    with progress_bar(console, f"Preparing {record.name}", sum(record.splits.values())) as update, silence():
+    with progress_bar(console, f"Preparing {record.name}", sum(record.splits.values())) as update:
         builder.on_example, builder.expected = lambda: update(advance=1), record.splits
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        config = tfds.download.DownloadConfig(try_download_gcs=False)
+        # What TFDS prints while it prepares: two notices and several progress bars.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare(download_config=config)
 
 
 def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
@@ -324,13 +327,6 @@ def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
             " another folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
         )
     return ImageBuilder.bind(record, content)(data_dir=root, file_format="array_record")
-
-
-@contextlib.contextmanager
-def silence():
-    """Discard what TFDS prints while it prepares: two notices and several progress bars."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 def open_prepared(record: DatasetRecord, folder: Path) -> "tfds.core.DatasetBuilder":

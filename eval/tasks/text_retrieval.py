@@ -52,14 +52,8 @@ def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Re
         source = (examples.dataset, examples.state, examples.split)
         inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
         query = inverted.embeddings
-    measure = partial(
-        text_retrieval,
-        gallery=gallery,
-        captions=captions,
-        variant=retrieving.variant,
-        recall_at=retrieving.recall_at,
-        mesh=pair.workspace.mesh,
-    )
+    how = {"variant": retrieving.variant, "recall_at": retrieving.recall_at, "mesh": pair.workspace.mesh}
+    measure = partial(text_retrieval, gallery=gallery, captions=captions, **how)
     return with_curve(measure(query), measure, inverted)
 
 

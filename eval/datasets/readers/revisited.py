@@ -97,16 +97,9 @@ def read(record: DatasetRecord, root: Path) -> Content:
     strange = [name for name in (*queries, *gallery) if not is_below(name)]
     if strange:
         raise broken(record, file, f"names of images; got {strange[0]!r:.80}")
-    files = [f"{name}.jpg" for name in queries], [f"{name}.jpg" for name in gallery]
-    return Content(
-        {
-            "query": [
-                Item(name, folder / "jpg" / name, box=box) for name, box in zip(files[0], boxes, strict=True)
-            ],
-            "gallery": [Item(name, folder / "jpg" / name) for name in files[1]],
-        },
-        ground_truth={"query": truth},
-    )
+    item = lambda name, box=None: Item(f"{name}.jpg", folder / "jpg" / f"{name}.jpg", box=box)
+    splits = {"query": list(map(item, queries, boxes)), "gallery": list(map(item, gallery))}
+    return Content(splits, ground_truth={"query": truth})
 
 
 def read_names(values: Any) -> list[str]:
