@@ -83,7 +83,8 @@ class Duplicates:
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):
-            watch, what = Watch(), {"exclude": self.exclude, "alike": self.min_similarity}
+            watch = Watch()
+            what: dict[str, Any] = {"exclude": self.exclude, "alike": self.min_similarity}
             with watch.shown(str(self.folder)):
                 found = find_duplicates(self.folder, **what, start=watch.start, progress=watch.advance)
             write_json(self.json, to_json(found))

@@ -193,10 +193,8 @@ class LabelledPair:
         if (given := class_texts_of(self.model)) is not None:
             return given.of_classes(self.num_classes)[:, None]
         texts = self._prompt_texts(templates)
-        name, ids = (
-            f"{self.task} names of {self.record.name}, {templates}",
-            [str(i) for i in range(len(texts))],
-        )
+        name = f"{self.task} names of {self.record.name}, {templates}"
+        ids = [str(i) for i in range(len(texts))]
         found = self.workspace.text_embeddings(self.model, name, ids, texts)
         return found.reshape(self.num_classes, len(texts) // self.num_classes, -1)
 
