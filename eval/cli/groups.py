@@ -310,7 +310,7 @@ class Measuring(Embedding):
 
     def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
         """Write the runs as JSON and as a table where that was asked for, and say where everything is."""
-        report_runs(runs, files, self.results.out, self.results.json, self.results.table)
+        report_runs(runs, files, self.results)
 
 
 @dataclass(frozen=True)

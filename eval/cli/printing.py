@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.tasks.runs import Run
 
+    from .groups import MeasuringOptions
+
 STANDARD_OUTPUT = Path("-")
 # Where the JSON of a command goes that has asked for it on standard output, and for nothing else there.
 _output: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("output", default=None)
@@ -172,18 +174,12 @@ def print_runs(
     print_table(title, [head, *(of.title for of in columns), *further], rows)
 
 
-def report_runs(
-    runs: "Sequence[Run]",
-    charts: Sequence[Path],
-    out: Path,
-    json: Path | None = None,
-    table: Path | None = None,
-) -> None:
+def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], results: "MeasuringOptions") -> None:
     """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
     from jaxalign.eval.written_tables import compared_runs
 
-    if json is not None:
+    if results.json is not None:
         content: dict[str, Any] = {
             "runs": [run.to_json() for run in runs],
             "gains": [gain.to_json() for gain in compared_runs(runs).values()],
@@ -191,15 +187,16 @@ def report_runs(
             "files": [str(file) for file in charts],
             "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
         }
-        write_json(json, content)
-    write_table(table, runs)
-    for file in (*charts, *([] if table is None else [table])):
+        write_json(results.json, content)
+    write_table(results.table, runs)
+    for file in filter(None, (*charts, results.table)):
         say(f"Wrote {file}")
     for line in (*_left_out(runs), *_other_versions(runs)):
         say(line)
     for note in dict.fromkeys(note for run in runs for note in run.notes):
         say(f"Note: {note}")
-    say(f"{told_anew({run.digest: run.anew for run in runs})}, in {out}; `jaxalign report {out}` shows them")
+    told, out = told_anew({run.digest: run.anew for run in runs}), results.out
+    say(f"{told}, in {out}; `jaxalign report {out}` shows them")
 
 
 def told_anew(runs: Mapping[str, bool]) -> str:
