@@ -74,19 +74,25 @@ class Table:
         return rows
 
 
-_IMAGES = {"protocol": "image-retrieval", "distractors": True}
-_REEVALUATED = {"protocol": "image-retrieval"}
-_TEXTS = {"protocol": "text-retrieval"}
-_FEW_SHOT = {"protocol": "few-shot"}
+Measured = tuple[str, Mapping[str, Any]]  # the unit of the numbers, and the settings of every cell
+_IMAGES = "mAP, %", {"protocol": "image-retrieval", "distractors": True}
+_REEVALUATED = "mAP, %", {"protocol": "image-retrieval"}
+_CHANGE = {"protocol": "image-retrieval", "dataset": "bdd100k", "method": "pca", "minus": "image-image"}
+_TEXTS = "mAP, %", {"protocol": "text-retrieval"}
+_OVI = "mAP, %", _TEXTS[1] | {"method": "ovi", "dataset": "flickr30k-captions", "split": "val"}
+_TEXT_IMAGE = "mAP and recall at 1, %", {"protocol": "text-image"}
+_PERCENT, _FEW_SHOT = "accuracy, %", {"protocol": "few-shot"}
 _SPECTRUM, _PARTS, _BANDS = ({"protocol": name} for name in ("spectrum", "spectral-parts", "band-selection"))
-_OVI = _TEXTS | {"method": "ovi", "dataset": "flickr30k-captions", "split": "val"}
+_SEARCH = "mAP in %, singular directions left out", _BANDS
+_TEXT_SEARCH = _SEARCH[0], _BANDS | {"modality": "text"}
 _DOGS_CATS = {"protocol": "dogs-cats", "dataset": "dogs-vs-cats"}
+_OVERLAP = "intersection over union", _DOGS_CATS | {"metric": "iou"}
+_BY_CLASS = "overlap, IoU and mean cosines", {"protocol": "class-indicator"}
+_BOTH = "overlap, IoU, gap and mean cosines"  # by class and by modality
 _IMAGENET = {"dataset": "imagenet", "split": "val"}
-_MAP, _PERCENT = "mAP, %", "accuracy, %"
-_LEFT_OUT = "singular directions left out"
-_SEARCH = f"mAP in %, {_LEFT_OUT}"
-_CLASSES = "overlap, IoU and mean cosines"
-_MODALITIES = "overlap, IoU, gap and mean cosines"
+_GAP = "overlap, gap and mean cosines", {"protocol": "modality-indicator"} | _IMAGENET
+_VIEW = "distance of the centroids of images and projected images", {"protocol": "view"} | _IMAGENET
+_RECOVERY = "error of a cosine", {"protocol": "degrees-of-freedom"} | _IMAGENET
 _TABLE_1 = {
     "retrieval_text_image_map": {"metric": "text_image_mAP"},
     "retrieval_image_image_map": {"metric": "image_image_mAP"},
@@ -102,128 +108,99 @@ _ONE_SHOT_LDA = (
 
 
 def _printed(
-    paper: str, where: str, what: str, file: str, unit: str, settings: Mapping[str, Any], name="", **rest: Any
+    paper: str, where: str, what: str, file: str, measured: Measured, name: str = "", **rest: Any
 ) -> Table:
     """What stands as `table S5` is called `PAPER-tableS5`, and its file `PAPER_tableS5_FILE.csv`; what has
     another `name` says its file whole."""
     short, number = paper.lower(), re.sub("[ .]", "", where)
     stem = file if name else f"{number}_{file}"
     names = f"{short}-{name or number}", f"{paper}, {where}: {what}", f"{short}_{stem}.csv"
-    return Table(*names, unit, settings, paper=short, **rest)
+    return Table(*names, *measured, paper=short, **rest)
 
 
 _isoclip, _reevaluating = partial(_printed, "IsoCLIP"), partial(_printed, "Reevaluating")
 _RECORDS = (
-    _isoclip("table 1", "image-to-image retrieval", "image_retrieval_map", _MAP, _IMAGES),
-    _isoclip("table 2", "text-to-text retrieval", "text_retrieval_map", _MAP, _TEXTS),
-    _isoclip("table 3", "classification", "classification_accuracy", _PERCENT, {}),
-    _isoclip("table 4", "ablations of the image projector", "ablations_map", _MAP, _IMAGES),
-    _isoclip("figure 2", "spectra of the inter-modal operator", "spectra", "singular values", _SPECTRUM),
+    _isoclip("table 1", "image-to-image retrieval", "image_retrieval_map", _IMAGES),
+    _isoclip("table 2", "text-to-text retrieval", "text_retrieval_map", _TEXTS),
+    _isoclip("table 3", "classification", "classification_accuracy", (_PERCENT, {})),
+    _isoclip("table 4", "ablations of the image projector", "ablations_map", _IMAGES),
+    _isoclip("figure 2", "spectra of the inter-modal operator", "spectra", ("singular values", _SPECTRUM)),
     _isoclip(
         "figure 3",
         "what the top, the middle and the bottom carry (captions: our choice)",
         "spectral_parts",
-        "mAP in %, mean cosines",
-        _PARTS,
+        ("mAP in %, mean cosines", _PARTS),
     ),
     _isoclip(
-        "figure 4",
-        "overlap of dog-dog and dog-cat similarities",
-        "dogs_vs_cats_iou",
-        "intersection over union",
-        _DOGS_CATS | {"metric": "iou"},
-        digits=3,
+        "figure 4", "overlap of dog-dog and dog-cat similarities", "dogs_vs_cats_iou", _OVERLAP, digits=3
     ),
-    _isoclip("figure 5", "search for the bands of ViT-B/16", "band_search", _SEARCH, _BANDS),
+    _isoclip("figure 5", "search for the bands of ViT-B/16", "band_search", _SEARCH),
     _isoclip(
         "table S5",
         "pseudo-patches of OVI on Flickr30k's validation split",
         "ovi_pseudo_patches_flickr30k_val_map",
-        _MAP,
         _OVI,
     ),
-    _isoclip("table S6", "image-to-image retrieval", "image_retrieval_map", _MAP, _IMAGES),
-    _isoclip("table S7", "classification", "classification_accuracy", _PERCENT, {}),
-    _isoclip("table S8", "Places365 and iNaturalist", "places_inat_map", _MAP, _IMAGES, digits=2),
-    _isoclip("table S9", "ablations of the image projector", "ablations_map", _MAP, _IMAGES),
+    _isoclip("table S6", "image-to-image retrieval", "image_retrieval_map", _IMAGES),
+    _isoclip("table S7", "classification", "classification_accuracy", (_PERCENT, {})),
+    _isoclip("table S8", "Places365 and iNaturalist", "places_inat_map", _IMAGES, digits=2),
+    _isoclip("table S9", "ablations of the image projector", "ablations_map", _IMAGES),
     _isoclip(
         "table S10",
         "bands selected on Caltech101 and COCO",
         "selected_bands",
-        _LEFT_OUT,
-        _BANDS,
+        ("singular directions left out", _BANDS),
         columns={"k_top": {"metric": "best.k_top"}, "k_bottom": {"metric": "best.k_bottom"}},
         digits=0,
     ),
-    _isoclip("section F.3", "DINOv2 for comparison", "dinov2_map", _MAP, _IMAGES),
+    _isoclip("section F.3", "DINOv2 for comparison", "dinov2_map", _IMAGES),
     _isoclip(
         "figure S6",
         "share of the ten largest eigenvalues of the intra-modal operator",
         "intra_modal_spectra",
-        "share",
-        _SPECTRUM,
+        ("share", _SPECTRUM),
         digits=3,
     ),
-    _isoclip(
-        "figure S7",
-        "similarities by class on CUB",
-        "similarities_by_class",
-        _CLASSES,
-        {"protocol": "class-indicator"},
-        digits=3,
-    ),
-    _isoclip("figure S8", "the middle grown to either end, on CUB", "grown_middle", _MAP, _PARTS),
-    _isoclip(
-        "figure S9",
-        "bands on the data sets of captions",
-        "band_search_text",
-        _SEARCH,
-        _BANDS | {"modality": "text"},
-    ),
-    _isoclip(
-        "figure S10", "bands on the data sets of images that have labels", "band_search", _SEARCH, _BANDS
-    ),
+    _isoclip("figure S7", "similarities by class on CUB", "similarities_by_class", _BY_CLASS, digits=3),
+    _isoclip("figure S8", "the middle grown to either end, on CUB", "grown_middle", ("mAP, %", _PARTS)),
+    _isoclip("figure S9", "bands on the data sets of captions", "band_search_text", _TEXT_SEARCH),
+    _isoclip("figure S10", "bands on the data sets of images that have labels", "band_search", _SEARCH),
     _isoclip(
         "section H",
         "texts find images, by IsoCLIP's projectors and the original ones (data sets: our choice)",
         "text_image",
-        "mAP and recall at 1, %",
-        {"protocol": "text-image"},
+        _TEXT_IMAGE,
     ),
     _reevaluating(
-        "table 1", "dogs and cats", "dogs_vs_cats", "mAP and accuracy, %", _DOGS_CATS, columns=_TABLE_1
+        "table 1", "dogs and cats", "dogs_vs_cats", ("mAP and accuracy, %", _DOGS_CATS), columns=_TABLE_1
     ),
     _reevaluating(
         "table 2",
         "few-shot classification without texts, mean over eleven data sets",
         "image_only_few_shot_accuracy",
-        _PERCENT,
-        _FEW_SHOT | {"with_text": False},
+        (_PERCENT, _FEW_SHOT | {"with_text": False}),
         datasets=FEW_SHOT_DATASETS,
     ),
-    _reevaluating("table 3", "image-to-image retrieval", "image_retrieval_map", _MAP, _REEVALUATED),
+    _reevaluating("table 3", "image-to-image retrieval", "image_retrieval_map", _REEVALUATED),
     _reevaluating(
         "figure 2",
         "similarities of dogs and cats, by class and by modality",
         "similarities",
-        _MODALITIES,
-        {"dataset": "dogs-vs-cats"},
+        (_BOTH, {"dataset": "dogs-vs-cats"}),
         digits=3,
     ),
     _reevaluating(
         "figure 5",
         "similarities on ImageNet, by class and by modality",
         "similarities",
-        _MODALITIES,
-        _IMAGENET,
+        (_BOTH, _IMAGENET),
         digits=3,
     ),
     _reevaluating(
         "figure 6",
         "few-shot adaptation of ResNet-50, mean over eleven data sets",
         "figure6_methods",
-        _PERCENT,
-        _FEW_SHOT | {"with_text": True, "tuned_as_published": True},
+        (_PERCENT, _FEW_SHOT | {"with_text": True, "tuned_as_published": True}),
         name="figure6-methods",
         datasets=FEW_SHOT_DATASETS,
     ),
@@ -231,8 +208,7 @@ _RECORDS = (
         "figure 6 and supplement",
         "few-shot classification with and without texts, for each data set",
         "supplement_few_shot_per_dataset_accuracy",
-        _PERCENT,
-        _FEW_SHOT,
+        (_PERCENT, _FEW_SHOT),
         name="figure6",
         digits=2,
         notes=(_ONE_SHOT_LDA,),
@@ -241,34 +217,20 @@ _RECORDS = (
         "section 4.4",
         "what PCA<- does to weather and time of day",
         "bdd100k_ablation_map_change",
-        "change of mAP, percentage points",
-        {"protocol": "image-retrieval", "dataset": "bdd100k", "method": "pca", "minus": "image-image"},
+        ("change of mAP, percentage points", _CHANGE),
         name="bdd100k",
         columns={"pca_minus_original_map": {}},
     ),
-    _reevaluating(
-        "figure 7",
-        "views of texts, images and projected images",
-        "views",
-        "distance of the centroids of images and projected images",
-        {"protocol": "view"} | _IMAGENET,
-        digits=3,
-    ),
+    _reevaluating("figure 7", "views of texts, images and projected images", "views", _VIEW, digits=3),
     _reevaluating(
         "figure 8",
         "the gap before and after PCA<-, without and with the mean",
         "modality_gap",
-        "overlap, gap and mean cosines",
-        {"protocol": "modality-indicator"} | _IMAGENET,
+        _GAP,
         digits=3,
     ),
     _reevaluating(
-        "appendix A",
-        "similarities of images out of those to texts",
-        "recovery",
-        "error of a cosine",
-        {"protocol": "degrees-of-freedom"} | _IMAGENET,
-        digits=6,
+        "appendix A", "similarities of images out of those to texts", "recovery", _RECOVERY, digits=6
     ),
 )
 TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _RECORDS})
