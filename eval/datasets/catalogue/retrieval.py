@@ -8,11 +8,14 @@ from dataclasses import replace
 from ..records import DatasetRecord, Source
 
 REVISITED = "http://cmp.felk.cvut.cz/revisitop/data/datasets"
+R1M = f"{REVISITED}/revisitop1m"
 REVISITED_PROTOCOL = (
     "70 queries, cropped to their boxes, against the gallery; easy, medium and hard by the ground truth, "
     "junk removed. The papers print the easy setting, IsoCLIP with the distractors R1M. Their published code "
     "reads the queries whole (`query-uncropped`) and adds R1M where it is there."
 )
+VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+FLICKR30K = "https://shannon.cs.illinois.edu/DenotationGraph/"
 BDD = "http://bdd-data.berkeley.edu/"
 PLACES = "http://data.csail.mit.edu/places/places365"
 
@@ -21,6 +24,7 @@ CAPTIONS_PROTOCOL = (
     "query itself left out; relevant are the other captions of the image. The paper uses `{test}`{note}. "
     "In the published code no query is in the gallery."
 )
+COCO = "http://images.cocodataset.org/zips"
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip"
 
 
@@ -94,20 +98,8 @@ RECORDS = (
             ),
         ),
     ),
-    revisited(
-        "roxford5k",
-        "ROxford",
-        4993,
-        "Oxford",
-        "https://www.robots.ox.ac.uk/~vgg/data/oxbuildings/oxbuild_images-v1.tgz",
-    ),
-    revisited(
-        "rparis6k",
-        "RParis",
-        6322,
-        "Paris",
-        "https://www.robots.ox.ac.uk/~vgg/data/parisbuildings/ (paris_1-v1.tgz, paris_2-v1.tgz)",
-    ),
+    revisited("roxford5k", "ROxford", 4993, "Oxford", f"{VGG}/oxbuildings/oxbuild_images-v1.tgz"),
+    revisited("rparis6k", "RParis", 6322, "Paris", f"{VGG}/parisbuildings/ (paris_1-v1.tgz, paris_2-v1.tgz)"),
     DatasetRecord(
         name="revisitop1m",
         builder="jaxalign.eval.datasets.readers.revisited:read_distractors",
@@ -120,13 +112,9 @@ RECORDS = (
             Source(
                 "revisitop1m/jpg",
                 "the images of all 100 archives, in their subfolders",
-                f"{REVISITED}/revisitop1m/jpg/ (revisitop1m.1.tar.gz to revisitop1m.100.tar.gz)",
+                f"{R1M}/jpg/ (revisitop1m.1.tar.gz to revisitop1m.100.tar.gz)",
             ),
-            Source(
-                "revisitop1m/revisitop1m.txt",
-                "the list of the images",
-                f"{REVISITED}/revisitop1m/revisitop1m.txt",
-            ),
+            Source("revisitop1m/revisitop1m.txt", "the list of the images", f"{R1M}/revisitop1m.txt"),
         ),
     ),
     DatasetRecord(
@@ -234,16 +222,8 @@ RECORDS = (
         "",
         Source("COCO2014/dataset_coco.json", "Karpathy's captions and splits", KARPATHY),
         (
-            Source(
-                "COCO2014/train2014",
-                "the training images",
-                "http://images.cocodataset.org/zips/train2014.zip",
-            ),
-            Source(
-                "COCO2014/val2014",
-                "the validation images",
-                "http://images.cocodataset.org/zips/val2014.zip",
-            ),
+            Source("COCO2014/train2014", "the training images", f"{COCO}/train2014.zip"),
+            Source("COCO2014/val2014", "the validation images", f"{COCO}/val2014.zip"),
         ),
         builder="jaxalign.eval.datasets.readers.annotations:read_karpathy",
         options={"file": "COCO2014/dataset_coco.json", "images": "COCO2014"},
@@ -259,20 +239,14 @@ RECORDS = (
         "test",
         "; its code uses `val` unless told otherwise",
         Source("Flickr30K/dataset_flickr30k.json", "Karpathy's captions and splits", KARPATHY),
-        (
-            Source(
-                "Flickr30K/flickr30k-images",
-                "the images, all in this folder",
-                "https://shannon.cs.illinois.edu/DenotationGraph/",
-            ),
-        ),
+        (Source("Flickr30K/flickr30k-images", "the images, all in this folder", FLICKR30K),),
         builder="jaxalign.eval.datasets.readers.annotations:read_karpathy",
         options={"file": "Flickr30K/dataset_flickr30k.json", "images": "Flickr30K/flickr30k-images"},
         reference_splits={"captions": "val"},
         splits={"train": 29_000, "val": 1_014, "test": 1_000},
         captions="five by different people",
         licence="for non-commercial research and education",
-        source="https://shannon.cs.illinois.edu/DenotationGraph/",
+        source=FLICKR30K,
         description="Flickr30k in Karpathy's splits",
     ),
     *captioned(

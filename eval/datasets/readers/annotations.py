@@ -22,10 +22,7 @@ SPLIT_FILE = 'lists "train", "val" and "test" of [path, label, class name]'
 ATTRIBUTES = {
     "weather": ("weather", ("clear", "foggy", "overcast", "partly cloudy", "rainy", "snowy")),
     "time-of-day": ("timeofday", ("dawn/dusk", "daytime", "night")),
-    "scene": (
-        "scene",
-        ("city street", "gas stations", "highway", "parking lot", "residential", "tunnel"),
-    ),
+    "scene": ("scene", ("city street", "gas stations", "highway", "parking lot", "residential", "tunnel")),
 }
 
 
@@ -35,13 +32,8 @@ def read_zhou(record: DatasetRecord, root: Path) -> Content:
     folder = root / record.options["folder"]
     splits, names = read_split_file(record, folder / record.options["split"])
     images = folder / record.options["images"]
-    return Content(
-        {
-            split: [Item(path, images / path, (label,)) for path, label in rows]
-            for split, rows in splits.items()
-        },
-        {"label": names},
-    )
+    items = lambda rows: [Item(path, images / path, (label,)) for path, label in rows]
+    return Content({split: items(rows) for split, rows in splits.items()}, {"label": names})
 
 
 def read_split_file(
