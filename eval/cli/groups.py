@@ -179,7 +179,10 @@ class FeatureOptions:
             try:
                 encoder = model.load(workspace)
             except JaxalignError as error:
-                raise given.describe_projectors(self.projectors, error) from error
+                raise JaxalignError(
+                    f"{self.projectors} has no two kernels called image and text, and is no checkpoint"
+                    f" ({error}); expected either"
+                ) from error
         else:
             encoder = None if model.model is None else model.load(workspace)
         also = {"heads": heads, "class_texts": texts, "encoder": encoder}

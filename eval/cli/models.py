@@ -82,10 +82,7 @@ def describe_model(spec: Any) -> dict[str, Any]:
         "available": found.state,
         "folder": str(found.folder) if found.folder else None,
         "advice": found.advice,
-        "licence": spec.licence,
-        "source": spec.source,
-        "revision": spec.revision,
-        "paper": spec.paper,
+        **{fact: getattr(spec, fact) for fact in ("licence", "source", "revision", "paper")},
         "spec": spec_to_json(spec),
     }
 

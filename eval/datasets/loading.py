@@ -62,21 +62,17 @@ def find_dataset(
 
         return features_record(name, reading)
     if name.startswith((TFDS, WEBDATASET, HUGGINGFACE)):
-        return _own_record(name, reading or DataReading(), data_dir)
+        reading = reading or DataReading()
+        keys = Keys(reading.image_key, reading.label_key, reading.text_key)
+        if name.startswith(TFDS):
+            return tfds_record(name, keys, data_dir)
+        return (webdataset_record if name.startswith(WEBDATASET) else huggingface_record)(name, keys)
     if name.endswith(JOINED):
         return joined_record(name.removesuffix(JOINED))
     known = catalogue.known_datasets()
     if name not in known:
         raise unknown_name("data set", name, known, "a folder of images is written folder:PATH")
     return known[name]
-
-
-def _own_record(name: str, reading: DataReading, data_dir: Folder) -> DatasetRecord:
-    """The record of a data set in somebody else's layout."""
-    keys = Keys(reading.image_key, reading.label_key, reading.text_key)
-    if name.startswith(TFDS):
-        return tfds_record(name, keys, data_dir)
-    return (webdataset_record if name.startswith(WEBDATASET) else huggingface_record)(name, keys)
 
 
 def load_split(
@@ -125,15 +121,13 @@ def _check_each_once(split: str, parts: Sequence[str]) -> None:
 
 
 def load_prepared(
-    record: DatasetRecord,
-    parts: Sequence[str],
-    data_dir: Folder,
-    source_dir: Folder,
-    on_demand: bool,
+    record: DatasetRecord, parts: Sequence[str], data_dir: Folder, source_dir: Folder, on_demand: bool
 ) -> list[Examples]:
     """Splits of a data set that is prepared, or is now."""
+    known = [*record.splits, *(f"{split}{UNCROPPED}" for split in record.splits if split == "query")]
     for part in parts:
-        check_split(record, part)
+        if part not in known:
+            raise unknown_name(f"split of {record.name}", part, known)
     builder = prepare(record, data_dir, source_dir)
     try:
         return [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
@@ -141,13 +135,6 @@ def load_prepared(
         raise
     except READ_ERRORS as error:
         raise damaged(record, record.folder(data_dir), error) from error
-
-
-def check_split(record: DatasetRecord, split: str) -> None:
-    """Raise unless the data set has the split."""
-    known = [*record.splits, *(f"{s}{UNCROPPED}" for s in record.splits if s == "query")]
-    if split not in known:
-        raise unknown_name(f"split of {record.name}", split, known)
 
 
 def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_demand: bool) -> Examples:

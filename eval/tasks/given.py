@@ -266,13 +266,6 @@ def read_class_texts(name: str, key: str = "") -> GivenTexts:
     return GivenTexts(values, f"{len(values)} {content}")
 
 
-def describe_projectors(path: Path, error: JaxalignError) -> JaxalignError:
-    """The error for a file that is no checkpoint either."""
-    return JaxalignError(
-        f"{path} has no two kernels called image and text, and is no checkpoint ({error}); expected either"
-    )
-
-
 def read_projectors(path: Path) -> Projectors | None:
     """The two kernels that the file `path` is made of; None for one that holds more, a checkpoint.
 
