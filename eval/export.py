@@ -25,15 +25,8 @@ from jaxalign.eval.features import FeatureStore, Gathered
 from jaxalign.eval.features.key import weights_digest
 from jaxalign.eval.files import json_text
 from jaxalign.eval.tasks.given import GivenFeatures
-from jaxalign.eval.tasks.methods import (
-    BASELINES,
-    Embed,
-    Method,
-    MethodOptions,
-    Modality,
-    find_method,
-    subspace_of,
-)
+from jaxalign.eval.tasks.methods import BASELINES, Method, MethodOptions, Modality, find_method, subspace_of
+from jaxalign.eval.tasks.own_methods import Embed
 from jaxalign.eval.tasks.pairs import CaptionPair
 from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.eval.tasks.workspace import Workspace

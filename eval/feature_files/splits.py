@@ -258,7 +258,8 @@ def features_record(name: str, reading: DataReading | None = None) -> DatasetRec
     examples = {split: _examples(own, split, of, classes) for split, of in splits.items()}
     pick = lambda *names: next(split for split in (*names, *splits) if split in splits)
     query = pick("query", "test", ALL, "val")
-    gallery, train, test = pick("gallery", "train", query), pick("train", "gallery"), pick("test", query)
+    roles = {"query": query, "gallery": pick("gallery", "train", query)}
+    roles |= {"train": pick("train", "gallery"), "test": pick("test", query)}
     return own_record(
         own,
         {split: len(of) for split, of in examples.items()},
@@ -267,10 +268,7 @@ def features_record(name: str, reading: DataReading | None = None) -> DatasetRec
         source=text,
         version=splits[query].content,
         description="Features that were computed elsewhere",
-        query=query,
-        gallery=gallery,
-        train=train,
-        test=test,
+        **roles,
         reading=f"{text} is read as {_describe(splits, classes)}",
     )
 
