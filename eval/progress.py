@@ -95,12 +95,8 @@ class Watch:
         """Images of earlier runs and of this one, and the rate of this one with all that it waited for."""
         now = self.total - self.earlier
         rate = round(now / self.seconds, 2) if now else None
-        return {
-            "earlier": self.earlier,
-            "computed": now,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": rate,
-        }
+        counts = {"earlier": self.earlier, "computed": now}
+        return counts | {"seconds": round(self.seconds, 3), "images_per_second": rate}
 
 
 @contextlib.contextmanager

@@ -173,12 +173,8 @@ def few_shot(
         "examples": len(test_labels),
         "classes": num_classes,
     }
-    arrays = {
-        "accuracy": found.accuracy,
-        "shots": np.asarray(settings.shots),
-        "seeds": np.asarray(settings.seeds),
-    }
-    return Result(metrics | ({"chosen": chosen} if chosen else {}), arrays)
+    drawn = {"shots": np.asarray(settings.shots), "seeds": np.asarray(settings.seeds)}
+    return Result(metrics | ({"chosen": chosen} if chosen else {}), {"accuracy": found.accuracy} | drawn)
 
 
 def _options(

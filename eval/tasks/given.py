@@ -306,5 +306,5 @@ def _head(
                 f" numbers {'[d_in, d]' if axes == 2 else '[d]'}"
             )
     assert kernel is not None
-    kernel = jnp.asarray(kernel.T if transposed else kernel, jnp.float32)
-    return Projector(kernel, None if bias is None else jnp.asarray(bias, jnp.float32))
+    weights = jnp.asarray(kernel.T if transposed else kernel, jnp.float32)
+    return Projector(weights, None if bias is None else jnp.asarray(bias, jnp.float32))
