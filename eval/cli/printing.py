@@ -324,7 +324,7 @@ def check_ending(option: str, file: Path | None, *endings: str) -> None:
 
 
 def check_table(file: Path | None) -> None:
-    """The same for the formats that a table has."""
+    """As `check_ending`, for the formats that a table has."""
     from jaxalign.eval.written_tables import WRITERS
 
     check_ending("table", file, *WRITERS)
