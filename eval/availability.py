@@ -1,12 +1,14 @@
 """What of a model or a data set is on this machine, and what to do about the rest."""
 
-import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxalign.specs import MODELS, ModelSpec
+
+if TYPE_CHECKING:
+    from jaxalign.eval.datasets.records import DatasetRecord, Folder
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def _find_cached(spec: ModelSpec) -> Path | None:
 
 
 def find_dataset_copy(
-    record: Any, data_dir: str | os.PathLike[str] | None, source_dir: str | os.PathLike[str] | None = None
+    record: "DatasetRecord", data_dir: "Folder", source_dir: "Folder" = None
 ) -> Availability:
-    """Where the prepared copy of a `datasets.DatasetRecord` is, or what its preparation lacks."""
+    """Where the prepared copy of a data set is, or what its preparation lacks."""
     from jaxalign.eval.datasets import source_root
 
     folder = record.folder(data_dir)

@@ -21,19 +21,12 @@ from numpy.lib import format as npy
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
+from jaxalign.eval.features import FeatureStore, Gathered
 from jaxalign.eval.features.key import weights_digest
 from jaxalign.eval.files import json_text
-from jaxalign.eval.tasks.given import GivenFeatures, check_needs
-from jaxalign.eval.tasks.methods import (
-    BASELINES,
-    Embed,
-    Method,
-    MethodOptions,
-    Modality,
-    find_method,
-    subspace_of,
-)
+from jaxalign.eval.tasks.given import GivenFeatures
+from jaxalign.eval.tasks.methods import BASELINES, Method, MethodOptions, Modality, find_method, subspace_of
+from jaxalign.eval.tasks.own_methods import Embed
 from jaxalign.eval.tasks.pairs import CaptionPair
 from jaxalign.eval.tasks.projecting import Fitting
 from jaxalign.eval.tasks.workspace import Workspace
@@ -132,15 +125,10 @@ def open_gallery(
     elif modality == "text":
         pair = CaptionPair(workspace, model, dataset, split)
         examples, captions = pair.examples, pair.captions
-        title = f"{model.name}: {pair.name}, {len(captions.texts)} texts"
-        with workspace.computing(title, len(captions.texts)) as computing:
-            store = text_store(model, pair.name, captions.ids, captions.texts, **computing)
+        store = workspace.text_store(model, pair.name, captions.ids, captions.texts)
     else:
         examples = workspace.load_split(record, split or record.gallery or record.test)
-        check_needs(model, examples.dataset, ("towers",))
-        title = f"{model.name}: {examples.origin}, {len(examples)} images"
-        with workspace.computing(title, len(examples)) as computing:
-            store = image_store(model, examples, **computing)
+        store = workspace.image_store(model, examples)
     facts = {
         "model": model.name,
         "source": model.spec.source,

@@ -1,4 +1,4 @@
-"""Files of ours: each is there whole or not at all, and JSON has one form."""
+"""Files of ours: each is there whole or not at all, JSON has one form, and an image says whose it is."""
 
 import contextlib
 import json
@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import open_regular
 from jaxalign.replacing import partial_folder, replaced_file
 
 CACHE = "~/.cache/jaxalign/features"
+# What this program draws carries its name, so that it does not take it for a photo of the user's.
+MARK = {"Software": "jaxalign"}  # metadata, as matplotlib's `savefig` takes them
+_WRITTEN = b"\x89PNG\r\n\x1a\n", b"tEXtSoftware\0jaxalign"
 # What a terminal obeys, what reverses a text or ends a line, and bytes of file names that are no UTF-8.
 _ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -45,6 +49,18 @@ def write_whole(file: Path, content: str | bytes) -> Path:
     with replaced_file(file) as partial:
         partial.write_bytes(data)
     return file
+
+
+def is_own_image(path: Path) -> bool:
+    """Whether the PNG `path` has the mark, which lies at its beginning; also where it cannot be read, no."""
+    if not path.is_file():  # also of a link: a pipe or a device is not opened
+        return False
+    try:
+        with open_regular(path) as file:
+            start = file.read(128)
+    except (JaxalignError, OSError):
+        return False
+    return start.startswith(_WRITTEN[0]) and _WRITTEN[1] in start
 
 
 @contextlib.contextmanager

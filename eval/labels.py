@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxalign.eval.tasks.methods import METHODS
 from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.task import inner
 from jaxalign.weights.identity import is_known
 
 MODEL, SOURCE, DATASET = "model", "source", "dataset"
@@ -15,21 +16,8 @@ METHOD = ("classifier", "method", "modality")  # a run has some of them, or none
 MODEL_DETAILS = ("weights", "spec", "tokenizer", "layout", "dtype", "precision", "embedding_dtype")
 GRID = "grid"
 DATASET_DETAILS = (
-    "version",
-    "query",
-    "gallery",
-    "gallery_version",
-    "distractors",
-    "distractors_version",
-    "split",
-    "train",
-    "train_version",
-    "val_version",
-    "test",
-    "task",
-    "prompts",
-    "bank",
-    "unreadable",
+    *("version", "query", "gallery", "gallery_version", "distractors", "distractors_version"),
+    *("split", "train", "train_version", "val_version", "test", "task", "prompts", "bank", "unreadable"),
 )
 ADDED = ("distractors", "unreadable")  # details that make a difference by being there
 NESTING = 4  # levels of settings and metrics that are taken apart
@@ -174,12 +162,7 @@ def _label(
 
 def number(run: Run, *names: str | int) -> float | None:
     """The metric of these nested `names`; None where it is no finite number."""
-    value: Any = run.metrics
-    for name in names:
-        inner: Any = dict(enumerate(value)) if isinstance(value, list | tuple) else value
-        if not isinstance(inner, Mapping) or name not in inner:
-            return None
-        value = inner[name]
+    value = inner(run.metrics, names)
     return value if is_number(value) and abs(value) < LARGEST else None
 
 

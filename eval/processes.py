@@ -116,14 +116,9 @@ def connected(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            initialization_timeout=lost_after,
-            heartbeat_timeout_seconds=lost_after,
-            shutdown_timeout_seconds=lost_after,
-        )
+        waits = ("initialization_timeout", "heartbeat_timeout_seconds", "shutdown_timeout_seconds")
+        patience = dict.fromkeys(waits, lost_after)
+        jax.distributed.initialize(coordinator, num_processes, process_id, **patience)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise JaxalignError(

@@ -6,20 +6,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
-from jaxalign.eval.terminal import open_console, shown, styled
+from jaxalign.errors import printable
+from jaxalign.eval.terminal import open_console, styled
 
 
 class Stages:
@@ -103,12 +95,8 @@ class Watch:
         """Images of earlier runs and of this one, and the rate of this one with all that it waited for."""
         now = self.total - self.earlier
         rate = round(now / self.seconds, 2) if now else None
-        return {
-            "earlier": self.earlier,
-            "computed": now,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": rate,
-        }
+        counts = {"earlier": self.earlier, "computed": now}
+        return counts | {"seconds": round(self.seconds, 3), "images_per_second": rate}
 
 
 @contextlib.contextmanager
@@ -118,23 +106,17 @@ def progress_bar(console: Console, title: str, total: int | None = None) -> Iter
     Yields:
       A function that is told what has changed, by name: `advance`, `completed` or `total`.
     """
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        _Pace(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    shown = (bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False), bars.BarColumn())
+    columns = (*shown, _Pace(), bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+    progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with progress:
-        yield partial(progress.update, progress.add_task(shown(title), total=total))
+        yield partial(progress.update, progress.add_task(printable(title), total=total))
 
 
-class _Pace(ProgressColumn):
+class _Pace(bars.ProgressColumn):
     """How many of how many are done, and how many a second; nothing where there is no total."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: bars.Task) -> Text:
         if task.total is None:
             return styled("")
         rate = f" {task.speed:,.0f}/s" if task.speed else ""

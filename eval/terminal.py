@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from jaxalign.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -14,25 +16,16 @@ if TYPE_CHECKING:
 UNCUT = 1000  # columns of a table where there is no terminal
 
 
-def shown(text: str) -> str:
-    """`text` as one line that can be printed anywhere."""
-    if text.isprintable():
-        return text
-    from jaxalign.errors import printable  # here: importing it imports jax
-
-    return printable(text)
-
-
 def say(line: str, file: TextIO | None = None) -> None:
     """Print one line, on standard output where no file is given."""
-    print(shown(line), file=sys.stdout if file is None else file)
+    print(printable(line), file=sys.stdout if file is None else file)
 
 
 def styled(text: object, style: str = "") -> "Text":
     """A text for a console that has a style of its own."""
     from rich.text import Text
 
-    return Text(shown(str(text)), style)
+    return Text(printable(str(text)), style)
 
 
 def open_console(file: TextIO | None = None, *, stderr: bool = False, quiet: bool = False) -> "Console":
@@ -41,7 +34,7 @@ def open_console(file: TextIO | None = None, *, stderr: bool = False, quiet: boo
 
     class PlainConsole(Console):
         def render_str(self, text: str, **options: Any) -> "Text":
-            return super().render_str(shown(text), **options)
+            return super().render_str(printable(text), **options)
 
     return PlainConsole(file=file, stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
 

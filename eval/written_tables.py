@@ -158,9 +158,7 @@ def run_tables(runs: Sequence[Run]) -> list[WrittenTable]:
         own = [run for run in runs if run.protocol == task.name]
         columns = task.columns_of([run.metrics for run in own])
         if own and columns:
-            tables.append(
-                _table(task.title, columns, own, {run.digest: gains.get(run.digest, {}) for run in own})
-            )
+            tables.append(_table(task.title, columns, own, gains))
     return tables
 
 
@@ -171,12 +169,12 @@ def _table(
     told = {name: [label(run) or None for run in runs] for name, label in labels.items()}
     told |= {name: [_chosen(run, *where) for run in runs] for name, where in _CHOSEN.items()}
     told = {name: cells for name, cells in told.items() if any(cell is not None for cell in cells)}
-    compared = _GAINS if any(gains.values()) else ()
+    compared = _GAINS if any(run.digest in gains for run in runs) else ()
     rows: list[list[Cell]] = [
         [
             *(cells[i] for cells in told.values()),
             *(_number(run.metrics, column) for column in columns),
-            *(_number(gains[run.digest], column) for column in compared),
+            *(_number(gains.get(run.digest, {}), column) for column in compared),
         ]
         for i, run in enumerate(runs)
     ]

@@ -16,7 +16,7 @@ from jaxalign.eval import cli
 from jaxalign.eval.cli.duplicates import Duplicates
 from jaxalign.eval.datasets import file_contents
 from jaxalign.eval.datasets.emoji.sprites import read_sprites
-from jaxalign.eval.search import duplicates, known_signatures
+from jaxalign.eval.search import duplicates, signatures
 from jaxalign.eval.search.duplicates import ALIKE, MOST, NEAR, find_copies, find_duplicates
 from jaxalign.eval.search.signatures import LENGTH, SIDE, differences, signature, vectors
 
@@ -234,7 +234,7 @@ def test_nothing_is_read_twice_and_a_bad_memory_does_no_harm(folder, sprites, mo
         scene(i, sprites).save(folder / f"{i}.png")
         scene(i, sprites).save(folder / f"{i}.jpg")
     read, made = [], signature
-    monkeypatch.setattr(known_signatures, "signature", lambda image: read.append(image.size) or made(image))
+    monkeypatch.setattr(signatures, "signature", lambda image: read.append(image.size) or made(image))
     first, told = find_duplicates(folder), []
     assert (len(first.groups), len(read)) == (3, 6)
     (folder / "0.png").rename(folder / "moved.png")

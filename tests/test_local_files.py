@@ -8,7 +8,7 @@ import pytest
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, printable
-from jaxalign.eval.own_images import is_own_image
+from jaxalign.eval.files import is_own_image
 from jaxalign.local_files import is_there, open_regular, read_json, read_limited
 
 

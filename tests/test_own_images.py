@@ -13,8 +13,8 @@ from PIL import Image
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import file_contents, load_split
-from jaxalign.eval.datasets.folder_images import FileChangedError
 from jaxalign.eval.datasets.image_tree import find_images
+from jaxalign.eval.datasets.images import FileChangedError
 from jaxalign.eval.features import FeatureStore, default_store, image_features, image_store
 from jaxalign.eval.features.by_content import index_key, part_name
 from jaxalign.eval.features.obtain import subset_features

@@ -110,12 +110,9 @@ class Encoder:
     def _local_batches(self, count: int) -> Iterator[tuple[slice, int]]:
         """The rows that this process reads of each batch, and how many it has to give."""
         local = self._batch_size // jax.process_count()
-        for start in range(jax.process_index() * local, _round_up(count, self._batch_size), self._batch_size):
+        end = -(-count // self._batch_size) * self._batch_size
+        for start in range(jax.process_index() * local, end, self._batch_size):
             yield slice(min(start, count), min(start + local, count)), local
-
-
-def _round_up(count: int, step: int) -> int:
-    return -(-count // step) * step
 
 
 def _ahead(

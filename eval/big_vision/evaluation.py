@@ -96,20 +96,13 @@ def make_tokenizer(settings: Tokenize | Mapping[str, Any] | None) -> Tokenize | 
     return Tokenizer(vocabulary, **found)
 
 
-@dataclass(frozen=True, eq=False)
-class FittedMethods:
-    """Embeddings under every method, for the parameters of one moment.
-
-    Attributes:
-      facts: numbers to log beside the metrics.
-    """
-
-    embed: Mapping[str, Callable[[ImageFeatures], jax.Array]]
-    facts: Mapping[str, float]
+Embeds = Mapping[str, Callable[[ImageFeatures], jax.Array]]  # by method
 
 
-def fit_methods(settings: MethodSettings, encoder: Encoder, train_state: Any) -> FittedMethods:
-    """All methods for the parameters in `train_state`.
+def fit_methods(
+    settings: MethodSettings, encoder: Encoder, train_state: Any
+) -> tuple[Embeds, Mapping[str, float]]:
+    """Embeddings under every method for the parameters in `train_state`, and numbers to log beside metrics.
 
     A model whose heads or text embeddings are not finite, as of a run that has diverged, has no IsoCLIP and
     no PCA<- until they are again.
@@ -123,9 +116,8 @@ def fit_methods(settings: MethodSettings, encoder: Encoder, train_state: Any) ->
         "pre": lambda x: x.pre,
     }
     facts: dict[str, float] = {}
-    texts = (
-        None if settings.tokenize is None else encoder.texts(train_state, settings.tokenize(settings.texts))
-    )
+    tokenize = settings.tokenize
+    texts = None if tokenize is None else encoder.texts(train_state, tokenize(settings.texts))
     with jax.transfer_guard("allow"):  # from here on single arrays on one device; trainers forbid the rest
         if band := choose_band(settings, projectors):
             k_top, k_bottom, spectrum = band
@@ -135,7 +127,7 @@ def fit_methods(settings: MethodSettings, encoder: Encoder, train_state: Any) ->
         if texts is not None and is_usable(texts):
             subspace = ja.principal_subspace(texts, settings.rank)
             embed["pca"] = lambda x: subspace.project(x.embeddings)
-    return FittedMethods(embed, facts)
+    return embed, facts
 
 
 def is_usable(x: np.ndarray | jax.Array) -> bool:
@@ -265,17 +257,17 @@ class Evaluation:
           measure: takes the embeddings `[n, d]` of each set, and gives at least those.
         """
         features = [self._encoder.images(train_state, own, self._processor) for own in images]
-        fitted = fit_methods(self._settings, self._encoder, train_state)
+        embed, facts = fit_methods(self._settings, self._encoder, train_state)
         for method in self._settings.names:
             found: Mapping[str, Any] = dict.fromkeys(names, float("nan"))
-            if method in fitted.embed:
+            if method in embed:
                 with jax.transfer_guard("allow"):
-                    embedded = [np.asarray(fitted.embed[method](x)) for x in features]
+                    embedded = [np.asarray(embed[method](x)) for x in features]
                     if all(is_usable(x) for x in embedded):
                         found = measure(*embedded)
             for name in names:
                 yield f"{method}/{name}", found[name]
-        yield from fitted.facts.items()
+        yield from facts.items()
 
 
 def make_processor(image_size: int, preprocess: Mapping[str, Any] | None) -> ja.ImageProcessor:

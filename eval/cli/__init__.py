@@ -6,8 +6,9 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,8 +20,8 @@ from jaxalign.eval import interrupts
 from jaxalign.eval.compiled_programs import keep_compiled_programs
 from jaxalign.eval.terminal import say
 
-from .commands import COMMANDS
 from .options import UsageError
+from .printing import check_file, only_results
 
 if TYPE_CHECKING:
     from .groups import Processes
@@ -38,6 +39,37 @@ _ENVIRONMENT = re.compile(
 
 class Command(Protocol):
     def run(self) -> None: ...
+
+
+class Commands(Mapping[str, type[Command]]):
+    """Frozen dataclasses by the names of commands, each imported when it is asked for: `text-retrieve` is
+    `TextRetrieve` in `text_retrieve.py`."""
+
+    def __init__(self, *names: str):
+        self._names = names
+
+    def __getitem__(self, name: str) -> type[Command]:
+        if name not in self._names:
+            raise KeyError(name)
+        module = import_module(f".{name.replace('-', '_')}", __package__)
+        return getattr(module, name.title().replace("-", ""))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+# In the order in which a newcomer meets them.
+NAMES = (
+    "demo convert bake models fetch datasets embed retrieve text-retrieve sweep spectrum indicators classify"
+    " caption search duplicates export reproduce report"
+)
+COMMANDS: Mapping[str, type[Command]] = Commands(*NAMES.split())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,11 +147,15 @@ def explain(error: BaseException) -> int:
 
 
 def results_alone(command: Any) -> AbstractContextManager[None]:
-    """Where the JSON of a command goes to standard output, nothing else does in the block."""
-    from .printing import only_results
+    """Where the JSON of a command goes to standard output, nothing else does in the block.
 
+    Raises:
+      JaxalignError: where it goes to a file that cannot be written, before any work.
+    """
     group = command if hasattr(command, "json") else getattr(command, "results", None)
-    return only_results(getattr(group, "json", None))
+    file = getattr(group, "json", None)
+    check_file(file)
+    return only_results(file)
 
 
 def run_as_one_of_several(command: Command, processes: "Processes", arguments: Sequence[str]) -> int:

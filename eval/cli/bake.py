@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .groups import Projection, ProjectionOptions
 from .options import FormatOption, JsonFile, OwnName, SettingsOf, UsageError, option
+from .printing import write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -62,16 +65,12 @@ class Bake:
         from jaxalign.conversion.baked_files import write_baked
         from jaxalign.conversion.libraries import check_place
         from jaxalign.eval.progress import Stages
-        from jaxalign.eval.terminal import say
         from jaxalign.weights.checkpoint import load
-
-        from .printing import check_file, write_json
 
         if self.image_only and self.text_only:
             raise UsageError("--image-only and --text-only leave no head; expected one of them, or none")
         methods = as_methods(self.method)
         self._check_heeded(methods)
-        check_file(self.json)
         check_place(self.dst)
         options = self.projection.method_options()
         with Stages().stage("bake", f"baking {self.original}", announced=False):

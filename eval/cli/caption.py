@@ -5,21 +5,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .groups import Embedding, Projection, ProjectionOptions, about
 from .options import MaxQueries, MethodNames, UsageError, YesOrNo, option
+from .printing import describe_method, print_table, write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
     from jaxalign.captioning.captioner import Captioner
     from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.tasks.methods import Method
     from jaxalign.eval.tasks.workspace import Workspace
 
 _DATASET = "emoji-scenes"  # where no image is given
@@ -96,8 +97,6 @@ class Caption(Embedding):
         from jaxalign.eval.captioning import caption_methods, captions_of
         from jaxalign.eval.tasks.projecting import Fitting
 
-        from .printing import describe_method, write_json
-
         self._check()
         workspace, model = self.open()
         captioner = self.words.load(model)
@@ -106,13 +105,13 @@ class Caption(Embedding):
         fitting = Fitting(workspace, model, lambda: _require_gallery(gallery))
         with workspace.stages.stage("caption", f"{model.name}: {len(names)} images in words"):
             said = captions_of(fitting, captioner, methods, pre, beams=self.words.beams)
-        titles = [describe_method(method.to_json()) for method in methods]
+        used = [method.to_json() for method in methods]
+        titles = list(map(describe_method, used))
         print_captions(f"{model.title} in the words of {captioner.name}", names, titles, said)
-        shown = [
-            {"image": name, "captions": dict(zip(titles, of, strict=True))}
-            for name, of in zip(names, zip(*said, strict=True), strict=True)
-        ]
-        write_json(self.results.json, self._facts(model, captioner, methods) | {"images": shown})
+        captions = [dict(zip(titles, of, strict=True)) for of in zip(*said, strict=True)]
+        shown = [{"image": name, "captions": of} for name, of in zip(names, captions, strict=True)]
+        facts = {"model": model.name, "captioner": captioner.name, "beams": self.words.beams}
+        write_json(self.results.json, facts | {"methods": used, "images": shown})
 
     def _check(self) -> None:
         from jaxalign.local_files import is_there
@@ -150,7 +149,6 @@ class Caption(Embedding):
         """Images upright, as `search` takes them; with --unreadable leave-out those that can be read."""
         import numpy as np
 
-        from jaxalign.eval.terminal import say
         from jaxalign.inputs.image_files import opened_image, upright
 
         names, features = [], []
@@ -167,16 +165,6 @@ class Caption(Embedding):
             raise JaxalignError("none of the images can be read; expected one or more")
         return names, np.concatenate(features)
 
-    def _facts(
-        self, model: "DualEncoder", captioner: "Captioner", methods: "Sequence[Method]"
-    ) -> dict[str, Any]:
-        return {
-            "model": model.name,
-            "captioner": captioner.name,
-            "beams": self.words.beams,
-            "methods": [method.to_json() for method in methods],
-        }
-
 
 def _require_gallery(gallery: "np.ndarray | None") -> "np.ndarray":
     if gallery is None:
@@ -188,11 +176,6 @@ def print_captions(
     title: str, names: Sequence[str], methods: Sequence[str], said: Sequence[Sequence[str]]
 ) -> None:
     """A line for each image and method."""
-    from .printing import print_table
-
-    rows = [
-        ("" if at else name, method, said[at][i])
-        for i, name in enumerate(names)
-        for at, method in enumerate(methods)
-    ]
+    lines = [(i, at) for i in range(len(names)) for at in range(len(methods))]
+    rows = [("" if at else names[i], methods[at], said[at][i]) for i, at in lines]
     print_table(title, ["image", "method", "caption"], rows, left=3)

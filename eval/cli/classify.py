@@ -15,11 +15,14 @@ from .options import (
     VariantOption,
     option,
 )
+from .printing import describe_method, print_runs, print_table
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
     from jaxalign.eval.tasks.classifying import Classifying
     from jaxalign.eval.tasks.runs import Run
+
+SHOTS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,7 @@ class Classify(Measuring):
     train: TrainSplit = ""
     test: TestSplit = ""
     shots: Annotated[tuple[int, ...], option("Numbers of training images of each class.", "N [N ...]")] = (
-        1,
-        2,
-        4,
-        8,
-        16,
+        SHOTS
     )
     seeds: Annotated[tuple[SeedNumber, ...], option("Seeds of the draws, one each.", "N [N ...]")] = (1, 2, 3)
     draws: Annotated[
@@ -180,8 +179,6 @@ def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
     from jaxalign.eval.tasks.few_shot import sorted_shots
 
-    from .printing import print_runs, print_table
-
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
@@ -197,8 +194,6 @@ def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
 
 def describe_classifier(run: "Run") -> str:
     """The classifier, and the method that embeds for it."""
-    from .printing import describe_method
-
     settings = run.settings
     return f"{settings['classifier']}, {describe_method(settings)}" if "method" in settings else "zero-shot"
 

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .options import FormatOption, JsonFile, OwnName, SettingsOf, option
+from .printing import write_json
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,7 @@ class Convert:
     def run(self) -> None:
         from jaxalign.conversion.conversion import convert_checkpoint
         from jaxalign.eval.progress import Stages
-        from jaxalign.eval.terminal import say
 
-        from .printing import check_file, write_json
-
-        check_file(self.json)
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(
                 self.src, self.dst, spec=self.spec, name=self.name, dtype=self.dtype, to=self.format

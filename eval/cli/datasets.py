@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .options import DataDir, JsonFile, option
+from .printing import print_list, write_json
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,7 @@ class Datasets:
 
     def run(self) -> None:
         from jaxalign.eval.datasets import find_dataset, known_datasets, prepare
-        from jaxalign.eval.terminal import say
 
-        from .printing import check_file, print_list, write_json
-
-        check_file(self.json)
         records = [find_dataset(name) for name in self.names] or list(known_datasets().values())
         for record in [find_dataset(name) for name in self.prepare]:
             prepare(record, self.data_dir, self.source_dir)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from .groups import Store, StoreOptions
 from .options import DataDir, Seed, option
+from .printing import write_json
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,6 @@ class Demo:
     results: Store = field(default_factory=StoreOptions)
 
     def run(self) -> None:
-        from .printing import check_file, write_json
-
-        check_file(self.results.json)
         from jaxalign.eval.demo import run  # it checks the folder `out` and the models before any work
 
         given = {"data_dir": self.data_dir, "store": self.results.store}

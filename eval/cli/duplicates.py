@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .options import Excluded, JsonFile, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import (
     STANDARD_OUTPUT,
-    check_file,
-    first_names,
+    check_ending,
+    counted,
     only_results,
     print_table,
+    told_left_out,
     write_json,
     write_paths,
 )
@@ -77,19 +80,13 @@ class Duplicates:
     def run(self) -> None:
         from jaxalign.eval.progress import Watch
         from jaxalign.eval.search.duplicates import find_duplicates
-        from jaxalign.eval.terminal import say
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):
             watch = Watch()
+            what: dict[str, Any] = {"exclude": self.exclude, "alike": self.min_similarity}
             with watch.shown(str(self.folder)):
-                found = find_duplicates(
-                    self.folder,
-                    exclude=self.exclude,
-                    alike=self.min_similarity,
-                    start=watch.start,
-                    progress=watch.advance,
-                )
+                found = find_duplicates(self.folder, **what, start=watch.start, progress=watch.advance)
             write_json(self.json, to_json(found))
             if self._paths_alone:
                 write_paths(paths_of(found, self.omit_first), b"\0" if self.null else b"\n")
@@ -113,10 +110,7 @@ class Duplicates:
             raise UsageError("--omit-first is about --paths and -0; give one of them")
         if self._paths_alone and self.json == STANDARD_OUTPUT:
             raise UsageError("--paths and --json - both go to standard output; give --json a file")
-        if self.page is not None and self.page.suffix.lower() != ".html":
-            raise UsageError(f"--page is {self.page}; expected a file name that ends in .html")
-        check_file(self.page)
-        check_file(self.json)
+        check_ending("page", self.page, ".html")
 
 
 def summary(found: "Found", most: int) -> list[str]:
@@ -124,20 +118,16 @@ def summary(found: "Found", most: int) -> list[str]:
     from jaxalign.eval.search.duplicates import spare_bytes
 
     count, spare = sum(len(group) - 1 for group in found.groups), sum(map(spare_bytes, found.groups))
-    copies = f"{many(count, 'copy', 'copies')} in {many(len(found.groups), 'group', 'groups')}"
+    copies = f"{counted(count, 'copy', 'copies')} in {counted(len(found.groups), 'group')}"
     told = f"{copies}, {amount(spare)}" if count else "no copies"
-    lines = [f"{many(found.images, 'image', 'images')}: {told}"]
+    lines = [f"{counted(found.images, 'image')}: {told}"]
     if len(found.groups) > most:
         lines.append(f"The table and the page show the first {most:,}; --json and --paths have all groups")
     if found.links:
-        lines.append(f"{many(found.links, 'link', 'links')} to images that are there under another name")
+        lines.append(f"{counted(found.links, 'link')} to images that are there under another name")
     if found.left_out:
-        lines.append(f"{len(found.left_out):,} left out, unreadable: {first_names(found.left_out)}")
+        lines.append(told_left_out(found.left_out))
     return lines
-
-
-def many(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def amount(count: int) -> str:
@@ -179,11 +169,9 @@ def write_groups(found: "Found", most: int, page: Path) -> None:
 
 
 def paths_of(found: "Found", omit_first: bool) -> Iterator[str]:
-    """As any program opens them: none is taken for an option. An empty one after each whole group."""
+    """Those of all groups, and an empty one after each whole group."""
     for group in found.groups:
-        for member in group[omit_first:]:
-            path = os.fspath(member.file.path)
-            yield os.path.join(os.curdir, path) if path.startswith("-") else path
+        yield from (os.fspath(member.file.path) for member in group[omit_first:])
         if not omit_first:
             yield ""
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .groups import Distributed, Embedding, Processes
 from .options import DatasetName, SplitName
+from .printing import told_left_out, write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -45,8 +48,6 @@ class Embed(Embedding):
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.progress import Watch
 
-        from .printing import write_json
-
         workspace, model = self.open()
         record = workspace.find_dataset(self.dataset)
         split = self.split or record.test or record.gallery
@@ -83,15 +84,11 @@ def embedding_facts(model: "DualEncoder", examples: "Examples", left_out: Sequen
 
 def print_summary(facts: dict[str, Any]) -> None:
     """Two lines, and one more for what was left out."""
-    from jaxalign.eval.terminal import say
-
-    from .printing import first_names
-
     rate = f" at {facts['images_per_second']:,.0f} images/s" if facts["computed"] else ""
     say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}: {facts['images']:,} images,"
         f" {facts['earlier']:,} done earlier, {facts['computed']:,} now{rate}"
     )
     if lost := facts["left_out"]:
-        say(f"{len(lost):,} left out, unreadable: {first_names(lost)}")
+        say(told_left_out(lost))
     say(f"features {facts['width']} wide, in {facts['store']}")

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .groups import Embedding, Projection, ProjectionOptions
 from .options import DatasetName, ModalityOption, SplitName, option
+from .printing import check_file, check_folder, write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -70,8 +73,6 @@ class Export(Embedding):
     projection: Projection = field(default_factory=ProjectionOptions)
 
     def run(self) -> None:
-        from .printing import write_json
-
         self._check()
         workspace, model = self.open()
         facts = self._write(workspace, model)
@@ -81,8 +82,6 @@ class Export(Embedding):
     def _check(self) -> None:
         """What would fail at the end fails before any image is embedded."""
         from jaxalign.eval.export import check_npy_folder, require_faiss
-
-        from .printing import check_file, check_folder
 
         if self.npy is not None:
             check_npy_folder(self.npy)
@@ -94,15 +93,9 @@ class Export(Embedding):
     def _write(self, workspace: "Workspace", model: "DualEncoder") -> dict[str, Any]:
         from jaxalign.eval.export import open_gallery, write_faiss, write_npy
 
-        gallery = open_gallery(
-            workspace,
-            model,
-            self.dataset,
-            self.split,
-            method=self.method,
-            modality=self.modality,
-            options=self.projection.method_options(),
-        )
+        how: dict[str, Any] = {"method": self.method, "modality": self.modality}
+        options = self.projection.method_options()
+        gallery = open_gallery(workspace, model, self.dataset, self.split, options=options, **how)
         rows = gallery.shape[0]
         place = self.npy or self.faiss
         with workspace.stages.stage("export", f"{rows} embeddings to {place}", rows) as advance:
@@ -116,8 +109,6 @@ class Export(Embedding):
 
 def print_summary(facts: dict[str, Any]) -> None:
     """One line, and one more for what was left out."""
-    from jaxalign.eval.terminal import say
-
     say(
         f"{facts['model']}, {facts['dataset']}/{facts['split']}, {facts['method']}: {facts['rows']:,}"
         f" embeddings {facts['width']} wide in {facts['path']}"

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import tyro
 
+from jaxalign.eval.terminal import say
+
 from .options import JsonFile, option
+from .printing import write_json
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,12 @@ class Fetch:
         import jaxalign
         from jaxalign.errors import JaxalignError
         from jaxalign.eval.availability import find_model
-        from jaxalign.eval.terminal import say
         from jaxalign.specs import MODELS
         from jaxalign.weights.checkpoint import find_repository
         from jaxalign.weights.hub import fetch_checkpoint
 
         from .models import count_parameters
-        from .printing import check_file, write_json
 
-        check_file(self.json)
         if self.repository in MODELS and find_model(MODELS[self.repository]).state == "embedded":
             raise JaxalignError(f"{self.repository} is a part of jaxalign; there is nothing to fetch")
         known, repository, revision = find_repository(self.repository)

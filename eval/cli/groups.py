@@ -11,6 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFile, UsageError, option
+from .printing import check_folder, check_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -28,18 +29,17 @@ def about(group: type, title: str | None = None) -> Any:
     return tyro.conf.arg(name=title, help=group.__doc__)
 
 
+def model_option(default: str) -> Any:
+    """The option of the model; `default` says in words which one it is where none is named."""
+    what = "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them."
+    return option(what, "MODEL", default)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The model, and how it computes."""
 
-    model: Annotated[
-        str | None,
-        option(
-            "A name of `jaxalign models`, a folder or a file; of features:PATH, the model that gave them.",
-            "MODEL",
-            f"{DEFAULT_MODEL}; of features:PATH none",
-        ),
-    ] = None
+    model: Annotated[str | None, model_option(f"{DEFAULT_MODEL}; of features:PATH none")] = None
     spec: SettingsOf = None
     name: OwnName = None
     dtype: Annotated[
@@ -179,7 +179,10 @@ class FeatureOptions:
             try:
                 encoder = model.load(workspace)
             except JaxalignError as error:
-                raise given.describe_projectors(self.projectors, error) from error
+                raise JaxalignError(
+                    f"{self.projectors} has no two kernels called image and text, and is no checkpoint"
+                    f" ({error}); expected either"
+                ) from error
         else:
             encoder = None if model.model is None else model.load(workspace)
         also = {"heads": heads, "class_texts": texts, "encoder": encoder}
@@ -232,22 +235,15 @@ class StoreOptions:
     ] = None
     json: JsonFile = None
 
-    @property
-    def runs(self) -> Path | None:
-        """Folder of the runs, of a command that keeps some."""
-        return None
-
     def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
         """The workspace of a command; what will be written is checked first."""
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.workspace import Workspace
 
-        from .printing import check_file, check_folder
-
-        check_file(self.json)
-        if self.runs is not None:
-            check_folder(self.runs)
-        workspace = Workspace(self.runs, self.store, data_dir, records={}, **reading.reading())
+        out: Path | None = getattr(self, "out", None)  # of a command that keeps runs
+        if out is not None:
+            check_folder(out)
+        workspace = Workspace(out, self.store, data_dir, records={}, **reading.reading())
         workspace.stages.console.quiet = not is_first()
         return workspace
 
@@ -260,10 +256,6 @@ class RunOptions(StoreOptions):
         "jaxalign-runs"
     )
 
-    @property
-    def runs(self) -> Path:
-        return self.out
-
 
 @dataclass(frozen=True)
 class MeasuringOptions(RunOptions):
@@ -272,8 +264,6 @@ class MeasuringOptions(RunOptions):
     table: TableFile = None
 
     def open_workspace(self, reading: ReadingOptions, data_dir: Path | None = None) -> "Workspace":
-        from .printing import check_table
-
         check_table(self.table)
         return super().open_workspace(reading, data_dir)
 
@@ -323,9 +313,7 @@ class Measuring(Embedding):
 
     def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
         """Write the runs as JSON and as a table where that was asked for, and say where everything is."""
-        from .printing import report_runs
-
-        report_runs(runs, files, self.results.out, self.results.json, self.results.table)
+        report_runs(runs, files, self.results)
 
 
 @dataclass(frozen=True)

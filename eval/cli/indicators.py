@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from .groups import Measuring, Projection, ProjectionOptions
 from .options import DatasetName, MethodNames, Seed, SplitName, TaskNames, option
+from .printing import chart_name, decimal, print_runs, print_table, signed
 
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.indicators import Indicators as IndicatorsOf
@@ -49,8 +50,6 @@ class Indicators(Measuring):
         from jaxalign.eval.tasks.indicators import Indicating, Indicators
         from jaxalign.eval.tasks.methods import find_methods
 
-        from .printing import chart_name
-
         workspace, model = self.open()
         options = self.projection.method_options()
         find_methods(self.methods, model, "image", options)
@@ -69,8 +68,6 @@ class Indicators(Measuring):
         from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom
         from jaxalign.eval.tasks.dogs_cats import measure_dogs_cats
         from jaxalign.eval.tasks.views import measure_view
-
-        from .printing import print_runs
 
         by_class, by_modality = found.by_class(), found.by_modality()
         runs = [*by_class, *by_modality]
@@ -92,8 +89,6 @@ class Indicators(Measuring):
 
 def print_dogs_cats(found: Any) -> None:
     """Table 1 of Reevaluating in a line, then figure 4 of IsoCLIP."""
-    from .printing import decimal, print_table
-
     shots = {f"{k}-shot": v for k, v in found["few_shot_accuracy"].items()}
     columns = ["", "image-image mAP", "text-image mAP", "zero-shot", *shots]
     values = (found["image_image_mAP"], found["text_image_mAP"], found["zero_shot_accuracy"], *shots.values())
@@ -110,7 +105,6 @@ def print_dogs_cats(found: Any) -> None:
 
 def print_ambiguity(found: Any) -> None:
     """mAP of each method on each task, with its change."""
-    from .printing import print_table, signed
 
     def cell(numbers: dict[str, float]) -> str:
         change = f" ({signed(numbers['gain'])} ± {numbers['gain_error']:.1f})" if "gain" in numbers else ""
@@ -123,8 +117,6 @@ def print_ambiguity(found: Any) -> None:
 
 def print_freedom(found: Any) -> None:
     """Errors of the recovered similarities."""
-    from .printing import print_table
-
     rows = [["unknowns, equations", f"{found['unknowns']}, {found['equations']}"]]
     for key, what in (("with_texts", "with the texts"), ("without_texts", "without the texts")):
         of = found[key]

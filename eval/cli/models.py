@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from .options import JsonFile, option
+from .printing import print_facts, print_list, write_json
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,6 @@ class Models:
     def run(self) -> None:
         from jaxalign.specs import MODELS, find_spec
 
-        from .printing import check_file, print_facts, print_list, write_json
-
-        check_file(self.json)
         specs = [find_spec(name) for name in self.names] or MODELS.values()
         models = [describe_model(spec) for spec in specs]
         write_json(self.json, models)
@@ -84,10 +82,7 @@ def describe_model(spec: Any) -> dict[str, Any]:
         "available": found.state,
         "folder": str(found.folder) if found.folder else None,
         "advice": found.advice,
-        "licence": spec.licence,
-        "source": spec.source,
-        "revision": spec.revision,
-        "paper": spec.paper,
+        **{fact: getattr(spec, fact) for fact in ("licence", "source", "revision", "paper")},
         "spec": spec_to_json(spec),
     }
 

@@ -12,10 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import files
 from jaxalign.eval.terminal import open_console, open_table_console, say, styled
@@ -25,6 +21,8 @@ from .options import UsageError
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.tasks.runs import Run
+
+    from .groups import MeasuringOptions
 
 STANDARD_OUTPUT = Path("-")
 # Where the JSON of a command goes that has asked for it on standard output, and for nothing else there.
@@ -41,6 +39,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[str]
       columns: titles; a table without any has no head.
       left: how many columns are text; the others are numbers, to the right.
     """
+    from rich import box
+    from rich.table import Table
+
     console = open_table_console()
     if title:
         console.print(title, style="bold")
@@ -64,6 +65,10 @@ def print_list(
       things: each with its `name`, `available` (its state), `source` and `licence`.
       columns: by title a short fact of a thing; empty where there is none.
     """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     console = open_table_console()
     if console.width >= WIDE:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -88,6 +93,8 @@ def print_list(
 
 def print_facts(name: str, state: str, facts: Mapping[str, str]) -> None:
     """Print one thing of a list with all that is known of it, a line each."""
+    from rich.text import Text
+
     console = open_console()
     console.print(Text.assemble(styled(name, "bold"), styled(f" ({state})")), soft_wrap=True)
     for key, value in facts.items():
@@ -112,10 +119,10 @@ def probability(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def first_names(names: Sequence[str]) -> str:
-    """As many names as a line has room for, and how many more there are."""
+def told_left_out(names: Sequence[str], what: str = "") -> str:
+    """How many were left out, with as many names as a line has room for."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return f"{len(names):,} {what}left out, unreadable: {', '.join(names[:_NAMED])}{more}"
 
 
 def describe_method(settings: Mapping[str, Any]) -> str:
@@ -167,18 +174,12 @@ def print_runs(
     print_table(title, [head, *(of.title for of in columns), *further], rows)
 
 
-def report_runs(
-    runs: "Sequence[Run]",
-    charts: Sequence[Path],
-    out: Path,
-    json: Path | None = None,
-    table: Path | None = None,
-) -> None:
+def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], results: "MeasuringOptions") -> None:
     """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
     from jaxalign.eval.written_tables import compared_runs
 
-    if json is not None:
+    if results.json is not None:
         content: dict[str, Any] = {
             "runs": [run.to_json() for run in runs],
             "gains": [gain.to_json() for gain in compared_runs(runs).values()],
@@ -186,15 +187,16 @@ def report_runs(
             "files": [str(file) for file in charts],
             "not_read": told_not_read({str(run.settings.get("dataset", "")) for run in runs}),
         }
-        write_json(json, content)
-    write_table(table, runs)
-    for file in (*charts, *([] if table is None else [table])):
+        write_json(results.json, content)
+    write_table(results.table, runs)
+    for file in filter(None, (*charts, results.table)):
         say(f"Wrote {file}")
     for line in (*_left_out(runs), *_other_versions(runs)):
         say(line)
     for note in dict.fromkeys(note for run in runs for note in run.notes):
         say(f"Note: {note}")
-    say(f"{told_anew({run.digest: run.anew for run in runs})}, in {out}; `jaxalign report {out}` shows them")
+    told, out = told_anew({run.digest: run.anew for run in runs}), results.out
+    say(f"{told}, in {out}; `jaxalign report {out}` shows them")
 
 
 def told_anew(runs: Mapping[str, bool]) -> str:
@@ -211,10 +213,7 @@ def _left_out(runs: "Sequence[Run]") -> list[str]:
     for run in runs:
         for origin, names in run.left_out.items():
             lost.setdefault(origin, {}).update(dict.fromkeys(names))
-    return [
-        f"{len(found):,} images of {origin} left out, unreadable: {first_names(list(found))}"
-        for origin, found in lost.items()
-    ]
+    return [told_left_out(list(found), f"images of {origin} ") for origin, found in lost.items()]
 
 
 def _other_versions(runs: "Sequence[Run]") -> list[str]:
@@ -258,9 +257,9 @@ def check_folder(folder: Path) -> None:
         ) from error
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2,000 runs`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, several: str = "") -> str:
+    """`1 run`, `2,000 runs`; `several` where it is no `s` that they end in."""
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def check_file(file: Path | None) -> None:
@@ -287,8 +286,12 @@ def write_json(file: Path | None, content: Any) -> None:
 
 
 def write_paths(paths: Iterable[str], end: bytes) -> None:
-    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones."""
+    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones.
+
+    They are written as any program opens them: none takes one for an option.
+    """
     out = _output.get() or sys.stdout
+    paths = [os.path.join(os.curdir, path) if path.startswith("-") else path for path in paths]
     if out.isatty() and end == b"\n":
         for path in paths:
             say(path, out)
@@ -313,14 +316,18 @@ def only_results(file: Path | None) -> Iterator[None]:
         _output.reset(token)
 
 
+def check_ending(option: str, file: Path | None, *endings: str) -> None:
+    """Raise UsageError for a file of another ending, and JaxalignError as `check_file`."""
+    if file is not None and file.suffix.lower() not in endings:
+        raise UsageError(f"--{option} is {file}; expected a file name that ends in {', '.join(endings)}")
+    check_file(file)
+
+
 def check_table(file: Path | None) -> None:
-    """Raise UsageError for a format that a table does not have, JaxalignError for a file that cannot be
-    written."""
+    """As `check_ending`, for the formats that a table has."""
     from jaxalign.eval.written_tables import WRITERS
 
-    if file is not None and file.suffix.lower() not in WRITERS:
-        raise UsageError(f"--table is {file}; expected a file name that ends in {', '.join(WRITERS)}")
-    check_file(file)
+    check_ending("table", file, *WRITERS)
 
 
 def write_table(file: Path | None, runs: "Sequence[Run]") -> None:

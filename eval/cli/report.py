@@ -8,8 +8,10 @@ from typing import Annotated
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .options import DataDir, JsonFile, TableFile, option
+from .printing import check_file, check_table, counted, write_json, write_table
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,6 @@ class Report:
         from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_report, prepared_splits
         from jaxalign.eval.tasks.runs import read_runs
-        from jaxalign.eval.terminal import say
-
-        from .printing import check_file, check_table, counted, write_json, write_table
 
         with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)
@@ -61,7 +60,6 @@ class Report:
                 )
             out = self.page or self.folder / "report.html"
             check_file(out)
-            check_file(self.json)
             check_table(self.table)
             page = build_report(runs, tables, title=self.title, find_split=prepared_splits(self.data_dir))
         write_whole(out, page)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
 from .options import UsageError, VariantOption, YesOrNo, option
+from .printing import print_table, told_anew, write_json
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -85,9 +87,6 @@ class Reproduce:
     def run(self) -> None:
         from jaxalign.eval.paper import Places, Session, find_table
 
-        from .printing import check_file, write_json
-
-        check_file(self.results.json)
         places = Places(parse_weights(self.weights), self.download, self.data.data_dir)
         if self.printed is None and not self.list:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
@@ -104,9 +103,6 @@ class Reproduce:
         """Measure and write; raises JaxalignError after all of it where a cell failed, or all are missing."""
         from jaxalign.eval.paper import Selection, reproduce
         from jaxalign.eval.paper.output import draw_figures, to_json, write_files
-        from jaxalign.eval.terminal import say
-
-        from .printing import told_anew, write_json
 
         out = self.results.out
         found = reproduce(table, session, Selection(self.backbones, self.datasets, self.methods))
@@ -143,8 +139,6 @@ def print_tables(session: "Session") -> list[dict[str, Any]]:
     """All tables with how many of their numbers can be measured here, counted as running counts them."""
     from jaxalign.eval.paper import TABLES, read_cells
 
-    from .printing import print_table
-
     rows = []
     for table in TABLES.values():
         cells = read_cells(table)
@@ -162,9 +156,6 @@ def print_tables(session: "Session") -> list[dict[str, Any]]:
 def print_reproduction(found: "Reproduction", files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
     from jaxalign.eval.paper.output import blocks, failed_lines, numbered_notes, summary
-    from jaxalign.eval.terminal import say
-
-    from .printing import print_table
 
     say(f"{found.table.title}: measured / printed (difference), {found.table.unit}")
     for block in blocks(found):

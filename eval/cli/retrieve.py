@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
+from jaxalign.eval.terminal import say
+
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
 from .options import (
     DatasetName,
@@ -19,6 +21,7 @@ from .options import (
     option,
     parse_depths,
 )
+from .printing import describe_counts, print_runs
 
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.pairs import ImagePair
@@ -72,7 +75,6 @@ class Retrieve(Measuring):
         from jaxalign.eval.tasks.methods import Inverting, find_methods
         from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
         from jaxalign.eval.tasks.text_image import measure_text_image
-        from jaxalign.eval.terminal import say
 
         depths = parse_depths(self.recall_at)
         workspace, model = self.open()
@@ -101,8 +103,6 @@ class Retrieve(Measuring):
 
 def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:
     """A table of the runs of a task in which images find images, and one in which texts do."""
-    from .printing import describe_counts, print_runs
-
     texts = "captions" if pair.has_captions_alone else "names"
     for protocol, what in (("image-retrieval", ""), ("text-image", f"{texts} find images, ")):
         shown = [run for run in runs if run.protocol == protocol]

@@ -3,14 +3,18 @@
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.terminal import say
 
 from .groups import (
+    DEFAULT_MODEL,
+    ModelOptions,
     Projection,
     ProjectionOptions,
     Reading,
@@ -18,17 +22,157 @@ from .groups import (
     Store,
     StoreOptions,
     about,
+    model_option,
 )
-from .options import Excluded, UsageError, option
-from .search_options import FoundModel, OutputOptions, QueryOptions
+from .options import Excluded, NullPaths, PageFile, PathsAlone, UsageError, option
+from .printing import STANDARD_OUTPUT, check_ending, describe_method, only_results, write_json
+from .search_output import BEFORE, Found, score_name, show
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.search import Hit, Library, Query
     from jaxalign.eval.tasks.methods import Method
     from jaxalign.eval.tasks.projecting import Fitting
+    from jaxalign.eval.tasks.workspace import Workspace
 
-    from .search_output import Found
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """What to look for: images, texts, or both. Quote a text of several words."""
+
+    query: Annotated[
+        tuple[str, ...], option("Images to search with; - is standard input.", "IMAGE [IMAGE ...]", "none")
+    ] = ()
+    like_row: Annotated[
+        tuple[int, ...],
+        option("Images of --from to search with, by the numbers in its table.", "N [N ...]", "none"),
+    ] = ()
+    text: Annotated[
+        tuple[str, ...],
+        option("Texts to search with, compared by the model's own projectors.", "TEXT [TEXT ...]", "none"),
+    ] = ()
+    minus_query: Annotated[
+        tuple[str, ...], option("Images whose likes are not wanted.", "IMAGE [IMAGE ...]", "none")
+    ] = ()
+    minus_text: Annotated[
+        tuple[str, ...], option("Texts for what is not wanted.", "TEXT [TEXT ...]", "none")
+    ] = ()
+    weights: Annotated[
+        tuple[float, ...],
+        option(
+            "Weights, numbers above 0, of each --query, --like-row, --text, --minus-query and"
+            " --minus-text, in this order.",
+            "W [W ...]",
+            "1 each",
+        ),
+    ] = ()
+    from_result: Annotated[
+        Path | None,
+        option("Result of an earlier search, written by --json, for --like-row.", "FILE", "none"),
+        tyro.conf.arg(aliases=["--from"]),
+    ] = None
+
+    def check(self) -> None:
+        """Raise UsageError for what asks for nothing, or weights that are no weights of it."""
+        if not (self.query or self.like_row or self.text):
+            raise UsageError(
+                "there is nothing to look for; expected one or more of --query, --text and --like-row"
+            )
+        if bool(self.like_row) != (self.from_result is not None):
+            raise UsageError("--like-row N and --from FILE go together; got one of both")
+        count = sum(map(len, (self.query, self.like_row, self.text, self.minus_query, self.minus_text)))
+        if self.weights and len(self.weights) != count:
+            raise UsageError(f"--weights has {len(self.weights)} numbers for {count} images and texts")
+        for weight in self.weights:
+            if not (isfinite(weight) and weight > 0):
+                raise UsageError(
+                    f"--weights has {weight:g}; expected numbers above 0 (--minus-text subtracts)"
+                )
+        if any(not text.strip() for text in (*self.text, *self.minus_text)):
+            raise UsageError("a text is empty; expected what an image shows")
+        if (*self.query, *self.minus_query).count("-") > 1:
+            raise UsageError("standard input is given twice; it holds one image")
+
+    def read(self) -> "Query":
+        """Images that were opened, and texts; raises JaxalignError for an image that cannot be read."""
+        from jaxalign.eval.search import Query, read_found_files, read_query_image
+
+        rows = read_found_files(self.from_result, self.like_row) if self.from_result else []
+        parts = (self.query, rows, self.text, self.minus_query, self.minus_text)
+        weights = iter(self.weights or [1.0] * sum(map(len, parts)))
+        query, rows, text, minus_query, minus_text = ([(of, next(weights)) for of in part] for part in parts)
+        wanted = [(read_query_image(image), weight) for image, weight in (*query, *rows)]
+        unwanted = [(read_query_image(image), -weight) for image, weight in minus_query]
+        texts = (*text, *((of, -weight) for of, weight in minus_text))
+        return Query((*wanted, *unwanted), texts)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is shown of what was found."""
+
+    first: Annotated[int, option("Results of each ranking.", "N")] = 10
+    min_score: Annotated[float | None, option("Lowest score of a result.", "SCORE", "none")] = None
+    paths: PathsAlone = False
+    null: NullPaths = False
+    page: PageFile = None
+    open: Annotated[bool, option("Open the page in the browser; without --page it is a temporary file.")] = (
+        False
+    )
+    sheet: Annotated[Path | None, option("Image of the results, all in one.", "FILE.png", "none")] = None
+    compare: Annotated[
+        bool,
+        option(
+            "Show two rankings: before, by the model's embeddings as they are, and after, by --method; what"
+            " the other one does not have is marked."
+        ),
+    ] = False
+
+    @property
+    def paths_alone(self) -> bool:
+        return self.paths or self.null
+
+    def check(self, json: Path | None) -> None:
+        """Raise UsageError for what cannot be meant, JaxalignError for files that cannot be written."""
+        if self.first < 1:
+            raise UsageError(f"--first is {self.first}; expected 1 or more")
+        if self.min_score is not None and not isfinite(self.min_score):
+            raise UsageError(f"--min-score is {self.min_score}; expected a number")
+        check_ending("sheet", self.sheet, ".png")
+        check_ending("page", self.page, ".html")
+        if self.paths_alone and self.compare:
+            raise UsageError("--paths are those of one ranking, and --compare has two; leave out one of both")
+        if self.paths_alone and json == STANDARD_OUTPUT:
+            raise UsageError("--paths and --json - both go to standard output; give --json a file")
+
+
+@dataclass(frozen=True)
+class FoundModel(ModelOptions):
+    """The model, and how it computes."""
+
+    model: Annotated[
+        str | None, model_option("the first that has been fetched: see `jaxalign fetch --help`")
+    ] = None
+
+    def load(self, workspace: "Workspace") -> "DualEncoder":
+        """The model that was named, or the first that is in the hub's cache."""
+        if self.model is not None:
+            return super().load(workspace)
+        from jaxalign.eval.availability import BEGIN_WITH, first_cached
+        from jaxalign.specs import find_spec
+
+        from .models import count_parameters
+
+        if (spec := first_cached()) is None:
+            best = find_spec(BEGIN_WITH)
+            size = 4 * count_parameters(best.towers) / 1e6
+            raise JaxalignError(
+                f"no model has been fetched; `jaxalign fetch {BEGIN_WITH}` downloads one ({size:,.0f} MB,"
+                f" licence {best.licence}), or try the toy that knows emoji: --model {DEFAULT_MODEL}"
+            )
+        say(f"The model is {spec.name}, the first that has been fetched; --model chooses another", sys.stderr)
+        return replace(self, model=spec.name).load(workspace)
+
 
 Asked = Annotated[QueryOptions, about(QueryOptions, "query")]
 Output = Annotated[OutputOptions, about(OutputOptions, "output")]
@@ -81,9 +225,6 @@ class Search:
     results: Store = field(default_factory=StoreOptions)
 
     def run(self) -> None:
-        from .printing import STANDARD_OUTPUT, only_results, write_json
-        from .search_output import show
-
         self.query.check()
         self.output.check(self.results.json)
         with only_results(STANDARD_OUTPUT if self.output.paths_alone else None):
@@ -91,11 +232,8 @@ class Search:
             write_json(self.results.json, found.to_json())
             show(found, self.output)
 
-    def _search(self) -> "Found":
+    def _search(self) -> Found:
         from jaxalign.eval.tasks.projecting import Fitting
-        from jaxalign.eval.terminal import say
-
-        from .search_output import Found, score_name
 
         workspace = self.results.open_workspace(self.reading)
         query = self.query.read()
@@ -111,9 +249,6 @@ class Search:
     def _find_methods(self, model: "DualEncoder", query: "Query") -> "dict[str, Method | None]":
         """By title what compares images; None where the query has none."""
         from jaxalign.eval.tasks.methods import Method, find_method
-
-        from .printing import describe_method
-        from .search_output import BEFORE
 
         chosen, options, compare = self.method, self.projection, self.output.compare
         beside = "texts by the original projectors"
@@ -143,18 +278,11 @@ class Search:
         from jaxalign.eval.progress import Watch
         from jaxalign.eval.search import find_library
 
-        watch = Watch()
+        watch, written = Watch(), [] if self.output.sheet is None else [self.output.sheet]
+        computing = {"store": self.results.store, "progress": watch.advance} | self.reading.reading()
+        which: dict[str, Any] = {"exclude": self.exclude, "without": written, "start": watch.start}
         with watch.shown(f"{model.name}: {self.folder}"):
-            return find_library(
-                model,
-                self.folder,
-                exclude=self.exclude,
-                without=[] if self.output.sheet is None else [self.output.sheet],
-                store=self.results.store,
-                **self.reading.reading(),
-                start=watch.start,
-                progress=watch.advance,
-            )
+            return find_library(model, self.folder, **which, **computing)
 
     def _rank(
         self,
@@ -165,7 +293,6 @@ class Search:
     ) -> "dict[str, tuple[Hit, ...]]":
         from jaxalign.eval.search import Embeds, rank, score_images
         from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
-        from jaxalign.eval.terminal import say
 
         own = query.rows_of(library)
         if len(own) == len(library.names):

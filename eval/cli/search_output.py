@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from jaxalign.eval.terminal import say
 
-from .printing import first_names, print_table, write_paths
+from .printing import print_table, told_left_out, write_paths
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.search import Hit, Library, Query
     from jaxalign.eval.tasks.methods import Method
 
-    from .search_options import OutputOptions
+    from .search import OutputOptions
 
 BEFORE = "image-image"
 NEW = "not among the first of the other ranking"
@@ -90,15 +90,10 @@ def show(found: Found, output: "OutputOptions") -> None:
         if output.open and not webbrowser.open(page.absolute().as_uri()):
             say(f"no browser could be started; open {page} in one", sys.stderr)
     if found.library.left_out:
-        say(left_out(found))
+        say(told_left_out(found.library.left_out))
     for file in (output.sheet, output.page):
         if file is not None:
             say(f"Wrote {file}")
-
-
-def left_out(found: Found) -> str:
-    lost = found.library.left_out
-    return f"{len(lost):,} left out, unreadable: {first_names(lost)}"
 
 
 def print_hits(found: Found) -> None:
@@ -154,4 +149,5 @@ def write_results_page(found: Found, out: Path) -> None:
             files.append((found.library.path(hit.row), found.library.names[hit.row], note))
         sections.append((title, show_files(files)))
     lines = [f"{found.model.title}, {found.score}"] + ([f"* {NEW}"] if len(found.rankings) > 1 else [])
-    write_page(out, found.title, lines, sections, [left_out(found)] if found.library.left_out else [])
+    lost = found.library.left_out
+    write_page(out, found.title, lines, sections, [told_left_out(lost)] if lost else [])

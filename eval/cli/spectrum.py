@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from .groups import Measuring
 from .options import BandOption, GallerySplit, MaxQueries, QuerySplit, TaskNames, option
+from .printing import chart_name, decimal, print_table
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,6 @@ class Spectrum(Measuring):
         from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
         from jaxalign.eval.tasks.sweep import Sweeping
 
-        from .printing import chart_name
-
         workspace, model = self.open()
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
         charts = self.save_figures(runs, chart_name(model, runs=runs))
@@ -65,8 +64,6 @@ class Spectrum(Measuring):
 
 def print_spectrum(title: str, found: Any) -> None:
     """The numbers of an operator's spectrum, a line each."""
-    from .printing import print_table
-
     rows = [
         ["singular values", f"{found['singular_values']}"],
         ["largest, smallest", f"{found['largest']:.4g}, {found['smallest']:.4g}"],
@@ -81,16 +78,8 @@ def print_spectrum(title: str, found: Any) -> None:
 
 def print_parts(title: str, parts: dict[str, Any]) -> None:
     """What the top, the middle and the bottom of a spectrum carry."""
-    from .printing import decimal, print_table
-
-    rows = [
-        [
-            name,
-            f"({found['k_top']}, {found['k_bottom']})",
-            f"{found['mAP']:.1f}",
-            decimal(found["positive_mean"], 3),
-            decimal(found["negative_mean"], 3),
-        ]
-        for name, found in parts.items()
-    ]
+    rows = []
+    for name, found in parts.items():
+        means = (decimal(found[of], 3) for of in ("positive_mean", "negative_mean"))
+        rows.append([name, f"({found['k_top']}, {found['k_bottom']})", f"{found['mAP']:.1f}", *means])
     print_table(title, ["part", "band", "mAP", "same class", "different class"], rows)

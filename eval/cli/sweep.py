@@ -14,6 +14,7 @@ from .options import (
     UsageError,
     option,
 )
+from .printing import chart_name, decimal, describe_method, print_table
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -73,8 +74,6 @@ class Sweep(Measuring):
         from jaxalign.eval.labels import dataset_label
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.sweep import chosen_band, measure_sweep
-
-        from .printing import chart_name
 
         workspace, model = self.open()
         self._check_methods(model)
@@ -141,8 +140,6 @@ class Sweep(Measuring):
 
 def print_beside(about: str, runs: "dict[str, list[Run]]") -> None:
     """mAP of each method on each data set."""
-    from .printing import decimal, describe_method, print_table
-
     first = next(iter(runs.values()))
     columns = ["data set", *(describe_method(run.settings) for run in first)]
     rows = [[name, *(decimal(run.metrics["mAP"]) for run in of)] for name, of in runs.items()]
@@ -153,17 +150,10 @@ def print_bands(about: str, runs: dict[str, Any], band: tuple[int, int]) -> None
     """What `band` costs on each data set, against its own best one."""
     from jaxalign.eval.tasks.sweep import apply_everywhere
 
-    from .printing import decimal, print_table
-
-    rows = [
-        [
-            name,
-            decimal(found["none"]),
-            decimal(found["chosen"]),
-            decimal(found["best"]["mAP"]),
-            f"({found['best']['k_top']}, {found['best']['k_bottom']})",
-        ]
-        for name, found in apply_everywhere(band, runs).items()
-    ]
+    rows = []
+    for name, found in apply_everywhere(band, runs).items():
+        best = found["best"]
+        scores = map(decimal, (found["none"], found["chosen"], best["mAP"]))
+        rows.append([name, *scores, f"({best['k_top']}, {best['k_bottom']})"])
     columns = ["data set", "all directions", "this band", "own best", "own best band"]
     print_table(f"{about}: mAP in % of the band ({band[0]}, {band[1]})", columns, rows)

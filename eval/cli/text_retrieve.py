@@ -16,6 +16,7 @@ from .options import (
     option,
     parse_depths,
 )
+from .printing import describe_counts, print_runs
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,6 @@ class TextRetrieve(Measuring):
         from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_methods
         from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
         from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
-
-        from .printing import describe_counts, print_runs
 
         depths = parse_depths(self.recall_at)
         workspace, model = self.open()

@@ -41,12 +41,8 @@ class LocalBuilder(tfds.core.DatasetBuilder, skip_registration=True):
     on_example: Callable[[], object] | None = None
     expected: Mapping[str, int] | None = None
 
-    def _download_and_prepare(
-        self,
-        dl_manager: tfds.download.DownloadManager,
-        download_config: tfds.download.DownloadConfig | None = None,
-    ) -> None:
-        super()._download_and_prepare(dl_manager, download_config)  # pyright: ignore[reportAbstractUsage]
+    def _download_and_prepare(self, *given: Any, **options: Any) -> None:
+        super()._download_and_prepare(*given, **options)  # pyright: ignore[reportAbstractUsage]
         for split, info in self.info.splits.items():  # in the folder that is moved in place when this returns
             expected = (self.expected or {}).get(split, info.num_examples)
             if info.num_examples != expected:
@@ -124,12 +120,8 @@ class ImageBuilder(LocalBuilder, tfds.core.ShardBasedBuilder, skip_registration=
             if self.on_example is not None:
                 self.on_example()
 
-    def _download_and_prepare(
-        self,
-        dl_manager: tfds.download.DownloadManager,
-        download_config: tfds.download.DownloadConfig | None = None,
-    ) -> None:
-        super()._download_and_prepare(dl_manager, download_config)
+    def _download_and_prepare(self, *given: Any, **options: Any) -> None:
+        super()._download_and_prepare(*given, **options)
         # Into the folder that is moved in place when it is whole.
         for split, items in self.content.splits.items():
             write_index(self.data_path, split, make_index(self.record, self.content, split, items))

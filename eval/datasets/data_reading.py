@@ -53,9 +53,7 @@ _KEYS = ("image_key", "label_key", "text_key")
 # What is heeded of a `DataReading`, by the beginning of a data set's name.
 HEEDED: dict[str, tuple[str, ...]] = {
     FEATURES: ("features_key", "labels", "label_key", "label_names", "ids", "id_key"),
-    TFDS: _KEYS,
-    WEBDATASET: _KEYS,
-    HUGGINGFACE: _KEYS,
+    **dict.fromkeys((TFDS, WEBDATASET, HUGGINGFACE), _KEYS),
 }
 
 

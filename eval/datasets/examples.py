@@ -55,11 +55,8 @@ class Examples:
 
     def __repr__(self) -> str:
         tasks = [f"{task} ({len(names):,})" for task, names in self.label_names.items()]
-        holds = {
-            "features": self.features is not None,
-            "images": self.images is not None,
-            "captions": self.captions,
-        }
+        holds = {"features": self.features is not None, "images": self.images is not None}
+        holds["captions"] = bool(self.captions)
         what = " and ".join(name for name, there in holds.items() if there)
         labels = f", labelled by {', '.join(tasks)}" if tasks else ""
         return f"Examples({self.dataset}/{self.split} {self.version}: {len(self):,} {what}{labels})"

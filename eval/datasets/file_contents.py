@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.files import CACHE, default_store
@@ -30,7 +30,6 @@ _THREADS, _BLOCK = 8, 512  # files after which what was read is kept
 _PATIENCE = 1.0  # seconds to wait for another process
 # Nanoseconds since a change: clocks of file systems do not tell two apart that follow each other closely.
 _SETTLED = 2_000_000_000
-_COLUMNS = "path BLOB PRIMARY KEY, state TEXT, digest TEXT, turned INTEGER"
 # How SQLite calls a file that is no database or a damaged one, and one with other columns.
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -54,7 +53,8 @@ def read_contents(files: Sequence[ImageFile]) -> list[Content]:
     keys = [
         (os.fsencode(path), repr(file.state)) for path, file in zip(real_paths(files), files, strict=True)
     ]
-    found = recall(keys)
+    known = _FILES.recall([path for path, _ in keys])
+    found = [_as_known(known.get(path), state) for path, state in keys]
     new = [row for row, content in enumerate(found) if content is None]
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(new), _BLOCK):
@@ -66,8 +66,14 @@ def read_contents(files: Sequence[ImageFile]) -> list[Content]:
                 found[row] = content
                 if as_it_was and max(files[row].times) < settled:
                     lasting.append((*keys[row], content.digest, content.turned))
-            keep(lasting)
+            _FILES.keep(lasting)
     return [content or Content() for content in found]
+
+
+def _as_known(row: tuple | None, state: str) -> Content | None:
+    """What is remembered of a file that has this state now; None where it is nothing."""
+    known, digest, turned = row or ("", "", 0)
+    return Content(digest, turned == 1) if known == state and _DIGEST.fullmatch(str(digest)) else None
 
 
 def is_as_it_was(file: ImageFile, now: os.stat_result | None = None) -> bool:
@@ -102,54 +108,62 @@ def read_content(file: ImageFile) -> tuple[Content, bool]:
     return Content(digest, is_turned(file.path)), is_as_it_was(file, now)
 
 
-def recall(keys: Sequence[tuple[bytes, str]]) -> list[Content | None]:
-    """What is known of files, by path and state."""
-
-    def find(database: sqlite3.Connection) -> dict[bytes, tuple]:
-        found: dict[bytes, tuple] = {}
-        for start in range(0, len(keys), _BLOCK):  # SQLite takes 999 values and more
-            paths = [path for path, _ in keys[start : start + _BLOCK]]
-            places = ", ".join("?" * len(paths))
-            rows = database.execute(
-                f"SELECT path, state, digest, turned FROM files WHERE path IN ({places})", paths
-            )
-            found.update((row[0], row[1:]) for row in rows)
-        return found
-
-    known = use_memory(find) or {}
-    rows = [known.get(path, ("", "", 0)) for path, _ in keys]
-    return [
-        Content(digest, turned == 1) if state == own and _DIGEST.fullmatch(str(digest)) else None
-        for (_, own), (state, digest, turned) in zip(keys, rows, strict=True)
-    ]
-
-
-def keep(rows: Sequence[tuple[bytes, str, str, bool]]) -> None:
-    """Remember path, state, digest and orientation of files."""
-    insert = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)"
-    use_memory(lambda database: database.executemany(insert, rows))
-
-
 def memory() -> Path:
     """Where what is known of files is kept: on this machine, wherever the features are."""
     store = default_store()
     return (store if isinstance(store, Path) else Path(CACHE).expanduser()) / "file-contents.sqlite"
 
 
-def use_memory(task: Callable[[sqlite3.Connection], T]) -> T | None:
-    """What `task` makes of the memory; None where that cannot be used, which is removed where it is none."""
-    try:
-        (place := memory()).parent.mkdir(parents=True, exist_ok=True)
-        if place.exists() and not place.is_file():
-            return None
+@dataclass(frozen=True)
+class Remembered:
+    """A table of the memory, which is made where it is not there.
+
+    Attributes:
+      columns: with their types, as SQLite takes them; the first one is the key.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+
+    def recall(self, keys: Sequence[Any]) -> dict[Any, tuple]:
+        """What is remembered under `keys`, by key; anything may have written to it."""
+        key, *others = (column.partition(" ")[0] for column in self.columns)
+
+        def find(database: sqlite3.Connection) -> dict[Any, tuple]:
+            found: dict[Any, tuple] = {}
+            for start in range(0, len(keys), _BLOCK):  # SQLite takes 999 values and more
+                some = keys[start : start + _BLOCK]
+                chosen = f"{key} IN ({', '.join('?' * len(some))})"
+                query = f"SELECT {key}, {', '.join(others)} FROM {self.name} WHERE {chosen}"
+                found.update((row[0], row[1:]) for row in database.execute(query, some))
+            return found
+
+        return self._use(find) or {}
+
+    def keep(self, rows: Sequence[tuple]) -> None:
+        """Remember `rows`, the key of each first."""
+        places = ", ".join("?" * len(self.columns))
+        insert = f"INSERT OR REPLACE INTO {self.name} VALUES ({places})"
+        self._use(lambda database: database.executemany(insert, rows))
+
+    def _use(self, task: Callable[[sqlite3.Connection], T]) -> T | None:
+        """What `task` makes of the memory; None where that cannot be used, which is removed where it is
+        none."""
         try:
-            with contextlib.closing(sqlite3.connect(place, timeout=_PATIENCE)) as database, database:
-                database.text_factory = lambda text: text.decode(errors="replace")
-                database.execute(f"CREATE TABLE IF NOT EXISTS files ({_COLUMNS})")
-                return task(database)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-                place.unlink()
-    except (OSError, RuntimeError):  # the latter for a user without a home
-        pass
-    return None
+            (place := memory()).parent.mkdir(parents=True, exist_ok=True)
+            if place.exists() and not place.is_file():
+                return None
+            try:
+                with contextlib.closing(sqlite3.connect(place, timeout=_PATIENCE)) as database, database:
+                    database.text_factory = lambda text: text.decode(errors="replace")
+                    database.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(self.columns)})")
+                    return task(database)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+                    place.unlink()
+        except (OSError, RuntimeError):  # the latter for a user without a home
+            pass
+        return None
+
+
+_FILES = Remembered("files", ("path BLOB PRIMARY KEY", "state TEXT", "digest TEXT", "turned INTEGER"))

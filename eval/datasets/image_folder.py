@@ -17,8 +17,8 @@ from jaxalign.errors import JaxalignError, unknown_name
 from .data_reading import Keys, own_record
 from .examples import UNLABELLED, Examples
 from .file_contents import real_paths
-from .folder_images import FolderImages
 from .image_tree import ImageFile, expected_files, find_images, natural, tell_not_read
+from .images import FolderImages
 from .records import DatasetRecord, Folder
 
 # What stands before the path of a folder: whether its subfolders are splits or classes follows from their

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.own_images import is_own_image
+from jaxalign.eval.files import is_own_image
 from jaxalign.eval.terminal import say
 from jaxalign.inputs.image_formats import HEIF_ENDINGS, OTHER_ENDINGS, image_endings
 from jaxalign.local_files import is_there
@@ -182,18 +182,14 @@ def told_not_read(datasets: Iterable[str]) -> dict[str, Mapping[str, int]]:
     return {origin: what for origin, what in _told.items() if what and origin.startswith(starts)}
 
 
-def unreadable_folder(error: OSError) -> JaxalignError:
-    return JaxalignError(
-        f"the folder {error.filename} cannot be read: {error.strerror}; mend that, or move it elsewhere"
-    )
-
-
 def _list(folder: Path) -> list[os.DirEntry]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise unreadable_folder(error) from error
+        raise JaxalignError(
+            f"the folder {folder} cannot be read: {error.strerror}; mend that, or move it elsewhere"
+        ) from error
 
 
 def _look_at(entry: os.DirEntry, name: str) -> ImageFile:

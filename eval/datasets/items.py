@@ -9,7 +9,7 @@ from typing import Any
 from jaxalign.errors import JaxalignError
 
 from .examples import UNLABELLED
-from .records import DatasetRecord
+from .records import DatasetRecord, Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,7 @@ def read_content(record: DatasetRecord, folder: Path) -> Content:
     return content
 
 
-def check_sources(
-    record: DatasetRecord, folder: Path, data_dir: str | os.PathLike[str] | None = None
-) -> None:
+def check_sources(record: DatasetRecord, folder: Path, data_dir: Folder = None) -> None:
     """Raise unless everything that preparing needs is in the source folder."""
     missing = [source for source in record.missing_sources(folder) if source.required]
     if missing:
@@ -82,9 +80,8 @@ def check_content(record: DatasetRecord, content: Content) -> None:
         found = len(content.splits.get(split, ()))
         if found != expected:
             raise JaxalignError(
-                f"{record.name}: {split} has {found:,} examples instead of {expected:,}; get the "
-                "lists and images"
-                f" again from {record.source}"
+                f"{record.name}: {split} has {found:,} examples instead of {expected:,}; get the lists"
+                f" and images again from {record.source}"
             )
     items = [item for split in content.splits.values() for item in split]
     for at, task in enumerate(record.tasks):

@@ -62,7 +62,11 @@ def find_dataset(
 
         return features_record(name, reading)
     if name.startswith((TFDS, WEBDATASET, HUGGINGFACE)):
-        return _own_record(name, reading or DataReading(), data_dir)
+        reading = reading or DataReading()
+        keys = Keys(reading.image_key, reading.label_key, reading.text_key)
+        if name.startswith(TFDS):
+            return tfds_record(name, keys, data_dir)
+        return (webdataset_record if name.startswith(WEBDATASET) else huggingface_record)(name, keys)
     if name.endswith(JOINED):
         return joined_record(name.removesuffix(JOINED))
     known = catalogue.known_datasets()
@@ -71,19 +75,11 @@ def find_dataset(
     return known[name]
 
 
-def _own_record(name: str, reading: DataReading, data_dir: Folder) -> DatasetRecord:
-    """The record of a data set in somebody else's layout."""
-    keys = Keys(reading.image_key, reading.label_key, reading.text_key)
-    if name.startswith(TFDS):
-        return tfds_record(name, keys, data_dir)
-    return (webdataset_record if name.startswith(WEBDATASET) else huggingface_record)(name, keys)
-
-
 def load_split(
     name: str | DatasetRecord,
     split: str,
-    data_dir: str | os.PathLike[str] | None = None,
-    source_dir: str | os.PathLike[str] | None = None,
+    data_dir: Folder = None,
+    source_dir: Folder = None,
     *,
     on_demand: bool = False,
     reading: DataReading | None = None,
@@ -125,15 +121,13 @@ def _check_each_once(split: str, parts: Sequence[str]) -> None:
 
 
 def load_prepared(
-    record: DatasetRecord,
-    parts: Sequence[str],
-    data_dir: str | os.PathLike[str] | None,
-    source_dir: str | os.PathLike[str] | None,
-    on_demand: bool,
+    record: DatasetRecord, parts: Sequence[str], data_dir: Folder, source_dir: Folder, on_demand: bool
 ) -> list[Examples]:
     """Splits of a data set that is prepared, or is now."""
+    known = [*record.splits, *(f"{split}{UNCROPPED}" for split in record.splits if split == "query")]
     for part in parts:
-        check_split(record, part)
+        if part not in known:
+            raise unknown_name(f"split of {record.name}", part, known)
     builder = prepare(record, data_dir, source_dir)
     try:
         return [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
@@ -141,13 +135,6 @@ def load_prepared(
         raise
     except READ_ERRORS as error:
         raise damaged(record, record.folder(data_dir), error) from error
-
-
-def check_split(record: DatasetRecord, split: str) -> None:
-    """Raise unless the data set has the split."""
-    known = [*record.splits, *(f"{s}{UNCROPPED}" for s in record.splits if s == "query")]
-    if split not in known:
-        raise unknown_name(f"split of {record.name}", split, known)
 
 
 def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_demand: bool) -> Examples:
@@ -158,9 +145,8 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
     if split not in builder.info.splits:
         needed = [source.path for source in record.sources if not source.required]
         raise JaxalignError(
-            f"the prepared copy of {record.name} has no split {split}: it was prepared without "
-            f"{', '.join(needed)};"
-            f" put that in place, delete the folder {folder} and run again"
+            f"the prepared copy of {record.name} has no split {split}: it was prepared without"
+            f" {', '.join(needed)}; put that in place, delete the folder {folder} and run again"
         )
     decoders = {"image": tfds.decode.SkipDecoding()} if record.images else None
     source = builder.as_data_source(split, decoders=decoders)
@@ -248,8 +234,8 @@ def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
 
 def prepare(
     name: str | DatasetRecord,
-    data_dir: str | os.PathLike[str] | None = None,
-    source_dir: str | os.PathLike[str] | None = None,
+    data_dir: Folder = None,
+    source_dir: Folder = None,
 ) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a data set, prepared into `data_dir` on the first call and opened on later ones.
 
@@ -306,9 +292,12 @@ def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
 
     console = open_console(sys.stderr)  # this very stream: TFDS's own is silenced below
     builder = make_builder(record, root, sources)
-    with progress_bar(console, f"Preparing {record.name}", sum(record.splits.values())) as update, silence():
+    with progress_bar(console, f"Preparing {record.name}", sum(record.splits.values())) as update:
         builder.on_example, builder.expected = lambda: update(advance=1), record.splits
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        config = tfds.download.DownloadConfig(try_download_gcs=False)
+        # What TFDS prints while it prepares: two notices and several progress bars.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare(download_config=config)
 
 
 def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
@@ -321,18 +310,10 @@ def make_builder(record: DatasetRecord, root: Path, sources: Path) -> Any:
     needed, free = content_bytes(content), shutil.disk_usage(root).free
     if needed > free:
         raise JaxalignError(
-            f"{record.name} needs {needed / 1e9:,.1f} GB in {root}, and {free / 1e9:,.1f} GB are "
-            "free; choose another"
-            " folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
+            f"{record.name} needs {needed / 1e9:,.1f} GB in {root}, and {free / 1e9:,.1f} GB are free; choose"
+            " another folder with data_dir (--data-dir) or the environment variable TFDS_DATA_DIR"
         )
     return ImageBuilder.bind(record, content)(data_dir=root, file_format="array_record")
-
-
-@contextlib.contextmanager
-def silence():
-    """Discard what TFDS prints while it prepares: two notices and several progress bars."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 def open_prepared(record: DatasetRecord, folder: Path) -> "tfds.core.DatasetBuilder":

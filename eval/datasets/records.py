@@ -123,7 +123,7 @@ class DatasetRecord:
         module, _, name = self.builder.partition(":")
         return getattr(importlib.import_module(module), name)
 
-    def folder(self, data_dir: str | os.PathLike[str] | None = None) -> Path:
+    def folder(self, data_dir: Folder = None) -> Path:
         """What is read in place, or where the prepared copy is, or would be, below `data_root`."""
         if self.reading:
             return Path(self.source)
@@ -132,11 +132,11 @@ class DatasetRecord:
             return data_root(data_dir) / name / version
         return data_root(data_dir) / self.builder_name / self.version
 
-    def is_prepared(self, data_dir: str | os.PathLike[str] | None = None) -> bool:
+    def is_prepared(self, data_dir: Folder = None) -> bool:
         """Whether the prepared copy is there; TFDS moves a copy to its place only when it is complete."""
         return self.in_place or self.folder(data_dir).is_dir()
 
-    def other_versions(self, data_dir: str | os.PathLike[str] | None = None) -> list[str]:
+    def other_versions(self, data_dir: Folder = None) -> list[str]:
         """Versions of which there are prepared copies, beside the one that is read."""
         found = (data_root(data_dir) / self.builder_name).glob("[0-9]*.*.*")
         return sorted(path.name for path in found if path.is_dir() and path.name != self.version)
@@ -146,15 +146,13 @@ class DatasetRecord:
         return [source for source in self.sources if not (folder / source.path).exists()]
 
 
-def data_root(data_dir: str | os.PathLike[str] | None = None) -> Path:
+def data_root(data_dir: Folder = None) -> Path:
     """`data_dir` or, as TFDS has it, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path("~", "tensorflow_datasets")
     return Path(chosen).expanduser()
 
 
-def source_root(
-    data_dir: str | os.PathLike[str] | None = None, source_dir: str | os.PathLike[str] | None = None
-) -> Path:
+def source_root(data_dir: Folder = None, source_dir: Folder = None) -> Path:
     """The folder of downloaded data sets as they were unpacked, which builders read.
 
     `source_dir` or `$JAXALIGN_SOURCE_DIR` or, as TFDS has it, `downloads/manual` below `data_root`. The

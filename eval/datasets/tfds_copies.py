@@ -226,12 +226,7 @@ KEYS: Mapping[str, Callable[[Row, str, str], str]] = {
 }
 
 
-def load_joined(
-    name: str,
-    split: str,
-    data_dir: str | os.PathLike[str] | None = None,
-    source_dir: str | os.PathLike[str] | None = None,
-) -> Examples:
+def load_joined(name: str, split: str, data_dir: Folder = None, source_dir: Folder = None) -> Examples:
     """A split of CoOp's file, with the images of a copy that TFDS has prepared (in ArrayRecord).
 
     Reads the whole copy once to find the images.
@@ -333,9 +328,8 @@ def find_images(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, list
         ) from error
     except READ_ERRORS as error:
         raise JaxalignError(
-            f"{record.name}@tfds: the copy in {folder} cannot be read ({one_line(error)}); prepare "
-            f"{record.tfds}"
-            " there again"
+            f"{record.name}@tfds: the copy in {folder} cannot be read ({one_line(error)}); prepare"
+            f" {record.tfds} there again"
         ) from error
     return sources, found, digest.hexdigest()
 
@@ -351,8 +345,7 @@ def locate(record: DatasetRecord, found: Mapping[str, list], path: str) -> tuple
     places = found.get(path.lower() if record.name in IGNORES_CASE else path, [])
     if len(places) != 1:
         raise JaxalignError(
-            f"{record.name}@tfds: {path} of the split file is {len(places)} times in {record.tfds}; "
-            "expected once:"
-            f" use the original images, with the data set {record.name}"
+            f"{record.name}@tfds: {path} of the split file is {len(places)} times in {record.tfds};"
+            f" expected once: use the original images, with the data set {record.name}"
         )
     return places[0]

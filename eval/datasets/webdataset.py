@@ -8,7 +8,7 @@ import json
 import re
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -46,15 +46,7 @@ class _Place:
         return content
 
 
-@dataclass(frozen=True)
-class _Split:
-    """Examples by name: places by ending."""
-
-    examples: dict[str, dict[str, _Place]] = field(default_factory=dict)
-
-    @property
-    def endings(self) -> list[str]:
-        return sorted({ending for files in self.examples.values() for ending in files})
+_Split = dict[str, dict[str, _Place]]  # examples by name: places by ending
 
 
 def webdataset_record(name: str, keys: Keys) -> DatasetRecord:
@@ -69,12 +61,12 @@ def webdataset_record(name: str, keys: Keys) -> DatasetRecord:
     """
     path = name.removeprefix(WEBDATASET)
     splits = {split: _index(shards) for split, shards in _shards(path).items()}
-    endings = sorted({ending for split in splits.values() for ending in split.endings})
+    endings = sorted({ending for of in splits.values() for files in of.values() for ending in files})
     images = [ending for ending in endings if f".{ending}" in image_endings()]
     own = [key for key in (keys.label, keys.text) if key.startswith("json.") and "json" in endings]
     labels = [keys.label] if keys.label in own else [e for e in endings if e == LABEL]
     chosen = keys.choose(name, images, labels, [*endings, *own])
-    sizes = {split: len(found.examples) for split, found in splits.items()}
+    sizes = {split: len(found) for split, found in splits.items()}
     return own_record(name, sizes, chosen, partial(_read_split, name, splits, chosen), source=path)
 
 
@@ -92,7 +84,7 @@ def _shards(path: str) -> dict[str, list[Path]]:
 
 
 def _index(shards: list[Path]) -> _Split:
-    found = _Split()
+    found: _Split = {}
     for shard in shards:
         try:
             with open_regular(shard) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
@@ -103,7 +95,7 @@ def _index(shards: list[Path]) -> _Split:
                     stem, _, ending = base.partition(".")
                     if not stem or not ending:
                         continue
-                    files = found.examples.setdefault(f"{shard.name}/{folder}/{stem}", {})
+                    files = found.setdefault(f"{shard.name}/{folder}/{stem}", {})
                     if ending.lower() in files:
                         raise JaxalignError(f"{shard} has {member.name} twice; expected each once")
                     files[ending.lower()] = _Place(shard, member.offset_data, member.size)
@@ -124,7 +116,7 @@ def _read_split(
 ) -> Examples:
     if split not in splits:
         raise unknown_name(f"split of {name}", split, splits)
-    examples = splits[split].examples
+    examples = splits[split]
     names = tuple(examples)
     for example, files in examples.items():
         if keys.image and keys.image not in files:
@@ -136,13 +128,12 @@ def _read_split(
     for shard in dict.fromkeys(place.shard for files in places for place in files.values()):
         with open_regular(shard) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    read = lambda row: places[row][keys.image].read(FILE_LIMIT)
     return Examples(
         dataset=name,
         split=split,
         version="1.0.0",
-        images=Images(lambda row: places[row][keys.image].read(FILE_LIMIT), names, f"{name}/{split}")
-        if keys.image
-        else None,
+        images=Images(read, names, f"{name}/{split}") if keys.image else None,
         labels={keys.label: np.array(labels, np.int32)} if keys.label else {},
         label_names={keys.label: tuple(map(str, range(max(labels, default=-1) + 1)))} if keys.label else {},
         captions=tuple(as_texts(_value(files, keys.text) or "") for files in places) if keys.text else (),

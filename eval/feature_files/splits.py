@@ -62,14 +62,11 @@ def read_split(split: str, parts: Sequence[Part], reading: DataReading, count: i
     features, where = read_features(parts, reading.features_key, beside), parts[0].features
     for what, found, other in (("labels", labels, other_labels), ("ids", ids, other_ids)):
         if found is not None and len(found) != len(features):
+            is_turned = len(found) == features.shape[1]
+            advice = " (the features may be turned: save them [n, d])" if is_turned else ""
             raise JaxalignError(
                 f"{(other or own[0]).path} has {len(found):,} {what} for the {len(features):,} features of"
-                f" {where}; expected one for each, in their order"
-                + (
-                    " (the features may be turned: save them [n, d])"
-                    if len(found) == features.shape[1]
-                    else ""
-                )
+                f" {where}; expected one for each, in their order{advice}"
             )
     if reading.labels == FOLDERS:
         labels = _folders(where, ids)
@@ -125,11 +122,8 @@ def _ids(
         return found
     of_labels = read_column(labels, name)
     if found is not None:
-        differ = (
-            np.flatnonzero(found.astype(str) != of_labels.astype(str))
-            if len(found) == len(of_labels)
-            else [0]
-        )
+        same = len(found) == len(of_labels)
+        differ = np.flatnonzero(found.astype(str) != of_labels.astype(str)) if same else [0]
         if len(differ):
             raise JaxalignError(
                 f"the ids of {labels.path} are others than those of {own[0].path}, or in another order (first"
@@ -264,7 +258,8 @@ def features_record(name: str, reading: DataReading | None = None) -> DatasetRec
     examples = {split: _examples(own, split, of, classes) for split, of in splits.items()}
     pick = lambda *names: next(split for split in (*names, *splits) if split in splits)
     query = pick("query", "test", ALL, "val")
-    gallery, train, test = pick("gallery", "train", query), pick("train", "gallery"), pick("test", query)
+    roles = {"query": query, "gallery": pick("gallery", "train", query)}
+    roles |= {"train": pick("train", "gallery"), "test": pick("test", query)}
     return own_record(
         own,
         {split: len(of) for split, of in examples.items()},
@@ -273,10 +268,7 @@ def features_record(name: str, reading: DataReading | None = None) -> DatasetRec
         source=text,
         version=splits[query].content,
         description="Features that were computed elsewhere",
-        query=query,
-        gallery=gallery,
-        train=train,
-        test=test,
+        **roles,
         reading=f"{text} is read as {_describe(splits, classes)}",
     )
 

@@ -184,12 +184,8 @@ def _parquet(path: Path) -> Table:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
-    is_list = {
-        field.name: pa.types.is_list(field.type)
-        or pa.types.is_large_list(field.type)
-        or pa.types.is_fixed_size_list(field.type)
-        for field in schema
-    }
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    is_list = {field.name: any(of(field.type) for of in lists) for field in schema}
     if len(is_list) < len(schema):
         raise JaxalignError(f"{path} has two columns of one name; expected each once")
     entries = {n: Entry(1 + listed, partial(_parquet_column, path, n)) for n, listed in is_list.items()}

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.folder_images import FileChangedError, FolderImages
+from jaxalign.eval.datasets.images import FileChangedError, FolderImages
 from jaxalign.eval.processes import agree
 
 from .embed import Computing, check_computing, embed_images, open_image, unreadable_image

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, printable, unknown_name
-from jaxalign.eval.datasets.folder_images import FileChangedError
+from jaxalign.eval.datasets.images import FileChangedError
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
 from jaxalign.inputs.image_files import quiet_pillow
 from jaxalign.sharding import AXIS, data_mesh, divide_rows, shard_parameters

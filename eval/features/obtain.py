@@ -15,7 +15,7 @@ import numpy as np
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples
-from jaxalign.eval.datasets.folder_images import FolderImages
+from jaxalign.eval.datasets.images import FolderImages
 from jaxalign.inputs.image_files import check_depth
 from jaxalign.inputs.resampling import resize_part
 

@@ -41,13 +41,8 @@ def has_shots(run: Run) -> bool:
 @styled()
 def draw_shots(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """Accuracy against shots, the mean over the seeds, a line for each method."""
-    lines = {
-        label(run): (
-            run.arrays["shots"],
-            run.arrays["accuracy"].reshape(len(run.arrays["shots"]), -1).mean(1),
-        )
-        for run in runs
-    }
+    mean = lambda run: run.arrays["accuracy"].reshape(len(run.arrays["shots"]), -1).mean(1)
+    lines = {label(run): (run.arrays["shots"], mean(run)) for run in runs}
     figure = _curves(lines, f"Accuracy against shots, {about}", "shots", "accuracy in percent")
     for ax in figure.axes:
         ax.set_xticks(np.unique(np.concatenate([shots for shots, _ in lines.values()])))
@@ -184,10 +179,7 @@ def _inter_modal(ax: Any, run: Run, s: np.ndarray) -> None:
 
 
 def has_growth(run: Run) -> bool:
-    return (
-        number(run, "grown", "top", 0, "mAP") is not None
-        and number(run, "grown", "bottom", 0, "mAP") is not None
-    )
+    return all(number(run, "grown", side, 0, "mAP") is not None for side in ("top", "bottom"))
 
 
 @styled()

@@ -16,8 +16,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxalign.errors import JaxalignError, printable
+from jaxalign.eval.files import MARK
 from jaxalign.eval.labels import LARGEST
-from jaxalign.eval.own_images import MARK
 from jaxalign.replacing import replaced_file
 
 # By the names that the page's style sheet has for them, light there and on paper, others in the dark.
@@ -40,30 +40,20 @@ TITLE = "title"
 DPI = 96  # pixels of the page in an inch
 RESOLUTION = 150  # of files
 _LETTERS, _MOST_LINES = 14, 3  # in an inch; of a title or of a name in a legend
+_LINES = ("axes.spines.top", "axes.spines.right", "legend.frameon")  # that are left out, with all ticks
+_TICKS = ("xtick.bottom", "xtick.minor.bottom", "ytick.left", "ytick.minor.left")
 _STYLE: Any = {
-    "figure.facecolor": "none",
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
     "savefig.facecolor": "white",
-    "font.size": 9,
+    **dict.fromkeys(("font.size", "axes.titlesize"), 9),
+    "legend.fontsize": 8,
     "text.color": INK,
     "text.parse_math": False,  # names may have dollar signs
-    "axes.titlesize": 9,
-    "axes.labelcolor": QUIET,
-    "axes.edgecolor": QUIET,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
+    **dict.fromkeys(("axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), QUIET),
+    **dict.fromkeys((*_LINES, *_TICKS), False),
+    **dict.fromkeys(("axes.axisbelow", "axes.grid"), True),
     "grid.color": LINE,
     "grid.linewidth": 0.6,
-    "xtick.bottom": False,
-    "xtick.minor.bottom": False,
-    "xtick.color": QUIET,
-    "ytick.left": False,
-    "ytick.minor.left": False,
-    "ytick.color": QUIET,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
 }
 
 

@@ -100,12 +100,5 @@ def place(figure: Any, image: Image.Image, x: float, y: float, side: float, fram
 def write(figure: Any, x: float, y: float, size: float, colour: str, *lines: str, **style: Any) -> None:
     """Lines of text whose upper left corner is `x`, `y` inches from the figure's."""
     width, height = figure.get_size_inches()
-    figure.text(
-        x / width,
-        1 - y / height,
-        "\n".join(map(drawable, lines)),
-        fontsize=size,
-        color=colour,
-        va="top",
-        **style,
-    )
+    look = {"fontsize": size, "color": colour, "va": "top"} | style
+    figure.text(x / width, 1 - y / height, "\n".join(map(drawable, lines)), **look)

@@ -60,13 +60,10 @@ class Places:
         if Path(backbone).expanduser().exists():
             return backbone, None
         found = [(name, find_model(find_spec(name))) for name in names]
-        for name, copy in found:
-            if copy.is_local:
-                return name, None
-        if self.download:
-            for name, copy in found:
-                if copy.state == "hub":
-                    return name, None
+        usable = [name for name, copy in found if copy.is_local]
+        usable += [name for name, copy in found if self.download and copy.state == "hub"]
+        if usable:
+            return usable[0], None
         if not found:
             raise unknown_name("backbone", backbone, BACKBONES, "a folder with a model is a backbone, too")
         name, copy = found[0]

@@ -100,22 +100,8 @@ BY_COLUMN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 # Columns of a table that are settings of the measurement, with how their text is read.
 _NUMBERS = ("shots", "patches", "k_top", "k_bottom", "rank", "steps")
 _TEXTS = (
-    "protocol",
-    "method",
-    "dataset",
-    "task",
-    "split",
-    "query",
-    "gallery",
-    "train",
-    "test",
-    "modality",
-    "classifier",
-    "templates",
-    "metric",
-    "minus",
-    "view",
-    "grid",
+    *("protocol", "method", "dataset", "task", "split", "query", "gallery", "train", "test"),
+    *("modality", "classifier", "templates", "metric", "minus", "view", "grid"),
 )
 _FLAGS = ("with_text", "projected", "uncropped", "distractors")
 _TRUTH = {"yes": True, "no": False, "true": True, "false": False}

@@ -207,16 +207,13 @@ def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any
         f"{name}.json": json_text(content, indent=1) + "\n",
         f"{name}.md": to_markdown(reproduction),
     }
+    # Names of files may hold what UTF-8 cannot, which is escaped.
+    encoded = {file: text.encode("utf-8", errors="backslashreplace") for file, text in texts.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [write_whole(folder / file, _encoded(text)) for file, text in texts.items()]
+        return [write_whole(folder / file, content) for file, content in encoded.items()]
     except OSError as error:
         raise JaxalignError(f"cannot write into {folder}: {error.strerror or error}") from error
-
-
-def _encoded(text: str) -> bytes:
-    """In UTF-8; names of files may hold what that cannot, which is escaped."""
-    return text.encode("utf-8", errors="backslashreplace")
 
 
 def numbered_notes(reproduction: Reproduction) -> list[str]:

@@ -63,11 +63,7 @@ class Selection:
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise JaxalignError for a name that no cell has."""
-        for kind, wanted in (
-            ("backbone", self.backbones),
-            ("data set", self.datasets),
-            ("method", self.methods),
-        ):
+        for kind, wanted in self._wanted.items():
             known = {name for cell in cells for name in _names(cell, kind)}
             for name in wanted:
                 if name not in known:
@@ -75,8 +71,11 @@ class Selection:
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell that is no mean is wanted."""
-        wanted = {"backbone": self.backbones, "data set": self.datasets, "method": self.methods}
-        return all(not names or set(names) & _names(cell, kind) for kind, names in wanted.items())
+        return all(not names or set(names) & _names(cell, kind) for kind, names in self._wanted.items())
+
+    @property
+    def _wanted(self) -> dict[str, tuple[str, ...]]:
+        return {"backbone": self.backbones, "data set": self.datasets, "method": self.methods}
 
 
 def _names(cell: Cell, kind: str) -> set[str]:
@@ -84,12 +83,8 @@ def _names(cell: Cell, kind: str) -> set[str]:
         return {cell.backbone}
     if kind == "data set":
         return {cell.dataset, cell.labels.get("dataset", "")} - {""}
-    own = (
-        cell.settings.get("method", ""),
-        cell.labels.get("method", ""),
-        cell.settings.get("classifier", ""),
-    )
-    return {*own, cell.labels.get("classifier", "")} - {""}
+    told = (cell.settings, cell.labels)
+    return {of.get(name, "") for of in told for name in ("method", "classifier")} - {""}
 
 
 def reproduce(table: Table, session: Session, selection: Selection | None = None) -> Reproduction:
@@ -152,15 +147,8 @@ def _in_order(cells: Sequence[Cell], wanted: Sequence[int]) -> list[int]:
     """One model after the other, for each one data set after the other, as they first come, by protocol."""
     backbones = {cell.backbone: i for i, cell in reversed(list(enumerate(cells)))}
     datasets = {cell.dataset: i for i, cell in reversed(list(enumerate(cells)))}
-    return sorted(
-        wanted,
-        key=lambda i: (
-            backbones[cells[i].backbone],
-            datasets[cells[i].dataset],
-            _protocol(cells[i]),
-            i,
-        ),
-    )
+    place = lambda cell: (backbones[cell.backbone], datasets[cell.dataset], _protocol(cell))
+    return sorted(wanted, key=lambda i: (*place(cells[i]), i))
 
 
 def _protocol(cell: Cell) -> str:

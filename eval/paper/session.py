@@ -47,6 +47,7 @@ from .available import Missing, Places, candidates
 from .cells import SLIP_TRANSFORM, TAKEN_OVER, Cell, Outcome
 
 D = TypeVar("D")  # data in use
+Settings = Mapping[str, Any]
 _EVERY = 1 << 40  # no image is left out
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
@@ -85,17 +86,17 @@ class Session:
 
     def measure(self, cell: Cell) -> Outcome:
         """The cell's number; raises JaxalignError where it cannot be measured."""
-        measured = _MEASURES[cell.settings["protocol"]]
-        run = measured(self, cell, cell.settings)
+        measured, model = _MEASURES[cell.settings["protocol"]], self.model(cell)
+        run = measured(self, model, cell, cell.settings)
         value, runs = _pick(run, cell.metric) + self._uncounted(cell, run), [run]
         if cell.minus:
-            runs.append(measured(self, cell, {**cell.settings, "method": cell.minus}))
+            runs.append(measured(self, model, cell, {**cell.settings, "method": cell.minus}))
             value -= _pick(runs[-1], cell.metric)
         self.anew = {run.digest: run.anew for run in runs} | self.anew
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
         said = dict.fromkeys((*(note for run in runs for note in run.notes), *self._notes(cell, run)))
-        digests, model = tuple(run.digest for run in runs), self.model(cell).name
-        return Outcome(cell, "measured", value, "", model, digests, lost, (*cell.notes, *said))
+        digests = tuple(run.digest for run in runs)
+        return Outcome(cell, "measured", value, "", model.name, digests, lost, (*cell.notes, *said))
 
     def model(self, cell: Cell) -> DualEncoder:
         """The model of a cell, with the projectors and the preprocessing of the variant."""
@@ -178,14 +179,13 @@ class Session:
             self._data = (key, kind(self.workspace, model, cell.dataset, *given))
         return self._data[1]
 
-    def options(self, cell: Cell, settings: Mapping[str, Any]) -> MethodOptions:
+    def options(self, settings: Settings) -> MethodOptions:
         """Options of the methods."""
-        reference = self.variant == REFERENCE
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
         return MethodOptions(
             band=band,
             rank=settings.get("rank"),
-            subspace="code" if reference else "paper",
+            subspace="code" if self.variant == REFERENCE else "paper",
             inverting=Inverting(settings.get("steps") or None, settings.get("patches"), curve=()),
         )
 
@@ -212,18 +212,14 @@ def with_slip_transform(model: DualEncoder) -> DualEncoder:
     return replace(model, spec=replace(model.spec, name=f"{model.name}{WITH_SLIP}", towers=towers, **facts))
 
 
-def _image_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
+def _image_retrieval(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     named = settings.get("query", "") or _cropped(session, cell)
     query = query_split(session.record(cell), named, session.variant)
     distractors = session.takes_distractors(cell)
     pair = session.kept(ImagePair, cell, query, settings.get("gallery", ""), distractors)
-    retrieving = Retrieving(
-        methods=(settings.get("method", "image-image"),),
-        options=session.options(cell, settings),
-        tasks=(settings["task"],) if settings.get("task") else (),
-        variant=session.variant,
-    )
+    methods = (settings.get("method", "image-image"),)
+    tasks = (settings["task"],) if settings.get("task") else ()
+    retrieving = Retrieving(methods, session.options(settings), tasks, session.variant)
     return measure_image_retrieval(session.workspace, model, pair, retrieving)[0]
 
 
@@ -239,26 +235,21 @@ def _cropped(session: Session, cell: Cell) -> str:
     return f"{query}{UNCROPPED}" if uncropped else query
 
 
-def _text_retrieval(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
+def _text_retrieval(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     split = caption_split(session.record(cell), settings.get("split", ""), session.variant)
     pair = session.kept(CaptionPair, cell, split)
-    retrieving = Retrieving(
-        methods=(settings.get("method", "text-text"),),
-        options=session.options(cell, settings),
-        variant=session.variant,
-    )
+    methods = (settings.get("method", "text-text"),)
+    retrieving = Retrieving(methods, session.options(settings), variant=session.variant)
     return measure_text_retrieval(session.workspace, model, pair, retrieving)[0]
 
 
-def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
+def _classification(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     splits = tuple(settings.get(name, "") for name in ("task", "train", "test"))
     pair = session.kept(LabelledPair, cell, *splits)
     classifying = Classifying(
         classifiers=settings.get("classifiers", ()),
         methods=(settings.get("method", "image-image"),),
-        options=session.options(cell, settings),
+        options=session.options(settings),
         templates=settings.get("templates", "single"),
         variant=session.variant,
     )
@@ -267,9 +258,7 @@ def _classification(session: Session, cell: Cell, settings: Mapping[str, Any]) -
     return measure_classification(session.workspace, model, pair, classifying)[0]
 
 
-def _few_shot(
-    session: Session, cell: Cell, settings: Mapping[str, Any], classifying: Classifying
-) -> Classifying:
+def _few_shot(session: Session, cell: Cell, settings: Settings, classifying: Classifying) -> Classifying:
     """`classifying` with what is asked of a few-shot cell, and what the published code feeds it."""
     classifier, with_text = settings.get("classifier", "prototype"), settings.get("with_text", False)
     reference, dataset = session.variant == REFERENCE, cell.dataset.removesuffix("@tfds")
@@ -297,31 +286,28 @@ def _few_shot(
     )
 
 
-def _text_image(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
+def _text_image(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     method = settings.get("method", "image-image")
-    retrieving = Retrieving((method,), session.options(cell, settings))
+    retrieving = Retrieving((method,), session.options(settings))
     runs = measure_text_image(session.workspace, model, session.kept(ImagePair, cell), retrieving)
     return runs[-1 if method != "image-image" else 0]
 
 
-def _spectrum(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
-    band = band_to_show(model, session.options(cell, settings).band)
+def _spectrum(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
+    band = band_to_show(model, session.options(settings).band)
     return measure_spectra(session.workspace, model, band)
 
 
-def _spectral_parts(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model = session.model(cell)
+def _spectral_parts(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     sweeping = Sweeping(query=settings.get("split", ""), gallery=settings.get("split", ""))
     modality = settings.get("modality", "image")
     return measure_parts(session.workspace, model, cell.dataset, sweeping, modality=modality)
 
 
-def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
-    model, protocol = session.model(cell), settings["protocol"]
+def _indicators(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
+    protocol = settings["protocol"]
     methods = (settings.get("method", "image-image"),)
-    options, split = session.options(cell, settings), settings.get("split", "")
+    options, split = session.options(settings), settings.get("split", "")
     found = session.kept(Indicators, cell, Indicating(methods, options, split=split))
     if protocol == "degrees-of-freedom":
         return measure_degrees_of_freedom(found)
@@ -335,9 +321,8 @@ def _indicators(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Ru
     return runs[0]
 
 
-def _band_search(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+def _band_search(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     modality = settings.get("modality", "image")
-    model = session.model(cell)
     sweeping = Sweeping()
     if zeros := model.spec.zero_singular_values:  # the bands that the published code tries
         grid = default_grid(len(ja.decompose(model.projectors).s), modality)
@@ -345,13 +330,13 @@ def _band_search(session: Session, cell: Cell, settings: Mapping[str, Any]) -> R
     return measure_sweep(session.workspace, model, cell.dataset, modality, sweeping)
 
 
-def _dogs_cats(session: Session, cell: Cell, settings: Mapping[str, Any]) -> Run:
+def _dogs_cats(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
-    indicating = Indicating(methods, session.options(cell, settings), max_images=_EVERY)
+    indicating = Indicating(methods, session.options(settings), max_images=_EVERY)
     return measure_dogs_cats(session.kept(Indicators, cell, indicating))
 
 
-_MEASURES: Mapping[str, Callable[[Session, Cell, Mapping[str, Any]], Run]] = {
+_MEASURES: Mapping[str, Callable[[Session, DualEncoder, Cell, Settings], Run]] = {
     "image-retrieval": _image_retrieval,
     "text-retrieval": _text_retrieval,
     "text-image": _text_image,

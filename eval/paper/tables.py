@@ -1,8 +1,10 @@
 """The papers' tables and figures: one record each, which says how its cells are measured."""
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -13,17 +15,8 @@ from jaxalign.local_files import read_limited
 
 _TABLE_LIMIT = 16 << 20  # bytes of a table of one's own
 FEW_SHOT_DATASETS = (
-    "imagenet",
-    "caltech101",
-    "pets",
-    "cars",
-    "flowers102",
-    "food101",
-    "aircraft",
-    "sun397",
-    "dtd",
-    "eurosat",
-    "ucf101",
+    *("imagenet", "caltech101", "pets", "cars", "flowers102", "food101", "aircraft"),
+    *("sun397", "dtd", "eurosat", "ucf101"),
 )
 
 
@@ -81,13 +74,32 @@ class Table:
         return rows
 
 
-_IMAGES = {"protocol": "image-retrieval", "distractors": True}
-_REEVALUATED = {"protocol": "image-retrieval"}
-_TEXTS = {"protocol": "text-retrieval"}
-_FEW_SHOT = {"protocol": "few-shot"}
-_PARTS, _BANDS = {"protocol": "spectral-parts"}, {"protocol": "band-selection"}
+Measured = tuple[str, Mapping[str, Any]]  # the unit of the numbers, and the settings of every cell
+_IMAGES = "mAP, %", {"protocol": "image-retrieval", "distractors": True}
+_REEVALUATED = "mAP, %", {"protocol": "image-retrieval"}
+_CHANGE = {"protocol": "image-retrieval", "dataset": "bdd100k", "method": "pca", "minus": "image-image"}
+_TEXTS = "mAP, %", {"protocol": "text-retrieval"}
+_OVI = "mAP, %", _TEXTS[1] | {"method": "ovi", "dataset": "flickr30k-captions", "split": "val"}
+_TEXT_IMAGE = "mAP and recall at 1, %", {"protocol": "text-image"}
+_PERCENT, _FEW_SHOT = "accuracy, %", {"protocol": "few-shot"}
+_SPECTRUM, _PARTS, _BANDS = ({"protocol": name} for name in ("spectrum", "spectral-parts", "band-selection"))
+_SEARCH = "mAP in %, singular directions left out", _BANDS
+_TEXT_SEARCH = _SEARCH[0], _BANDS | {"modality": "text"}
+_DOGS_CATS = {"protocol": "dogs-cats", "dataset": "dogs-vs-cats"}
+_OVERLAP = "intersection over union", _DOGS_CATS | {"metric": "iou"}
+_BY_CLASS = "overlap, IoU and mean cosines", {"protocol": "class-indicator"}
+_BOTH = "overlap, IoU, gap and mean cosines"  # by class and by modality
 _IMAGENET = {"dataset": "imagenet", "split": "val"}
-_MAP, _PERCENT = "mAP, %", "accuracy, %"
+_GAP = "overlap, gap and mean cosines", {"protocol": "modality-indicator"} | _IMAGENET
+_VIEW = "distance of the centroids of images and projected images", {"protocol": "view"} | _IMAGENET
+_RECOVERY = "error of a cosine", {"protocol": "degrees-of-freedom"} | _IMAGENET
+_TABLE_1 = {
+    "retrieval_text_image_map": {"metric": "text_image_mAP"},
+    "retrieval_image_image_map": {"metric": "image_image_mAP"},
+    "zero_shot_accuracy": {"metric": "zero_shot_accuracy"},
+    "one_shot_accuracy": {"metric": "few_shot_accuracy.1"},
+    "sixteen_shot_accuracy": {"metric": "few_shot_accuracy.16"},
+}
 _ONE_SHOT_LDA = (
     {"classifier": "LDA", "inputs": "with text", "shots": "1"},
     "one-shot LDA with texts is zero-shot accuracy: one example of a class has no covariance, so the texts"
@@ -95,208 +107,130 @@ _ONE_SHOT_LDA = (
 )
 
 
-def _isoclip(number: str, what: str, file: str, unit: str, settings: Mapping[str, Any], **rest: Any) -> Table:
-    names = f"isoclip-{number}", f"IsoCLIP, {what}", f"isoclip_{file}.csv"
-    return Table(*names, unit, settings, paper="isoclip", **rest)
-
-
-def _reevaluating(
-    number: str, what: str, file: str, unit: str, settings: Mapping[str, Any], **rest: Any
+def _printed(
+    paper: str, where: str, what: str, file: str, measured: Measured, name: str = "", **rest: Any
 ) -> Table:
-    names = f"reevaluating-{number}", f"Reevaluating, {what}", f"reevaluating_{file}.csv"
-    return Table(*names, unit, settings, paper="reevaluating", **rest)
+    """What stands as `table S5` is called `PAPER-tableS5`, and its file `PAPER_tableS5_FILE.csv`; what has
+    another `name` says its file whole."""
+    short, number = paper.lower(), re.sub("[ .]", "", where)
+    stem = file if name else f"{number}_{file}"
+    names = f"{short}-{name or number}", f"{paper}, {where}: {what}", f"{short}_{stem}.csv"
+    return Table(*names, *measured, paper=short, **rest)
 
 
+_isoclip, _reevaluating = partial(_printed, "IsoCLIP"), partial(_printed, "Reevaluating")
 _RECORDS = (
-    _isoclip("table1", "table 1: image-to-image retrieval", "table1_image_retrieval_map", _MAP, _IMAGES),
-    _isoclip("table2", "table 2: text-to-text retrieval", "table2_text_retrieval_map", _MAP, _TEXTS),
-    _isoclip("table3", "table 3: classification", "table3_classification_accuracy", _PERCENT, {}),
-    _isoclip("table4", "table 4: ablations of the image projector", "table4_ablations_map", _MAP, _IMAGES),
+    _isoclip("table 1", "image-to-image retrieval", "image_retrieval_map", _IMAGES),
+    _isoclip("table 2", "text-to-text retrieval", "text_retrieval_map", _TEXTS),
+    _isoclip("table 3", "classification", "classification_accuracy", (_PERCENT, {})),
+    _isoclip("table 4", "ablations of the image projector", "ablations_map", _IMAGES),
+    _isoclip("figure 2", "spectra of the inter-modal operator", "spectra", ("singular values", _SPECTRUM)),
     _isoclip(
-        "figure2",
-        "figure 2: spectra of the inter-modal operator",
-        "figure2_spectra",
-        "singular values",
-        {"protocol": "spectrum"},
+        "figure 3",
+        "what the top, the middle and the bottom carry (captions: our choice)",
+        "spectral_parts",
+        ("mAP in %, mean cosines", _PARTS),
     ),
     _isoclip(
-        "figure3",
-        "figure 3: what the top, the middle and the bottom carry (captions: our choice)",
-        "figure3_spectral_parts",
-        "mAP in %, mean cosines",
-        _PARTS,
+        "figure 4", "overlap of dog-dog and dog-cat similarities", "dogs_vs_cats_iou", _OVERLAP, digits=3
     ),
+    _isoclip("figure 5", "search for the bands of ViT-B/16", "band_search", _SEARCH),
     _isoclip(
-        "figure4",
-        "figure 4: overlap of dog-dog and dog-cat similarities",
-        "figure4_dogs_vs_cats_iou",
-        "intersection over union",
-        {"protocol": "dogs-cats", "dataset": "dogs-vs-cats", "metric": "iou"},
-        digits=3,
+        "table S5",
+        "pseudo-patches of OVI on Flickr30k's validation split",
+        "ovi_pseudo_patches_flickr30k_val_map",
+        _OVI,
     ),
+    _isoclip("table S6", "image-to-image retrieval", "image_retrieval_map", _IMAGES),
+    _isoclip("table S7", "classification", "classification_accuracy", (_PERCENT, {})),
+    _isoclip("table S8", "Places365 and iNaturalist", "places_inat_map", _IMAGES, digits=2),
+    _isoclip("table S9", "ablations of the image projector", "ablations_map", _IMAGES),
     _isoclip(
-        "figure5",
-        "figure 5: search for the bands of ViT-B/16",
-        "figure5_band_search",
-        "mAP in %, singular directions left out",
-        _BANDS,
-    ),
-    _isoclip(
-        "tableS5",
-        "table S5: pseudo-patches of OVI on Flickr30k's validation split",
-        "tableS5_ovi_pseudo_patches_flickr30k_val_map",
-        _MAP,
-        _TEXTS | {"method": "ovi", "dataset": "flickr30k-captions", "split": "val"},
-    ),
-    _isoclip("tableS6", "table S6: image-to-image retrieval", "tableS6_image_retrieval_map", _MAP, _IMAGES),
-    _isoclip("tableS7", "table S7: classification", "tableS7_classification_accuracy", _PERCENT, {}),
-    _isoclip(
-        "tableS8", "table S8: Places365 and iNaturalist", "tableS8_places_inat_map", _MAP, _IMAGES, digits=2
-    ),
-    _isoclip("tableS9", "table S9: ablations of the image projector", "tableS9_ablations_map", _MAP, _IMAGES),
-    _isoclip(
-        "tableS10",
-        "table S10: bands selected on Caltech101 and COCO",
-        "tableS10_selected_bands",
-        "singular directions left out",
-        {"protocol": "band-selection"},
+        "table S10",
+        "bands selected on Caltech101 and COCO",
+        "selected_bands",
+        ("singular directions left out", _BANDS),
         columns={"k_top": {"metric": "best.k_top"}, "k_bottom": {"metric": "best.k_bottom"}},
         digits=0,
     ),
-    _isoclip("sectionF3", "section F.3: DINOv2 for comparison", "sectionF3_dinov2_map", _MAP, _IMAGES),
+    _isoclip("section F.3", "DINOv2 for comparison", "dinov2_map", _IMAGES),
     _isoclip(
-        "figureS6",
-        "figure S6: share of the ten largest eigenvalues of the intra-modal operator",
-        "figureS6_intra_modal_spectra",
-        "share",
-        {"protocol": "spectrum"},
+        "figure S6",
+        "share of the ten largest eigenvalues of the intra-modal operator",
+        "intra_modal_spectra",
+        ("share", _SPECTRUM),
         digits=3,
     ),
+    _isoclip("figure S7", "similarities by class on CUB", "similarities_by_class", _BY_CLASS, digits=3),
+    _isoclip("figure S8", "the middle grown to either end, on CUB", "grown_middle", ("mAP, %", _PARTS)),
+    _isoclip("figure S9", "bands on the data sets of captions", "band_search_text", _TEXT_SEARCH),
+    _isoclip("figure S10", "bands on the data sets of images that have labels", "band_search", _SEARCH),
     _isoclip(
-        "figureS7",
-        "figure S7: similarities by class on CUB",
-        "figureS7_similarities_by_class",
-        "overlap, IoU and mean cosines",
-        {"protocol": "class-indicator"},
-        digits=3,
-    ),
-    _isoclip(
-        "figureS8",
-        "figure S8: the middle grown to either end, on CUB",
-        "figureS8_grown_middle",
-        _MAP,
-        _PARTS,
-    ),
-    _isoclip(
-        "figureS9",
-        "figure S9: bands on the data sets of captions",
-        "figureS9_band_search_text",
-        "mAP in %, singular directions left out",
-        _BANDS | {"modality": "text"},
-    ),
-    _isoclip(
-        "figureS10",
-        "figure S10: bands on the data sets of images that have labels",
-        "figureS10_band_search",
-        "mAP in %, singular directions left out",
-        _BANDS,
-    ),
-    _isoclip(
-        "sectionH",
-        "section H: texts find images, by IsoCLIP's projectors and the original ones (data sets: our choice)",
-        "sectionH_text_image",
-        "mAP and recall at 1, %",
-        {"protocol": "text-image"},
+        "section H",
+        "texts find images, by IsoCLIP's projectors and the original ones (data sets: our choice)",
+        "text_image",
+        _TEXT_IMAGE,
     ),
     _reevaluating(
-        "table1",
-        "table 1: dogs and cats",
-        "table1_dogs_vs_cats",
-        "mAP and accuracy, %",
-        {"protocol": "dogs-cats", "dataset": "dogs-vs-cats"},
-        columns={
-            "retrieval_text_image_map": {"metric": "text_image_mAP"},
-            "retrieval_image_image_map": {"metric": "image_image_mAP"},
-            "zero_shot_accuracy": {"metric": "zero_shot_accuracy"},
-            "one_shot_accuracy": {"metric": "few_shot_accuracy.1"},
-            "sixteen_shot_accuracy": {"metric": "few_shot_accuracy.16"},
-        },
+        "table 1", "dogs and cats", "dogs_vs_cats", ("mAP and accuracy, %", _DOGS_CATS), columns=_TABLE_1
     ),
     _reevaluating(
-        "table2",
-        "table 2: few-shot classification without texts, mean over eleven data sets",
-        "table2_image_only_few_shot_accuracy",
-        _PERCENT,
-        _FEW_SHOT | {"with_text": False},
+        "table 2",
+        "few-shot classification without texts, mean over eleven data sets",
+        "image_only_few_shot_accuracy",
+        (_PERCENT, _FEW_SHOT | {"with_text": False}),
         datasets=FEW_SHOT_DATASETS,
     ),
+    _reevaluating("table 3", "image-to-image retrieval", "image_retrieval_map", _REEVALUATED),
     _reevaluating(
-        "table3", "table 3: image-to-image retrieval", "table3_image_retrieval_map", _MAP, _REEVALUATED
-    ),
-    _reevaluating(
-        "figure2",
-        "figure 2: similarities of dogs and cats, by class and by modality",
-        "figure2_similarities",
-        "overlap, IoU, gap and mean cosines",
-        {"dataset": "dogs-vs-cats"},
+        "figure 2",
+        "similarities of dogs and cats, by class and by modality",
+        "similarities",
+        (_BOTH, {"dataset": "dogs-vs-cats"}),
         digits=3,
     ),
     _reevaluating(
-        "figure5",
-        "figure 5: similarities on ImageNet, by class and by modality",
-        "figure5_similarities",
-        "overlap, IoU, gap and mean cosines",
-        _IMAGENET,
+        "figure 5",
+        "similarities on ImageNet, by class and by modality",
+        "similarities",
+        (_BOTH, _IMAGENET),
         digits=3,
     ),
     _reevaluating(
-        "figure6-methods",
-        "figure 6: few-shot adaptation of ResNet-50, mean over eleven data sets",
+        "figure 6",
+        "few-shot adaptation of ResNet-50, mean over eleven data sets",
         "figure6_methods",
-        _PERCENT,
-        _FEW_SHOT | {"with_text": True, "tuned_as_published": True},
+        (_PERCENT, _FEW_SHOT | {"with_text": True, "tuned_as_published": True}),
+        name="figure6-methods",
         datasets=FEW_SHOT_DATASETS,
     ),
     _reevaluating(
-        "figure6",
-        "figure 6 and supplement: few-shot classification with and without texts, for each data set",
+        "figure 6 and supplement",
+        "few-shot classification with and without texts, for each data set",
         "supplement_few_shot_per_dataset_accuracy",
-        _PERCENT,
-        _FEW_SHOT,
+        (_PERCENT, _FEW_SHOT),
+        name="figure6",
         digits=2,
         notes=(_ONE_SHOT_LDA,),
     ),
     _reevaluating(
-        "bdd100k",
-        "section 4.4: what PCA<- does to weather and time of day",
+        "section 4.4",
+        "what PCA<- does to weather and time of day",
         "bdd100k_ablation_map_change",
-        "change of mAP, percentage points",
-        {"protocol": "image-retrieval", "dataset": "bdd100k", "method": "pca", "minus": "image-image"},
+        ("change of mAP, percentage points", _CHANGE),
+        name="bdd100k",
         columns={"pca_minus_original_map": {}},
     ),
+    _reevaluating("figure 7", "views of texts, images and projected images", "views", _VIEW, digits=3),
     _reevaluating(
-        "figure7",
-        "figure 7: views of texts, images and projected images",
-        "figure7_views",
-        "distance of the centroids of images and projected images",
-        {"protocol": "view"} | _IMAGENET,
+        "figure 8",
+        "the gap before and after PCA<-, without and with the mean",
+        "modality_gap",
+        _GAP,
         digits=3,
     ),
     _reevaluating(
-        "figure8",
-        "figure 8: the gap before and after PCA<-, without and with the mean",
-        "figure8_modality_gap",
-        "overlap, gap and mean cosines",
-        {"protocol": "modality-indicator"} | _IMAGENET,
-        digits=3,
-    ),
-    _reevaluating(
-        "appendixA",
-        "appendix A: similarities of images out of those to texts",
-        "appendixA_recovery",
-        "error of a cosine",
-        {"protocol": "degrees-of-freedom"} | _IMAGENET,
-        digits=6,
+        "appendix A", "similarities of images out of those to texts", "recovery", _RECOVERY, digits=6
     ),
 )
 TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _RECORDS})

@@ -101,25 +101,17 @@ def grids_of(
 
 def _has_results(run: Run) -> bool:
     shown, found = run.arrays.get("shown_queries"), run.arrays.get("first_results")
-    return (
-        shown is not None
-        and found is not None
-        and found.ndim == 2
-        and shown.shape == found.shape[:1]
-        and found.size > 0
-    )
+    if shown is None or found is None:
+        return False
+    return found.ndim == 2 and shown.shape == found.shape[:1] and found.size > 0
 
 
 def _before_and_after(runs: Sequence[Run]) -> tuple[Run, Run] | None:
     before = next((run for run in runs if method_name(run) in BASELINES), None)
     if before is None:
         return None
-    shown = before.arrays["shown_queries"]
-    others = [
-        run
-        for run in runs
-        if method_name(run) not in BASELINES and np.array_equal(run.arrays["shown_queries"], shown)
-    ]
+    same = lambda run: np.array_equal(run.arrays["shown_queries"], before.arrays["shown_queries"])
+    others = [run for run in runs if method_name(run) not in BASELINES and same(run)]
     score = lambda run: run.metrics.get("mAP") or 0.0
     return (before, max(others, key=score)) if others else None
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.file_contents import read_contents
-from jaxalign.eval.datasets.folder_images import FolderImages
 from jaxalign.eval.datasets.image_tree import ImageFile, expected_files, find_images, tell_not_read
+from jaxalign.eval.datasets.images import FolderImages
 
-from .known_signatures import Known, read_signatures
-from .signatures import LENGTH, differences, vectors
+from .signatures import LENGTH, Known, differences, read_signatures, vectors
 
 # What is taken for a copy (docs/duplicates.md has what it finds, and what it takes for one wrongly).
 NEAR, MOST = 0.8, 8  # cosine of vectors, and how many first images an image is compared with, nearest first

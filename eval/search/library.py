@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.folder_images import UPRIGHT, FolderImages
 from jaxalign.eval.datasets.image_tree import expected_files, find_images, tell_not_read
+from jaxalign.eval.datasets.images import UPRIGHT, FolderImages
 from jaxalign.eval.features.by_content import gather
 from jaxalign.eval.features.embed import Computing, Progress
 
@@ -53,9 +53,8 @@ class Library:
         return [] if number is None else [row for row, own in enumerate(self.numbers) if own == number]
 
     def path(self, row: int) -> str:
-        """The file of an image, as any program opens it: none takes it for an option."""
-        path = os.path.join(self.folder, self.names[row])
-        return os.path.join(os.curdir, path) if path.startswith("-") else path
+        """The file of an image."""
+        return os.path.join(self.folder, self.names[row])
 
 
 def find_library(

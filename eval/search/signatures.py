@@ -3,13 +3,20 @@
 A copy that was resized, saved anew or made a little brighter differs nowhere. One whose edges were cut
 differs nowhere either, once it is laid over the other as it was cut. The same scene with another object, or
 a moment later, differs somewhere: so it is the place that differs most which decides, not the mean.
+
+What was made of an image is remembered by the digest of its file: nothing is decoded twice.
 """
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets.file_contents import Remembered
+from jaxalign.eval.datasets.images import FolderImages
 from jaxalign.eval.thumbnails import thumbnail
 
 SIDE, CHROMA = 48, 6  # pixels of the grey copy and of the two of colour
@@ -29,6 +36,13 @@ _FRAME = slice(_BORDER, SIDE - _BORDER)
 _CELLS = (SIDE - 2 * _BORDER) // _CELL
 _ACROSS = ((np.arange(SIDE) - (SIDE - 1) / 2) / (SIDE / 2)).astype(np.float32)  # from -1 to 1
 _DOWN = _ACROSS[:, None]
+# Another way to make signatures needs another name.
+_MADE = Remembered(
+    "signatures_1", ("digest TEXT PRIMARY KEY", "width INTEGER", "height INTEGER", "signature BLOB")
+)
+_THREADS, _BLOCK = 8, 512  # images after which what was made is kept
+
+Known = tuple[int, int, bytes]  # width and height of the image upright, and its signature
 
 
 def signature(image: Any) -> bytes:
@@ -176,3 +190,44 @@ def _resampling(ends: np.ndarray) -> np.ndarray:
     for i, weight in enumerate(weights):
         np.add.at(matrices, (row, pixel, (before + i - 1).clip(0, SIDE - 1)), weight)
     return matrices
+
+
+def read_signatures(
+    images: FolderImages, digests: Sequence[str], progress: Callable[[int], None]
+) -> list[Known | None]:
+    """What each image is like; only those are read that are new. None for those that cannot be read.
+
+    Args:
+      images: upright.
+      digests: of their files.
+      progress: is told how many images are done since the last call.
+    """
+    known = _MADE.recall(digests)
+    found = [_as_known(known.get(digest)) for digest in digests]
+    new = [row for row, one in enumerate(found) if one is None]
+    progress(len(found) - len(new))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(new), _BLOCK):
+            rows = new[start : start + _BLOCK]
+            made: dict[str, Known] = {}
+            for row, one in zip(rows, pool.map(lambda row: _read(images, row), rows), strict=True):
+                progress(1)
+                if one is not None:
+                    made[digests[row]] = found[row] = one
+            _MADE.keep([(digest, *one) for digest, one in made.items()])
+    return found
+
+
+def _read(images: FolderImages, row: int) -> Known | None:
+    try:
+        with images.opened(row) as image:
+            return image.width, image.height, signature(image)
+    except JaxalignError:
+        return None
+
+
+def _as_known(row: tuple | None) -> Known | None:
+    """A row of the memory, where it is one of ours."""
+    width, height, made = row or (0, 0, b"")
+    sizes = all(isinstance(side, int) and side > 0 for side in (width, height))
+    return (width, height, made) if sizes and isinstance(made, bytes) and len(made) == LENGTH else None

@@ -91,10 +91,7 @@ def _mixtures(similarities: np.ndarray, count: int, rng: np.random.Generator) ->
 
 def _errors(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     error = np.abs(found - truth)
-    return {
-        "largest_error": float(error.max()),
-        "root_mean_square_error": float(np.sqrt(np.mean(error**2))),
-    }
+    return {"largest_error": float(error.max()), "root_mean_square_error": float(np.sqrt(np.mean(error**2)))}
 
 
 def measure_degrees_of_freedom(shown: Indicators) -> Run:

@@ -173,12 +173,8 @@ def few_shot(
         "examples": len(test_labels),
         "classes": num_classes,
     }
-    arrays = {
-        "accuracy": found.accuracy,
-        "shots": np.asarray(settings.shots),
-        "seeds": np.asarray(settings.seeds),
-    }
-    return Result(metrics | ({"chosen": chosen} if chosen else {}), arrays)
+    drawn = {"shots": np.asarray(settings.shots), "seeds": np.asarray(settings.seeds)}
+    return Result(metrics | ({"chosen": chosen} if chosen else {}), {"accuracy": found.accuracy} | drawn)
 
 
 def _options(
@@ -271,8 +267,7 @@ def _measure(classes: Classes, method: Method, settings: FewShotSettings, grid: 
         )
     found = naming_left_out(found, pair.read_test, held_out.read_test if held_out else None)
     if drawn.left_out:
-        origin = f"{pair.train.dataset}/{pair.train.split}"
-        found = replace(found, left_out={**found.left_out, origin: drawn.left_out})
+        found = replace(found, left_out={**found.left_out, pair.train.origin: drawn.left_out})
     if held_out is pair:
         said = "the hyper-parameters are chosen on the images that are classified, which flatters"
         found = replace(found, notes=[*found.notes, f"{said} the accuracy"])

@@ -190,16 +190,8 @@ def given_features(
         )
     text = None if encoder is None else encoder.config.text
     if class_texts is not None:
-        text = TextTowerConfig(
-            vocabulary=1,
-            context=1,
-            width=embedded,
-            causal=False,
-            projection=embedded,
-            projection_bias=False,
-            end_token=None,
-            **_NO_TOWER,
-        )
+        sizes: dict[str, Any] = {"vocabulary": 1, "context": 1, "width": embedded, "projection": embedded}
+        text = TextTowerConfig(causal=False, projection_bias=False, end_token=None, **sizes, **_NO_TOWER)
     image = ImageTowerConfig(
         image_size=1, patch_size=1, width=width, pooling="avg", projection=embedded, **_NO_TOWER
     )
@@ -274,13 +266,6 @@ def read_class_texts(name: str, key: str = "") -> GivenTexts:
     return GivenTexts(values, f"{len(values)} {content}")
 
 
-def describe_projectors(path: Path, error: JaxalignError) -> JaxalignError:
-    """The error for a file that is no checkpoint either."""
-    return JaxalignError(
-        f"{path} has no two kernels called image and text, and is no checkpoint ({error}); expected either"
-    )
-
-
 def read_projectors(path: Path) -> Projectors | None:
     """The two kernels that the file `path` is made of; None for one that holds more, a checkpoint.
 
@@ -314,18 +299,12 @@ def _head(
     for what, array, axes in (("kernel", kernel, 2), ("bias", bias, 1)):
         if array is None:
             continue
-        if (
-            array.ndim != axes
-            or not jnp.issubdtype(array.dtype, jnp.floating)
-            or not np.isfinite(array).all()
-        ):
+        fits = array.ndim == axes and jnp.issubdtype(array.dtype, jnp.floating)
+        if not fits or not np.isfinite(array).all():
             raise JaxalignError(
                 f"{path}: the {what} of {name} is {array.dtype} of shape {array.shape}; expected finite"
                 f" numbers {'[d_in, d]' if axes == 2 else '[d]'}"
             )
     assert kernel is not None
-    kernel = kernel.astype(np.float32)
-    return Projector(
-        jnp.asarray(kernel.T if transposed else kernel),
-        None if bias is None else jnp.asarray(bias, jnp.float32),
-    )
+    weights = jnp.asarray(kernel.T if transposed else kernel, jnp.float32)
+    return Projector(weights, None if bias is None else jnp.asarray(bias, jnp.float32))

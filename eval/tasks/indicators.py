@@ -176,12 +176,9 @@ class Indicators:
 
     def by_class(self) -> list[Run]:
         """Runs of the task `class-indicator`, one for each method."""
+        compute = lambda name: lambda: class_indicator(self.embeddings(name), self.labels)
         return [
-            self.measure(
-                BY_CLASS.name,
-                self.settings | method.to_json(),
-                lambda n=name: class_indicator(self.embeddings(n), self.labels),
-            )
+            self.measure(BY_CLASS.name, self.settings | method.to_json(), compute(name))
             for name, method in self.methods.items()
         ]
 
@@ -190,11 +187,8 @@ class Indicators:
         shown = [m for m in self.methods.values() if m.name == "image-image" or m.rank is not None]
         if self.model.config.text is None:
             return []
+        compute = lambda name: lambda: modality_indicator(self.embeddings(name), self.texts)
         return [
-            self.measure(
-                BY_MODALITY.name,
-                self.text_settings | method.to_json(),
-                lambda m=method: modality_indicator(self.embeddings(m.name), self.texts),
-            )
+            self.measure(BY_MODALITY.name, self.text_settings | method.to_json(), compute(method.name))
             for method in shown
         ]

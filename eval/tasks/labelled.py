@@ -183,8 +183,7 @@ class LabelledPair:
             lost = rows[~np.isin(rows, shown.rows)]
             at = np.searchsorted(shown.rows, np.setdiff1d(rows, lost))
             return shown.pre[at], tuple(self.train.ids[row] for row in lost)
-        name = f"{self.train.dataset}/{self.train.split}"
-        title = f"{self.model.name}: {name}, {len(rows)} images that are drawn"
+        title = f"{self.model.name}: {self.train.origin}, {len(rows)} images that are drawn"
         with self.workspace.computing(title, len(rows)) as computing:
             found = subset_features(self.model, self.train, rows, augmentation=augmentation, **computing)
         return found.values, found.left_out
@@ -194,12 +193,9 @@ class LabelledPair:
         if (given := class_texts_of(self.model)) is not None:
             return given.of_classes(self.num_classes)[:, None]
         texts = self._prompt_texts(templates)
-        found = self.workspace.text_embeddings(
-            self.model,
-            f"{self.task} names of {self.record.name}, {templates}",
-            [str(i) for i in range(len(texts))],
-            texts,
-        )
+        name = f"{self.task} names of {self.record.name}, {templates}"
+        ids = [str(i) for i in range(len(texts))]
+        found = self.workspace.text_embeddings(self.model, name, ids, texts)
         return found.reshape(self.num_classes, len(texts) // self.num_classes, -1)
 
     def _prompt_texts(self, templates: str) -> list[str]:
@@ -226,10 +222,11 @@ class LabelledPair:
                 f"the splits {examples.split} and {self.test.split} of {self.record.name} have different"
                 f" classes for {self.task!r}; expected the same ones"
             )
-        rows = np.flatnonzero(labels != UNLABELLED)
-        where = f"{examples.dataset}/{examples.split}"
+        rows, where = np.flatnonzero(labels != UNLABELLED), examples.origin
         if not rows.size:
-            raise JaxalignError(f"no image of {where} has a label for {self.task!r}; choose another")
+            raise JaxalignError(
+                f"no image of {examples.origin} has a label for {self.task!r}; choose another"
+            )
         wrong = rows[(labels[rows] < 0) | (labels[rows] >= self.num_classes)]
         if wrong.size:
             raise JaxalignError(

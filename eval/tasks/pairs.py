@@ -1,6 +1,5 @@
 """Queries and gallery of a data set: which splits, which labels, and their features once they are needed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from jaxalign.eval.datasets.examples import (
     given_captions,
     own_positions,
 )
+from jaxalign.eval.datasets.records import Folder
 
 from .given import class_texts_of
 from .runs import Result
@@ -206,19 +206,20 @@ class ImagePair:
     def name_features(self, task: str) -> tuple[np.ndarray, np.ndarray]:
         """Pre-projection features `[c, d_text]` of `name_prompts`, and their labels."""
         if task not in self._names:
-            prompts, labels = self.name_prompts(task)
-            ids = [f"{i}" for i in labels]
-            name = f"{task} names of {self.record.name}"
-            self._names[task] = self.workspace.texts(self.model, name, ids, prompts), labels
+            named, labels = self._named_prompts(task)
+            self._names[task] = self.workspace.texts(self.model, *named), labels
         return self._names[task]
+
+    def _named_prompts(self, task: str) -> tuple[tuple[str, list[str], list[str]], np.ndarray]:
+        """What the feature store calls `name_prompts`, their ids and the prompts; and their labels."""
+        prompts, labels = self.name_prompts(task)
+        return (f"{task} names of {self.record.name}", [f"{i}" for i in labels], prompts), labels
 
     def name_embeddings(self, task: str) -> np.ndarray:
         """Embeddings `[c, d]` of `name_prompts`; or all class texts that were given in their place."""
         if (given := class_texts_of(self.model)) is not None:
             return given.values
-        prompts, labels = self.name_prompts(task)
-        ids, name = [f"{i}" for i in labels], f"{task} names of {self.record.name}"
-        return self.workspace.text_embeddings(self.model, name, ids, prompts)
+        return self.workspace.text_embeddings(self.model, *self._named_prompts(task)[0])
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What finds images: `name_features`, or without a labelling all captions; labels of the gallery.
@@ -240,20 +241,9 @@ class ImagePair:
 
 
 class CaptionPair:
-    """Captions of a split as queries (the first of each image) and gallery (all of them).
+    """Captions of a split as queries (the first of each image) and gallery (all of them)."""
 
-    Args:
-      max_queries: at most so many queries, evenly spaced; all by default.
-    """
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        model: DualEncoder,
-        dataset: str,
-        split: str = "",
-        max_queries: int | None = None,
-    ):
+    def __init__(self, workspace: Workspace, model: DualEncoder, dataset: str, split: str = ""):
         self.workspace, self.model, self.record = workspace, model, workspace.find_dataset(dataset)
         split = split or self.record.gallery
         if not split:
@@ -270,9 +260,6 @@ class CaptionPair:
             raise JaxalignError(
                 f"{dataset} has no captions; expected a data set with captions, see `jaxalign datasets`"
             )
-        self.max_queries, whole = max_queries, self.captions.queries
-        self.captions = replace(self.captions, queries=some(whole, max_queries))
-        self.not_asked = [self.captions.ids[row] for row in np.setdiff1d(whole, self.captions.queries)]
         if len(np.unique(self.captions.images)) == len(self.captions.images):
             raise JaxalignError(
                 f"{dataset} has one caption of each image, and text retrieval looks for the others; choose"
@@ -283,8 +270,7 @@ class CaptionPair:
     def settings(self) -> dict[str, Any]:
         """The part of a run's settings that this is."""
         examples = self.examples
-        found = {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
-        return found if self.max_queries is None else found | {"max_queries": self.max_queries}
+        return {"dataset": examples.dataset, "version": examples.state, "query": examples.split}
 
     @property
     def name(self) -> str:
@@ -324,10 +310,7 @@ def caption_split(dataset: str | DatasetRecord, split: str, variant: str) -> str
 
 
 def takes_distractors(
-    dataset: str | DatasetRecord,
-    wanted: bool | None,
-    variant: str,
-    data_dir: str | os.PathLike[str] | None = None,
+    dataset: str | DatasetRecord, wanted: bool | None, variant: str, data_dir: Folder = None
 ) -> bool:
     """Whether a gallery gets the data set's distractors: `wanted`, or what the variant does.
 

@@ -277,12 +277,9 @@ def read_runs(folder: str | os.PathLike[str]) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise JaxalignError(f"there is no folder {folder}; expected one that a command wrote with --out")
-    return [read_run(path) for path in sorted(folder.glob("*.json")) if _is_run(path)]
-
-
-def _is_run(path: Path) -> bool:
-    """Other JSON files may lie beside the runs: a demo's `metrics.json`, a table of `reproduce`."""
-    return re.fullmatch(r".+-[0-9a-f]{16}", path.stem) is not None
+    # Other JSON files may lie beside the runs: a demo's `metrics.json`, a table of `reproduce`.
+    paths = (path for path in sorted(folder.glob("*.json")) if re.fullmatch(r".+-[0-9a-f]{16}", path.stem))
+    return [read_run(path) for path in paths]
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 a method gains over another on the same queries: the mean difference, its error, and its p."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,9 +54,14 @@ def has(metrics: Mapping[str, Any], path: str) -> bool:
 
 def number(metrics: Mapping[str, Any], path: str) -> Any:
     """What `metrics` has under names joined by points, of lists by position; None where there is nothing."""
+    return inner(metrics, path.split("."))
+
+
+def inner(metrics: Mapping[str, Any], names: Iterable[str | int]) -> Any:
+    """The same under nested names, which may have points in them."""
     found: Any = metrics
-    for name in path.split("."):
-        if isinstance(found, list) and re.fullmatch(r"-?\d+", name):
+    for name in names:
+        if isinstance(found, list | tuple) and re.fullmatch(r"-?\d+", str(name)):
             found = found[int(name)] if -len(found) <= int(name) < len(found) else None
         else:
             found = found.get(name) if isinstance(found, Mapping) else None

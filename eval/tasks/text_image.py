@@ -68,16 +68,8 @@ def _measure(
     else:
         heads = ja.isoclip(pair.model.projectors, *method.band, fitting.spectrum)
         text, gallery = heads.text(texts), heads.image(pair.gallery_pre)
-    return pair.name_left_out(
-        names_find_images(
-            np.asarray(text),
-            np.asarray(gallery),
-            labels,
-            gallery_labels,
-            recall_at=recall_at,
-            mesh=pair.workspace.mesh,
-        )
-    )
+    given = (np.asarray(text), np.asarray(gallery), labels, gallery_labels)
+    return pair.name_left_out(names_find_images(*given, recall_at=recall_at, mesh=pair.workspace.mesh))
 
 
 def names_find_images(

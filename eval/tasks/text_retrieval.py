@@ -39,14 +39,8 @@ def measure_text_retrieval(
     methods = find_methods(retrieving.methods, model, "text", retrieving.options)
     facts = model_settings(model) | pair.settings | retrieving.settings
     fitting = Fitting(workspace, model, lambda: pair.pre)
-    return [
-        workspace.measure(
-            TASK.name,
-            facts | method.to_json(),
-            lambda m=method: _measure(fitting, pair, m, retrieving),
-        )
-        for method in methods
-    ]
+    compute = lambda method: lambda: _measure(fitting, pair, method, retrieving)
+    return [workspace.measure(TASK.name, facts | method.to_json(), compute(method)) for method in methods]
 
 
 def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Retrieving) -> Result:
@@ -56,17 +50,10 @@ def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Re
     if method.inverts:
         ids = [captions.ids[i] for i in captions.queries]
         source = (examples.dataset, examples.state, examples.split)
-        given = (method, query, ids, source, pair.not_asked)
-        inverted = invert_queries(fitting.workspace, pair.model, *given)
+        inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
         query = inverted.embeddings
-    measure = partial(
-        text_retrieval,
-        gallery=gallery,
-        captions=captions,
-        variant=retrieving.variant,
-        recall_at=retrieving.recall_at,
-        mesh=pair.workspace.mesh,
-    )
+    how = {"variant": retrieving.variant, "recall_at": retrieving.recall_at, "mesh": pair.workspace.mesh}
+    measure = partial(text_retrieval, gallery=gallery, captions=captions, **how)
     return with_curve(measure(query), measure, inverted)
 
 

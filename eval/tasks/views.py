@@ -69,10 +69,8 @@ def embedding_views(
     for name, projected in variants.items():
         points = np.asarray(jnp.concatenate([text, image, projected]), np.float64)
         placed, explained = _place(points, view, seed)
-        metrics[name] = {
-            "shift": float(jnp.linalg.norm(image.mean(0) - projected.mean(0))),
-            "explained": explained,
-        }
+        shift = float(jnp.linalg.norm(image.mean(0) - projected.mean(0)))
+        metrics[name] = {"shift": shift, "explained": explained}
         parts = np.split(placed.astype(np.float32), [len(text), len(text) + len(image)])
         arrays |= {f"{name}_{kind}": x for kind, x in zip(("text", "image", "projected"), parts, strict=True)}
     return Result(metrics, arrays)

@@ -18,7 +18,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
 from jaxalign.eval.feature_files import DataReading
-from jaxalign.eval.features import image_store, text_features
+from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
@@ -48,7 +48,7 @@ class Readable:
     @property
     def origin(self) -> str:
         """Data set and split, for people."""
-        return f"{self.examples.dataset}/{self.examples.split}"
+        return self.examples.origin
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,6 +125,20 @@ class Workspace:
         """What a run's settings say of images that cannot be read: nothing, where they end it."""
         return {} if self.unreadable == "fail" else {"unreadable": self.unreadable}
 
+    def image_store(self, model: DualEncoder, examples: Examples) -> FeatureStore | Gathered:
+        """Features of a split's images, all computed; raises JaxalignError as `features.image_store`."""
+        check_needs(model, examples.dataset, ("towers",))
+        title = f"{model.name}: {examples.origin}, {len(examples)} images"
+        with self.computing(title, len(examples)) as computing:
+            return image_store(model, examples, **computing)
+
+    def text_store(
+        self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
+    ) -> FeatureStore:
+        """The same of texts; `name` says what they are."""
+        with self.computing(f"{model.name}: {name}, {len(texts)} texts", len(texts)) as computing:
+            return text_store(model, name, ids, texts, **computing)
+
     @contextlib.contextmanager
     def computing(self, what: str, count: int) -> Iterator[Computing]:
         """How the features of `what` are computed, while a progress bar shows it."""
@@ -150,22 +164,18 @@ class Workspace:
                     " alone, as --dataset"
                 )
             return Readable(examples, examples.features, np.arange(len(examples)), ())
-        check_needs(model, examples.dataset, ("towers",))
-        title = f"{model.name}: {examples.origin}, {len(examples)} images"
-        with self.computing(title, len(examples)) as computing:
-            found = image_store(model, examples, **computing).read().require(examples.origin)
+        found = self.image_store(model, examples).read().require(examples.origin)
         shown = examples.select(found.rows) if found.left_out else examples
         return Readable(shown, found.values, found.rows, found.left_out)
 
     def texts(self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """Pre-projection features `[n, d_text]` of texts; `name` says what they are."""
-        with self.computing(f"{model.name}: {name}, {len(texts)} texts", len(texts)) as computing:
-            return text_features(model, name, ids, texts, **computing).values
+        """Pre-projection features `[n, d_text]` of texts, as `text_store` has them."""
+        return self.text_store(model, name, ids, texts).read().values
 
     def text_embeddings(
         self, model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str]
     ) -> np.ndarray:
-        """Embeddings `[n, d]` of texts, by the features in `text_store`."""
+        """Embeddings `[n, d]` of texts, by their features."""
         encoder = model.text_encoder() if isinstance(model, GivenFeatures) else model
         return np.asarray(text_embeddings(encoder, self.texts(encoder, name, ids, texts)))
 
@@ -181,15 +191,7 @@ class Workspace:
 
     def keep(self, protocol: str, settings: Mapping[str, Any], result: Result, seconds: float) -> Run:
         """`result` as the run of these settings, written by the first of several processes."""
-        run = Run(
-            protocol,
-            settings,
-            result.metrics,
-            result.arrays,
-            round(seconds, 3),
-            left_out=result.left_out,
-            notes=result.notes,
-        )
+        run = Run(protocol, settings, seconds=round(seconds, 3), **vars(result))
         if self.out is not None and is_first():
             write_run(self.out, run)
         return run

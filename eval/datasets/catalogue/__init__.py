@@ -9,7 +9,7 @@ from types import MappingProxyType
 from jaxalign.errors import JaxalignError
 
 from ..records import DatasetRecord
-from . import captions, few_shot, retrieval
+from . import few_shot, retrieval
 
 _EMOJI = DatasetRecord(
     name="emoji",
@@ -39,7 +39,7 @@ _SCENES = replace(
     captions="one, of the name and some of the context",
     description="The same emoji on coloured, textured backgrounds at several sizes and places",
 )
-_FAMILIES = ((_EMOJI, _SCENES), few_shot.RECORDS, retrieval.RECORDS, captions.RECORDS)
+_FAMILIES = ((_EMOJI, _SCENES), few_shot.RECORDS, retrieval.RECORDS)
 DATASETS: Mapping[str, DatasetRecord] = MappingProxyType(
     {record.name: record for family in _FAMILIES for record in family}
 )

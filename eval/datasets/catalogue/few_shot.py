@@ -7,12 +7,9 @@ fixed ones. Counts: Zhou et al., "Learning to Prompt for Vision-Language Models"
 from ..records import DatasetRecord, Source
 
 PROTOCOL = (
-    "Retrieval: queries are `test`, the gallery is `train`, relevant is the same class. "
-    "Classification: prototypes "
-    "and shots from `train` (seeds 1, 2, 3), hyper-parameters on `val`, accuracy on `test`."
+    "Retrieval: queries are `test`, the gallery is `train`, relevant is the same class. Classification:"
+    " prototypes and shots from `train` (seeds 1, 2, 3), hyper-parameters on `val`, accuracy on `test`."
 )
-
-
 IMAGENET = "https://image-net.org/download-images.php"
 
 

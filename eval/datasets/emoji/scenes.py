@@ -35,15 +35,8 @@ SPOKEN_STYLES = {
     "fluent-emoji-flat": "flat fluent",
     "emojione": "emojione",
 }
-NAMED, STYLED, SIZED, PLACED, COLOURED, TEXTURED, EXPLAINED = (
-    0.92,
-    0.25,
-    0.2,
-    0.15,
-    0.35,
-    0.3,
-    0.15,
-)  # probabilities
+# Probabilities of what a caption says.
+NAMED, STYLED, SIZED, PLACED, COLOURED, TEXTURED, EXPLAINED = 0.92, 0.25, 0.2, 0.15, 0.35, 0.3, 0.15
 
 
 @dataclass(frozen=True)
@@ -89,11 +82,8 @@ def background(context: Context, rng: np.random.Generator) -> np.ndarray:
 def paste(canvas: np.ndarray, sprite: Image.Image, side: int, left: int, top: int) -> np.ndarray:
     """Blend `sprite` (RGBA), scaled to `side` pixels, into float `canvas` [h, w, 3]; uint8 [h, w, 3]."""
     if sprite.width != side:
-        sprite = (
-            sprite.convert("RGBa")
-            .resize((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
-            .convert("RGBA")
-        )
+        small = sprite.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+        sprite = small.convert("RGBA")
     rgba = np.asarray(sprite, np.float32)
     window = canvas[top : top + side, left : left + side]
     alpha = rgba[..., 3:] / 255

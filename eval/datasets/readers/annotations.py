@@ -14,7 +14,7 @@ from jaxalign.errors import JaxalignError
 from ..examples import UNLABELLED
 from ..items import Content, Item
 from ..records import DatasetRecord
-from .lists import broken, integer, is_below, read_json, text
+from . import broken, integer, is_below, read_json, text
 
 MOST_CLASSES = 1 << 20
 SPLIT_FILE = 'lists "train", "val" and "test" of [path, label, class name]'
@@ -22,10 +22,7 @@ SPLIT_FILE = 'lists "train", "val" and "test" of [path, label, class name]'
 ATTRIBUTES = {
     "weather": ("weather", ("clear", "foggy", "overcast", "partly cloudy", "rainy", "snowy")),
     "time-of-day": ("timeofday", ("dawn/dusk", "daytime", "night")),
-    "scene": (
-        "scene",
-        ("city street", "gas stations", "highway", "parking lot", "residential", "tunnel"),
-    ),
+    "scene": ("scene", ("city street", "gas stations", "highway", "parking lot", "residential", "tunnel")),
 }
 
 
@@ -35,13 +32,8 @@ def read_zhou(record: DatasetRecord, root: Path) -> Content:
     folder = root / record.options["folder"]
     splits, names = read_split_file(record, folder / record.options["split"])
     images = folder / record.options["images"]
-    return Content(
-        {
-            split: [Item(path, images / path, (label,)) for path, label in rows]
-            for split, rows in splits.items()
-        },
-        {"label": names},
-    )
+    items = lambda rows: [Item(path, images / path, (label,)) for path, label in rows]
+    return Content({split: items(rows) for split, rows in splits.items()}, {"label": names})
 
 
 def read_split_file(
@@ -71,9 +63,8 @@ def read_split_file(
             splits[split].append((path, label))
     if sorted(names) != list(range(len(names))):
         raise JaxalignError(
-            f"{record.name}: {file} has {len(names)} classes with labels {min(names)} to "
-            f"{max(names)}; expected 0 to"
-            f" {len(names) - 1}"
+            f"{record.name}: {file} has {len(names)} classes with labels {min(names)} to {max(names)};"
+            f" expected 0 to {len(names) - 1}"
         )
     return splits, tuple(names[label] for label in range(len(names)))
 

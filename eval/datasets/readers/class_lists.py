@@ -13,7 +13,7 @@ from ..image_tree import natural
 from ..items import Content, Item
 from ..prompts import imagenet_class_names
 from ..records import DatasetRecord
-from .lists import broken, is_below, read_lines
+from . import broken, is_below, read_lines
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -38,9 +38,8 @@ def read_imagenet(record: DatasetRecord, root: Path) -> Content:
         if classes != list(names):
             strange = sorted(set(classes) ^ set(names))
             raise JaxalignError(
-                f"{record.name}: {folder} should have a folder for each of 1,000 WordNet ids; "
-                f"{len(strange)} are"
-                f" missing or too many, {strange[0]} the first"
+                f"{record.name}: {folder} should have a folder for each of 1,000 WordNet ids;"
+                f" {len(strange)} are missing or too many, {strange[0]} the first"
             )
         splits[split] = [
             Item(f"{split}/{wnid}/{path.name}", path, (label,))

@@ -20,7 +20,7 @@ from jaxalign.weights.pickled_arrays import as_array, as_bytes
 
 from ..items import Content, Item
 from ..records import DatasetRecord
-from .lists import broken, is_below, read_lines
+from . import broken, is_below, read_lines
 
 _DEEPEST = 20  # lists in lists
 _LONGEST = 4096  # bits of a number: Python prints none of 4,300 digits
@@ -97,16 +97,9 @@ def read(record: DatasetRecord, root: Path) -> Content:
     strange = [name for name in (*queries, *gallery) if not is_below(name)]
     if strange:
         raise broken(record, file, f"names of images; got {strange[0]!r:.80}")
-    files = [f"{name}.jpg" for name in queries], [f"{name}.jpg" for name in gallery]
-    return Content(
-        {
-            "query": [
-                Item(name, folder / "jpg" / name, box=box) for name, box in zip(files[0], boxes, strict=True)
-            ],
-            "gallery": [Item(name, folder / "jpg" / name) for name in files[1]],
-        },
-        ground_truth={"query": truth},
-    )
+    item = lambda name, box=None: Item(f"{name}.jpg", folder / "jpg" / f"{name}.jpg", box=box)
+    splits = {"query": list(map(item, queries, boxes)), "gallery": list(map(item, gallery))}
+    return Content(splits, ground_truth={"query": truth})
 
 
 def read_names(values: Any) -> list[str]:
