@@ -13,8 +13,12 @@ from jaxalign.eval.tasks.runs import Run
 from .look import SERIES, head, legend, name_axes, occupied, panels, shares, styled, title
 
 _PAIRS = {"same": "different", "positives": "negatives"}  # endings of arrays that belong into one panel
-_NAMES = dict.fromkeys(("same", "positives"), "same class")
-_NAMES |= dict.fromkeys(("different", "negatives"), "different classes")
+_NAMES = {
+    "same": "same class",
+    "different": "different classes",
+    "positives": "same class",
+    "negatives": "different classes",
+}
 _TOLD = {"overlap": "overlap {:.3f}", "iou": "IoU {:.3f}", "gap": "gap {:.3f}", "mAP": "mAP {:.1f}"}
 
 
