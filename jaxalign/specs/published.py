@@ -35,12 +35,12 @@ class PublishedFile:
 PUBLISHED: Mapping[str, tuple[PublishedFile, ...]] = {
     "emoji-clip": (
         PublishedFile(
-            "model.safetensors", 5_789_498, "d19d55a76523b421b483d92c9435f9195a3f4fce8b1d873a4188d66741a9415f"
+            "model.safetensors", 6_772_018, "76e30b1f715f588cd6048a01a8ef55cbf670678c34b0c4297d4b8b31a824ebc0"
         ),
     ),
     "emoji-siglip": (
         PublishedFile(
-            "model.safetensors", 5_755_916, "8f31dcb69233a20cc49ab9ff9ac114a295a8f61b83eda8f4fde38427a2eb3226"
+            "model.safetensors", 6_787_596, "67a4089b2565399699ad3160175bd129624782375596f29d5a123a2ed7711263"
         ),
     ),
     "clip-vit-base-patch32": (
