@@ -121,10 +121,10 @@ def test_min_share_moves_the_decision():
 
 @pytest.mark.parametrize("name", ["emoji-clip", "emoji-siglip"])
 def test_embedded_models_have_no_flat_middle(name):
-    # Their mAP falls with every direction removed from the top: the rule has to leave them whole.
+    # What helps them is to remove many directions from the bottom, which a spectrum alone does not tell.
     spectrum = decompose(ja.load(name).projectors)
     share, *_ = isotropic_band(np.asarray(spectrum.s))
-    assert share < 0.25
+    assert share < 0.3
     assert select_band(spectrum) == (0, 0)
 
 
