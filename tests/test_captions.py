@@ -305,7 +305,7 @@ def held_out():
 
 
 def test_what_pca_removes_is_no_longer_said(held_out):
-    """The captioner that ships: it sees the background, and after PCA<- to 16 directions it does not."""
+    """The captioner that ships: it sees the background, and after PCA<- to 16 directions it guesses."""
     embeddings, backgrounds = held_out
     captioner = ja.load_captioner("emoji-clip")
     names = [emoji.name for emoji in read_emoji() if emoji.split == "train"]
@@ -316,7 +316,7 @@ def test_what_pca_removes_is_no_longer_said(held_out):
     before = captioner.captions(embeddings)
     after = captioner.captions(subspace.project(embeddings))
     assert captioning.share_named(before, labels) > 80
-    assert sum("background" in text for text in after) < 0.5 * len(after)
+    assert captioning.share_named(after, labels) < 30  # one in ten by chance
 
 
 def test_other_weights_of_the_same_name_have_no_captioner(tmp_path):
