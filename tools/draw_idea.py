@@ -17,7 +17,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 import jaxalign as ja
 
 PAGE = Path(__file__).parents[1] / "docs" / "idea.png"
-K_TOP, K_BOTTOM = 16, 40
+K_TOP, K_BOTTOM = 8, 20
 IMAGE, TEXT, SHARED, LEFT_OUT = "#c2571a", "#1f6f8b", "#3b7a3b", "#b9b9b9"
 
 
