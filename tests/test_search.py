@@ -198,7 +198,7 @@ def test_the_command_finds_compares_and_draws(tmp_path, photos, capsys, monkeypa
         assert sheet.format == "PNG"
         assert sheet.size[0] > 1000
     assert cli.main([*arguments, *store, "--band", "0", "32"]) == 0
-    assert "after: isoclip (0, 64)" in capsys.readouterr().out
+    assert "after: isoclip (0, 32)" in capsys.readouterr().out
     assert len(json.loads(results.read_text())["results"]["after"]) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["found.png", "photos", "results.json", "store"]
 

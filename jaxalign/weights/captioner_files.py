@@ -75,7 +75,7 @@ def load_captioner(
       >>> import jaxalign as ja
       >>> captioner = ja.load_captioner("emoji-clip")
       >>> captioner.config.embedding
-      128
+      64
     """
     if not isinstance(name_or_path, str | os.PathLike) or not os.fspath(name_or_path):
         raise JaxalignError(f"name_or_path is {name_or_path!r:.60}; expected a model's name, or a path")

@@ -81,7 +81,7 @@ def load(
       >>> import jaxalign as ja
       >>> model = ja.load("emoji-clip")
       >>> model.encode_text(["a photo of a goose"]).shape
-      (1, 128)
+      (1, 64)
     """
     if not isinstance(name_or_path, str | os.PathLike):
         kind = type(name_or_path).__name__
