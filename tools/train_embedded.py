@@ -114,7 +114,7 @@ def restore(checkpoint: Path, fresh: dict[str, Any], descent: int) -> dict[str, 
 
     Raises:
       JaxalignError: its arrays have not the shapes of the fresh one's, or it has another number of steps and
-        its rate has begun its `descent`.
+        is in the last `descent` of them, which differ.
     """
     try:
         run = flax.serialization.from_bytes(fresh, checkpoint.read_bytes())
@@ -209,7 +209,7 @@ def main(
         "losses": np.zeros(t.steps, np.float32),
     }
     if checkpoint.exists():
-        run = restore(checkpoint, run, t.descent)
+        run = restore(checkpoint, run, max(t.descent, t.full_steps))
     draw = partial(draw_batch, Examples.read(corpus), Words(tokenizer), causal, t)
     last = t.steps if stop_at is None else min(stop_at, t.steps)
     step_fn = make_step(model, optimizer, vectors, rounded_dense if t.rounded else exact_dense)

@@ -106,8 +106,9 @@ def _fill(
             mine = own_share(missing, "missing inversions")
             for chunk in mine:
                 count = len(store.rows_of(chunk))
-                # the last chunk is filled up with its first queries: one program serves all
-                rows = np.resize(store.rows_of(chunk), _CHUNK if len(embeddings) > _CHUNK else count)
+                # a last chunk that is half full or more is filled up with its own: one program serves all
+                fills = len(embeddings) > _CHUNK and 2 * count >= _CHUNK
+                rows = np.resize(store.rows_of(chunk), _CHUNK if fills else count)
                 found = inverter.invert(
                     model,
                     embeddings[rows],
