@@ -179,7 +179,7 @@ def measure(workspace: DemoWorkspace, model: ja.DualEncoder, settings: DemoSetti
     stop = choose_stop(workspace, model, options)
     both = ("image-image", "isoclip")
     pair = LabelledPair(workspace, model, SCENES, "group", TRAINING, "test")
-    classes = measure_classification(workspace, model, pair, Classifying(methods=both, options=options))
+    classes = measure_classification(pair, Classifying(methods=both, options=options))
     return [
         *measure_images(workspace, model, replace(options, rank=spanned), best, stop),
         *measure_texts(workspace, model, MethodOptions(text_band)),
@@ -219,7 +219,7 @@ def choose_ranks(
 def choose_stop(workspace: DemoWorkspace, model: ja.DualEncoder, options: MethodOptions) -> int:
     """After how many steps of OTI, at least one, scenes of some training names find most of their own."""
     pair = ImagePair(workspace, model, SCENES, INVERTED, TRAINING)
-    [run] = measure_image_retrieval(workspace, model, pair, Retrieving(("oti",), options, (MAIN,)))
+    [run] = measure_image_retrieval(pair, Retrieving(("oti",), options, (MAIN,)))
     steps, scored = (run.arrays[name] for name in ("steps", "mAP_at_step"))
     return int(steps[steps > 0][scored[steps > 0].argmax()])
 
@@ -236,7 +236,7 @@ def measure_images(
 
     def find(*methods: str, **changes: Any) -> list[Run]:
         asked = Retrieving(methods, replace(options, **changes), tuple(LABELLINGS))
-        return measure_image_retrieval(workspace, model, pair, asked)
+        return measure_image_retrieval(pair, asked)
 
     found = find(*METHODS)
     stopped = replace(options.inverting, stop=stop)
@@ -264,7 +264,7 @@ def measure_texts(workspace: DemoWorkspace, model: ja.DualEncoder, options: Meth
     """First captions against all captions: the embeddings as they are, and IsoCLIP with the text band."""
     pair = CaptionPair(workspace, model, PLAIN, CAPTIONS)
     asked = Retrieving(("text-text", "isoclip"), options)
-    plain, isoclip = measure_text_retrieval(workspace, model, pair, asked)
+    plain, isoclip = measure_text_retrieval(pair, asked)
     return [plain, compared(isoclip, plain)]
 
 
@@ -272,7 +272,7 @@ def measure_names(workspace: DemoWorkspace, model: ja.DualEncoder, dataset: str)
     """Names of held-out emoji that find their images, and those of their group, as a reference."""
     pair = ImagePair(workspace, model, dataset, "test", "test")
     asked = Retrieving(METHODS[:1], tasks=(MAIN,))
-    [run] = measure_text_image(workspace, model, pair, asked)
+    [run] = measure_text_image(pair, asked)
     names, labels = pair.name_features(MAIN)
     (emoji, _), (group, _) = pair.labels(MAIN), pair.labels("group")
     group_of = dict(zip(emoji, group, strict=True))

@@ -139,7 +139,7 @@ def test_labels_out_of_range(clusters):
 def test_reference_variant_projects_unit_vectors_and_leaves_them(photos, model, workspace):
     options = MethodOptions(rank=5)
     pair = LabelledPair(workspace, model, f"folder:{photos}")
-    reference = Classes(workspace, model, pair, Classifying(options=options, variant="reference"))
+    reference = Classes(pair, Classifying(options=options, variant="reference"))
     method = find_method("pca", model, "image", options)
     pre = pair.test_pre_and_labels[0]
     plain = np.asarray(image_embeddings(model, pre))
@@ -154,7 +154,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
     pair = LabelledPair(workspace, model, f"folder:{photos}")
     few = FewShotSettings(shots=(1, 2), seeds=(1,), with_text=True)
     classifying = Classifying(("zero-shot", "ncm", "lda"), few_shot=few, augmentation=3)
-    runs = measure_classification(workspace, model, pair, classifying)
+    runs = measure_classification(pair, classifying)
     assert [run.protocol for run in runs] == ["classification", "classification", "few-shot"]
     settings = runs[2].settings
     assert settings["model"] == "emoji-clip"
@@ -162,9 +162,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
     assert settings["version"] == pair.test.version
     assert (settings["train"], settings["test"], settings["shots"]) == ("train", "test", [1, 2])
     monkeypatch.setattr("jaxalign.eval.tasks.few_shot.few_shot", None)
-    again = measure_classification(
-        workspace, model, LabelledPair(workspace, model, f"folder:{photos}"), classifying
-    )
+    again = measure_classification(LabelledPair(workspace, model, f"folder:{photos}"), classifying)
     assert [run.digest for run in again] == [run.digest for run in runs]
     assert again[2].metrics == runs[2].metrics
 
@@ -173,7 +171,7 @@ def test_runs_are_found_again_and_hold_everything(photos, model, workspace, monk
 def test_tuning_takes_the_validation_split(photos, model, workspace):
     few = FewShotSettings(shots=(2,), seeds=(1,), with_text=True)
     pair = LabelledPair(workspace, model, f"folder:{photos}")
-    (run,) = measure_classification(workspace, model, pair, Classifying(("lda",), few_shot=few, tune=True))
+    (run,) = measure_classification(pair, Classifying(("lda",), few_shot=few, tune=True))
     assert "alpha" in run.metrics["chosen"]["2"][0]
 
 

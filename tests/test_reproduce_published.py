@@ -219,7 +219,7 @@ def asked(monkeypatch, session, cell):
     """The `Classifying` that a cell is measured with."""
     caught = []
 
-    def catch(workspace, model, pair, classifying):
+    def catch(pair, classifying):
         caught.append(classifying)
         raise JaxalignError("caught")
 

@@ -50,7 +50,7 @@ def photos(tmp_path):
 
 def retrieve(workspace, model, dataset, query="", gallery="", **settings):
     pair = ImagePair(workspace, model, dataset, query, gallery)
-    return measure_image_retrieval(workspace, model, pair, replace(PLAIN, **settings))[0]
+    return measure_image_retrieval(pair, replace(PLAIN, **settings))[0]
 
 
 def features(model, dataset, split):
@@ -71,7 +71,7 @@ def test_classes_are_compared_by_name(workspace, clip, photos):
     assert sweep.arrays["mAP"].tolist() == [[100, 100]]
     assert measure_parts(workspace, clip, photos, Sweeping()).metrics["parts"]["all"]["mAP"] == 100
     pair = LabelledPair(workspace, clip, photos)
-    (ncm,) = measure_classification(workspace, clip, pair, Classifying(("ncm",)))
+    (ncm,) = measure_classification(pair, Classifying(("ncm",)))
     assert ncm.metrics["accuracy"] == 100
     assert ncm.metrics["classes"] == 3
     assert not ncm.notes
@@ -87,10 +87,10 @@ def test_a_class_that_the_other_split_lacks_is_said_or_refused(workspace, clip, 
     assert note in build_report([run])
     pair = LabelledPair(workspace, clip, dataset)
     with pytest.raises(JaxalignError, match=r"1 of 3 classes have no image in .*/train \(emu for one\)"):
-        measure_classification(workspace, clip, pair, Classifying(("ncm",)))
+        measure_classification(pair, Classifying(("ncm",)))
     few = Classifying(("prototype",), few_shot=FewShotSettings(shots=(1,), seeds=(1,)))
     with pytest.raises(JaxalignError, match="1 of 3 classes have no image"):
-        measure_classification(workspace, clip, pair, few)
+        measure_classification(pair, few)
 
 
 def test_names_find_the_images_of_their_class(workspace, clip, photos):
@@ -189,9 +189,7 @@ def test_training_images_that_are_classified_are_said_beside_the_number(workspac
             noise(tmp_path / "pics" / f"class{label}" / f"{i}.png", 10 * label + i)
     pair = LabelledPair(workspace, clip, f"folder:{tmp_path / 'pics'}")
     few = FewShotSettings(shots=(1,), seeds=(1,))
-    runs = measure_classification(
-        workspace, clip, pair, Classifying(("zero-shot", "ncm", "prototype"), few_shot=few)
-    )
+    runs = measure_classification(pair, Classifying(("zero-shot", "ncm", "prototype"), few_shot=few))
     assert [run.metrics.get("test_in_train") for run in runs] == [None, 9, 9]
     assert [len(run.notes) for run in runs] == [0, 1, 1]
     assert "9 of the 9 are among these, which flatters the accuracy" in runs[1].notes[0]
@@ -200,7 +198,7 @@ def test_training_images_that_are_classified_are_said_beside_the_number(workspac
     both = LabelledPair(
         workspace, clip, write(tmp_path / "two", train=("a", "b"), test=("a", "b")), test="train+test"
     )
-    (ncm,) = measure_classification(workspace, clip, both, Classifying(("ncm",)))
+    (ncm,) = measure_classification(both, Classifying(("ncm",)))
     assert ncm.metrics["test_in_train"] == 4
 
 
@@ -209,4 +207,4 @@ def test_hyper_parameters_are_not_chosen_on_training_images(workspace, clip, tmp
     few = FewShotSettings(shots=(1,), seeds=(1,), with_text=True)
     pair = LabelledPair(workspace, clip, dataset, train="train+val")
     with pytest.raises(JaxalignError, match=r"4 of the 4 images of .*/val are in train\+val, too"):
-        measure_classification(workspace, clip, pair, Classifying(("prototype",), few_shot=few, tune=True))
+        measure_classification(pair, Classifying(("prototype",), few_shot=few, tune=True))

@@ -62,7 +62,7 @@ def photos(tmp_path):
 
 def retrieve(workspace, model, dataset, query="", gallery="", **settings):
     pair = ImagePair(workspace, model, dataset, query, gallery)
-    return measure_image_retrieval(workspace, model, pair, replace(PLAIN, **settings))[0]
+    return measure_image_retrieval(pair, replace(PLAIN, **settings))[0]
 
 
 def features(model, dataset, split):
@@ -72,9 +72,7 @@ def features(model, dataset, split):
 
 def test_replaced_gallery_and_training_images_are_noticed(workspace, clip, photos, tmp_path):
     before = retrieve(workspace, clip, photos)
-    ncm = lambda: measure_classification(
-        workspace, clip, LabelledPair(workspace, clip, photos), Classifying(("ncm",))
-    )[0]
+    ncm = lambda: measure_classification(LabelledPair(workspace, clip, photos), Classifying(("ncm",)))[0]
     mean = ncm()
     assert retrieve(workspace, clip, photos).digest == before.digest
     for name, other in (("cat", "dog"), ("dog", "emu"), ("emu", "cat")):  # in `train` alone
@@ -129,7 +127,7 @@ def test_the_tokenizer_is_part_of_the_answer(workspace, clip, emoji_data_dir, mo
     other = with_words(clip, [*WORDS[:4], *WORDS[:3:-1]])
     settings = Retrieving(methods=("text-text",))
     measure = lambda workspace, model: measure_text_retrieval(
-        workspace, model, CaptionPair(workspace, model, "emoji", "test"), settings
+        CaptionPair(workspace, model, "emoji", "test"), settings
     )[0]
     before, after = measure(workspace, clip), measure(workspace, other)
     assert before.settings["tokenizer"] != after.settings["tokenizer"]

@@ -103,7 +103,7 @@ class Classify(Measuring):
             LabelledPair(workspace, model, self.dataset, task, self.train, self.test)
             for task in self.tasks or ("",)
         ]
-        found = [measure_classification(workspace, model, pair, classifying) for pair in pairs]
+        found = [measure_classification(pair, classifying) for pair in pairs]
         if not is_first():
             return
         for pair, runs in zip(pairs, found, strict=True):

@@ -87,9 +87,9 @@ class Retrieve(Measuring):
         retrieving = Retrieving(self.methods, options, self.tasks, self.variant, depths)
         runs = []
         if not (self.text_image and pair.has_captions_alone):
-            runs += measure_image_retrieval(workspace, model, pair, retrieving)
+            runs += measure_image_retrieval(pair, retrieving)
         if self.text_image:
-            runs += measure_text_image(workspace, model, pair, retrieving)
+            runs += measure_text_image(pair, retrieving)
         if not is_first():
             return
         lacking = "" if added or self.distractors is False else pair.record.distractors

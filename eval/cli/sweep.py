@@ -118,9 +118,9 @@ class Sweep(Measuring):
         retrieving = Retrieving(self.methods, tasks=(of.task,) if of.task else ())
         if self.modality == "text":
             pair = CaptionPair(workspace, model, dataset, of.query)
-            return measure_text_retrieval(workspace, model, pair, retrieving)
+            return measure_text_retrieval(pair, retrieving)
         pair = ImagePair(workspace, model, dataset, of.query, of.gallery)
-        return measure_image_retrieval(workspace, model, pair, retrieving)
+        return measure_image_retrieval(pair, retrieving)
 
     def _sweeps(self, workspace: "Workspace", task: str) -> "dict[str, Sweeping]":
         """What is asked for, and the same on the other data sets, each once however it is spelled."""

@@ -64,7 +64,7 @@ class TextRetrieve(Measuring):
         split = caption_split(workspace.find_dataset(self.dataset), self.split, self.variant)
         pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, (), self.variant, depths)
-        runs = measure_text_retrieval(workspace, model, pair, retrieving)
+        runs = measure_text_retrieval(pair, retrieving)
         if not is_first():
             return
         counts = describe_counts(runs[0].metrics, "captions")

@@ -220,7 +220,7 @@ def _image_retrieval(session: Session, model: DualEncoder, cell: Cell, settings:
     methods = (settings.get("method", "image-image"),)
     tasks = (settings["task"],) if settings.get("task") else ()
     retrieving = Retrieving(methods, session.options(settings), tasks, session.variant)
-    return measure_image_retrieval(session.workspace, model, pair, retrieving)[0]
+    return measure_image_retrieval(pair, retrieving)[0]
 
 
 def _cropped(session: Session, cell: Cell) -> str:
@@ -240,7 +240,7 @@ def _text_retrieval(session: Session, model: DualEncoder, cell: Cell, settings: 
     pair = session.kept(CaptionPair, cell, split)
     methods = (settings.get("method", "text-text"),)
     retrieving = Retrieving(methods, session.options(settings), variant=session.variant)
-    return measure_text_retrieval(session.workspace, model, pair, retrieving)[0]
+    return measure_text_retrieval(pair, retrieving)[0]
 
 
 def _classification(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
@@ -255,7 +255,7 @@ def _classification(session: Session, model: DualEncoder, cell: Cell, settings: 
     )
     if settings["protocol"] == FEW_SHOT_TASK.name:
         classifying = _few_shot(session, cell, settings, classifying)
-    return measure_classification(session.workspace, model, pair, classifying)[0]
+    return measure_classification(pair, classifying)[0]
 
 
 def _few_shot(session: Session, cell: Cell, settings: Settings, classifying: Classifying) -> Classifying:
@@ -289,7 +289,7 @@ def _few_shot(session: Session, cell: Cell, settings: Settings, classifying: Cla
 def _text_image(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
     method = settings.get("method", "image-image")
     retrieving = Retrieving((method,), session.options(settings))
-    runs = measure_text_image(session.workspace, model, session.kept(ImagePair, cell), retrieving)
+    runs = measure_text_image(session.kept(ImagePair, cell), retrieving)
     return runs[-1 if method != "image-image" else 0]
 
 

@@ -7,7 +7,6 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.classifiers import FEW_SHOT, check_class_labels
-from jaxalign.dual_encoder import DualEncoder
 
 from .classifying import NCM, ZERO_SHOT, Classes, Classifying
 from .few_shot import check_draws, measure_few_shot
@@ -17,7 +16,7 @@ from .pairs import naming_left_out
 from .projecting import image_embeddings
 from .runs import Result, Run
 from .task import Column, Task
-from .workspace import Workspace, model_settings
+from .workspace import model_settings
 
 TASK = Task(
     name="classification",
@@ -88,18 +87,16 @@ def nearest_class_mean(
     return classify(classifier, test_features, test_labels, num_classes, mesh=mesh)
 
 
-def measure_classification(
-    workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
-) -> list[Run]:
+def measure_classification(pair: LabelledPair, classifying: Classifying) -> list[Run]:
     """Runs of the tasks `classification` and `few-shot`, for each classifier and each method.
 
     Raises:
       JaxalignError: before any image is embedded, for an unknown name or a bad option.
     """
-    classes = Classes(workspace, model, pair, classifying)
+    classes, workspace = Classes(pair, classifying), pair.workspace
     if set(classifying.classifiers) & set(FEW_SHOT):
         check_draws(classes)
-    facts = model_settings(model) | pair.settings
+    facts = model_settings(pair.model) | pair.settings
     runs = []
     for classifier in dict.fromkeys(classifying.classifiers):
         if classifier == ZERO_SHOT:

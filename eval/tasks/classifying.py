@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxalign.classifiers import FEW_SHOT, find_grid
 from jaxalign.classifiers.few_shot import SEEDS, SHOTS
-from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import count_own, own_positions
 
@@ -20,7 +19,6 @@ from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import REFERENCE, VARIANTS
 from .projecting import Fitting, image_embeddings
 from .runs import Result
-from .workspace import Workspace
 
 ZERO_SHOT, NCM = "zero-shot", "ncm"
 CLASSIFIERS = (ZERO_SHOT, NCM, *FEW_SHOT)
@@ -116,10 +114,9 @@ class Classes:
         is not there, or a class without training image.
     """
 
-    def __init__(
-        self, workspace: Workspace, model: DualEncoder, pair: LabelledPair, classifying: Classifying
-    ):
-        self.workspace, self.model, self.pair, self.classifying = workspace, model, pair, classifying
+    def __init__(self, pair: LabelledPair, classifying: Classifying):
+        self.pair, self.classifying = pair, classifying
+        self.workspace, self.model = workspace, model = pair.workspace, pair.model
         options = classifying.options
         if classifying.variant == REFERENCE:
             options = replace(options, subspace="few-shot")

@@ -1,9 +1,8 @@
 """Images that find images (IsoCLIP, tables 1, 4, S6, S8, S9; Reevaluating, table 3)."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,16 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
 
 from .inverting import Inverted, invert_queries
 from .methods import Method, MethodOptions, find_methods
-from .pairs import ImagePair, ReadImages
+from .pairs import ImagePair
 from .projecting import Fitting
 from .runs import Result, Run
 from .task import EACH, Column, Task
-from .workspace import Workspace, model_settings
+from .workspace import model_settings
 
 COLUMNS = (
     Column("mAP", "mAP"),
@@ -81,9 +79,7 @@ class Retrieving:
         return {"variant": self.variant} | self.depths
 
 
-def measure_image_retrieval(
-    workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
-) -> list[Run]:
+def measure_image_retrieval(pair: ImagePair, retrieving: Retrieving) -> list[Run]:
     """Runs of protocol `image-retrieval`, one for each task and method.
 
     Metrics and arrays are those of `retrieval` or `landmark_retrieval`, first results as positions in the
@@ -94,7 +90,7 @@ def measure_image_retrieval(
       JaxalignError: before any image is embedded, for an unknown method, task or variant or a bad option.
     """
     tasks = pair.tasks(retrieving.tasks)
-    methods = find_methods(retrieving.methods, model, "image", retrieving.options)
+    methods = find_methods(retrieving.methods, pair.model, "image", retrieving.options)
     if pair.has_captions_alone:
         raise JaxalignError(
             f"{pair.record.name} has captions and neither labels nor lists of positives; let captions find"
@@ -104,29 +100,24 @@ def measure_image_retrieval(
         raise JaxalignError(
             f"{pair.record.name} is measured by its own protocol, which has no recall; leave out --recall-at"
         )
-    facts = model_settings(model) | pair.settings | retrieving.settings
-    fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
+    facts = model_settings(pair.model) | pair.settings | retrieving.settings
+    fitting = Fitting(pair.workspace, pair.model, lambda: pair.gallery_pre)
     runs: dict[str, list[Run]] = {task: [] for task in tasks}
     for method in methods:
-        embedded: tuple[Any, Any, Inverted | None] | None = None
+        embedded = cache(partial(_embed, fitting, pair, method))  # once for all tasks, if any lacks its run
         for task in tasks:
             settings = facts | {"task": task} | method.to_json()
-            run = workspace.find(TASK.name, settings)
-            if run is None:
-                start = time.perf_counter()
-                embedded = embedded or _embed(fitting, pair.read, method)
-                result = _measure(pair, task, retrieving, *embedded)
-                run = workspace.keep(TASK.name, settings, result, time.perf_counter() - start)
-            runs[task].append(run)
+            compute = lambda task=task, embedded=embedded: _measure(pair, task, retrieving, *embedded())
+            runs[task].append(pair.workspace.measure(TASK.name, settings, compute))
     return [run for task in tasks for run in runs[task]]
 
 
-def _embed(fitting: Fitting, read: ReadImages, method: Method) -> tuple[Any, Any, Inverted | None]:
+def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any, Inverted | None]:
     """Embeddings of queries and gallery."""
-    embed, query = fitting.embed(method), read.query
-    gallery = np.asarray(embed(read.gallery_pre))
+    query, embed = pair.read.query, fitting.embed(method)
+    gallery = np.asarray(embed(pair.gallery_pre))
     if not method.inverts:
-        return gallery if query.pre is read.gallery_pre else np.asarray(embed(query.pre)), gallery, None
+        return gallery if query.pre is pair.gallery_pre else np.asarray(embed(query.pre)), gallery, None
     examples = query.examples
     source = (examples.dataset, examples.state, examples.split)
     embedded = np.asarray(embed(query.pre))

@@ -7,7 +7,6 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 
 from .given import check_needs
@@ -17,7 +16,7 @@ from .pairs import REFERENCE, ImagePair
 from .projecting import Fitting, image_embeddings, text_embeddings
 from .runs import Result, Run
 from .task import Task
-from .workspace import Workspace, model_settings
+from .workspace import model_settings
 
 TASK = Task(
     name="text-image",
@@ -30,14 +29,13 @@ TASK = Task(
 )
 
 
-def measure_text_image(
-    workspace: Workspace, model: DualEncoder, pair: ImagePair, retrieving: Retrieving
-) -> list[Run]:
+def measure_text_image(pair: ImagePair, retrieving: Retrieving) -> list[Run]:
     """Runs of protocol `text-image`: texts find images, by the projectors as they are, and filtered by bands.
 
     The texts are the names of the classes, or every caption where a data set has captions and no labels.
     IsoCLIP's appendix H says that its projectors make this worse.
     """
+    model = pair.model
     check_needs(model, "the search by texts", ("towers",))
     model.require_text()
     if pair.has_captions_alone and retrieving.variant == REFERENCE:
@@ -45,7 +43,7 @@ def measure_text_image(
             "captions that find images have no reference variant: the published code does what the paper"
             " says; leave out --variant"
         )
-    fitting = Fitting(workspace, model, lambda: pair.gallery_pre)
+    fitting = Fitting(pair.workspace, model, lambda: pair.gallery_pre)
     plain = Method(BASELINES["image"], "image")
     methods = find_methods(retrieving.methods, model, "image", retrieving.options)
     runs = []
@@ -55,7 +53,7 @@ def measure_text_image(
             settings |= retrieving.depths | method.to_json()
             settings["method"] = TASK.name if method is plain else f"{TASK.name} {method.name}"
             compute = lambda t=task, m=method: _measure(fitting, pair, t, m, retrieving.recall_at)
-            runs.append(workspace.measure(TASK.name, settings, compute))
+            runs.append(pair.workspace.measure(TASK.name, settings, compute))
     return runs
 
 

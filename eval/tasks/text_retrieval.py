@@ -8,7 +8,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxalign.dual_encoder import DualEncoder
 from jaxalign.eval.datasets.examples import Captions
 from jaxalign.ranking.retrieval import other_captions
 
@@ -19,7 +18,7 @@ from .pairs import CaptionPair
 from .projecting import Fitting
 from .runs import Result, Run
 from .task import Task
-from .workspace import Workspace, model_settings
+from .workspace import model_settings
 
 TASK = Task(
     name="text-retrieval",
@@ -32,10 +31,9 @@ TASK = Task(
 )
 
 
-def measure_text_retrieval(
-    workspace: Workspace, model: DualEncoder, pair: CaptionPair, retrieving: Retrieving
-) -> list[Run]:
+def measure_text_retrieval(pair: CaptionPair, retrieving: Retrieving) -> list[Run]:
     """Runs of protocol `text-retrieval`, one for each method; as `measure_image_retrieval`."""
+    workspace, model = pair.workspace, pair.model
     methods = find_methods(retrieving.methods, model, "text", retrieving.options)
     facts = model_settings(model) | pair.settings | retrieving.settings
     fitting = Fitting(workspace, model, lambda: pair.pre)

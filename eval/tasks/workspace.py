@@ -179,30 +179,22 @@ class Workspace:
         encoder = model.text_encoder() if isinstance(model, GivenFeatures) else model
         return np.asarray(text_embeddings(encoder, self.texts(encoder, name, ids, texts)))
 
-    def find(self, protocol: str, settings: Mapping[str, Any]) -> Run | None:
-        """The finished run of these settings; None where all of several processes have to compute it."""
+    def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
+        """The run of these settings: found, or computed and kept.
+
+        Of several processes all find it or all compute it, and the first one writes it.
+        """
         agree(f"the measurement of {protocol}", lambda: settings)
         found = None if self.out is None else find_run(self.out, protocol, settings)
-        if not as_first(found is not None):
-            return None
-        if found is None:
-            raise JaxalignError(f"{self.out} lacks runs here; expected a folder that all processes share")
-        return found
-
-    def keep(self, protocol: str, settings: Mapping[str, Any], result: Result, seconds: float) -> Run:
-        """`result` as the run of these settings, written by the first of several processes."""
-        run = Run(protocol, settings, seconds=round(seconds, 3), **vars(result))
+        if as_first(found is not None):
+            if found is None:
+                raise JaxalignError(f"{self.out} lacks runs here; expected a folder that all processes share")
+            return found
+        start = time.perf_counter()
+        result = compute()
+        run = Run(protocol, settings, seconds=round(time.perf_counter() - start, 3), **vars(result))
         if self.out is not None and is_first():
             write_run(self.out, run)
-        return run
-
-    def measure(self, protocol: str, settings: Mapping[str, Any], compute: Callable[[], Result]) -> Run:
-        """The run of these settings: found, or computed and kept."""
-        run = self.find(protocol, settings)
-        if run is None:
-            start = time.perf_counter()
-            result = compute()
-            run = self.keep(protocol, settings, result, time.perf_counter() - start)
         return run
 
 
