@@ -74,9 +74,10 @@ def _find_cached(spec: ModelSpec) -> Path | None:
 
 
 def find_dataset_copy(
-    record: "DatasetRecord", data_dir: "Folder", source_dir: "Folder" = None
+    record: "DatasetRecord", data_dir: "Folder", source_dir: "Folder" = None, *, optional: bool = False
 ) -> Availability:
-    """Where the prepared copy of a data set is, or what its preparation lacks."""
+    """Where the prepared copy of a data set is, or what its preparation lacks: with `optional` also what it
+    can be done without."""
     from jaxalign.eval.datasets import source_root
 
     folder = record.folder(data_dir)
@@ -85,7 +86,7 @@ def find_dataset_copy(
     if record.in_place:
         return Availability("missing", folder, f"prepare {record.tfds} with TFDS, in ArrayRecord: {folder}")
     sources = source_root(data_dir, source_dir)
-    missing = [source for source in record.missing_sources(sources) if source.required]
+    missing = [source for source in record.missing_sources(sources) if source.required or optional]
     if not missing:
         return Availability("ready", folder, "prepared when it is first used")
     wanted = "; ".join(f"{source.what} from {source.url} as {sources / source.path}" for source in missing)

@@ -83,9 +83,7 @@ ROWS = (
 
 
 def session_of(tmp_path, store, **options):
-    return Session(
-        Workspace(tmp_path / "runs", store, tmp_path / "tfds"), Places(data_dir=tmp_path / "tfds"), **options
-    )
+    return Session(Workspace(tmp_path / "runs", store, tmp_path / "tfds"), Places(), **options)
 
 
 @pytest.mark.long
@@ -212,7 +210,7 @@ def test_every_protocol_gives_a_number(tmp_path, emoji_data_dir):
     rows = [f"{row}," for row in OTHERS]
     table = find_table(str(write_table(tmp_path / "t.csv", f"folder:{tmp_path / 'images'}", rows, columns)))
     workspace = Workspace(tmp_path / "runs", tmp_path / "store", emoji_data_dir)
-    found = reproduce(table, Session(workspace, Places(data_dir=emoji_data_dir)))
+    found = reproduce(table, Session(workspace, Places()))
     assert [outcome.reason for outcome in found.outcomes[:-1]] == [""] * 7
     assert all(outcome.value is not None and outcome.value >= 0 for outcome in found.outcomes[:-1])
     assert "no text band for emoji-clip" in found.outcomes[-1].reason
@@ -244,7 +242,7 @@ def test_figures_are_measured_and_drawn(animals, tmp_path, emoji_data_dir):
         str(write_table(tmp_path / "f.csv", dataset, [f"{row},emoji-clip" for row in FIGURES], columns))
     )
     workspace = Workspace(tmp_path / "runs", store, emoji_data_dir)
-    found = reproduce(table, Session(workspace, Places(data_dir=emoji_data_dir)))
+    found = reproduce(table, Session(workspace, Places()))
     assert [outcome.reason for outcome in found.outcomes[:-2]] == [""] * (len(FIGURES) - 2)
     assert "pre has no modality-indicator" in found.outcomes[-2].reason
     assert "has no number grown.top.99.mAP" in found.outcomes[-1].reason
@@ -385,7 +383,7 @@ def test_where_nothing_can_be_measured_the_command_fails_and_says_what_is_missin
 @pytest.mark.long
 def test_the_list_counts_what_running_counts(tmp_path):
     """Numbers of the table itself, its means among them, and for the same variant."""
-    session = Session(Workspace(tmp_path / "runs", tmp_path), Places(data_dir=tmp_path), "reference")
+    session = Session(Workspace(tmp_path / "runs", tmp_path, tmp_path), Places(), "reference")
     listed = {row["table"]: row["cells"] for row in print_tables(session)}
     for name in ("isoclip-table1", "reevaluating-table2", "isoclip-tableS10"):
         found = reproduce(find_table(name), session)

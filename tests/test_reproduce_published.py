@@ -358,7 +358,7 @@ def test_landmarks_of_a_table(oxford, variant):
         "\n".join(["protocol,method,backbone,dataset,value,distractors,uncropped", *lines]) + "\n"
     )
     workspace = Workspace(oxford / "runs", oxford / "store", oxford / "both")
-    found = reproduce(find_table(str(table)), Session(workspace, Places(data_dir=oxford / "both"), variant))
+    found = reproduce(find_table(str(table)), Session(workspace, Places(), variant))
     assert [outcome.reason for outcome in found.outcomes] == [""] * len(rows)
     by_digest = {run.digest: run for run in read_runs(oxford / "runs")}
     made = [by_digest[outcome.runs[0]] for outcome in found.outcomes]

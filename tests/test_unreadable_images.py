@@ -221,9 +221,7 @@ def test_landmarks_among_distractors_in_shards(landmarks, model, tmp_path):
         "protocol,method,backbone,dataset,value\n" + f"image-retrieval,image-image,{model},ROxford,50\n"
     )
     workspace = Workspace(tmp_path / "runs", tmp_path / "store", landmarks, unreadable="leave-out")
-    found = reproduce(
-        find_table(str(table)), Session(workspace, Places(data_dir=landmarks), "paper", distractors=True)
-    )
+    found = reproduce(find_table(str(table)), Session(workspace, Places(), "paper", distractors=True))
     (outcome,) = found.outcomes
     assert outcome.reason == ""
     (measured,) = read_runs(tmp_path / "runs")
@@ -256,7 +254,7 @@ def test_distractors_are_missing_unless_they_are_prepared(model, tmp_path):
         patch.setattr("jaxalign.eval.datasets.catalogue.DATASETS", dict(DATASETS) | {record.name: record})
         for variant, states in (("paper", ["missing", "measured"]), ("reference", ["measured"] * 2)):
             workspace = Workspace(tmp_path / variant, tmp_path / "store", tmp_path / "tfds")
-            session = Session(workspace, Places(data_dir=tmp_path / "tfds"), variant)
+            session = Session(workspace, Places(), variant)
             found = reproduce(find_table(str(table)), session)
             assert [outcome.state for outcome in found.outcomes] == states
             if variant == "paper":

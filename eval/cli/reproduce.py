@@ -87,7 +87,7 @@ class Reproduce:
     def run(self) -> None:
         from jaxalign.eval.paper import Places, Session, find_table
 
-        places = Places(parse_weights(self.weights), self.download, self.data.data_dir)
+        places = Places(parse_weights(self.weights), self.download)
         if self.printed is None and not self.list:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
         workspace = self.results.open_workspace(self.data, self.data.data_dir)

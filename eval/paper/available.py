@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.availability import find_dataset_copy, find_model
-from jaxalign.eval.datasets import DatasetRecord, find_dataset, source_root
-from jaxalign.eval.feature_files import FEATURES
+from jaxalign.eval.datasets import DatasetRecord
+from jaxalign.eval.datasets.records import Folder
 from jaxalign.specs import find_spec
 from jaxalign.weights.checkpoint import is_model_folder
 
@@ -27,17 +27,15 @@ class Missing:
 
 @dataclass(frozen=True)
 class Places:
-    """Where models and data sets are looked for.
+    """Where models are looked for.
 
     Attributes:
       weights: a path by backbone, as printed or by the name of `jaxalign models`.
       download: whether models that are not here are fetched from the hub.
-      data_dir: folder of prepared data sets.
     """
 
     weights: Mapping[str, str] = field(default_factory=dict)
     download: bool = False
-    data_dir: Path | None = None
 
     def __post_init__(self) -> None:
         for name, path in self.weights.items():
@@ -73,24 +71,17 @@ class Places:
             advice = f"download {spec.source} and pass --weights '{backbone}=PATH'"
         return Missing(f"model {name}", advice)
 
-    def missing_dataset(self, name: str) -> Missing | None:
-        """None for a data set that is prepared, or can be."""
-        record = find_dataset(name)
-        copy = find_dataset_copy(record, self.data_dir)
-        if copy.state == "missing":
-            return Missing(f"data set {record.name}", copy.advice)
-        return _missing_optional(record, self.data_dir) if copy.state == "ready" else None
 
-    def missing_for(self, cell: Cell, variant: str = "paper") -> list[Missing]:
-        """What a cell lacks."""
-        if cell.dataset.startswith(FEATURES):  # a model was needed to compute them
-            return _missing_packages(cell)
-        weights = self.find_weights(cell.backbone, cell.paper, variant)
-        data = self.missing_dataset(cell.dataset) if cell.dataset else None
-        return [found for found in (weights, data) if isinstance(found, Missing)] + _missing_packages(cell)
+def missing_dataset(record: DatasetRecord, data_dir: Folder) -> Missing | None:
+    """What a data set lacks, the optional splits of its protocol included; None where it is prepared, or can
+    be."""
+    used = {part for use in (record.query, record.gallery, record.train) for part in use.split("+")}
+    copy = find_dataset_copy(record, data_dir, optional=bool(used & set(record.optional_splits)))
+    return Missing(f"data set {record.name}", copy.advice) if copy.state == "missing" else None
 
 
-def _missing_packages(cell: Cell) -> list[Missing]:
+def missing_packages(cell: Cell) -> list[Missing]:
+    """What a cell's view needs beside this package."""
     package = _PACKAGES.get(cell.settings.get("view", ""))
     if package is None or find_spec_of(package[0]) is not None:
         return []
@@ -118,16 +109,3 @@ def _local(path: str, name: str) -> tuple[str, str | None]:
     """A folder of ours holds its own facts; of anything else one says what it is."""
     own = is_model_folder(Path(path).expanduser())
     return path, None if own else name
-
-
-def _missing_optional(record: DatasetRecord, data_dir: Path | None) -> Missing | None:
-    """A split of the protocol whose source is not there."""
-    used = {part for use in (record.query, record.gallery, record.train) for part in use.split("+")}
-    if not used & set(record.optional_splits):
-        return None
-    root = source_root(data_dir)
-    lacking = [source for source in record.missing_sources(root) if not source.required]
-    if not lacking:
-        return None
-    wanted = "; ".join(f"{s.what} from {s.url} as {root / s.path}" for s in lacking)
-    return Missing(f"data set {record.name}", f"put there: {wanted}")

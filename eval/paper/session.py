@@ -43,11 +43,10 @@ from jaxalign.models import ImageTowerConfig
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
-from .available import Missing, Places, candidates
+from .available import Missing, Places, candidates, missing_dataset, missing_packages
 from .cells import SLIP_TRANSFORM, TAKEN_OVER, Cell, Outcome
 
 D = TypeVar("D")  # data in use
-Settings = Mapping[str, Any]
 _EVERY = 1 << 40  # no image is left out
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
@@ -64,7 +63,7 @@ class Session:
     """Models and data sets in use: of each the last one is kept, so cells should come sorted by both.
 
     Attributes:
-      workspace, places: where features and runs are; where models and data sets are.
+      workspace, places: where data sets, features and runs are; where models are.
       variant: "reference" for what the published code does, "paper" for what the papers say.
       distractors: whether R1M is added to all galleries of ROxford and RParis; by default as the variant
         says: by the papers for IsoCLIP's tables, by the published code where it is there.
@@ -86,46 +85,42 @@ class Session:
 
     def measure(self, cell: Cell) -> Outcome:
         """The cell's number; raises JaxalignError where it cannot be measured."""
-        measured, model = _MEASURES[cell.settings["protocol"]], self.model(cell)
-        run = measured(self, model, cell, cell.settings)
+        measured = _MEASURES[cell.settings["protocol"]]
+        run = measured(self, cell)
         value, runs = _pick(run, cell.metric) + self._uncounted(cell, run), [run]
         if cell.minus:
-            runs.append(measured(self, model, cell, {**cell.settings, "method": cell.minus}))
+            runs.append(measured(self, replace(cell, settings={**cell.settings, "method": cell.minus})))
             value -= _pick(runs[-1], cell.metric)
         self.anew = {run.digest: run.anew for run in runs} | self.anew
         lost = {origin: names for run in runs for origin, names in run.left_out.items()}
         said = dict.fromkeys((*(note for run in runs for note in run.notes), *self._notes(cell, run)))
-        digests = tuple(run.digest for run in runs)
-        return Outcome(cell, "measured", value, "", model.name, digests, lost, (*cell.notes, *said))
+        digests, name = tuple(run.digest for run in runs), self.model(cell).name
+        return Outcome(cell, "measured", value, "", name, digests, lost, (*cell.notes, *said))
 
     def model(self, cell: Cell) -> DualEncoder:
-        """The model of a cell, with the projectors and the preprocessing of the variant."""
-        if cell.dataset.startswith(FEATURES):
-            return self._stand_in(cell)
-        backbone = cell.backbone
-        if self._model is None or self._model[0] != (backbone, cell.paper):
-            found = self.places.find_weights(backbone, cell.paper, self.variant)
-            if isinstance(found, Missing):
-                raise JaxalignError(f"{found.what} is not here; {found.advice}")
+        """The model of a cell; what stands for that of given features, whatever a table says they are of."""
+        key, make = (cell.backbone, cell.paper), lambda: self._load(cell)
+        if (dataset := cell.dataset).startswith(FEATURES):
+            modality = "text" if cell.settings["protocol"] == TEXT_RETRIEVAL_TASK.name else "image"
+            key, make = (dataset, modality), lambda: self.stand_in(self.workspace, dataset, modality)
+        if self._model is None or self._model[0] != key:
             self._model = self._data = None  # two at a time may be too large
-            name, spec = found
-            with self.workspace.stages.stage("load", f"loading {backbone}"):
-                model = ja.load(name, spec=spec)
-            if not is_known(model.name):
-                model = _with_printed_bands(model, cell, self.variant)
-            if self.variant == REFERENCE and backbone in SLIP_TRANSFORM:
-                model = with_slip_transform(model)
-            self._model = ((backbone, cell.paper), model.with_layout(self.used_layout))
+            self._model = (key, make())
         return self._model[1]
 
-    def _stand_in(self, cell: Cell) -> DualEncoder:
-        """What stands for the model of given features, whatever backbone a table says they are of."""
-        modality = "text" if cell.settings["protocol"] == TEXT_RETRIEVAL_TASK.name else "image"
-        key = (cell.dataset, modality)
-        if self._model is None or self._model[0] != key:
-            self._model = self._data = None
-            self._model = (key, self.stand_in(self.workspace, cell.dataset, modality))
-        return self._model[1]
+    def _load(self, cell: Cell) -> DualEncoder:
+        """The model of a cell's backbone, with the projectors and the preprocessing of the variant."""
+        found = self.places.find_weights(cell.backbone, cell.paper, self.variant)
+        if isinstance(found, Missing):
+            raise JaxalignError(f"{found.what} is not here; {found.advice}")
+        name, spec = found
+        with self.workspace.stages.stage("load", f"loading {cell.backbone}"):
+            model = ja.load(name, spec=spec)
+        if not is_known(model.name):
+            model = _with_printed_bands(model, cell, self.variant)
+        if self.variant == REFERENCE and cell.backbone in SLIP_TRANSFORM:
+            model = with_slip_transform(model)
+        return model.with_layout(self.used_layout)
 
     def record(self, cell: Cell) -> DatasetRecord:
         """Of a cell's data set."""
@@ -142,15 +137,18 @@ class Session:
         wanted = self.distractors
         if wanted is None and (self.variant != REFERENCE or cell.settings.get("distractors") is False):
             wanted = cell.settings.get("distractors", False)
-        return takes_distractors(self.record(cell), wanted, self.variant, self.places.data_dir)
+        return takes_distractors(self.record(cell), wanted, self.variant, self.workspace.data_dir)
 
     def missing_for(self, cell: Cell) -> list[Missing]:
         """What a cell lacks."""
-        lacking = self.places.missing_for(cell, self.variant)
+        if cell.dataset.startswith(FEATURES):  # a model was needed to compute them
+            return missing_packages(cell)
+        weights = self.places.find_weights(cell.backbone, cell.paper, self.variant)
+        records = [self.record(cell)] if cell.dataset else []
         if self.takes_distractors(cell):
-            more = self.places.missing_dataset(self.record(cell).distractors)
-            lacking += [more] if more is not None else []
-        return lacking
+            records.append(self.workspace.find_dataset(records[0].distractors))
+        data = (missing_dataset(record, self.workspace.data_dir) for record in records)
+        return [found for found in (weights, *data) if isinstance(found, Missing)] + missing_packages(cell)
 
     def _uncounted(self, cell: Cell, run: Run) -> int:
         """What a measured k_bottom lacks of the published code's, which counts a singular value of 0."""
@@ -179,8 +177,9 @@ class Session:
             self._data = (key, kind(self.workspace, model, cell.dataset, *given))
         return self._data[1]
 
-    def options(self, settings: Settings) -> MethodOptions:
-        """Options of the methods."""
+    def options(self, cell: Cell) -> MethodOptions:
+        """Options of a cell's methods."""
+        settings = cell.settings
         band = (settings["k_top"], settings["k_bottom"]) if "k_top" in settings else None
         return MethodOptions(
             band=band,
@@ -212,14 +211,14 @@ def with_slip_transform(model: DualEncoder) -> DualEncoder:
     return replace(model, spec=replace(model.spec, name=f"{model.name}{WITH_SLIP}", towers=towers, **facts))
 
 
-def _image_retrieval(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    named = settings.get("query", "") or _cropped(session, cell)
+def _image_retrieval(session: Session, cell: Cell) -> Run:
+    named = cell.settings.get("query", "") or _cropped(session, cell)
     query = query_split(session.record(cell), named, session.variant)
     distractors = session.takes_distractors(cell)
-    pair = session.kept(ImagePair, cell, query, settings.get("gallery", ""), distractors)
-    methods = (settings.get("method", "image-image"),)
-    tasks = (settings["task"],) if settings.get("task") else ()
-    retrieving = Retrieving(methods, session.options(settings), tasks, session.variant)
+    pair = session.kept(ImagePair, cell, query, cell.settings.get("gallery", ""), distractors)
+    methods = (cell.settings.get("method", "image-image"),)
+    tasks = (cell.settings["task"],) if cell.settings.get("task") else ()
+    retrieving = Retrieving(methods, session.options(cell), tasks, session.variant)
     return measure_image_retrieval(pair, retrieving)[0]
 
 
@@ -235,31 +234,32 @@ def _cropped(session: Session, cell: Cell) -> str:
     return f"{query}{UNCROPPED}" if uncropped else query
 
 
-def _text_retrieval(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    split = caption_split(session.record(cell), settings.get("split", ""), session.variant)
+def _text_retrieval(session: Session, cell: Cell) -> Run:
+    split = caption_split(session.record(cell), cell.settings.get("split", ""), session.variant)
     pair = session.kept(CaptionPair, cell, split)
-    methods = (settings.get("method", "text-text"),)
-    retrieving = Retrieving(methods, session.options(settings), variant=session.variant)
+    methods = (cell.settings.get("method", "text-text"),)
+    retrieving = Retrieving(methods, session.options(cell), variant=session.variant)
     return measure_text_retrieval(pair, retrieving)[0]
 
 
-def _classification(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    splits = tuple(settings.get(name, "") for name in ("task", "train", "test"))
+def _classification(session: Session, cell: Cell) -> Run:
+    splits = tuple(cell.settings.get(name, "") for name in ("task", "train", "test"))
     pair = session.kept(LabelledPair, cell, *splits)
     classifying = Classifying(
-        classifiers=settings.get("classifiers", ()),
-        methods=(settings.get("method", "image-image"),),
-        options=session.options(settings),
-        templates=settings.get("templates", "single"),
+        classifiers=cell.settings.get("classifiers", ()),
+        methods=(cell.settings.get("method", "image-image"),),
+        options=session.options(cell),
+        templates=cell.settings.get("templates", "single"),
         variant=session.variant,
     )
-    if settings["protocol"] == FEW_SHOT_TASK.name:
-        classifying = _few_shot(session, cell, settings, classifying)
+    if cell.settings["protocol"] == FEW_SHOT_TASK.name:
+        classifying = _few_shot(session, cell, classifying)
     return measure_classification(pair, classifying)[0]
 
 
-def _few_shot(session: Session, cell: Cell, settings: Settings, classifying: Classifying) -> Classifying:
+def _few_shot(session: Session, cell: Cell, classifying: Classifying) -> Classifying:
     """`classifying` with what is asked of a few-shot cell, and what the published code feeds it."""
+    settings = cell.settings
     classifier, with_text = settings.get("classifier", "prototype"), settings.get("with_text", False)
     reference, dataset = session.variant == REFERENCE, cell.dataset.removesuffix("@tfds")
     tuned = reference and settings.get("tuned_as_published", False) and FEW_SHOT[classifier].published
@@ -286,57 +286,56 @@ def _few_shot(session: Session, cell: Cell, settings: Settings, classifying: Cla
     )
 
 
-def _text_image(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    method = settings.get("method", "image-image")
-    retrieving = Retrieving((method,), session.options(settings))
+def _text_image(session: Session, cell: Cell) -> Run:
+    method = cell.settings.get("method", "image-image")
+    retrieving = Retrieving((method,), session.options(cell))
     runs = measure_text_image(session.kept(ImagePair, cell), retrieving)
     return runs[-1 if method != "image-image" else 0]
 
 
-def _spectrum(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    band = band_to_show(model, session.options(settings).band)
-    return measure_spectra(session.workspace, model, band)
+def _spectrum(session: Session, cell: Cell) -> Run:
+    model = session.model(cell)
+    return measure_spectra(session.workspace, model, band_to_show(model, session.options(cell).band))
 
 
-def _spectral_parts(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    sweeping = Sweeping(query=settings.get("split", ""), gallery=settings.get("split", ""))
-    modality = settings.get("modality", "image")
-    return measure_parts(session.workspace, model, cell.dataset, sweeping, modality=modality)
+def _spectral_parts(session: Session, cell: Cell) -> Run:
+    split, modality = cell.settings.get("split", ""), cell.settings.get("modality", "image")
+    given = (session.workspace, session.model(cell), cell.dataset, Sweeping(query=split, gallery=split))
+    return measure_parts(*given, modality=modality)
 
 
-def _indicators(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    protocol = settings["protocol"]
-    methods = (settings.get("method", "image-image"),)
-    options, split = session.options(settings), settings.get("split", "")
+def _indicators(session: Session, cell: Cell) -> Run:
+    protocol = cell.settings["protocol"]
+    methods = (cell.settings.get("method", "image-image"),)
+    options, split = session.options(cell), cell.settings.get("split", "")
     found = session.kept(Indicators, cell, Indicating(methods, options, split=split))
     if protocol == "degrees-of-freedom":
         return measure_degrees_of_freedom(found)
     if protocol == "view":
-        return measure_view(found, settings.get("view", "pca"))
+        return measure_view(found, cell.settings.get("view", "pca"))
     runs = found.by_class() if protocol == "class-indicator" else found.by_modality()
     if not runs:
         raise JaxalignError(
-            f"{methods[0]} has no {protocol} with {model.name}; expected a method beside texts"
+            f"{methods[0]} has no {protocol} with {found.model.name}; expected a method beside texts"
         )
     return runs[0]
 
 
-def _band_search(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    modality = settings.get("modality", "image")
-    sweeping = Sweeping()
+def _band_search(session: Session, cell: Cell) -> Run:
+    model, modality, sweeping = session.model(cell), cell.settings.get("modality", "image"), Sweeping()
     if zeros := model.spec.zero_singular_values:  # the bands that the published code tries
         grid = default_grid(len(ja.decompose(model.projectors).s), modality)
         sweeping = Sweeping(k_bottom=tuple(max(k - zeros, 0) for k in grid))
     return measure_sweep(session.workspace, model, cell.dataset, modality, sweeping)
 
 
-def _dogs_cats(session: Session, model: DualEncoder, cell: Cell, settings: Settings) -> Run:
-    methods = ("image-image", "isoclip") if "method" in settings else ("image-image",)
-    indicating = Indicating(methods, session.options(settings), max_images=_EVERY)
+def _dogs_cats(session: Session, cell: Cell) -> Run:
+    methods = ("image-image", "isoclip") if "method" in cell.settings else ("image-image",)
+    indicating = Indicating(methods, session.options(cell), max_images=_EVERY)
     return measure_dogs_cats(session.kept(Indicators, cell, indicating))
 
 
-_MEASURES: Mapping[str, Callable[[Session, DualEncoder, Cell, Settings], Run]] = {
+_MEASURES: Mapping[str, Callable[[Session, Cell], Run]] = {
     "image-retrieval": _image_retrieval,
     "text-retrieval": _text_retrieval,
     "text-image": _text_image,
