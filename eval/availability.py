@@ -81,7 +81,7 @@ def find_dataset_copy(
     from jaxalign.eval.datasets import source_root
 
     folder = record.folder(data_dir)
-    if record.is_prepared(data_dir) and (record.reading or folder.is_dir()):
+    if record.is_prepared(data_dir):
         return Availability("prepared", folder)
     if record.in_place:
         return Availability("missing", folder, f"prepare {record.tfds} with TFDS, in ArrayRecord: {folder}")

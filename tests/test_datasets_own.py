@@ -14,6 +14,7 @@ from dataset_layouts import image_bytes
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import cli
+from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import (
     DATASETS,
     catalogue,
@@ -102,6 +103,12 @@ def test_tar_files_that_are_not_as_they_should_be(tmp_path, files, keys, message
     write_tar(tmp_path / "x.tar", files)
     with pytest.raises(JaxalignError, match=message.replace("(", r"\(").replace(")", r"\)")):
         load_split(webdataset_record(f"webdataset:{tmp_path}/x.tar", keys), "all")
+
+
+def test_what_is_read_where_it_is_lacks_nothing(shards, tmp_path):
+    """Also for somebody who has prepared no data set."""
+    copy = find_dataset_copy(webdataset_record(f"webdataset:{shards}", KEYS), tmp_path / "none")
+    assert (copy.state, copy.folder) == ("prepared", shards)
 
 
 def test_no_tar_files_compressed_ones_and_cut_ones(tmp_path):

@@ -125,16 +125,19 @@ class DatasetRecord:
 
     def folder(self, data_dir: Folder = None) -> Path:
         """What is read in place, or where the prepared copy is, or would be, below `data_root`."""
-        if self.reading:
+        if not self.in_place:
+            return data_root(data_dir) / self.builder_name / self.version
+        if not self.tfds:
             return Path(self.source)
-        if self.in_place:
-            name, _, version = self.tfds.rpartition(":")
-            return data_root(data_dir) / name / version
-        return data_root(data_dir) / self.builder_name / self.version
+        name, _, version = self.tfds.rpartition(":")
+        return data_root(data_dir) / name / version
 
     def is_prepared(self, data_dir: Folder = None) -> bool:
-        """Whether the prepared copy is there; TFDS moves a copy to its place only when it is complete."""
-        return self.in_place or self.folder(data_dir).is_dir()
+        """Whether the prepared copy is there; TFDS moves a copy to its place only when it is complete.
+
+        What is one's own was there when its record was made.
+        """
+        return (self.in_place and not self.tfds) or self.folder(data_dir).is_dir()
 
     def other_versions(self, data_dir: Folder = None) -> list[str]:
         """Versions of which there are prepared copies, beside the one that is read."""
