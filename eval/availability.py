@@ -84,7 +84,7 @@ def find_dataset_copy(
     if record.is_prepared(data_dir):
         return Availability("prepared", folder)
     if record.in_place:
-        return Availability("missing", folder, f"prepare {record.tfds} with TFDS, in ArrayRecord: {folder}")
+        return Availability("missing", folder, f"prepare {record.tfds} with TFDS: {folder}")
     sources = source_root(data_dir, source_dir)
     missing = [source for source in record.missing_sources(sources) if source.required or optional]
     if not missing:

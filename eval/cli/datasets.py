@@ -126,4 +126,4 @@ def page(row: dict[str, Any]) -> Iterator[str]:
             yield f"  put: {source['what']} to {source['path']}{optional}"
             yield f"       from {source['url']}"
     if row["tfds"]:
-        yield f"  or: {row['name']}@tfds reads the images of TFDS's own {row['tfds']} (in ArrayRecord)"
+        yield f"  or: {row['name']}@tfds reads the images of TFDS's own {row['tfds']}"

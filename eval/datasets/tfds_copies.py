@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -87,14 +88,20 @@ def _folder(name: str, root: Path) -> Path:
 def _open(folder: Path) -> Any:
     import tensorflow_datasets as tfds
 
-    try:
+    with _reading(folder):
         return tfds.builder_from_directory(folder)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """What TFDS and ArrayRecord raise of a damaged copy, as an error of one line."""
+    try:
+        yield
+    except JaxalignError:
+        raise
     except READ_ERRORS as error:
-        raise _damaged(folder, error) from error
-
-
-def _damaged(folder: Path, error: Exception) -> JaxalignError:
-    return JaxalignError(f"the copy of TFDS in {folder} cannot be read: {one_line(error)}; prepare it again")
+        fault = f"the copy of TFDS in {folder} cannot be read: {one_line(error)}"
+        raise JaxalignError(f"{fault}; prepare it again") from error
 
 
 def _choose(name: str, builder: Any, keys: Keys) -> Keys:
@@ -113,16 +120,11 @@ def _read_split(
     builder = _open(folder)
     if split not in builder.info.splits:
         raise unknown_name(f"split of {builder.info.full_name}", split, builder.info.splits)
-    info = builder.info.splits[split]
-    shards = [Path(os.fspath(path)) for path in info.filepaths]
-    rows = _Rows(builder, split, shards)
-    if len(rows) != info.num_examples:
-        raise _damaged(folder, ValueError(f"{split} has {len(rows)} examples instead of {info.num_examples}"))
-    try:
+    with _reading(folder):
+        rows = _Rows(builder, split)
         light = [{key: row[key] for key in (keys.label, keys.text) if key} for row in rows]
-    except READ_ERRORS as error:
-        raise _damaged(folder, error) from error
     names = tuple(f"{split}/{index}" for index in range(len(rows)))
+    stored = content_digest(folder, split, rows.shards)
     origin = f"{TFDS}{builder.info.full_name}/{split}"
     image = lambda index: rows[index][keys.image]
     return Examples(
@@ -134,7 +136,7 @@ def _read_split(
         label_names={keys.label: tuple(builder.info.features[keys.label].names)} if keys.label else {},
         captions=tuple(as_texts(row[keys.text]) for row in light) if keys.text else (),
         file_names=names,
-        content=hashlib.sha256(f"{content_digest(folder, split, shards)} {keys}".encode()).hexdigest()[:16],
+        content=hashlib.sha256(f"{stored} {keys}".encode()).hexdigest()[:16],
     )
 
 
@@ -151,17 +153,23 @@ def _naming(read: Callable[[int], bytes], names: Sequence[str], where: str) -> C
 
 
 class _Rows:
-    """The examples of a split in the order of its files; images are not decoded."""
+    """The examples of a split in the order of its files, the `shards`; images are not decoded.
 
-    def __init__(self, builder: Any, split: str, shards: Sequence[Path]):
+    Raises:
+      JaxalignError, or one of `READ_ERRORS`: damaged files, or another number of examples than there should
+        be.
+    """
+
+    def __init__(self, builder: Any, split: str):
         import tensorflow_datasets as tfds
 
-        features = builder.info.features
+        info, features = builder.info.splits[split], builder.info.features
+        self.shards = [Path(os.fspath(path)) for path in info.filepaths]
         images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
         self._decoders: Any = {key: tfds.decode.SkipDecoding() for key in images}
         self._features = features
         if builder.info.file_format.value == "tfrecord":
-            self._records: Any = TfRecords(shards)
+            self._records: Any = TfRecords(self.shards)
         elif builder.info.file_format.value == "array_record":
             raw: Any = tfds.decode.DeserializeMethod.RAW_BYTES
             self._records = builder.as_data_source(split, deserialize_method=raw)
@@ -170,15 +178,22 @@ class _Rows:
                 f"{builder.info.full_name} is prepared as {builder.info.file_format.value}; expected"
                 " array_record or tfrecord"
             )
+        if len(self) != info.num_examples:
+            raise ValueError(f"{split} has {len(self)} examples instead of {info.num_examples}")
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
+    def __getitem__(self, index: int) -> Row:
+        return self._read(self._records[index])
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (self[index] for index in range(len(self)))
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), BLOCK):
+            block = range(start, min(start + BLOCK, len(self)))
+            yield from map(self._read, self._records.__getitems__(block))
+
+    def _read(self, record: bytes) -> Row:
+        return self._features.deserialize_example_np(record, decoders=self._decoders)
 
 
 class TfRecords:
@@ -207,6 +222,9 @@ class TfRecords:
         number, start, stop = self._places[index]
         return self._maps[number][start:stop]
 
+    def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
+        return [self[index] for index in indices]
+
 
 def _text(row: Row, key: str) -> str:
     value = row[key]
@@ -227,7 +245,7 @@ KEYS: Mapping[str, Callable[[Row, str, str], str]] = {
 
 
 def load_joined(name: str, split: str, data_dir: Folder = None, source_dir: Folder = None) -> Examples:
-    """A split of CoOp's file, with the images of a copy that TFDS has prepared (in ArrayRecord).
+    """A split of CoOp's file, with the images of a copy that TFDS has prepared.
 
     Reads the whole copy once to find the images.
 
@@ -295,49 +313,26 @@ def tfds_folder(record: DatasetRecord, root: Path) -> Path:
         beside = f", but of version {', '.join(others)}" if others else ""
         raise JaxalignError(
             f"{record.name}@tfds: there is no copy of TFDS in {folder}{beside}; prepare {record.tfds} there"
-            " with tensorflow-datasets, as array_record"
+            " with tensorflow-datasets"
         )
     return folder
 
 
 @lru_cache(maxsize=1)  # for the splits of a data set, one after the other
-def find_images(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, list], str]:
-    """A data source for each split, for each path of CoOp the places (split, index) of its image, and a
-    digest of all images."""
-    import tensorflow_datasets as tfds
-
-    record = catalogue.DATASETS[name]
+def find_images(name: str, folder: Path) -> tuple[dict[str, "_Rows"], dict[str, list], str]:
+    """The examples of each split, for each path of CoOp the places (split, index) of its image, and a digest
+    of all images."""
     found: dict[str, list[tuple[str, int]]] = {}
-    digest = hashlib.sha256()
-    try:
-        builder: Any = tfds.builder_from_directory(folder)
-        decoders: Any = {"image": tfds.decode.SkipDecoding()}
-        sources = {split: builder.as_data_source(split, decoders=decoders) for split in builder.info.splits}
+    digest, builder = hashlib.sha256(), _open(folder)
+    with _reading(folder):
+        sources = {split: _Rows(builder, split) for split in builder.info.splits}
         names = builder.info.features["label"].names
-        for split, source in sources.items():
-            for index, row in enumerate(read_rows(source)):
-                key = KEYS[record.name](row, split, names[int(row["label"])])
+        for split, rows in sources.items():
+            for index, row in enumerate(rows):
+                key = KEYS[name](row, split, names[int(row["label"])])
                 digest.update(hashlib.sha256(row["image"]).digest())
-                found.setdefault(key.lower() if record.name in IGNORES_CASE else key, []).append(
-                    (split, index)
-                )
-    except NotImplementedError as error:  # TFRecord, which only TensorFlow reads
-        raise JaxalignError(
-            f"{record.name}@tfds: the copy in {folder} is not in ArrayRecord; prepare it again with"
-            " file_format='array_record'"
-        ) from error
-    except READ_ERRORS as error:
-        raise JaxalignError(
-            f"{record.name}@tfds: the copy in {folder} cannot be read ({one_line(error)}); prepare"
-            f" {record.tfds} there again"
-        ) from error
+                found.setdefault(key.lower() if name in IGNORES_CASE else key, []).append((split, index))
     return sources, found, digest.hexdigest()
-
-
-def read_rows(source: Any) -> Iterator[Row]:
-    """All examples of a data source, in order."""
-    for start in range(0, len(source), BLOCK):
-        yield from source.__getitems__(range(start, min(start + BLOCK, len(source))))
 
 
 def locate(record: DatasetRecord, found: Mapping[str, list], path: str) -> tuple[str, int]:
