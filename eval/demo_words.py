@@ -1,6 +1,6 @@
 """The demo's queries in words, before and after each method: what a method removes, no caption says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import jaxalign as ja
 from jaxalign.eval.captioning import captions_of, share_hinted, share_named
 from jaxalign.eval.datasets import Examples
 from jaxalign.eval.report.examples import Shown
-from jaxalign.eval.report.words import Worded
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import some
 from jaxalign.eval.tasks.projecting import Fitting
@@ -30,6 +29,23 @@ NAMED = {
         said, [f"{colour} background" for colour in labels_of(queries, "background")]
     ),
 }
+
+
+@dataclass(frozen=True)
+class Worded:
+    """Images in words, as a report shows them.
+
+    Attributes:
+      about: how to read it.
+      queries: the images.
+      captions: by method one for each of them.
+      named: how often captions name what there is.
+    """
+
+    about: str
+    queries: Sequence[Shown]
+    captions: Mapping[str, Sequence[str]]
+    named: WrittenTable
 
 
 @dataclass(frozen=True)

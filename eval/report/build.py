@@ -8,12 +8,12 @@ from jaxalign.eval.labels import METHOD, flatten, full_label, in_order, model_la
 from jaxalign.eval.report.comparisons import comparisons_of
 from jaxalign.eval.report.examples import FindSplit, grids_of
 from jaxalign.eval.report.page import render
-from jaxalign.eval.report.words import Worded
 from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.written_tables import WrittenTable
 
 if TYPE_CHECKING:
+    from jaxalign.eval.demo_words import Worded
     from jaxalign.eval.paper.output import ReproducedTable
 
 MOST_COLUMNS = 30
@@ -28,7 +28,7 @@ def build_report(
     credits: str = "",
     findings: Mapping[str, Sequence[str]] = {},
     facts: Mapping[str, Mapping[str, Any]] = {},
-    words: Mapping[str, Worded] = {},
+    words: Mapping[str, "Worded"] = {},
     find_split: FindSplit = lambda dataset, version, split: None,
     examples: int = 6,
 ) -> str:
