@@ -10,7 +10,8 @@ from pickle_programs import VECTOR, call, mapping, program, row, text, torch_zip
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset, load_split
-from jaxalign.eval.feature_files import DataReading, features_record
+from jaxalign.eval.datasets.data_reading import DataReading
+from jaxalign.eval.feature_files import features_record
 from jaxalign.weights.safetensors_files import write_safetensors
 
 N, D = 12, 4

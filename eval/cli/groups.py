@@ -15,7 +15,7 @@ from .printing import check_folder, check_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
-    from jaxalign.eval.feature_files import DataReading
+    from jaxalign.eval.datasets.data_reading import DataReading
     from jaxalign.eval.tasks.methods import Inverting, MethodOptions
     from jaxalign.eval.tasks.runs import Run
     from jaxalign.eval.tasks.workspace import Workspace

@@ -1,8 +1,5 @@
 """Features that somebody has already, as a data set: `features:PATH`. Nothing is copied, nothing executed."""
 
-from jaxalign.eval.datasets.data_reading import FEATURES as FEATURES
-from jaxalign.eval.datasets.data_reading import DataReading as DataReading
-
 from .columns import check_rows as check_rows
 from .columns import read_features as read_features
 from .splits import digest as digest

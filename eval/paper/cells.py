@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets import DATASETS
+from jaxalign.eval.datasets.data_reading import FEATURES
 from jaxalign.eval.datasets.image_folder import READINGS
-from jaxalign.eval.feature_files import FEATURES
 from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.spectra import SPECTRUM
 

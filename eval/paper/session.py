@@ -10,8 +10,8 @@ from jaxalign.classifiers.few_shot import SHOTS
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DatasetRecord
+from jaxalign.eval.datasets.data_reading import FEATURES
 from jaxalign.eval.datasets.loading import UNCROPPED
-from jaxalign.eval.feature_files import FEATURES
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import OURS, PUBLISHED, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom

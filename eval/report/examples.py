@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset, load_split
+from jaxalign.eval.datasets.data_reading import FEATURES
 from jaxalign.eval.datasets.examples import common_labels
-from jaxalign.eval.feature_files import FEATURES
 from jaxalign.eval.labels import BASELINES, Label, dataset_label, method_label, method_name
 from jaxalign.eval.tasks.runs import Run
 

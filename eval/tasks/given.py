@@ -14,9 +14,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.feature_files import FEATURES, digest, read_features
-from jaxalign.eval.feature_files.layouts import find_splits
-from jaxalign.eval.feature_files.tables import READERS, read_table
+from jaxalign.eval.datasets.data_reading import FEATURES
 from jaxalign.features import is_streamed
 from jaxalign.models import ImageTowerConfig, TwoTowersConfig
 from jaxalign.models.text_tower import TextTowerConfig
@@ -255,6 +253,9 @@ def read_class_texts(name: str, key: str = "") -> GivenTexts:
     Raises:
       JaxalignError: another name, or files that `read_features` refuses.
     """
+    from jaxalign.eval.feature_files import digest, read_features  # here: most models are given nothing
+    from jaxalign.eval.feature_files.layouts import find_splits
+
     if not name.startswith(FEATURES):
         raise JaxalignError(f"class texts are {name!r:.200}; expected features:FILE")
     splits = find_splits(name.removeprefix(FEATURES))
@@ -275,6 +276,8 @@ def read_projectors(path: Path) -> Projectors | None:
     Raises:
       JaxalignError: kernels that are not two matrices of numbers that end in one width.
     """
+    from jaxalign.eval.feature_files.tables import READERS, read_table  # here, too
+
     if path.is_dir() or path.suffix.lower() not in READERS:
         return None
     table = read_table(path)

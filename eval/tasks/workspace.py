@@ -17,7 +17,7 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DatasetRecord, Examples, find_dataset, load_split
-from jaxalign.eval.feature_files import DataReading
+from jaxalign.eval.datasets.data_reading import DataReading
 from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_store
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
