@@ -10,12 +10,12 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 import jaxalign as ja
-from jaxalign.errors import JaxalignError
+from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
 
 from .inverting import Inverted, invert_queries
 from .methods import Method, MethodOptions, find_methods
-from .pairs import ImagePair
+from .pairs import VARIANTS, ImagePair
 from .projecting import Fitting
 from .runs import Result, Run
 from .task import EACH, Column, Task
@@ -67,6 +67,10 @@ class Retrieving:
     tasks: tuple[str, ...] = ()
     variant: str = "paper"
     recall_at: tuple[int, ...] = DEPTHS
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise unknown_name("variant", self.variant, VARIANTS)
 
     @property
     def depths(self) -> dict[str, Any]:
@@ -199,8 +203,6 @@ def retrieval(
     Raises:
       JaxalignError: as `ja.retrieval_metrics`, or nothing labelled.
     """
-    if variant not in ("paper", "reference"):
-        raise JaxalignError(f"the variant is {variant!r}; expected 'paper' or 'reference'")
     query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     queries, items = (np.flatnonzero(labels != UNLABELLED) for labels in (query_labels, gallery_labels))
     if not queries.size or not items.size:
