@@ -65,7 +65,7 @@ def to_csv(tables: Sequence[WrittenTable]) -> str:
     return text.getvalue()
 
 
-def csv_cell(value: Cell | bool) -> Cell | bool:
+def csv_cell(value: Cell) -> Cell:
     """As CSV has it: a text in one line, and with a `'` before one that a spreadsheet would compute."""
     if not isinstance(value, str):
         return value

@@ -1,8 +1,6 @@
 """A reproduction as files, CSV and JSON of all cells, Markdown of the table, and its figures; and back out
 of the JSON, for the report."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +10,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from jaxalign.errors import JaxalignError
+from jaxalign.eval import written_tables
 from jaxalign.eval.figures import draw_measured, figures_of, save
 from jaxalign.eval.files import json_text, write_whole
 from jaxalign.eval.labels import in_order
 from jaxalign.eval.tasks.runs import LARGEST, RESULTS, package_versions, read_run
-from jaxalign.eval.written_tables import WrittenTable, csv_cell, markdown_grid
+from jaxalign.eval.written_tables import WrittenTable, markdown_grid
 from jaxalign.eval.written_tables import markdown_text as escape
 from jaxalign.local_files import read_json
 
@@ -136,14 +135,11 @@ def to_csv(reproduction: Reproduction) -> str:
     """A row for each cell: its labels, then what was found."""
     names = list(dict.fromkeys(name for outcome in reproduction.outcomes for name in outcome.cell.labels))
     found = ["printed", "measured", "difference", "state", "reason", "model", "notes"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*names, *found], lineterminator="\n", restval="")
-    writer.writeheader()
+    rows = []
     for outcome in reproduction.outcomes:
-        record: dict[str, Any] = {**_record(outcome), "notes": "; ".join(outcome.notes)}
-        told = record.pop("labels") | {name: record[name] for name in found}
-        writer.writerow({name: csv_cell(value) for name, value in told.items()})
-    return text.getvalue()
+        record = _record(outcome) | {"notes": "; ".join(outcome.notes)}
+        rows.append([*(record["labels"].get(name) for name in names), *(record[name] for name in found)])
+    return written_tables.to_csv([WrittenTable("", [*names, *found], rows)])
 
 
 def to_markdown(reproduction: Reproduction) -> str:
