@@ -6,7 +6,7 @@ import pytest
 from jaxalign import load
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.features import default_store, image_features, text_features
+from jaxalign.eval.features import default_store, image_features, text_store
 
 
 @pytest.mark.long
@@ -31,15 +31,15 @@ def test_emoji_features_are_the_model_s_and_are_found_again(tmp_path, emoji_data
 def test_texts_are_known_by_what_they_say(tmp_path, clip, monkeypatch):
     monkeypatch.setenv("JAXALIGN_STORE", str(tmp_path))
     assert default_store() == tmp_path
-    first = text_features(clip, "words", ["0", "1"], ["a cat", "a dog"])
+    first = text_store(clip, "words", ["0", "1"], ["a cat", "a dog"]).read()
     expected = clip.encode_text(["a cat", "a dog"], projected=False)
     np.testing.assert_allclose(first.values, expected, rtol=1e-5, atol=1e-5)
-    other = text_features(clip, "words", ["0", "1"], ["a dog", "a cat"])
+    other = text_store(clip, "words", ["0", "1"], ["a dog", "a cat"]).read()
     np.testing.assert_array_equal(other.values[::-1], first.values)
-    named = text_features(clip, "words", ["cat", "dog"], ["a cat", "a dog"])
+    named = text_store(clip, "words", ["cat", "dog"], ["a cat", "a dog"]).read()
     assert named.ids == ("cat", "dog")
     assert len(list(tmp_path.rglob("store.json"))) == 3
     with pytest.raises(JaxalignError, match="3 ids for 2 texts of words"):
-        text_features(clip, "words", ["0", "1", "2"], ["a cat", "a dog"])
+        text_store(clip, "words", ["0", "1", "2"], ["a cat", "a dog"])
     with pytest.raises(JaxalignError, match="'x' among them"):
-        text_features(clip, "words", ["x", "x"], ["a cat", "a dog"])
+        text_store(clip, "words", ["x", "x"], ["a cat", "a dog"])

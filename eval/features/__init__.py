@@ -12,7 +12,6 @@ from .key import make_key as make_key
 from .obtain import are_stored as are_stored
 from .obtain import image_features as image_features
 from .obtain import image_store as image_store
-from .obtain import text_features as text_features
 from .obtain import text_store as text_store
 from .store import Features as Features
 from .store import FeatureStore as FeatureStore

@@ -70,17 +70,10 @@ def require_images(examples: Examples) -> None:
         raise JaxalignError(f"{examples.dataset} has captions only; expected a data set with images")
 
 
-def text_features(
-    model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str], **computing: Unpack[Computing]
-) -> Features:
-    """Pre-projection features `[n, d_text]` of texts, in float32; as `text_store`."""
-    return text_store(model, name, ids, texts, **computing).read()
-
-
 def text_store(
     model: DualEncoder, name: str, ids: Sequence[str], texts: Sequence[str], **computing: Unpack[Computing]
 ) -> FeatureStore:
-    """The filled store of texts.
+    """Pre-projection features `[n, d_text]` of texts, all computed, in float32.
 
     Args:
       name: what the texts are, for people: `class names of dtd`. Their content is part of the key.
