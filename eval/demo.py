@@ -71,7 +71,6 @@ _SHOWN = (
     "inversions",
     "captions",
 )
-_PACKAGES = ("python", "jaxalign", "jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
 # What `metrics.json` calls the stages of a model.
 STAGES = {"encode": "embed", "sweep": "sweep", "oti": "oti"}
 
@@ -154,12 +153,11 @@ def _check_titles(models: Sequence[ja.DualEncoder]) -> None:
 
 def _provenance(seed: int) -> dict[str, Any]:
     """What the numbers depend on beside model and method."""
-    versions = package_versions()
     return {
         "split": "test",
         "data_versions": {name: DATASETS[name].version for name in (PLAIN, SCENES)},
         "seed": seed,
-        "versions": {name: versions[name] for name in _PACKAGES},
+        "versions": package_versions(),
     }
 
 
