@@ -5,6 +5,7 @@ import json
 import shutil
 import struct
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -12,6 +13,7 @@ from dataset_layouts import image_bytes
 from PIL import Image
 
 from jaxalign import JaxalignError
+from jaxalign.eval.big_vision.evaluation import Evaluation
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.data_reading import Keys
 from jaxalign.eval.datasets.tfds_copies import TfRecords, tfds_record
@@ -126,6 +128,12 @@ def test_texts_alone(copies):
 def test_what_is_not_there_or_not_clear(copies, name, keys, message):
     with pytest.raises(JaxalignError, match=message):
         tfds_record(name, keys, copies / "array_record")
+
+
+def test_an_evaluator_of_big_vision_looks_where_it_is_told(copies):
+    places = {"data_dir": str(copies / "array_record"), "devices": jax.devices()}
+    with pytest.raises(JaxalignError, match=r"has the labels .*kind.*; say which"):
+        Evaluation(lambda *given: None, dataset="tfds:shapes", image_size=32, batch_size=8, **places)
 
 
 def test_split_and_damage_are_named(copies, tmp_path):

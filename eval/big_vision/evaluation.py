@@ -219,7 +219,7 @@ class Evaluation:
         self._settings = MethodSettings(band, rank, names, template, make_tokenizer(tokenizer))
         self._processor = make_processor(image_size, preprocess)
         self._encoder = Encoder(predict_fn, batch_size, devices)
-        self.dataset, self.record = dataset, find_dataset(dataset)
+        self.dataset, self.record = dataset, find_dataset(dataset, data_dir=data_dir)
         self._label, self._data_dir = label, data_dir
 
     def read(self, split: str) -> LabelledImages:
