@@ -13,6 +13,7 @@ from dataset_layouts import image_bytes
 from PIL import Image
 
 from jaxalign import JaxalignError
+from jaxalign.eval import cli
 from jaxalign.eval.big_vision.evaluation import Evaluation
 from jaxalign.eval.datasets import load_split
 from jaxalign.eval.datasets.data_reading import Keys
@@ -130,10 +131,13 @@ def test_what_is_not_there_or_not_clear(copies, name, keys, message):
         tfds_record(name, keys, copies / "array_record")
 
 
-def test_an_evaluator_of_big_vision_looks_where_it_is_told(copies):
-    places = {"data_dir": str(copies / "array_record"), "devices": jax.devices()}
+def test_whoever_is_told_a_data_folder_looks_there(copies, capsys):
+    folder = str(copies / "array_record")
+    devices = {"devices": jax.devices(), "batch_size": 8}
     with pytest.raises(JaxalignError, match=r"has the labels .*kind.*; say which"):
-        Evaluation(lambda *given: None, dataset="tfds:shapes", image_size=32, batch_size=8, **places)
+        Evaluation(lambda *given: None, dataset="tfds:shapes", image_size=32, data_dir=folder, **devices)
+    assert cli.main(["datasets", "tfds:shapes", "--data-dir", folder]) == 1
+    assert "has the labels" in capsys.readouterr().err
 
 
 def test_split_and_damage_are_named(copies, tmp_path):

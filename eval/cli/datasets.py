@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,8 +47,9 @@ class Datasets:
     def run(self) -> None:
         from jaxalign.eval.datasets import find_dataset, known_datasets, prepare
 
-        records = [find_dataset(name) for name in self.names] or list(known_datasets().values())
-        for record in [find_dataset(name) for name in self.prepare]:
+        find = partial(find_dataset, data_dir=self.data_dir)
+        records = list(map(find, self.names)) or list(known_datasets().values())
+        for record in list(map(find, self.prepare)):
             prepare(record, self.data_dir, self.source_dir)
         rows = [describe_dataset(record, self.data_dir, self.source_dir) for record in records]
         write_json(self.json, rows)

@@ -60,9 +60,10 @@ def prepared_splits(data_dir: str | os.PathLike[str] | None = None) -> FindSplit
     @cache
     def find(dataset: str, version: str, split: str) -> Any:
         try:
-            if not find_dataset(dataset).is_prepared(data_dir):
+            record = find_dataset(dataset, data_dir=data_dir)
+            if not record.is_prepared(data_dir):
                 return None
-            examples = load_split(dataset, split, data_dir)
+            examples = load_split(record, split, data_dir)
         except JaxalignError:  # a data set of another release, a folder that has moved: said in the report
             return None
         return examples if examples.state == version and examples.images is not None else None
