@@ -89,5 +89,5 @@ def find_dataset_copy(
     missing = [source for source in record.missing_sources(sources) if source.required or optional]
     if not missing:
         return Availability("ready", folder, "prepared when it is first used")
-    wanted = "; ".join(f"{source.what} from {source.url} as {sources / source.path}" for source in missing)
+    wanted = "; ".join(source.told(sources) for source in missing)
     return Availability("missing", folder, f"put there: {wanted}")

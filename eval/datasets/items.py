@@ -62,9 +62,7 @@ def check_sources(record: DatasetRecord, folder: Path, data_dir: Folder = None) 
     """Raise unless everything that preparing needs is in the source folder."""
     missing = [source for source in record.missing_sources(folder) if source.required]
     if missing:
-        wanted = "; ".join(
-            f"{source.what} to {folder / source.path} (from {source.url})" for source in missing
-        )
+        wanted = "; ".join(source.told(folder) for source in missing)
         others = ", ".join(record.other_versions(data_dir))
         version = f" in version {record.version} (but in {others})" if others else ""
         raise JaxalignError(

@@ -31,6 +31,10 @@ class Source:
     required: bool = True
     needed_by: str = ""
 
+    def told(self, folder: Path) -> str:
+        """What to put where below the source folder, for messages."""
+        return f"{self.what} to {folder / self.path} (from {self.url})"
+
 
 @dataclass(frozen=True)
 class DatasetRecord:

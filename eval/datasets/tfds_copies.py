@@ -300,7 +300,7 @@ def split_file(record: DatasetRecord, root: Path) -> Path:
     source = next(source for source in record.sources if source.path.endswith(".json"))
     file = root / source.path
     if not file.is_file():
-        raise JaxalignError(f"{record.name}@tfds: put {source.what} to {file} (from {source.url})")
+        raise JaxalignError(f"{record.name}@tfds: put {source.told(root)}")
     return file
 
 
