@@ -20,6 +20,7 @@ from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.datasets.examples import collect_captions
 from jaxalign.eval.tasks.classifying import FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, draw_examples, few_shot
+from jaxalign.eval.tasks.image_retrieval import Retrieving
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.pairs import caption_split, query_split, takes_distractors
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
@@ -63,6 +64,8 @@ def test_captions_that_are_all_the_first_of_their_image():
         ja.text_retrieval_metrics(RNG.normal(size=(4, 3)), [1, 2, 3, 4], variant="reference")
     with pytest.raises(JaxalignError, match="unknown variant 'refrence'"):
         ja.text_retrieval_metrics(RNG.normal(size=(4, 3)), [1, 1, 2, 2], variant="refrence")
+    with pytest.raises(JaxalignError, match="unknown variant 'refrence'"):
+        Retrieving(variant="refrence")  # before anything is embedded
 
 
 # PCA<-.

@@ -12,10 +12,11 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.cli.reproduce import print_tables
-from jaxalign.eval.datasets import load_split
+from jaxalign.eval.datasets import DATASETS, load_split
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.by_content import index_key, part_name
 from jaxalign.eval.paper import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
+from jaxalign.eval.paper.available import missing_dataset
 from jaxalign.eval.paper.output import draw_figures, summary, to_csv, to_json, to_markdown
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.workspace import Workspace
@@ -378,6 +379,23 @@ def test_where_nothing_can_be_measured_the_command_fails_and_says_what_is_missin
     assert "missing: data set dtd, for 3 cells: put there:" in said.out
     lacking = "model clip-vit-base-patch32, data set dtd not here; how to get each is said above"
     assert said.err.splitlines()[-1] == f"jaxalign: error: no cell could be measured: {lacking}"
+
+
+def test_what_only_some_splits_need_is_missing_as_well(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAXALIGN_SOURCE_DIR", raising=False)
+    imagenet = DATASETS["imagenet"]
+    images = tmp_path / "downloads" / "manual" / "imagenet" / "images"
+
+    def wanted():
+        lacking = missing_dataset(imagenet, tmp_path)
+        told = "" if lacking is None else lacking.advice
+        return [source.path.rpartition("/")[2] for source in imagenet.sources if source.what in told]
+
+    assert wanted() == ["val", "train"]
+    (images / "val").mkdir(parents=True)
+    assert wanted() == ["train"]
+    (images / "train").mkdir()
+    assert missing_dataset(imagenet, tmp_path) is None
 
 
 @pytest.mark.long
