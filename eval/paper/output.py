@@ -137,7 +137,7 @@ def to_csv(reproduction: Reproduction) -> str:
     found = ["printed", "measured", "difference", "state", "reason", "model", "notes"]
     rows = []
     for outcome in reproduction.outcomes:
-        record = _record(outcome) | {"notes": "; ".join(outcome.notes)}
+        record: dict[str, Any] = {**_record(outcome), "notes": "; ".join(outcome.notes)}
         rows.append([*(record["labels"].get(name) for name in names), *(record[name] for name in found)])
     return written_tables.to_csv([WrittenTable("", [*names, *found], rows)])
 
