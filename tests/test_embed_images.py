@@ -132,8 +132,9 @@ def test_a_image_that_can_be_read_again_fills_its_gap(tmp_path, clip):
     embed_images(clip, flaky, store, unreadable="leave-out")
     assert store.read().left_out == ("b",)
     flaky.fails = False
-    assert embed_images(clip, flaky, store, unreadable="leave-out").chunks == 0
-    assert embed_images(clip, flaky, store).chunks == 1
+    embed_images(clip, flaky, store, unreadable="leave-out")
+    assert store.read().left_out == ("b",)
+    embed_images(clip, flaky, store)
     assert store.read().left_out == ()
 
 

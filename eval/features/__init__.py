@@ -3,7 +3,6 @@
 from jaxalign.eval.files import default_store as default_store
 
 from .by_content import Gathered as Gathered
-from .embed import Embedded as Embedded
 from .embed import Images as Images
 from .embed import embed_images as embed_images
 from .embed import embed_texts as embed_texts

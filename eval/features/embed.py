@@ -43,15 +43,6 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """What this process did: chunks computed now, examples in them, and those of them that were left out."""
-
-    chunks: int
-    examples: int
-    left_out: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Batch:
     chunk: int
     rows: range
@@ -95,7 +86,7 @@ def embed_images(
     *,
     names: Sequence[str] | None = None,
     **computing: Unpack[Computing],
-) -> Embedded:
+) -> None:
     """Compute the pre-projection features that the store `into` lacks.
 
     Args:
@@ -127,7 +118,7 @@ def embed_images(
         missing = lambda among: into.missing(left_out=not leaves_out, among=among)
         # Compiled once for a model's sizes by the model itself, whatever is embedded after this.
         tower = Tower(partial(model.apply_image, projected=False), model.params, "img")
-        return _fill(into, names, missing, prepare, empty, tower, computing)
+        _fill(into, names, missing, prepare, empty, tower, computing)
 
 
 def unreadable_image(name: str, error: JaxalignError) -> JaxalignError:
@@ -145,13 +136,13 @@ def open_image(images: Images, row: int) -> AbstractContextManager[Any]:
 
 def embed_texts(
     model: DualEncoder, texts: Sequence[str], into: FeatureStore, **computing: Unpack[Computing]
-) -> Embedded:
+) -> None:
     """The same for texts, in the order of the store's ids; raises JaxalignError without a tokenizer."""
     check_computing(**computing)
     tokens = model.require_tokenizer()(texts)
     tower = Tower(partial(model.apply_text, projected=False), model.params, "txt")
     missing = lambda among: into.missing(among=among)
-    return _fill(into, into.ids, missing, tokens.__getitem__, tokens[0], tower, {**computing, "threads": 1})
+    _fill(into, into.ids, missing, tokens.__getitem__, tokens[0], tower, {**computing, "threads": 1})
 
 
 class Tower:
@@ -179,12 +170,12 @@ def _fill(
     empty: np.ndarray,
     tower: Tower,
     computing: Computing,
-) -> Embedded:
+) -> None:
     advance = computing.get("progress", lambda count: None)
     missing = find_missing(None)
     if as_first(not missing):  # whoever only reads waits for nobody, and need not be able to write
         advance(store.rows)
-        return Embedded(0, 0, ())
+        return
     with ExitStack() as stack:
         stack.enter_context(store.locked())
         missing = find_missing(missing)
@@ -193,7 +184,6 @@ def _fill(
         advance(store.rows - all_examples)
         pool = ThreadPoolExecutor(computing.get("threads", THREADS))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        left_out: list[str] = []
         parts: list[np.ndarray] = []
         most = min(
             computing.get("batch_size", BATCH), len(store.rows_of(0)), -(-store.chunk // tower.devices)
@@ -201,7 +191,6 @@ def _fill(
         batches = _prepared(store, mine, prepare, pool, tower.devices * most)
         padding = [empty] * (tower.devices * most)  # one shape, whatever is missing
         for batch, output in _encode(batches, tower, padding, names):
-            left_out += [names[batch.rows[i]] for i in np.flatnonzero(np.isnan(output[:, 0]))]
             parts.append(output)
             if batch.rows.stop == store.rows_of(batch.chunk).stop:
                 store.write(batch.chunk, np.concatenate(parts))
@@ -210,7 +199,6 @@ def _fill(
         wait_for_all("filled")
         if examples < all_examples:
             advance(all_examples - examples)
-    return Embedded(len(mine), examples, tuple(left_out))
 
 
 def _prepared(
