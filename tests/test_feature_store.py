@@ -122,14 +122,6 @@ def test_misuse_is_one_clear_error(tmp_path):
         open_store(tmp_path, ids=[*IDS[:9], "image-nine"])
 
 
-def test_values_too_large_for_half_precision_are_named(tmp_path):
-    store = open_store(tmp_path, dtype="float16")
-    values = VALUES[:4].copy()
-    values[2, 1] = 1e6
-    with pytest.raises(JaxalignError, match="image-2 are too large for float16"):
-        store.write(0, values)
-
-
 def test_a_store_of_another_version_is_refused(tmp_path):
     store = open_store(tmp_path)
     header = chunk_file(store, 0).parents[3] / "store.json"

@@ -28,7 +28,7 @@ from .key import FeatureKey
 Place = str | os.PathLike[str] | None
 FORMAT, VERSION = "jaxalign-features", 1
 CHUNK = 256  # rows: what a killed run loses at most; at width 768 in float32 a chunk is 0.75 MiB
-_DTYPES = ("float32", "float16")
+DTYPE = np.dtype(np.float32)
 ARRAY = "features/zarr.json"
 _LIMITS = {"store.json": JSON_LIMIT, "examples.json": 512 << 20, ARRAY: JSON_LIMIT}  # bytes
 _CHECKSUM = 4  # bytes at the end of a chunk
@@ -82,11 +82,10 @@ class FeatureStore:
     def __init__(self, url: str, key: FeatureKey, content: dict[str, Any], examples: dict[str, Any]):
         self.url, self.key = url, key
         self.rows, self.width, self.chunk = content["rows"], content["width"], content["chunk"]
-        self.dtype = np.dtype(content["dtype"])
         self.ids: tuple[str, ...] = tuple(examples["ids"])
         self.labels = {name: np.asarray(v, np.int32) for name, v in examples["labels"].items()}
         _read_json(_key_value_store(url), url, ARRAY)  # by C++ later, which has no limit of size or depth
-        self._array = _open_array(url, self.rows, self.width, self.chunk, self.dtype)
+        self._array = _open_array(url, self.rows, self.width, self.chunk)
 
     @classmethod
     def open(
@@ -97,7 +96,6 @@ class FeatureStore:
         labels: Mapping[str, np.ndarray],
         width: int,
         *,
-        dtype: str = "float32",
         chunk: int = CHUNK,
         part: str = "",
     ) -> "FeatureStore":
@@ -109,7 +107,6 @@ class FeatureStore:
           ids: of the examples in their order, each once.
           labels: int `[n]` by name.
           width: of a feature.
-          dtype: of the stored values: float32 or float16.
           part: name of the store, where a key has several.
 
         Raises:
@@ -117,8 +114,7 @@ class FeatureStore:
             holds other examples, or a place that cannot be written.
         """
         _check_examples(ids, labels)
-        sizes = {"rows": len(ids), "width": width, "chunk": chunk}
-        content: dict[str, Any] = sizes | {"dtype": np.dtype(dtype).name}
+        content: dict[str, Any] = {"rows": len(ids), "width": width, "chunk": chunk, "dtype": DTYPE.name}
         examples = {"ids": list(ids), "labels": {k: np.asarray(v).tolist() for k, v in labels.items()}}
         url = store_url(root, key, part)
         files = _key_value_store(url)
@@ -179,10 +175,10 @@ class FeatureStore:
         if not self.url.startswith("file://"):
             return True
         path = _local_path(self.url) / f"features/c/{chunk}/0"
-        most = self.chunk * self.width * self.dtype.itemsize + _CHECKSUM
+        most = self.chunk * self.width * DTYPE.itemsize + _CHECKSUM
         return not path.exists() or (path.is_file() and path.stat().st_size <= most)
 
-    def _is_whole(self, chunk: int, without_gaps: bool) -> bool:
+    def _is_whole(self, chunk: int, without_gaps: bool = False) -> bool:
         try:
             return not (np.isnan(self.read_chunk(chunk)).any() and without_gaps)
         except JaxalignError:
@@ -193,18 +189,10 @@ class FeatureStore:
         rows = self.rows_of(chunk)
         if values.shape != (shape := (len(rows), self.width)):
             raise JaxalignError(f"chunk {chunk} has shape {values.shape}; expected {shape}")
-        with np.errstate(over="ignore"):  # reported below, with the example's name
-            stored = np.asarray(values, self.dtype)
-        lost = np.isinf(stored).any(axis=1) & np.isfinite(values).all(axis=1)
-        if lost.any():
-            large = f"the features of {self.ids[rows[int(lost.argmax())]]} are too large"
-            raise JaxalignError(f"{large} for {self.dtype.name}; store them as float32")
         try:
-            if not self._is_whole(
-                chunk, without_gaps=False
-            ):  # the last one would be read before it is written
+            if not self._is_whole(chunk):  # the last one would be read before it is written
                 _key_value_store(self.url).write(f"features/c/{chunk}/0", None).result()
-            self._array[rows.start : rows.stop].write(stored).result()
+            self._array[rows.start : rows.stop].write(np.asarray(values, DTYPE)).result()
         except ValueError as error:
             raise _unwritable(self.url, error) from error
 
@@ -302,7 +290,7 @@ def _read_header(files: Any, url: str, key: FeatureKey) -> dict[str, Any] | None
         not isinstance(content, dict)
         or content.keys() != numbers | {"dtype"}
         or not all(type(content[name]) is int and content[name] > 0 for name in numbers)
-        or content["dtype"] not in _DTYPES
+        or content["dtype"] != DTYPE.name
     ):
         raise _damaged(url, "store.json", "it does not say how many rows of which width and dtype it has")
     if header.get("key") != json.loads(json.dumps(key.to_json())):
@@ -345,12 +333,12 @@ def list_names(url: str) -> list[bytes]:
         raise JaxalignError(f"cannot read {url}: {_reason(error)}") from error
 
 
-def _open_array(url: str, rows: int, width: int, chunk: int, dtype: np.dtype) -> Any:
+def _open_array(url: str, rows: int, width: int, chunk: int) -> Any:
     import tensorstore
 
     metadata = {
         "shape": [rows, width],
-        "data_type": dtype.name,
+        "data_type": DTYPE.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk, width]}},
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         "fill_value": "NaN",
