@@ -27,7 +27,7 @@ from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
-from jaxalign.eval.tasks.runs import paired_gain, read_runs, run_file
+from jaxalign.eval.tasks.runs import paired_gain, read_runs
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())
@@ -123,7 +123,7 @@ def finished(tmp_path_factory, folders, tiny_data):
 @pytest.mark.long
 def test_the_whole_demo(finished):
     results, out, said, progress = finished
-    runs = {run_file(out, run.protocol, run.settings).stem for run in read_runs(out)}
+    runs = {Path(run.file_name).stem for run in read_runs(out)}
     others = sorted(path.name for path in out.iterdir() if path.stem not in runs)
     assert others == ["metrics.json", "report.html"]
     assert json.loads((out / "metrics.json").read_text()) == results

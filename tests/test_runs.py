@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.tasks.runs import Run, find_run, read_runs, run_file, write_run
+from jaxalign.eval.tasks.runs import Run, find_run, read_runs, write_run
 
 SETTINGS = {"model": "tiny", "dataset": "emoji", "band": [1, 2], "seed": 0}
 
@@ -88,7 +88,7 @@ def test_what_was_left_out_is_kept_and_may_be_absent(tmp_path):
 )
 def test_damage_is_named(tmp_path, content, message):
     write_run(tmp_path, make_run())
-    run_file(tmp_path, "image-retrieval", SETTINGS).write_text(content)
+    (tmp_path / Run("image-retrieval", SETTINGS, {}).file_name).write_text(content)
     with pytest.raises(JaxalignError, match=message):
         read_runs(tmp_path)
 
@@ -185,7 +185,7 @@ def test_nan_in_a_file_is_no_number(tmp_path):
 
 def test_a_run_under_another_name_is_no_answer(tmp_path):
     other = write_run(tmp_path, make_run(settings=SETTINGS | {"method": "pca"}, metrics={"mAP": 99.0}))
-    other.rename(run_file(tmp_path, "image-retrieval", SETTINGS))
+    other.rename(tmp_path / Run("image-retrieval", SETTINGS, {}).file_name)
     assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
     with pytest.raises(JaxalignError, match="holds another run than its name says"):
         read_runs(tmp_path)
@@ -197,7 +197,7 @@ def test_a_run_of_another_version_is_no_answer(tmp_path):
     versions = make_run().versions
     path = write_run(tmp_path, make_run(versions=versions | {"jaxalign": "0.0.1"}))
     assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
-    path.rename(run_file(tmp_path, "image-retrieval", SETTINGS))
+    path.rename(tmp_path / Run("image-retrieval", SETTINGS, {}).file_name)
     assert find_run(tmp_path, "image-retrieval", SETTINGS) is None
 
 

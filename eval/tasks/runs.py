@@ -32,8 +32,8 @@ RESULTS = 2
 LARGEST = 64 << 20  # bytes of a run's file: a million images may be left out, and named
 LARGEST_ARRAYS = 1 << 30  # bytes: a number for each of a million queries takes 4 MiB
 _PACKAGES = ("jaxalign", "jax", "jaxlib", "flax", "numpy", "pillow", "tokenizers", "tensorflow-datasets")
-# What a run's file holds has to be of the kinds that everything that shows it takes for granted.
-Problem = str  # what is wrong, empty where nothing is
+# What a run's file holds has to be of the kinds that everything that shows it takes for granted; checks
+# give what is wrong in words, empty where nothing is.
 _DEEPEST = 12  # levels of settings and metrics; ours have four
 _LARGEST = 1 << 63  # of whole numbers, which are counts
 _TEXT_METRICS = ("view",)  # all others are numbers
@@ -113,6 +113,12 @@ class Run:
         return _digest([program, self.protocol, self.settings])
 
     @property
+    def file_name(self) -> str:
+        """In the folder of the runs."""
+        readable = re.sub(r"[^\w.+-]+", "_", self.protocol)
+        return f"{readable}-{self.digest}.json"
+
+    @property
     def is_current(self) -> bool:
         """Whether this program would measure the same; what an earlier one got may be wrong."""
         return self.results == RESULTS
@@ -130,12 +136,8 @@ def _names() -> list[str]:
     return [field.name for field in dataclasses.fields(Run) if field.name not in ("arrays", "anew")]
 
 
-def settings_digest(protocol: str, settings: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that stand for the settings, and for this program."""
-    return Run(protocol, settings, {}).digest
-
-
 def _digest(content: Any) -> str:
+    """Sixteen hexadecimal digits that stand for JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -164,16 +166,6 @@ def _checksum(run: Run, beside: Mapping[str, Any]) -> str:
     return _digest([run.digest, run.fields | {"left_out": {}}, beside["arrays"], beside["digests"]])
 
 
-def run_file(folder: str | os.PathLike[str], protocol: str, settings: Mapping[str, Any]) -> Path:
-    """Where the run of these settings is, or would be, in `folder`."""
-    return _file(folder, protocol, settings_digest(protocol, settings))
-
-
-def _file(folder: str | os.PathLike[str], protocol: str, digest: str) -> Path:
-    readable = re.sub(r"[^\w.+-]+", "_", protocol)
-    return Path(folder) / f"{readable}-{digest}.json"
-
-
 def write_run(folder: str | os.PathLike[str], run: Run) -> Path:
     """Write `run` into `folder`, whole or not at all; the arrays first, so that a run with a file is whole.
 
@@ -183,7 +175,7 @@ def write_run(folder: str | os.PathLike[str], run: Run) -> Path:
     problem = problem_of(run.fields)
     if problem:
         raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {problem}")
-    path = _file(folder, run.protocol, run.digest)
+    path = Path(folder) / run.file_name
     beside: dict[str, Any] = {"arrays": sorted(run.arrays), "digests": _digests(run)}
     beside["checksum"] = _checksum(run, beside)
     text = json_text(run.to_json() | beside, indent=1) + "\n"
@@ -220,11 +212,12 @@ def find_run(folder: str | os.PathLike[str], protocol: str, settings: Mapping[st
     Raises:
       JaxalignError: a file that is damaged or was changed.
     """
-    path = run_file(folder, protocol, settings)
+    wanted = Run(protocol, settings, {})
+    path = Path(folder) / wanted.file_name
     if not path.exists():
         return None
     run, whole = _read(path)
-    return run if whole and run.digest == settings_digest(protocol, settings) else None
+    return run if whole and run.digest == wanted.digest else None
 
 
 # What files of earlier programs lack, and what that means.
@@ -300,7 +293,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def problem_of(content: Mapping[str, Any]) -> Problem:
+def problem_of(content: Mapping[str, Any]) -> str:
     """The first thing that is wrong with the fields of a run that are there; empty where nothing is."""
     for name, check in _CHECKS.items():
         if name in content and (problem := check(content[name], name)):
@@ -308,7 +301,7 @@ def problem_of(content: Mapping[str, Any]) -> Problem:
     return ""
 
 
-def array_problem(name: str, array: np.ndarray) -> Problem:
+def array_problem(name: str, array: np.ndarray) -> str:
     """What is wrong with an array of a run; empty where nothing is."""
     kinds, dimensions = _ARRAYS.get(name, ("biuf", None))
     if array.dtype.kind in kinds and dimensions in (None, array.ndim):
@@ -316,11 +309,11 @@ def array_problem(name: str, array: np.ndarray) -> Problem:
     return f"the array {name} is {array.dtype} of shape {array.shape}"
 
 
-def _text(value: Any, where: str) -> Problem:
+def _text(value: Any, where: str) -> str:
     return "" if isinstance(value, str) else f"{where} is {value!r:.60}; expected a text"
 
 
-def _number(value: Any, where: str) -> Problem:
+def _number(value: Any, where: str) -> str:
     if isinstance(value, int) and abs(value) < _LARGEST:
         return ""
     if isinstance(value, float) and math.isfinite(value):
@@ -328,7 +321,7 @@ def _number(value: Any, where: str) -> Problem:
     return f"{where} is {value!r:.60}; expected a number"
 
 
-def _json(value: Any, where: str, depth: int = _DEEPEST) -> Problem:
+def _json(value: Any, where: str, depth: int = _DEEPEST) -> str:
     """Any JSON whose numbers are finite and whose depth is bounded."""
     if value is None or isinstance(value, str | bool):
         return ""
@@ -340,7 +333,7 @@ def _json(value: Any, where: str, depth: int = _DEEPEST) -> Problem:
     return next((p for key, item in items if (p := _json(item, f"{where}.{key}", depth - 1))), "")
 
 
-def _metric(value: Any, where: str, depth: int = _DEEPEST) -> Problem:
+def _metric(value: Any, where: str, depth: int = _DEEPEST) -> str:
     """The same, with texts, numbers and pairs of them where the names say so."""
     name = where.rpartition(".")[2]
     if isinstance(value, str) and name not in _TEXT_METRICS:
@@ -359,8 +352,8 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and [type(item) for item in value] == [int, int]
 
 
-def _mapping(check: Callable[[Any, str], Problem]) -> Callable[[Any, str], Problem]:
-    def of(value: Any, where: str) -> Problem:
+def _mapping(check: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
+    def of(value: Any, where: str) -> str:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             return f"{where} is {value!r:.60}; expected an object"
         return next((p for key, item in value.items() if (p := check(item, f"{where}.{key}"))), "")
@@ -368,13 +361,13 @@ def _mapping(check: Callable[[Any, str], Problem]) -> Callable[[Any, str], Probl
     return of
 
 
-def _texts(value: Any, where: str) -> Problem:
+def _texts(value: Any, where: str) -> str:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         return f"{where} is {value!r:.60}; expected a list of texts"
     return ""
 
 
-_CHECKS: Mapping[str, Callable[[Any, str], Problem]] = {
+_CHECKS: Mapping[str, Callable[[Any, str], str]] = {
     "protocol": _text,
     "settings": _mapping(_json),
     "metrics": _mapping(_metric),
