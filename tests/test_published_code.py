@@ -22,7 +22,7 @@ from jaxalign.eval.tasks.classifying import FewShotSettings
 from jaxalign.eval.tasks.few_shot import Pool, draw_examples, few_shot
 from jaxalign.eval.tasks.image_retrieval import Retrieving
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
-from jaxalign.eval.tasks.pairs import caption_split, query_split, takes_distractors
+from jaxalign.eval.tasks.pairs import takes_distractors, variant_split
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
 
 RNG = np.random.default_rng(0)
@@ -293,15 +293,15 @@ def test_published_draws_are_those_of_one_generator():
 
 
 def test_splits_of_the_published_code(tmp_path):
-    assert query_split("roxford5k", "", "reference") == "query-uncropped"
-    assert query_split("roxford5k", "query", "reference") == "query"
-    assert query_split("rparis6k", "", "paper") == ""
-    assert caption_split("flickr30k-captions", "", "reference") == "val"
-    assert caption_split("flickr30k-captions", "", "paper") == ""
-    assert caption_split("coco-captions", "", "reference") == ""
-    assert not takes_distractors("roxford5k", None, "reference", tmp_path)
+    assert variant_split(DATASETS["roxford5k"], "query", "", "reference") == "query-uncropped"
+    assert variant_split(DATASETS["roxford5k"], "query", "query", "reference") == "query"
+    assert variant_split(DATASETS["rparis6k"], "query", "", "paper") == ""
+    assert variant_split(DATASETS["flickr30k-captions"], "captions", "", "reference") == "val"
+    assert variant_split(DATASETS["flickr30k-captions"], "captions", "", "paper") == ""
+    assert variant_split(DATASETS["coco-captions"], "captions", "", "reference") == ""
+    assert not takes_distractors(DATASETS["roxford5k"], None, "reference", tmp_path)
     layouts.distractors(tmp_path / "downloads" / "manual")
-    assert takes_distractors("roxford5k", None, "reference", tmp_path)
-    assert not takes_distractors("roxford5k", False, "reference", tmp_path)
-    assert not takes_distractors("roxford5k", None, "paper", tmp_path)
-    assert not takes_distractors("cub", None, "reference", tmp_path)
+    assert takes_distractors(DATASETS["roxford5k"], None, "reference", tmp_path)
+    assert not takes_distractors(DATASETS["roxford5k"], False, "reference", tmp_path)
+    assert not takes_distractors(DATASETS["roxford5k"], None, "paper", tmp_path)
+    assert not takes_distractors(DATASETS["cub"], None, "reference", tmp_path)

@@ -73,7 +73,7 @@ class Retrieve(Measuring):
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrieval
         from jaxalign.eval.tasks.methods import Inverting, find_methods
-        from jaxalign.eval.tasks.pairs import ImagePair, query_split, takes_distractors
+        from jaxalign.eval.tasks.pairs import ImagePair, takes_distractors, variant_split
         from jaxalign.eval.tasks.text_image import measure_text_image
 
         depths = parse_depths(self.recall_at)
@@ -81,7 +81,7 @@ class Retrieve(Measuring):
         options = self.projection.method_options(Inverting(steps=self.steps, seed=self.seed))
         find_methods(self.methods, model, "image", options)
         record = workspace.find_dataset(self.dataset)
-        query = query_split(record, self.query, self.variant)
+        query = variant_split(record, "query", self.query, self.variant)
         added = takes_distractors(record, self.distractors, self.variant, self.data.data_dir)
         pair = ImagePair(workspace, model, self.dataset, query, self.gallery, added)
         retrieving = Retrieving(self.methods, options, self.tasks, self.variant, depths)

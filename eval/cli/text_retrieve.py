@@ -53,7 +53,7 @@ class TextRetrieve(Measuring):
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.image_retrieval import Retrieving
         from jaxalign.eval.tasks.methods import Inverting, MethodOptions, find_methods
-        from jaxalign.eval.tasks.pairs import CaptionPair, caption_split
+        from jaxalign.eval.tasks.pairs import CaptionPair, variant_split
         from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
 
         depths = parse_depths(self.recall_at)
@@ -61,7 +61,8 @@ class TextRetrieve(Measuring):
         inverting = Inverting(steps=self.steps, patches=self.patches, seed=self.seed)
         options = MethodOptions(self.band, inverting=inverting)
         find_methods(self.methods, model, "text", options)
-        split = caption_split(workspace.find_dataset(self.dataset), self.split, self.variant)
+        record = workspace.find_dataset(self.dataset)
+        split = variant_split(record, "captions", self.split, self.variant)
         pair = CaptionPair(workspace, model, self.dataset, split)
         retrieving = Retrieving(self.methods, options, (), self.variant, depths)
         runs = measure_text_retrieval(pair, retrieving)

@@ -26,9 +26,8 @@ from jaxalign.eval.tasks.pairs import (
     REFERENCE,
     CaptionPair,
     ImagePair,
-    caption_split,
-    query_split,
     takes_distractors,
+    variant_split,
 )
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
@@ -213,7 +212,7 @@ def with_slip_transform(model: DualEncoder) -> DualEncoder:
 
 def _image_retrieval(session: Session, cell: Cell) -> Run:
     named = cell.settings.get("query", "") or _cropped(session, cell)
-    query = query_split(session.record(cell), named, session.variant)
+    query = variant_split(session.record(cell), "query", named, session.variant)
     distractors = session.takes_distractors(cell)
     pair = session.kept(ImagePair, cell, query, cell.settings.get("gallery", ""), distractors)
     methods = (cell.settings.get("method", "image-image"),)
@@ -235,7 +234,8 @@ def _cropped(session: Session, cell: Cell) -> str:
 
 
 def _text_retrieval(session: Session, cell: Cell) -> Run:
-    split = caption_split(session.record(cell), cell.settings.get("split", ""), session.variant)
+    named = cell.settings.get("split", "")
+    split = variant_split(session.record(cell), "captions", named, session.variant)
     pair = session.kept(CaptionPair, cell, split)
     methods = (cell.settings.get("method", "text-text"),)
     retrieving = Retrieving(methods, session.options(cell), variant=session.variant)

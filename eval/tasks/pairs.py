@@ -296,21 +296,18 @@ def some(rows: np.ndarray, most: int | None) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
-def query_split(dataset: str | DatasetRecord, query: str, variant: str) -> str:
-    """`query`, or where it is empty that of the variant; empty where that is the data set's own.
+def variant_split(record: DatasetRecord, which: str, wanted: str, variant: str) -> str:
+    """`wanted`, or where it is empty what the variant takes as `which`, "query" or "captions"; empty where
+    that is the data set's own.
 
-    The published code reads the queries of ROxford and RParis whole, and does not crop them to their boxes.
+    The published code reads the queries of ROxford and RParis whole, and does not crop them to their boxes;
+    of the captions of Flickr30k it takes `val`.
     """
-    return query or _reference_split(dataset, "query", variant)
-
-
-def caption_split(dataset: str | DatasetRecord, split: str, variant: str) -> str:
-    """The same for the captions of text retrieval: of Flickr30k the published code takes `val`."""
-    return split or _reference_split(dataset, "captions", variant)
+    return wanted or (record.reference_splits.get(which, "") if variant == REFERENCE else "")
 
 
 def takes_distractors(
-    dataset: str | DatasetRecord, wanted: bool | None, variant: str, data_dir: Folder = None
+    record: DatasetRecord, wanted: bool | None, variant: str, data_dir: Folder = None
 ) -> bool:
     """Whether a gallery gets the data set's distractors: `wanted`, or what the variant does.
 
@@ -319,11 +316,6 @@ def takes_distractors(
     """
     if wanted is not None:
         return wanted
-    distractors = find_dataset(dataset).distractors
-    if variant != REFERENCE or not distractors:
+    if variant != REFERENCE or not record.distractors:
         return False
-    return find_dataset_copy(find_dataset(distractors), data_dir).state != "missing"
-
-
-def _reference_split(dataset: str | DatasetRecord, which: str, variant: str) -> str:
-    return find_dataset(dataset).reference_splits.get(which, "") if variant == REFERENCE else ""
+    return find_dataset_copy(find_dataset(record.distractors), data_dir).state != "missing"
