@@ -177,14 +177,13 @@ class Classify(Measuring):
 
 def print_accuracies(title: str, runs: "Sequence[Run]") -> None:
     """A table of the accuracies, and one of the few-shot ones by shots."""
-    from jaxalign.eval.tasks.few_shot import sorted_shots
-
     whole = [run for run in runs if run.protocol == "classification"]
     drawn = [run for run in runs if run.protocol == "few-shot"]
     if whole:
         print_runs(f"{title}: accuracy, %", whole, "classifier", describe_classifier)
     if drawn:
-        shots, seeds = sorted_shots(drawn), len(drawn[0].settings["seeds"])
+        shots = sorted({int(count) for run in drawn for count in run.metrics["accuracy"]})
+        seeds = len(drawn[0].settings["seeds"])
         columns = ["classifier", *(f"{k} shot{'s' * (k > 1)}" for k in shots)]
         rows = [[describe_classifier(run), *(_accuracy(run, str(k)) for k in shots)] for run in drawn]
         what = f"{title}: mean accuracy of {seeds} draws ± deviation, %"

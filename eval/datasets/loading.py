@@ -82,7 +82,6 @@ def load_split(
     source_dir: Folder = None,
     *,
     on_demand: bool = False,
-    reading: DataReading | None = None,
 ) -> Examples:
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
@@ -97,13 +96,11 @@ def load_split(
       source_dir: see `source_root`.
       on_demand: whether the images of the embedded data sets, too, are decoded when they are asked for.
 
-      reading: how the files of `features:PATH` are read.
-
     Raises:
       JaxalignError: unknown data set or split, data that are not there (and where to put them), a folder
         that cannot be written, or a damaged prepared copy.
     """
-    record = find_dataset(name, reading, data_dir)
+    record = find_dataset(name, data_dir=data_dir)
     parts = split.split("+")
     _check_each_once(split, parts)
     if record.open_split is not None:

@@ -21,6 +21,7 @@ from jaxalign.local_files import read_json
 VERSION = 1
 # What TFDS and ArrayRecord raise for a damaged copy; RuntimeError: a hash of ArrayRecord does not match.
 READ_ERRORS = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
+_LONGEST = 160  # characters of what they say
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def one_line(error: Exception, most: int = 160) -> str:
+def one_line(error: Exception) -> str:
     """What an exception of TFDS or ArrayRecord says, without its line breaks and not at length."""
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    return text if len(text) <= most else f"{text[:most]} ..."
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

@@ -9,7 +9,7 @@ import jaxalign as ja
 from jaxalign.classifiers import FEW_SHOT, check_class_labels
 
 from .classifying import NCM, ZERO_SHOT, Classes, Classifying
-from .few_shot import check_draws, measure_few_shot
+from .few_shot import drawn_rows, measure_few_shot
 from .labelled import LabelledPair
 from .methods import Method
 from .pairs import naming_left_out
@@ -95,7 +95,7 @@ def measure_classification(pair: LabelledPair, classifying: Classifying) -> list
     """
     classes, workspace = Classes(pair, classifying), pair.workspace
     if set(classifying.classifiers) & set(FEW_SHOT):
-        check_draws(classes)
+        drawn_rows(pair.train_labels, pair.num_classes, classifying.few_shot)  # raises for too few of a class
     facts = model_settings(pair.model) | pair.settings
     runs = []
     for classifier in dict.fromkeys(classifying.classifiers):

@@ -27,6 +27,7 @@ TASK = Task(
         *(Column(f"few_shot_accuracy.{shots}", f"{shots}-shot") for shots in (1, 16)),
     ),
 )
+_DOGS = 1  # the query class
 _KS = (1, 5, 10, 50, 100, 500, 1000)
 
 
@@ -35,7 +36,6 @@ def dogs_cats(
     labels: np.ndarray,
     text_embeddings: ArrayLike | None,
     *,
-    query_class: int = 1,
     shots: Sequence[int] = (1, 16),
     **options: Any,
 ) -> Result:
@@ -48,7 +48,7 @@ def dogs_cats(
       embeddings: by method, `[n, d]`; the first one, the embeddings as they are, belongs to the texts.
       labels: int `[n]` from 0 on.
       text_embeddings: `[classes, d]` of "a photo of a cat", "a photo of a dog"; None for an image-only model.
-      query_class, shots, **options: as in `ja.dogs_versus_cats`.
+      shots, **options: as in `ja.dogs_versus_cats`.
 
     Returns:
       Metrics: `image_image_mAP`, `text_image_mAP`, `zero_shot_accuracy`, `few_shot_accuracy` (table 1),
@@ -62,12 +62,12 @@ def dogs_cats(
         raise JaxalignError("there are no embeddings; expected those of one method or more")
     labels = np.asarray(labels)
     first, *others = embeddings
-    options |= {"query_class": query_class}
+    options |= {"query_class": _DOGS}
     whole = ja.dogs_versus_cats(embeddings[first], labels, text_embeddings, shots=shots, **options)
     kept = np.ones(len(labels), bool)
     if text_embeddings is not None:
         guess = np.asarray(ja.zero_shot_classifier(text_embeddings).predict(embeddings[first]))
-        kept = (labels != query_class) | (guess == labels)
+        kept = (labels != _DOGS) | (guess == labels)
     aligned: dict[str, dict[str, Any]] = {}
     arrays: dict[str, np.ndarray] = {"edges": whole.edges}
     for name in (first, *others):

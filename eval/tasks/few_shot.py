@@ -1,7 +1,7 @@
 """Few-shot classification: images alone (Reevaluating, table 2) and with class names (figure 6)."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -196,11 +196,6 @@ def _options(
     return found
 
 
-def check_draws(classes: Classes) -> None:
-    """Raise where the training split has too few images of a class."""
-    drawn_rows(classes.pair.train_labels, classes.pair.num_classes, classes.classifying.few_shot)
-
-
 def measure_few_shot(classes: Classes, classifier: str, method: Method, settings: dict[str, Any]) -> Run:
     """The run of one classifier on images under `method`; `settings` are those of any classifier."""
     classifying, pair, few = classes.classifying, classes.pair, FEW_SHOT[classifier]
@@ -277,8 +272,3 @@ def _measure(classes: Classes, method: Method, settings: FewShotSettings, grid: 
 def _has_bank(classes: Classes, classifier: str) -> bool:
     """Whether it compares by all prompts of the data set, and not by the class names alone."""
     return FEW_SHOT[classifier].takes_bank and "ensemble" in classes.pair.record.templates
-
-
-def sorted_shots(runs: Sequence[Run]) -> list[int]:
-    """All numbers of shots that few-shot `runs` have."""
-    return sorted({int(count) for run in runs for count in run.metrics["accuracy"]})
