@@ -159,7 +159,7 @@ def test_what_is_missing_is_named(tmp_path):
         JaxalignError, match="unknown data set with a copy of TFDS 'aircraft'; known: caltech101"
     ):
         load_split("aircraft@tfds", "test", tmp_path, tmp_path)
-    with pytest.raises(JaxalignError, match="unknown split of pets 'tests'; did you mean 'test'"):
+    with pytest.raises(JaxalignError, match="unknown split of pets@tfds 'tests'; did you mean 'test'"):
         load_split("pets@tfds", "tests", tmp_path, tmp_path)
     with pytest.raises(JaxalignError, match=r"put the splits to .*split_zhou_OxfordPets.json \(from https"):
         load_split("pets@tfds", "test", tmp_path, tmp_path)

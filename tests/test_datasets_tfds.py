@@ -143,7 +143,9 @@ def test_whoever_is_told_a_data_folder_looks_there(copies, capsys):
 def test_split_and_damage_are_named(copies, tmp_path):
     shutil.copytree(copies / "tfrecord", tmp_path / "tfrecord")
     record = tfds_record("tfds:shapes", Keys(label="kind"), tmp_path / "tfrecord")
-    with pytest.raises(JaxalignError, match=r"unknown split of shapes/1.2.0 'tests'; did you mean 'test'"):
+    with pytest.raises(
+        JaxalignError, match=r"unknown split of tfds:shapes/1.2.0 'tests'; did you mean 'test'"
+    ):
         load_split(record, "tests")
     (file,) = (tmp_path / "tfrecord").rglob("*-test.tfrecord*")
     whole = file.read_bytes()
@@ -154,6 +156,11 @@ def test_split_and_damage_are_named(copies, tmp_path):
     file.write_bytes(whole[first:])
     with pytest.raises(JaxalignError, match=f"test has {COUNT - 1} examples instead of {COUNT}"):
         load_split(record, "test")
+    info = next((tmp_path / "tfrecord").rglob("dataset_info.json")).rename(tmp_path / "dataset_info.json")
+    (other := tmp_path / "other" / "shapes" / "1.2.0").mkdir(parents=True)
+    (other / info.name).write_text(info.read_text()[:-9])
+    with pytest.raises(JaxalignError, match=r"the copy of TFDS in .* cannot be read: .*; prepare it again"):
+        tfds_record("tfds:shapes", Keys(label="kind"), tmp_path / "other")
 
 
 def _end_of_first(content):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.errors import JaxalignError
 
 from .data_reading import HUGGINGFACE, Keys, as_texts, own_record
 from .examples import Examples
@@ -54,15 +54,10 @@ def _load(path: Path) -> dict[str, Any]:
     )
 
 
-def _read_split(
-    path: Path, keys: Keys, split: str, data_dir: Folder = None, source_dir: Folder = None
-) -> Examples:
+def _read_split(path: Path, keys: Keys, split: str, *places: Folder) -> Examples:
     import datasets
 
-    splits = _load(path)
-    if split not in splits:
-        raise unknown_name(f"split of {path}", split, splits)
-    rows = splits[split]
+    rows = _load(path)[split]
     names = tuple(f"{split}/{index}" for index in range(len(rows)))
     if keys.image:
         rows = rows.cast_column(keys.image, datasets.Image(decode=False))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.errors import JaxalignError
 
 from .data_reading import Keys, own_record
 from .examples import UNLABELLED, Examples
@@ -222,31 +222,19 @@ def folder_record(name: str) -> DatasetRecord:
     )
 
 
-def open_folder(
-    root: Path, reading: str, found: Reading, split: str, data_dir: Folder = None, source_dir: Folder = None
-) -> Examples:
+def open_folder(root: Path, reading: str, found: Reading, split: str, *places: Folder) -> Examples:
     """A split of a folder that was read; what of the folder is not read is said on standard error.
 
-    Args:
-      split: `all`, or one of the splits, by the name here or the folder's.
-
-    Returns:
-      Examples whose version changes with the names and the content of the files.
-
-    Raises:
-      JaxalignError: no such split.
+    The version of the examples changes with the names and the content of the files.
     """
-    known = canonical(split)
-    if known not in found.splits:
-        raise unknown_name(f"split of {root}", split, found.splits)
-    files = found.splits[known]
+    files = found.splits[split]
     names = tuple(file.name for file in files)
     label_of = {name: label for label, name in enumerate(found.classes)}
     labels = [UNLABELLED if (own := found.class_of[file]) is None else label_of[own] for file in files]
     images = FolderImages(files, str(root))
     examples = Examples(
         dataset=f"{reading}{os.path.realpath(root)}",
-        split=known,
+        split=split,
         version=version_of(names, images, found.classes),
         images=images,
         labels={"label": np.array(labels, np.int32)} if found.classes else {},

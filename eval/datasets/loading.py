@@ -23,10 +23,10 @@ from . import catalogue
 from .data_reading import FEATURES, HUGGINGFACE, TFDS, WEBDATASET, DataReading, Keys
 from .examples import Examples, concatenate
 from .huggingface import huggingface_record
-from .image_folder import READINGS, folder_record
+from .image_folder import READINGS, canonical, folder_record
 from .images import Images
 from .items import check_sources, content_bytes, read_content
-from .prepared_files import READ_ERRORS, Index, content_digest, index_file, one_line, read_index
+from .prepared_files import Index, content_digest, explained, index_file, one_line, read_index
 from .records import DatasetRecord, Folder, data_root, source_root
 from .tfds_copies import JOINED, joined_record, tfds_record
 from .webdataset import webdataset_record
@@ -101,37 +101,38 @@ def load_split(
         that cannot be written, or a damaged prepared copy.
     """
     record = find_dataset(name, data_dir=data_dir)
-    parts = split.split("+")
-    _check_each_once(split, parts)
+    parts = split_parts(record, split)
     if record.open_split is not None:
         loaded = [record.open_split(part, data_dir, source_dir) for part in parts]
-        _check_each_once(split, [part.split for part in loaded])  # a folder's have several names
     else:
         loaded = load_prepared(record, parts, data_dir, source_dir, on_demand)
     return loaded[0] if len(loaded) == 1 else concatenate(loaded)
 
 
-def _check_each_once(split: str, parts: Sequence[str]) -> None:
-    twice = [part for i, part in enumerate(parts) if part in parts[:i]]
-    if twice:
-        raise JaxalignError(f"the split {split} has {twice[0]} twice; expected each once")
+def split_parts(record: DatasetRecord, split: str) -> list[str]:
+    """The splits that `split` is made of, by their names in `record`; raises for one that is unknown, or
+    there twice."""
+    known = list(record.splits)
+    if not record.in_place:
+        known += [f"{name}{UNCROPPED}" for name in known if name == "query"]
+    parts: list[str] = []
+    for name in split.split("+"):
+        part = canonical(name) if record.in_place and name not in known else name  # a folder's have several
+        if part not in known:
+            raise unknown_name(f"split of {record.name}", name, known)
+        if part in parts:
+            raise JaxalignError(f"the split {split} has {part} twice; expected each once")
+        parts.append(part)
+    return parts
 
 
 def load_prepared(
     record: DatasetRecord, parts: Sequence[str], data_dir: Folder, source_dir: Folder, on_demand: bool
 ) -> list[Examples]:
     """Splits of a data set that is prepared, or is now."""
-    known = [*record.splits, *(f"{split}{UNCROPPED}" for split in record.splits if split == "query")]
-    for part in parts:
-        if part not in known:
-            raise unknown_name(f"split of {record.name}", part, known)
-    builder = prepare(record, data_dir, source_dir)
-    try:
-        return [load_part(record, builder, part, record.folder(data_dir), on_demand) for part in parts]
-    except JaxalignError:
-        raise
-    except READ_ERRORS as error:
-        raise damaged(record, record.folder(data_dir), error) from error
+    builder, folder = prepare(record, data_dir, source_dir), record.folder(data_dir)
+    with naming_damage(record, folder):
+        return [load_part(record, builder, part, folder, on_demand) for part in parts]
 
 
 def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_demand: bool) -> Examples:
@@ -186,10 +187,8 @@ def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
     """Reads the bytes of an image, by its position in the split."""
 
     def read(row: int) -> bytes:
-        try:
+        with naming_damage(record, folder):
             return source[row]["image"]
-        except READ_ERRORS as error:
-            raise damaged(record, folder, error) from error
 
     return read
 
@@ -321,16 +320,13 @@ def open_prepared(record: DatasetRecord, folder: Path) -> "tfds.core.DatasetBuil
     bytes are checked when they are read: ArrayRecord has hashes.
     """
     import tensorflow_datasets as tfds
-    from google.protobuf.json_format import ParseError
 
-    try:
+    with naming_damage(record, folder):
         builder = tfds.builder_from_directory(folder)
         check_labels(record, builder, folder)
         for split, expected in record.splits.items():
             if split in builder.info.splits or split not in record.optional_splits:
                 check_shards(builder.info.splits[split], expected)
-    except (*READ_ERRORS, ParseError) as error:
-        raise damaged(record, folder, error) from error
     return builder
 
 
@@ -357,7 +353,7 @@ def check_shards(split: Any, expected: int) -> None:
         raise ValueError(f"{split.name} has {split.num_examples} examples instead of {expected}")
 
 
-def damaged(record: DatasetRecord, folder: Path, error: Exception) -> JaxalignError:
-    """The error for a prepared copy that cannot be read."""
-    fault = f"the prepared copy of {record.name} is damaged ({one_line(error)})"
-    return JaxalignError(f"{fault}; delete the folder {folder} and run again")
+def naming_damage(record: DatasetRecord, folder: Path) -> contextlib.AbstractContextManager[None]:
+    """In the block, what cannot be read of a prepared copy is an error that says what to do about it."""
+    damaged = f"the prepared copy of {record.name} is damaged"
+    return explained(lambda reason: f"{damaged} ({reason}); delete the folder {folder} and run again")

@@ -7,7 +7,7 @@ The digest tells copies of one version apart, which need not hold the same image
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxalign.local_files import read_json
 
 VERSION = 1
 # What TFDS and ArrayRecord raise for a damaged copy; RuntimeError: a hash of ArrayRecord does not match.
-READ_ERRORS = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
+_READ_ERRORS = (OSError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
 _LONGEST = 160  # characters of what they say
 
 
@@ -127,6 +127,19 @@ def _read(path: Path) -> dict[str, Any]:
     except JaxalignError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+@contextlib.contextmanager
+def explained(say: Callable[[str], str]) -> Iterator[None]:
+    """What TFDS and ArrayRecord raise of a damaged copy, as an error of one line: what `say` makes of it."""
+    from google.protobuf.json_format import ParseError  # here: most data sets are not read by TFDS
+
+    try:
+        yield
+    except JaxalignError:
+        raise
+    except (*_READ_ERRORS, ParseError) as error:
+        raise JaxalignError(say(one_line(error))) from error
 
 
 def one_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from . import catalogue
 from .data_reading import TFDS, Keys, as_texts, own_record
 from .examples import Examples
 from .images import Images
-from .prepared_files import READ_ERRORS, content_digest, one_line
+from .prepared_files import content_digest, explained
 from .readers.annotations import read_split_file
 from .records import DatasetRecord, Folder, data_root, source_root
 
@@ -92,16 +92,11 @@ def _open(folder: Path) -> Any:
         return tfds.builder_from_directory(folder)
 
 
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """What TFDS and ArrayRecord raise of a damaged copy, as an error of one line."""
-    try:
-        yield
-    except JaxalignError:
-        raise
-    except READ_ERRORS as error:
-        fault = f"the copy of TFDS in {folder} cannot be read: {one_line(error)}"
-        raise JaxalignError(f"{fault}; prepare it again") from error
+def _reading(folder: Path) -> AbstractContextManager[None]:
+    """In the block, what cannot be read of a copy is an error that names it."""
+    return explained(
+        lambda reason: f"the copy of TFDS in {folder} cannot be read: {reason}; prepare it again"
+    )
 
 
 def _choose(name: str, builder: Any, keys: Keys) -> Keys:
@@ -113,13 +108,9 @@ def _choose(name: str, builder: Any, keys: Keys) -> Keys:
     return keys.choose(name, of(tfds.features.Image), of(tfds.features.ClassLabel), list(features))
 
 
-def _read_split(
-    folder: Path, keys: Keys, split: str, data_dir: Folder = None, source_dir: Folder = None
-) -> Examples:
+def _read_split(folder: Path, keys: Keys, split: str, *places: Folder) -> Examples:
     """A split: labels and texts at once, images when they are asked for."""
     builder = _open(folder)
-    if split not in builder.info.splits:
-        raise unknown_name(f"split of {builder.info.full_name}", split, builder.info.splits)
     with _reading(folder):
         rows = _Rows(builder, split)
         light = [{key: row[key] for key in (keys.label, keys.text) if key} for row in rows]
@@ -144,10 +135,8 @@ def _naming(read: Callable[[int], bytes], names: Sequence[str], where: str) -> C
     """The same, whose errors name the image, and `where` it is."""
 
     def named(index: int) -> bytes:
-        try:
+        with explained(lambda reason: f"{names[index]} {where} cannot be read: {reason}"):
             return read(index)
-        except READ_ERRORS as error:
-            raise JaxalignError(f"{names[index]} {where} cannot be read: {one_line(error)}") from error
 
     return named
 
@@ -156,8 +145,7 @@ class _Rows:
     """The examples of a split in the order of its files, the `shards`; images are not decoded.
 
     Raises:
-      JaxalignError, or one of `READ_ERRORS`: damaged files, or another number of examples than there should
-        be.
+      JaxalignError, or what `explained` explains: damaged files, or another number of examples than stated.
     """
 
     def __init__(self, builder: Any, split: str):
@@ -251,7 +239,6 @@ def load_joined(name: str, split: str, data_dir: Folder = None, source_dir: Fold
 
     Args:
       name: one of `KEYS`.
-      split: `train`, `val` or `test` of CoOp's file.
       data_dir: where TFDS has its copies; see `data_root`.
       source_dir: where the split file is; see `source_root`.
 
@@ -260,8 +247,6 @@ def load_joined(name: str, split: str, data_dir: Folder = None, source_dir: Fold
         is not exactly once in the copy.
     """
     joined, record = joined_record(name), catalogue.DATASETS[name]
-    if split not in record.splits:
-        raise unknown_name(f"split of {name}", split, record.splits)
     splits, names = read_split_file(record, split_file(record, source_root(data_dir, source_dir)))
     sources, found, images = find_images(record.name, tfds_folder(record, data_root(data_dir)))
     paths = [path for path, _ in splits[split]]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.errors import JaxalignError
 from jaxalign.inputs.image_files import FILE_LIMIT
 from jaxalign.inputs.image_formats import image_endings
 from jaxalign.local_files import JSON_LIMIT, open_regular
@@ -106,16 +106,7 @@ def _index(shards: list[Path]) -> _Split:
     return found
 
 
-def _read_split(
-    name: str,
-    splits: Mapping[str, _Split],
-    keys: Keys,
-    split: str,
-    data_dir: Folder = None,
-    source_dir: Folder = None,
-) -> Examples:
-    if split not in splits:
-        raise unknown_name(f"split of {name}", split, splits)
+def _read_split(name: str, splits: Mapping[str, _Split], keys: Keys, split: str, *places: Folder) -> Examples:
     examples = splits[split]
     names = tuple(examples)
     for example, files in examples.items():

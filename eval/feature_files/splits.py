@@ -6,17 +6,16 @@ import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.data_reading import FEATURES, DataReading, Keys, own_record
 from jaxalign.eval.datasets.examples import UNLABELLED, Examples
-from jaxalign.eval.datasets.image_folder import ALL, canonical
-from jaxalign.eval.datasets.records import DatasetRecord, Folder
+from jaxalign.eval.datasets.image_folder import ALL
+from jaxalign.eval.datasets.records import DatasetRecord
 from jaxalign.local_files import open_regular
 
 from .columns import ID_KEYS, LABEL_KEYS, choose, only_column, read_column, read_features
@@ -264,7 +263,7 @@ def features_record(name: str, reading: DataReading | None = None) -> DatasetRec
         own,
         {split: len(of) for split, of in examples.items()},
         Keys(label=LABEL if classes else ""),
-        partial(_open, examples),
+        lambda split, *places: examples[split],
         source=text,
         version=splits[query].content,
         description="Features that were computed elsewhere",
@@ -287,14 +286,6 @@ def _real_name(text: str) -> str:
     if list(real) == [ALL]:
         return f"{FEATURES}{real[ALL]}"
     return FEATURES + ",".join(f"{split}={path}" for split, path in real.items())
-
-
-def _open(
-    examples: Mapping[str, Examples], split: str, data_dir: Folder = None, source_dir: Folder = None
-) -> Examples:
-    if canonical(split) not in examples:
-        raise unknown_name("split of these features", split, examples)
-    return examples[canonical(split)]
 
 
 def _examples(dataset: str, split: str, of: Split, classes: Classes | None) -> Examples:
