@@ -234,7 +234,7 @@ def test_unlabelled_examples_are_left_out_and_counted():
     assert found.metrics["mAP"] == expected.metrics["mAP"]
     with pytest.raises(JaxalignError, match="has a label; choose another task"):
         retrieval(x, x, labels, np.full(30, -1))
-    with pytest.raises(JaxalignError, match="expected 'paper' or 'reference'"):
+    with pytest.raises(JaxalignError, match="unknown variant 'papers'; did you mean 'paper'"):
         retrieval(x, x, labels, labels, variant="papers")
 
 
