@@ -88,7 +88,6 @@ class ImagePair:
                 f"{self.query.origin} has lists of positives, which are about the gallery"
                 f" {self.record.gallery}; got {self.gallery.split}"
             )
-        self._names: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.distractors: Examples | None = None
         if distractors:
             if not self.record.distractors:
@@ -188,12 +187,6 @@ class ImagePair:
             return query.rows, gallery.rows
         return query.rows, np.concatenate([gallery.rows, len(self.gallery) + more.rows])
 
-    def name_prompts(self, task: str) -> tuple[list[str], np.ndarray]:
-        """A prompt for each class of `task` that the gallery has, and their labels."""
-        _, labels, names = self._numbered(task)
-        labels = np.unique(labels[labels >= 0])
-        return [fill_template(self.record.template, names[i]) for i in labels], labels
-
     def text_settings(self, task: str) -> dict[str, Any]:
         """The part of a run's settings that its class names are, where there are any."""
         if self.has_captions_alone:
@@ -204,22 +197,22 @@ class ImagePair:
         return {"prompts": digest_texts([fill_template(self.record.template, name) for name in names])}
 
     def name_features(self, task: str) -> tuple[np.ndarray, np.ndarray]:
-        """Pre-projection features `[c, d_text]` of `name_prompts`, and their labels."""
-        if task not in self._names:
-            named, labels = self._named_prompts(task)
-            self._names[task] = self.workspace.texts(self.model, *named), labels
-        return self._names[task]
+        """Pre-projection features `[c, d_text]` of a prompt for each class in the gallery, and labels."""
+        prompts, labels = self._name_prompts(task)
+        return self.workspace.texts(self.model, *prompts), labels
 
-    def _named_prompts(self, task: str) -> tuple[tuple[str, list[str], list[str]], np.ndarray]:
-        """What the feature store calls `name_prompts`, their ids and the prompts; and their labels."""
-        prompts, labels = self.name_prompts(task)
+    def _name_prompts(self, task: str) -> tuple[tuple[str, list[str], list[str]], np.ndarray]:
+        """These prompts, after what the feature store calls them and their ids; and their labels."""
+        _, labels, names = self._numbered(task)
+        labels = np.unique(labels[labels >= 0])
+        prompts = [fill_template(self.record.template, names[i]) for i in labels]
         return (f"{task} names of {self.record.name}", [f"{i}" for i in labels], prompts), labels
 
     def name_embeddings(self, task: str) -> np.ndarray:
-        """Embeddings `[c, d]` of `name_prompts`; or all class texts that were given in their place."""
+        """Embeddings `[c, d]` of the same prompts; or all class texts that were given in their place."""
         if (given := class_texts_of(self.model)) is not None:
             return given.values
-        return self.workspace.text_embeddings(self.model, *self._named_prompts(task)[0])
+        return self.workspace.text_embeddings(self.model, *self._name_prompts(task)[0])
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What finds images: `name_features`, or without a labelling all captions; labels of the gallery.

@@ -1,6 +1,7 @@
 """Texts that find images (IsoCLIP, appendix H): the names of classes, or captions."""
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 import numpy as np
 from jax.sharding import Mesh
@@ -33,7 +34,8 @@ def measure_text_image(pair: ImagePair, retrieving: Retrieving) -> list[Run]:
     """Runs of protocol `text-image`: texts find images, by the projectors as they are, and filtered by bands.
 
     The texts are the names of the classes, or every caption where a data set has captions and no labels.
-    IsoCLIP's appendix H says that its projectors make this worse.
+    IsoCLIP's appendix H says that its projectors make this worse, and that the original ones can be kept for
+    it: the gallery holds pre-projection features.
     """
     model = pair.model
     check_needs(model, "the search by texts", ("towers",))
@@ -48,19 +50,20 @@ def measure_text_image(pair: ImagePair, retrieving: Retrieving) -> list[Run]:
     methods = find_methods(retrieving.methods, model, "image", retrieving.options)
     runs = []
     for task in pair.tasks(retrieving.tasks) if not pair.has_ground_truth else ():
+        texts = cache(partial(pair.text_features, task))  # read once for all methods
         for method in (plain, *(m for m in methods if m.band is not None)):
             settings = model_settings(model) | pair.settings | pair.text_settings(task) | {"task": task}
             settings |= retrieving.depths | method.to_json()
             settings["method"] = TASK.name if method is plain else f"{TASK.name} {method.name}"
-            compute = lambda t=task, m=method: _measure(fitting, pair, t, m, retrieving.recall_at)
+            compute = lambda texts=texts, m=method: _measure(fitting, pair, m, retrieving.recall_at, texts())
             runs.append(pair.workspace.measure(TASK.name, settings, compute))
     return runs
 
 
 def _measure(
-    fitting: Fitting, pair: ImagePair, task: str, method: Method, recall_at: Sequence[int]
+    fitting: Fitting, pair: ImagePair, method: Method, recall_at: Sequence[int], found: tuple[np.ndarray, ...]
 ) -> Result:
-    texts, labels, gallery_labels = pair.text_features(task)
+    texts, labels, gallery_labels = found
     if method.band is None:
         text, gallery = text_embeddings(pair.model, texts), image_embeddings(pair.model, pair.gallery_pre)
     else:
@@ -80,10 +83,6 @@ def names_find_images(
     mesh: Mesh | None = None,
 ) -> Result:
     """Text-to-image retrieval: a class name, or a caption, finds its images (IsoCLIP, appendix H).
-
-    The paper's appendix says that IsoCLIP's projectors make this worse, and that the original ones can be
-    kept for it: the gallery holds pre-projection features. Compare the result with both projectors as they
-    are, and both filtered.
 
     Args:
       text: embeddings `[t, d]` of prompts, one or more for each label.
