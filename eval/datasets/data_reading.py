@@ -72,11 +72,8 @@ class Keys:
     text: str = ""
 
     def choose(self, name: str, images: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> "Keys":
-        """The features that are read, of those that are images, labels and (maybe) texts.
-
-        Raises:
-          JaxalignError: an unknown feature, several that could be meant, or neither image nor text.
-        """
+        """The features that are read, of those that are images, labels and (maybe) texts; raises
+        JaxalignError for an unknown feature, several that could be meant, or neither image nor text."""
         for key, known in ((self.image, [*images, "none"]), (self.label, labels), (self.text, texts)):
             if key and key not in known:
                 raise unknown_name(f"feature of {name}", key, known)

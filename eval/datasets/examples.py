@@ -204,11 +204,8 @@ def count_own(own: np.ndarray) -> int:
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
-    """The examples of several splits of a data set, one after the other.
-
-    Raises:
-      JaxalignError: splits of which only some have captions, lists of positives, or a labelling.
-    """
+    """The examples of several splits of a data set, one after the other; raises JaxalignError for splits of
+    which only some have captions, lists of positives, or a labelling."""
     first = parts[0]
     for part in parts[1:]:
         for kind in ("labels", "captions", "ground_truth"):
@@ -309,11 +306,8 @@ def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> C
 
 
 def given_captions(examples: Examples) -> Captions:
-    """The rows of features as captions, those with one label as the captions of one image.
-
-    Raises:
-      JaxalignError: rows without a label.
-    """
+    """The rows of features as captions, those with one label as the captions of one image; raises
+    JaxalignError for rows without a label."""
     labels = examples.labels[choose_task(examples, "")]
     if (labels < 0).any():
         raise JaxalignError(

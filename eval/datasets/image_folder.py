@@ -202,11 +202,8 @@ def read_folder(root: Path, reading: str = FOLDER) -> Reading:
 
 
 def folder_record(name: str) -> DatasetRecord:
-    """The record of `folder:PATH`, `classes:PATH` or `splits:PATH`, as the folder is now.
-
-    Raises:
-      JaxalignError: as `read_folder`.
-    """
+    """The record of `folder:PATH`, `classes:PATH` or `splits:PATH`, as the folder is now; raises as
+    `read_folder`."""
     reading, _, path = name.partition(":")
     reading, root = f"{reading}:", Path(path).expanduser()
     found = read_folder(root, reading)

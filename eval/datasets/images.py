@@ -66,11 +66,8 @@ class Images:
     @overload
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray, /) -> Self: ...
     def __getitem__(self, index, /):
-        """An image, or the images at several positions.
-
-        Raises:
-          JaxalignError: naming the image that cannot be decoded.
-        """
+        """An image, or the images at several positions; raises JaxalignError, naming the image that cannot be
+        decoded."""
         if not isinstance(index, int | np.integer):
             chosen = copy.copy(self)
             chosen._rows = self._rows[index if isinstance(index, slice) else np.asarray(index)]

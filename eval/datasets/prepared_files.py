@@ -66,11 +66,7 @@ def write_index(folder: Any, split: str, index: Index) -> None:
 
 
 def read_index(folder: Path, split: str) -> Index | None:
-    """The index of a split, None where the copy has none.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
+    """The index of a split, None where the copy has none; raises ValueError for a damaged one."""
     file = index_file(folder, split)
     if not file.is_file():
         return None

@@ -55,11 +55,8 @@ def split_paths(text: str) -> dict[str, Path]:
 
 
 def find_splits(text: str) -> dict[str, tuple[Part, ...]]:
-    """The parts of each split of a data set `features:TEXT`, as the folder is now.
-
-    Raises:
-      JaxalignError: no such file or folder, or a folder of no known layout.
-    """
+    """The parts of each split of a data set `features:TEXT`, as the folder is now; raises JaxalignError for
+    no such file or folder, or a folder of no known layout."""
     paths = split_paths(text)
     for path in paths.values():
         if not is_there(path):

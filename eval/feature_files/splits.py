@@ -44,11 +44,8 @@ class Split:
 
 
 def read_split(split: str, parts: Sequence[Part], reading: DataReading, count: int) -> Split:
-    """The split `split` of `count`.
-
-    Raises:
-      JaxalignError: files that are damaged, ambiguous, or of different lengths or orders.
-    """
+    """The split `split` of `count`; raises JaxalignError for files that are damaged, ambiguous, or of
+    different lengths or orders."""
     own = [read_table(part.metadata or part.features) for part in parts]
     files = [file for part in parts for file in part.files]
     other_labels = _other_file(split, "" if reading.labels == FOLDERS else reading.labels, "--labels", count)
@@ -185,11 +182,8 @@ class Classes:
 
 
 def read_classes(splits: Mapping[str, Split], label_names: str) -> Classes | None:
-    """The classes of all splits: those of the file `label_names`, or what the labels say, in their order.
-
-    Raises:
-      JaxalignError: labels of two kinds, below -1 or all -1, or more of them than names.
-    """
+    """The classes of all splits: those of the file `label_names`, or what the labels say, in their order;
+    raises JaxalignError for labels of two kinds, below -1 or all -1, or more of them than names."""
     found = [of.labels for of in splits.values() if of.labels is not None]
     if not found:
         if label_names:
@@ -241,11 +235,8 @@ def digest(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> s
 
 
 def features_record(name: str, reading: DataReading | None = None) -> DatasetRecord:
-    """The record of `features:PATH`, or `features:train=PATH,test=PATH`.
-
-    Raises:
-      JaxalignError: files that are not there, damaged, ambiguous, or that do not belong together.
-    """
+    """The record of `features:PATH`, or `features:train=PATH,test=PATH`; raises JaxalignError for files that
+    are not there, damaged, ambiguous, or that do not belong together."""
     reading, text = reading or DataReading(), name.removeprefix(FEATURES)
     places = find_splits(text)
     splits = {split: read_split(split, parts, reading, len(places)) for split, parts in places.items()}

@@ -56,11 +56,8 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """What the file `path` holds, by the reader of its ending.
-
-    Raises:
-      JaxalignError: an ending that nothing reads, or a file that is damaged or holds objects.
-    """
+    """What the file `path` holds, by the reader of its ending; raises JaxalignError for an ending that
+    nothing reads, or a file that is damaged or holds objects."""
     if path.suffix.lower() not in READERS:
         raise JaxalignError(
             f"{path}: no file of that ending is read as features, labels or names; expected"

@@ -62,11 +62,8 @@ def draw_examples(
 
 
 def drawn_rows(labels: ArrayLike, num_classes: int, settings: FewShotSettings) -> np.ndarray:
-    """Positions, ascending, of all examples that an experiment draws: only they need features.
-
-    Raises:
-      JaxalignError: as `draw_examples`.
-    """
+    """Positions, ascending, of all examples that an experiment draws: only they need features; raises as
+    `draw_examples`."""
     nested = settings.draws == OURS
     drawn = [
         draw_examples(labels, shots, seed, num_classes, settings.draws)

@@ -175,11 +175,8 @@ def given_features(
     encoder: DualEncoder | None = None,
     modality: str = "image",
 ) -> GivenFeatures:
-    """What stands for the model of features `width` wide, of images or of texts.
-
-    Raises:
-      JaxalignError: projectors, class texts or an encoder of other widths.
-    """
+    """What stands for the model of features `width` wide, of images or of texts; raises JaxalignError for
+    projectors, class texts or an encoder of other widths."""
     embedded = _embedded_width(width, stage, heads, encoder, modality)
     if class_texts is not None and class_texts.values.shape[1] != embedded:
         raise JaxalignError(
@@ -248,11 +245,8 @@ def _as_params(head: Projector) -> dict[str, dict[str, jax.Array]]:
 
 
 def read_class_texts(name: str, key: str = "") -> GivenTexts:
-    """The rows of `features:PATH`, or those under a key of it.
-
-    Raises:
-      JaxalignError: another name, or files that `read_features` refuses.
-    """
+    """The rows of `features:PATH`, or those under a key of it; raises JaxalignError for another name, or
+    files that `read_features` refuses."""
     from jaxalign.eval.feature_files import digest, read_features  # here: most models are given nothing
     from jaxalign.eval.feature_files.layouts import find_splits
 

@@ -248,11 +248,8 @@ def _on_a_subspace_with_mean(method: Method, model: DualEncoder, given: Given) -
 
 
 def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspace:
-    """The subspace of a PCA<- method, from the embeddings `[n, d]` of its texts.
-
-    Raises:
-      JaxalignError: another number of texts, or texts that span fewer directions than the rank.
-    """
+    """The subspace of a PCA<- method, from the embeddings `[n, d]` of its texts; raises JaxalignError for
+    another number of texts, or texts that span fewer directions than the rank."""
     count = 0 if text_embeddings is None else len(jnp.asarray(text_embeddings))
     if text_embeddings is None or count != len(method.texts):
         raise JaxalignError(

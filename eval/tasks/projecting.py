@@ -56,11 +56,8 @@ def image_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
 
 
 def text_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
-    """`model.encode_text(...)` [n, d] of texts whose pre-projection features are `pre` [n, d_text].
-
-    Raises:
-      JaxalignError: features of another width, or an image-only model.
-    """
+    """`model.encode_text(...)` [n, d] of texts whose pre-projection features are `pre` [n, d_text]; raises
+    JaxalignError for features of another width, or an image-only model."""
     if isinstance(model, GivenFeatures):
         return _of_given(model, "text", pre)
     pre = _check(pre, model.require_text().width, model.name)

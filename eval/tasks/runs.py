@@ -207,11 +207,7 @@ def read_run(path: Path) -> Run:
 
 def find_run(folder: str | os.PathLike[str], protocol: str, settings: Mapping[str, Any]) -> Run | None:
     """The finished run of these settings in `folder`, or None: also for a file that holds another run, or
-    whose arrays are not there.
-
-    Raises:
-      JaxalignError: a file that is damaged or was changed.
-    """
+    whose arrays are not there; raises JaxalignError for a file that is damaged or was changed."""
     wanted = Run(protocol, settings, {})
     path = Path(folder) / wanted.file_name
     if not path.exists():

@@ -152,11 +152,8 @@ class Workspace:
             }
 
     def images(self, model: DualEncoder, examples: Examples) -> Readable:
-        """The readable images of a split with their features in the store.
-
-        Raises:
-          JaxalignError: as `jaxalign.eval.features.image_features`.
-        """
+        """The readable images of a split with their features in the store; raises as
+        `jaxalign.eval.features.image_features`."""
         if examples.features is not None:
             if not isinstance(model, GivenFeatures):
                 raise JaxalignError(
