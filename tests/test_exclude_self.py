@@ -53,6 +53,8 @@ def test_one_column_is_the_plain_form(problem):
     for variant in ("paper", "reference"):
         plain = retrieval_metrics(*five, exclude_self=ONCE[:5, 0], variant=variant)
         assert retrieval_metrics(*five, exclude_self=ONCE[:5], variant=variant) == plain
+        nobody = retrieval_metrics(*five, exclude_self=np.full((5, 2), -1), variant=variant)
+        assert nobody == retrieval_metrics(*five, variant=variant)
 
 
 @pytest.mark.parametrize("own", [OWN, ONCE], ids=["copies", "once"])

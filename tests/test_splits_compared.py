@@ -95,7 +95,7 @@ def test_a_class_that_the_other_split_lacks_is_said_or_refused(workspace, clip, 
 
 def test_names_find_the_images_of_their_class(workspace, clip, photos):
     pair = ImagePair(workspace, clip, photos)
-    prompts, labels = pair.name_prompts("label")
+    (_, _, prompts), labels = pair.name_prompts("label")
     assert prompts == ["a photo of a cat.", "a photo of a dog.", "a photo of a emu."]
     assert labels.tolist() == [0, 1, 2]
 

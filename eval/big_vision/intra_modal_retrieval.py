@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets.examples import exclusion, own_positions
+from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.tasks.image_retrieval import METRICS, landmark_retrieval, retrieval
 
 from .encode import PredictFn
@@ -53,7 +53,7 @@ class Evaluator:
         self._gallery = self._query
         if gallery != query:
             self._gallery = self._evaluation.read(gallery).numbered_as(self._query)
-        self._own = exclusion(own_positions(self._query.examples, self._gallery.examples))
+        self._own = own_positions(self._query.examples, self._gallery.examples)
         landmarks = bool(self._query.ground_truth)
         if landmarks and gallery != record.gallery:
             raise JaxalignError(

@@ -156,7 +156,8 @@ def choose_task(examples: Examples, task: str) -> str:
 
 
 def own_positions(query: Examples, gallery: Examples) -> np.ndarray:
-    """Where each query is in the gallery, int32 `[q, m]`: several times, or not at all, filled up with -1."""
+    """Where each query is in the gallery, int32 `[q, m]`: several times, or not at all, filled up with -1; as
+    `exclude_self` of `ja.retrieval_metrics` takes it."""
     wanted = set(query.identities)
     places: dict[Hashable, list[int]] = {}
     for row, identity in enumerate(gallery.identities):
@@ -174,16 +175,8 @@ def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
     return found
 
 
-def exclusion(own: np.ndarray) -> bool | np.ndarray:
-    """What `exclude_self` of `ja.retrieval_metrics` takes for the `own_positions` of queries; False where no
-    query is in the gallery."""
-    if (own < 0).all():
-        return False
-    return own[:, 0] if own.shape[1] == 1 and (own >= 0).all() else own
-
-
 def positions_of(exclude_self: bool | ArrayLike, queries: int) -> np.ndarray:
-    """The inverse of `exclusion`: `[q, m]`, of whatever `exclude_self` is."""
+    """The `own_positions` `[q, m]` of whatever `exclude_self` of `ja.retrieval_metrics` is."""
     if isinstance(exclude_self, bool):
         return np.arange(queries)[:, None] if exclude_self else np.full((queries, 1), -1)
     return np.asarray(exclude_self).reshape(queries, -1)

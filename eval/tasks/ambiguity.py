@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxalign.eval.datasets.examples import exclusion, renumber_own
+from jaxalign.eval.datasets.examples import renumber_own
 
 from .image_retrieval import retrieval
 from .indicators import Indicators
@@ -63,7 +63,7 @@ def measure_ambiguity(shown: Indicators) -> Run:
         whole = shown.pair.read.query.examples.labels
         labels = {task: values[shown.rows] for task, values in whole.items()}
         embedded = {name: shown.embeddings(name) for name in shown.methods}
-        exclude = exclusion(renumber_own(shown.pair.own, shown.rows, shown.rows))
+        exclude = renumber_own(shown.pair.own, shown.rows, shown.rows)
         return ambiguity({name: (x, x) for name, x in embedded.items()}, labels, labels, exclude_self=exclude)
 
     methods = [method.to_json() for method in shown.methods.values()]

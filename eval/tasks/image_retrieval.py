@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.datasets.examples import UNLABELLED, count_own, exclusion, positions_of, renumber_own
+from jaxalign.eval.datasets.examples import UNLABELLED, count_own, positions_of, renumber_own
 
 from .inverting import Inverted, invert_queries
 from .methods import Method, MethodOptions, find_methods
@@ -144,7 +144,7 @@ def _measure(
             gallery=gallery,
             query_labels=query_labels,
             gallery_labels=gallery_labels,
-            exclude_self=exclusion(pair.own),
+            exclude_self=pair.own,
             variant=retrieving.variant,
             recall_at=retrieving.recall_at,
         )
@@ -213,7 +213,7 @@ def retrieval(
     }
     if any(unlabelled.values()):
         whole = positions_of(exclude_self, len(query_labels))
-        exclude_self = exclusion(renumber_own(whole, queries, items))
+        exclude_self = renumber_own(whole, queries, items)
         query, gallery = np.asarray(query)[queries], np.asarray(gallery)[items]
         query_labels, gallery_labels = query_labels[queries], gallery_labels[items]
     found = ja.retrieval_metrics(

@@ -198,10 +198,10 @@ class ImagePair:
 
     def name_features(self, task: str) -> tuple[np.ndarray, np.ndarray]:
         """Pre-projection features `[c, d_text]` of a prompt for each class in the gallery, and labels."""
-        prompts, labels = self._name_prompts(task)
+        prompts, labels = self.name_prompts(task)
         return self.workspace.texts(self.model, *prompts), labels
 
-    def _name_prompts(self, task: str) -> tuple[tuple[str, list[str], list[str]], np.ndarray]:
+    def name_prompts(self, task: str) -> tuple[tuple[str, list[str], list[str]], np.ndarray]:
         """These prompts, after what the feature store calls them and their ids; and their labels."""
         _, labels, names = self._numbered(task)
         labels = np.unique(labels[labels >= 0])
@@ -212,7 +212,7 @@ class ImagePair:
         """Embeddings `[c, d]` of the same prompts; or all class texts that were given in their place."""
         if (given := class_texts_of(self.model)) is not None:
             return given.values
-        return self.workspace.text_embeddings(self.model, *self._name_prompts(task)[0])
+        return self.workspace.text_embeddings(self.model, *self.name_prompts(task)[0])
 
     def text_features(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What finds images: `name_features`, or without a labelling all captions; labels of the gallery.

@@ -15,7 +15,6 @@ from jaxalign.eval.datasets.examples import (
     UNLABELLED,
     choose_task,
     count_own,
-    exclusion,
     positions_of,
     renumber_own,
 )
@@ -205,7 +204,7 @@ def labelled_examples(
         query_labels, gallery_labels = pair.labels(task)
         rows = some(np.flatnonzero(query_labels != UNLABELLED), sweeping.max_queries)
         kept = np.flatnonzero(gallery_labels != UNLABELLED)
-        exclude = exclusion(renumber_own(pair.own, rows, kept))
+        exclude = renumber_own(pair.own, rows, kept)
         gallery = pair.gallery_pre if len(kept) == len(pair.gallery_pre) else pair.gallery_pre[kept]
         return pair.query_pre[rows], gallery, query_labels[rows], gallery_labels[kept], exclude
 

@@ -148,6 +148,8 @@ def _leaving(exclude_self: bool | ArrayLike, ignore: Any, shape: tuple[int, int]
     ignored = None if ignore is None else check_table("ignore", ignore, shape)
     if np.ndim(itself) < 2:
         return itself, ignored
+    if (itself < 0).all():  # no query is in the gallery
+        return None, ignored
     first, others = itself[:, 0], np.where(itself[:, 1:] < 0, shape[1], itself[:, 1:])
     if (others == shape[1]).all():
         return first, ignored
