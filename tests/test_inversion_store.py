@@ -175,8 +175,7 @@ def test_queries_may_be_taken_before_the_last_step(command, tmp_path):
 
     def taken(**options):
         [method] = find_methods(("oti",), model, "image", MethodOptions(inverting=Inverting(**options)))
-        source = photos.dataset, photos.version, "all"
-        return inverting.invert_queries(workspace, model, method, embeddings, photos.ids, source).embeddings
+        return inverting.invert_queries(workspace, model, method, embeddings, photos.ids, photos).embeddings
 
     stopped = taken(steps=STEPS, stop=1)
     assert np.abs(stopped - taken(steps=STEPS)).max() > 1e-4

@@ -122,11 +122,9 @@ def _embed(fitting: Fitting, pair: ImagePair, method: Method) -> tuple[Any, Any,
     gallery = np.asarray(embed(pair.gallery_pre))
     if not method.inverts:
         return gallery if query.pre is pair.gallery_pre else np.asarray(embed(query.pre)), gallery, None
-    examples = query.examples
-    source = (examples.dataset, examples.state, examples.split)
-    embedded = np.asarray(embed(query.pre))
+    embedded, examples = np.asarray(embed(query.pre)), query.examples
     inverted = invert_queries(
-        fitting.workspace, fitting.model, method, embedded, examples.ids, source, query.left_out
+        fitting.workspace, fitting.model, method, embedded, examples.ids, examples, query.left_out
     )
     return inverted.embeddings, gallery, inverted
 

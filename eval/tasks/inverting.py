@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
+from jaxalign.eval.datasets import Examples
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
@@ -49,7 +50,7 @@ def invert_queries(
     method: Method,
     embeddings: np.ndarray,
     ids: Sequence[str],
-    source: tuple[str, str, str],
+    examples: Examples,
     left_out: Sequence[str] = (),
 ) -> Inverted:
     """The inversions of `embeddings` `[q, d]` by a method that inverts; the store keeps whole chunks of them.
@@ -59,7 +60,7 @@ def invert_queries(
 
     Args:
       ids: of the queries, each once.
-      source: data set, version and split that they are from.
+      examples: of the split that they are from.
       left_out: ids of the queries of that split that are not among them.
     """
     inverter, inverting = method.inverter, method.inverting
@@ -75,6 +76,7 @@ def invert_queries(
         options["patches"] = inverting.patches
     if left_out:
         options["left_out"] = hashlib.sha256("\0".join(left_out).encode()).hexdigest()
+    source = (examples.dataset, examples.state, examples.split)
     key = make_key(model, *source, inverter.modality, stage=method.name, options=options)
     # A row holds the embeddings after each kept step, then the losses.
     store = FeatureStore.open(workspace.store, key, list(ids), {}, width * len(curve) + steps, chunk=_CHUNK)

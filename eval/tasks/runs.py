@@ -317,8 +317,11 @@ def _number(value: Any, where: str) -> str:
     return f"{where} is {value!r:.60}; expected a number"
 
 
-def _json(value: Any, where: str, depth: int = _DEEPEST) -> str:
-    """Any JSON whose numbers are finite and whose depth is bounded."""
+def _json(value: Any, where: str, depth: int = _DEEPEST, *, is_metric: bool = False) -> str:
+    """Any JSON whose numbers are finite and whose depth is bounded; of metrics, with texts, numbers and pairs
+    of them where the names say so."""
+    if is_metric and (problem := _misnamed(value, where)):
+        return problem
     if value is None or isinstance(value, str | bool):
         return ""
     if not isinstance(value, Mapping | list | tuple):
@@ -326,26 +329,18 @@ def _json(value: Any, where: str, depth: int = _DEEPEST) -> str:
     if not depth:
         return f"{where} is nested too deeply"
     items = value.items() if isinstance(value, Mapping) else enumerate(value, 1)
-    return next((p for key, item in items if (p := _json(item, f"{where}.{key}", depth - 1))), "")
+    inside = (_json(item, f"{where}.{key}", depth - 1, is_metric=is_metric) for key, item in items)
+    return next(filter(None, inside), "")
 
 
-def _metric(value: Any, where: str, depth: int = _DEEPEST) -> str:
-    """The same, with texts, numbers and pairs of them where the names say so."""
-    name = where.rpartition(".")[2]
-    if isinstance(value, str) and name not in _TEXT_METRICS:
-        return f"{where} is {value!r:.60}; expected a number"
-    if name in _PAIRS and value is not None and not _is_pair(value):
+def _misnamed(value: Any, where: str) -> str:
+    name, is_list = where.rpartition(".")[2], isinstance(value, list | tuple)
+    if name in _PAIRS and value is not None and not (is_list and [type(x) for x in value] == [int, int]):
         return f"{where} is {value!r:.60}; expected two numbers"
-    if not isinstance(value, Mapping | list | tuple):
-        return _json(value, where)
-    if name in _NUMBERS or not depth:
+    is_text = isinstance(value, str) and name not in _TEXT_METRICS
+    if is_text or ((is_list or isinstance(value, Mapping)) and name in _NUMBERS):
         return f"{where} is {value!r:.60}; expected a number"
-    items = value.items() if isinstance(value, Mapping) else enumerate(value, 1)
-    return next((p for key, item in items if (p := _metric(item, f"{where}.{key}", depth - 1))), "")
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and [type(item) for item in value] == [int, int]
+    return ""
 
 
 def _mapping(check: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
@@ -366,7 +361,7 @@ def _texts(value: Any, where: str) -> str:
 _CHECKS: Mapping[str, Callable[[Any, str], str]] = {
     "protocol": _text,
     "settings": _mapping(_json),
-    "metrics": _mapping(_metric),
+    "metrics": _mapping(functools.partial(_json, is_metric=True)),
     "seconds": _number,
     "versions": _mapping(_text),
     "left_out": _mapping(_texts),

@@ -42,13 +42,12 @@ def measure_text_retrieval(pair: CaptionPair, retrieving: Retrieving) -> list[Ru
 
 
 def _measure(fitting: Fitting, pair: CaptionPair, method: Method, retrieving: Retrieving) -> Result:
-    captions, examples = pair.captions, pair.examples
+    captions = pair.captions
     gallery = np.asarray(fitting.embed(method)(pair.pre))
     query, inverted = gallery[captions.queries], None
     if method.inverts:
         ids = [captions.ids[i] for i in captions.queries]
-        source = (examples.dataset, examples.state, examples.split)
-        inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, source)
+        inverted = invert_queries(fitting.workspace, pair.model, method, query, ids, pair.examples)
         query = inverted.embeddings
     how = {"variant": retrieving.variant, "recall_at": retrieving.recall_at, "mesh": pair.workspace.mesh}
     measure = partial(text_retrieval, gallery=gallery, captions=captions, **how)
