@@ -84,6 +84,14 @@ class DataOptions(ReadingOptions):
     data_dir: DataDir = None
 
 
+_OF_GIVEN = ("stage", "projectors", "class_texts", "class_texts_key")
+# What options of one's own data are about, by how the name of a data set begins.
+_HEEDED = {
+    "features:": (*_OF_GIVEN, "features_key", "labels", "label_key", "label_names", "ids", "id_key"),
+    **dict.fromkeys(("tfds:", "webdataset:", "huggingface:"), ("image_key", "label_key", "text_key")),
+}
+
+
 @dataclass(frozen=True)
 class FeatureOptions:
     """What data of one's own hold: features:PATH, tfds:NAME, webdataset:PATH, huggingface:PATH."""
@@ -136,26 +144,24 @@ class FeatureOptions:
         str | None, option("Key or column of the ids.", "NAME", "the one that it can only be")
     ] = None
 
-    def check_unused(self, dataset: str) -> None:
-        """Raise UsageError where an option is given that the data set does not heed."""
-        for name in ("stage", "projectors", "class_texts", "class_texts_key"):
-            if getattr(self, name) != getattr(FeatureOptions, name):
+    def check_unused(self, dataset: str, names: Sequence[str] = _OF_GIVEN) -> None:
+        """Raise UsageError where one of these options is given that the data set does not heed."""
+        for name in names:
+            about = [prefix for prefix, heeded in _HEEDED.items() if name in heeded]
+            if getattr(self, name) != getattr(FeatureOptions, name) and not dataset.startswith(tuple(about)):
+                places = ", ".join(f"{prefix}PATH" for prefix in about)
                 raise UsageError(
-                    f"--{name.replace('_', '-')} is about data sets features:PATH; got {dataset or 'none'}"
+                    f"--{name.replace('_', '-')} is about data sets {places}; got {dataset or 'none'}"
                 )
 
     def reading(self, dataset: str | None) -> "DataReading":
         """How files are read; raises UsageError for an option that `dataset` has no use for."""
         from jaxalign.eval.datasets.data_reading import DataReading
 
-        names = (one.name for one in dataclasses.fields(DataReading))
-        found = DataReading(**{name: str(getattr(self, name) or "") for name in names})
-        try:
-            if dataset is not None:
-                found.check(dataset)
-        except JaxalignError as error:
-            raise UsageError(str(error)) from error
-        return found
+        names = [one.name for one in dataclasses.fields(DataReading)]
+        if dataset is not None:
+            self.check_unused(dataset, names)
+        return DataReading(**{name: str(getattr(self, name) or "") for name in names})
 
     def stand_in(
         self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str

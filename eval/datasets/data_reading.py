@@ -1,7 +1,7 @@
 """How data of one's own are read as a data set: features that are there, and other people's layouts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from jaxalign.errors import JaxalignError, unknown_name
@@ -37,24 +37,6 @@ class DataReading:
     label_names: str = ""
     ids: str = ""
     id_key: str = ""
-
-    def check(self, dataset: str) -> None:
-        """Raise JaxalignError where something is said that `dataset` has no place for."""
-        heeded = HEEDED.get(dataset.partition(":")[0] + ":", ())
-        for name in (field.name for field in fields(self)):
-            if getattr(self, name) and name not in heeded:
-                about = ", ".join(f"{prefix}PATH" for prefix, names in HEEDED.items() if name in names)
-                raise JaxalignError(
-                    f"--{name.replace('_', '-')} is about data sets {about}; got {dataset or 'none'}"
-                )
-
-
-_KEYS = ("image_key", "label_key", "text_key")
-# What is heeded of a `DataReading`, by the beginning of a data set's name.
-HEEDED: dict[str, tuple[str, ...]] = {
-    FEATURES: ("features_key", "labels", "label_key", "label_names", "ids", "id_key"),
-    **dict.fromkeys((TFDS, WEBDATASET, HUGGINGFACE), _KEYS),
-}
 
 
 @dataclass(frozen=True)
