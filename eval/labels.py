@@ -118,7 +118,7 @@ def find_baseline(run: Run, runs: Sequence[Run | None]) -> Run | None:
 
 
 def in_order(runs: Sequence[Run]) -> list[Run]:
-    """By model, data set, labelling, classifier and method, in the order of `protocols.methods`."""
+    """By model, data set, labelling, classifier and method, in the order of `tasks.methods`."""
     known = [name for methods in METHODS.values() for name in methods]
 
     def key(run: Run) -> tuple:

@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_in_a_line(place, monkeypatch, capsys, name, messa
 def forgotten():
     """What other tests see of entry points is not what this one offers."""
     yield
-    own_methods._of_entry_points.cache_clear()
+    own_methods.installed_methods.cache_clear()
 
 
 def test_entry_points_are_methods_by_name(monkeypatch, forgotten):
@@ -166,7 +166,7 @@ def test_entry_points_are_methods_by_name(monkeypatch, forgotten):
             self.name, self.module, self.load = name, __name__, lambda: thing
 
     def offer(*entries):
-        own_methods._of_entry_points.cache_clear()
+        own_methods.installed_methods.cache_clear()
         monkeypatch.setattr(own_methods, "entry_points", lambda group: entries)
 
     model = tiny_model("emoji-clip")

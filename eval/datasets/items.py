@@ -1,6 +1,7 @@
 """What a layout holds before it is prepared: the examples of each split, checked before they are copied."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,9 +96,7 @@ def check_content(record: DatasetRecord, content: Content) -> None:
 
 
 def check_names(record: DatasetRecord, names: list[str]) -> None:
-    seen: set[str] = set()
-    twice = [name for name in names if name in seen or seen.add(name)]
-    if twice:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise JaxalignError(
             f"{record.name}: {count(twice, 'file name')} there twice, {twice[0]!r} the first; "
             "expected each once"

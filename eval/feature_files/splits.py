@@ -4,6 +4,7 @@ them. All of it is read when the record is made."""
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -159,8 +160,7 @@ def _folders(where: Path, ids: np.ndarray | None) -> np.ndarray:
 def _unique(ids: np.ndarray, path: Path) -> tuple[str, ...]:
     names = tuple(map(str, ids.tolist()))
     if len(set(names)) < len(names):
-        seen: set[str] = set()
-        first = next(name for name in names if name in seen or seen.add(name))
+        first = Counter(names).most_common(1)[0][0]
         raise JaxalignError(
             f"{path} has {len(names) - len(set(names)):,} ids twice, {first!r:.200} among them; expected each"
             " once, or another column (--id-key NAME)"

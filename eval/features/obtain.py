@@ -108,9 +108,6 @@ class Augmented:
     seed: int
     scale: tuple[float, float] = SCALE
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
     def __getitem__(self, index: int, /) -> Any:
         from PIL import Image
 

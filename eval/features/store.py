@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -264,9 +265,7 @@ def _local_path(url: str) -> Path:
 def _check_examples(ids: Sequence[str], labels: Mapping[str, np.ndarray]) -> None:
     if not ids:
         raise JaxalignError("there are no examples; expected one or more")
-    seen: set[str] = set()
-    twice = [example for example in ids if example in seen or seen.add(example)]
-    if twice:
+    if twice := [name for name, times in Counter(ids).items() if times > 1]:
         raise JaxalignError(f"{len(twice)} ids are there twice, {twice[0]!r} among them; expected each once")
     wrong = [f"{name} has {len(v)}" for name, v in labels.items() if len(v) != len(ids)]
     if wrong:

@@ -117,16 +117,14 @@ class GivenFeatures(DualEncoder):
     def projectors(self) -> Projectors:
         """Raises JaxalignError without projectors, or features that they could be about."""
         check_needs(self, "what works on the heads (isoclip, sweep, spectrum)", ("projectors",))
-        return self.heads or self._encoder.projectors
+        if self.heads is None and self.encoder is not None:
+            return self.encoder.projectors
+        assert self.heads is not None
+        return self.heads
 
     @property
     def image_projector(self) -> Projector:
         return self.projectors.image
-
-    @property
-    def _encoder(self) -> DualEncoder:
-        assert self.encoder is not None
-        return self.encoder
 
     def require_text(self) -> TextTowerConfig:
         check_needs(self, "this", ("embedding", "class_texts"))

@@ -9,14 +9,13 @@ import jax
 import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import Examples
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.features.store import FeatureStore
 from jaxalign.eval.processes import as_first, own_share, wait_for_all
 from jaxalign.sharding import data_mesh
 
-from .methods import METHODS, Inverter, Inverting, Method
+from .methods import Inverter, Inverting, Method
 from .workspace import Workspace
 
 _CHUNK = 128  # queries that are lost at most
@@ -64,12 +63,9 @@ def invert_queries(
       left_out: ids of the queries of that split that are not among them.
     """
     inverter, inverting = method.inverter, method.inverting
-    if inverter is None or inverting is None or inverting.steps is None or not inverting.curve:
-        known = [name for kinds in METHODS.values() for name, kind in kinds.items() if kind.inverter]
-        raise JaxalignError(
-            f"{method.name} does not invert queries; expected {' or '.join(map(repr, known))}"
-        )
-    steps, curve = inverting.steps, inverting.curve
+    assert inverter is not None
+    assert inverting is not None
+    steps, curve = inverting.steps or 0, inverting.curve or ()  # both of which `find_method` sets
     width = embeddings.shape[1]
     options: dict[str, Any] = {"steps": steps, "seed": inverting.seed, "curve": list(curve)}
     if inverting.patches is not None:

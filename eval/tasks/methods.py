@@ -22,7 +22,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import GivenFeatures, GivenTexts, Need, check_needs, project
-from .own_methods import Embed, Found, Given, find_own, names_of_entry_points
+from .own_methods import Embed, Found, Given, find_own, installed_methods
 from .projecting import SUBSPACES, digest_texts, image_embeddings, text_embeddings, texts_and_rank
 
 Modality = Literal["image", "text"]
@@ -204,7 +204,7 @@ def find_method(
     """
     if modality not in METHODS:
         raise unknown_name("modality", modality, METHODS)
-    found, outside = Method(name, modality), names_of_entry_points()
+    found, outside = Method(name, modality), installed_methods()
     if taken := {*outside} & {name for kinds in METHODS.values() for name in kinds}:
         raise JaxalignError(f"an installed package calls a method {min(taken)!r}, as one here; rename it")
     if name not in METHODS[modality]:

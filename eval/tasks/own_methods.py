@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -130,7 +130,7 @@ def find_own(name: str) -> Found | None:
     """
     module, _, attribute = name.rpartition(":")
     if not module:
-        return _of_entry_points().get(name)
+        return installed_methods().get(name)
     with _naming(name):
         found = _import(module)
     if not hasattr(found, attribute):
@@ -139,13 +139,9 @@ def find_own(name: str) -> Found | None:
     return _found(name, getattr(found, attribute), found.__name__)
 
 
-def names_of_entry_points() -> tuple[str, ...]:
-    """What installed packages offer as methods."""
-    return tuple(_of_entry_points())
-
-
 @functools.cache
-def _of_entry_points() -> dict[str, Found]:
+def installed_methods() -> Mapping[str, Found]:
+    """What installed packages offer, by name."""
     return {entry.name: _found(entry.name, entry.load(), entry.module) for entry in entry_points(group=GROUP)}
 
 

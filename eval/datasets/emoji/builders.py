@@ -35,11 +35,6 @@ def image_rng(file_name: str, version: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def distinct(values: Iterator[str]) -> list[str]:
-    """The values without repetition, in the order in which they come first."""
-    return list(dict.fromkeys(values))
-
-
 class EmojiImages(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """What the two data sets share: an example for each emoji and drawing style, split by emoji."""
 
@@ -63,8 +58,8 @@ class EmojiImages(LocalBuilder, tfds.core.GeneratorBasedBuilder, skip_registrati
         return {
             "image": tfds.features.Image(shape=(scenes.SIDE, scenes.SIDE, 3), encoding_format="png"),
             "emoji": tfds.features.ClassLabel(names=[e.name for e in emoji]),  # of both splits
-            "group": tfds.features.ClassLabel(names=distinct(e.group for e in emoji)),
-            "subgroup": tfds.features.ClassLabel(names=distinct(e.subgroup for e in emoji)),
+            "group": tfds.features.ClassLabel(names=list(dict.fromkeys(e.group for e in emoji))),
+            "subgroup": tfds.features.ClassLabel(names=list(dict.fromkeys(e.subgroup for e in emoji))),
             "style": tfds.features.ClassLabel(names=list(sprites.STYLES)),
             "captions": tfds.features.Sequence(tfds.features.Text()),
             "name": tfds.features.Text(),
