@@ -9,7 +9,6 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +104,9 @@ def load_split(
     if record.open_split is not None:
         loaded = [record.open_split(part, data_dir, source_dir) for part in parts]
     else:
-        loaded = load_prepared(record, parts, data_dir, source_dir, on_demand)
+        builder, folder = prepare(record, data_dir, source_dir), record.folder(data_dir)
+        with naming_damage(record, folder):
+            loaded = [load_part(record, builder, part, folder, on_demand) for part in parts]
     return loaded[0] if len(loaded) == 1 else concatenate(loaded)
 
 
@@ -126,17 +127,8 @@ def split_parts(record: DatasetRecord, split: str) -> list[str]:
     return parts
 
 
-def load_prepared(
-    record: DatasetRecord, parts: Sequence[str], data_dir: Folder, source_dir: Folder, on_demand: bool
-) -> list[Examples]:
-    """Splits of a data set that is prepared, or is now."""
-    builder, folder = prepare(record, data_dir, source_dir), record.folder(data_dir)
-    with naming_damage(record, folder):
-        return [load_part(record, builder, part, folder, on_demand) for part in parts]
-
-
 def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_demand: bool) -> Examples:
-    """One split, without `+`."""
+    """One split of a prepared copy."""
     import tensorflow_datasets as tfds
 
     split = name.removesuffix(UNCROPPED)
@@ -148,15 +140,17 @@ def load_part(record: DatasetRecord, builder: Any, name: str, folder: Path, on_d
         )
     decoders = {"image": tfds.decode.SkipDecoding()} if record.images else None
     source = builder.as_data_source(split, decoders=decoders)
-    index = read_index(folder, split)
+
+    def read(row: int) -> bytes:
+        with naming_damage(record, folder):
+            return source[row]["image"]
+
     if record.in_memory:
         index, images = read_all(record, builder, source, decoded=not on_demand)
-    elif index is None:
-        raise ValueError(f"the index of {split} is missing")
     else:
+        index = read_index(folder, split)
         boxes = () if name.endswith(UNCROPPED) else index.boxes
-        reader = reader_of(record, source, folder)
-        images = Images(reader, index.file_names, f"{record.name}/{name}", boxes) if record.images else None
+        images = Images(read, index.file_names, f"{record.name}/{name}", boxes) if record.images else None
     if len(index.file_names) != len(source):
         raise ValueError(
             f"the index of {split} has {len(index.file_names)} examples instead of {len(source)}"
@@ -181,16 +175,6 @@ def prepared_files(record: DatasetRecord, builder: Any, split: str, folder: Path
     shards = [Path(os.fspath(path)) for path in builder.info.splits[split].filepaths]
     beside = [index_file(folder, split), *(folder / f"{task}.labels.txt" for task in record.tasks)]
     return [*shards, *(path for path in beside if path.is_file())]
-
-
-def reader_of(record: DatasetRecord, source: Any, folder: Path) -> Any:
-    """Reads the bytes of an image, by its position in the split."""
-
-    def read(row: int) -> bytes:
-        with naming_damage(record, folder):
-            return source[row]["image"]
-
-    return read
 
 
 def read_all(

@@ -65,11 +65,11 @@ def write_index(folder: Any, split: str, index: Index) -> None:
     index_file(folder, split).write_text(f"{digest}\n{text}\n", encoding="utf-8")
 
 
-def read_index(folder: Path, split: str) -> Index | None:
-    """The index of a split, None where the copy has none; raises ValueError for a damaged one."""
+def read_index(folder: Path, split: str) -> Index:
+    """The index of a split; raises ValueError for one that is not there, or damaged."""
     file = index_file(folder, split)
     if not file.is_file():
-        return None
+        raise ValueError(f"the index of {split} is missing")
     digest, _, text = file.read_text(encoding="utf-8").rstrip("\n").partition("\n")
     if hashlib.sha256(text.encode()).hexdigest() != digest:
         raise ValueError(f"{file.name} does not have the content that was written")

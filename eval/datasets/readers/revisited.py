@@ -8,7 +8,7 @@ numbers and NumPy arrays of numbers, and anything else is refused.
 import io
 import reprlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..items import Content, Item
 from ..records import DatasetRecord
 from . import broken, is_below, read_lines
 
+T = TypeVar("T")
 _DEEPEST = 20  # lists in lists
 _LONGEST = 4096  # bits of a number: Python prints none of 4,300 digits
 _MOST = 10_000_000  # values; what holds another thing often has more of them than bytes
@@ -83,8 +84,8 @@ def read(record: DatasetRecord, root: Path) -> Content:
     try:
         if type(stored) is not dict:
             raise TypeError(f"a dictionary expected; got {type(stored).__name__}")
-        gallery, queries = (read_names(stored[key]) for key in ("imlist", "qimlist"))
-        rows = read_rows(stored["gnd"])
+        gallery, queries = (read_list(stored[key], str, "lists of names") for key in ("imlist", "qimlist"))
+        rows = read_list(stored["gnd"], dict, "a dictionary for each query")
         truth = [
             {level: read_positions(row[level], len(gallery)) for level in ("easy", "hard", "junk")}
             for row in rows
@@ -102,17 +103,10 @@ def read(record: DatasetRecord, root: Path) -> Content:
     return Content(splits, ground_truth={"query": truth})
 
 
-def read_names(values: Any) -> list[str]:
-    """The names of images."""
-    if not isinstance(values, list) or not all(type(name) is str for name in values):
-        raise ValueError("lists of names expected")
-    return values
-
-
-def read_rows(values: Any) -> list[dict[str, Any]]:
-    """What is said of each query."""
-    if not isinstance(values, list) or not all(type(row) is dict for row in values):
-        raise ValueError("a dictionary for each query expected")
+def read_list(values: Any, kind: type[T], expected: str) -> list[T]:
+    """`values`, which are a list of one kind; raises ValueError, saying what was expected, for others."""
+    if not isinstance(values, list) or not all(type(value) is kind for value in values):
+        raise ValueError(f"{expected} expected")
     return values
 
 
