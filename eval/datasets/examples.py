@@ -25,7 +25,7 @@ class Examples:
       images: the images. Of the embedded data sets uint8 [n, h, w, 3], RGB; of the others `Images`,
         which reads and decodes one when it is asked for; None where there are captions only.
       labels: int32 [n] for each label, indices into `label_names`, -1 where an example has none.
-      label_names: the names of each label's values, those of the other splits included.
+      label_names: the names of each label's values, those of the other splits included; two may be alike.
       captions: the captions of each image; empty where the data set has none.
       file_names: unique in the data set.
       ground_truth: for each query the positions in the gallery that are `easy`, `hard` and `junk`; or empty.

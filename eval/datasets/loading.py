@@ -85,10 +85,7 @@ def load_split(
     """The examples of a split in the order of the files; prepares the data set first where that was not done.
 
     Args:
-      name: of `DATASETS`; `NAME@tfds` for the images of a copy that TFDS has prepared from its own
-        catalogue; `folder:PATH` for the images of a folder, `classes:PATH` or `splits:PATH` where it
-        is to be said what its subfolders are; `features:PATH` for features that are there already; or the
-        record of any of them.
+      name: as for `find_dataset`.
       split: of the data set; `a+b` is both, one after the other. `query-uncropped` is `query` with whole
         images.
       data_dir: see `data_root`.
@@ -221,9 +218,8 @@ def prepare(
 
     Args:
       name: one of `DATASETS`, or a record.
-      data_dir: TFDS's data folder; by default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-      source_dir: the folder of unpacked downloads; by default `$JAXALIGN_SOURCE_DIR` or `downloads/manual`
-        in the data folder.
+      data_dir: TFDS's data folder (see `data_root`).
+      source_dir: the folder of unpacked downloads (see `source_root`).
 
     Returns:
       A builder to read from with `as_data_source` (the files are ArrayRecord).

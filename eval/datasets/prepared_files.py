@@ -29,12 +29,8 @@ class Index:
     """What is known of the n examples of a split.
 
     Attributes:
-      file_names: unique in the data set.
-      labels: int32 [n] for each task, -1 where an example has none.
-      label_names: the names of each task's values; two values may have the same one.
-      captions: of each example; empty where the data set has none.
+      file_names, labels, label_names, captions, ground_truth: as of `Examples`.
       boxes: left, top, right, bottom of each example, in pixels; empty where the whole images are meant.
-      ground_truth: for each query the positions in the gallery that are `easy`, `hard` and `junk`; or empty.
     """
 
     file_names: tuple[str, ...]

@@ -83,13 +83,9 @@ class Run:
       protocol: what was measured: `image-retrieval`, `text-retrieval`, `classification`, `band-sweep`...
       settings: all that determines the result, as JSON: model and digest of its weights, data set with
         version and split, method and its options, seed.
-      metrics: the result as JSON.
-      arrays: for plots, by name.
+      metrics, arrays, left_out, notes: of the `Result`.
       seconds: of the measurement; not part of what identifies it.
       versions: of the packages it ran with.
-      left_out: names of images that took no part because they cannot be read, by data set and split; only
-        where the settings allow that.
-      notes: sentences that belong beside the numbers wherever these are shown.
       results: `RESULTS` of the program that measured it.
       anew: whether this process measured it, which its file does not say: one that was read was not.
     """
