@@ -112,14 +112,14 @@ def _read_split(name: str, splits: Mapping[str, _Split], keys: Keys, split: str,
     for example, files in examples.items():
         if keys.image and keys.image not in files:
             raise JaxalignError(f"{example} of {name} has no .{keys.image}; expected one of every example")
-    places = list(examples.values())
+    rows = list(examples.values())
     labelled = examples.items() if keys.label else ()
     labels = [_label(example, _value(files, keys.label)) for example, files in labelled]
     digest = hashlib.sha256(repr((names, keys)).encode())
-    for shard in dict.fromkeys(place.shard for files in places for place in files.values()):
+    for shard in dict.fromkeys(place.shard for files in rows for place in files.values()):
         with open_regular(shard) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    read = lambda row: places[row][keys.image].read(FILE_LIMIT)
+    read = lambda row: rows[row][keys.image].read(FILE_LIMIT)
     return Examples(
         dataset=name,
         split=split,
@@ -127,7 +127,7 @@ def _read_split(name: str, splits: Mapping[str, _Split], keys: Keys, split: str,
         images=Images(read, names, f"{name}/{split}") if keys.image else None,
         labels={keys.label: np.array(labels, np.int32)} if keys.label else {},
         label_names={keys.label: tuple(map(str, range(max(labels, default=-1) + 1)))} if keys.label else {},
-        captions=tuple(as_texts(_value(files, keys.text) or "") for files in places) if keys.text else (),
+        captions=tuple(as_texts(_value(files, keys.text) or "") for files in rows) if keys.text else (),
         file_names=names,
         content=digest.hexdigest()[:16],
     )
