@@ -8,14 +8,6 @@ from types import MappingProxyType
 
 
 @functools.cache
-def _templates() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    stored = json.loads(files(__name__).joinpath("templates.json").read_text(encoding="utf-8"))
-    return {
-        dataset: {name: tuple(templates) for name, templates in sets.items()}
-        for dataset, sets in stored.items()
-    }
-
-
 def read_templates(dataset: str) -> Mapping[str, tuple[str, ...]]:
     """The shipped lists of templates of a data set, each with one `{}` for the class name.
 
@@ -23,7 +15,8 @@ def read_templates(dataset: str) -> Mapping[str, tuple[str, ...]]:
       By name: `ensemble` (CLIP's list, of its `data/prompts.md`) and for ImageNet `subset` (the seven that
       CLIP's authors found to be nearly as good as all 80). Empty for a data set without such lists.
     """
-    templates = dict(_templates().get(dataset, {}))
+    stored = json.loads(files(__name__).joinpath("templates.json").read_text(encoding="utf-8"))
+    templates = {name: tuple(texts) for name, texts in stored.get(dataset, {}).items()}
     if dataset == "imagenet":
         from jaxalign.prompts import imagenet_templates  # here, for the reason given below
 
