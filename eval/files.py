@@ -68,10 +68,8 @@ def staged_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     """A scratch folder whose files move into the folder `out` when the block ends without an exception.
 
     The scratch folder is made at once, on the file system of `out`, so a place that cannot be written is
-    found before any work. Other files of an existing `out` stay.
-
-    Raises:
-      JaxalignError: `out` is a file, or nothing can be written there.
+    found before any work. Other files of an existing `out` stay. Raises JaxalignError where `out` is a file,
+    or nothing can be written there.
     """
     out = Path(out).expanduser()
     if out.exists() and not out.is_dir():

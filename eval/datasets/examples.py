@@ -106,11 +106,8 @@ def common_labels(
     """The labels of both, int32 `[n]` and `[m]`, under one numbering, and its names.
 
     The names are those of `first`, then what `second` has beyond them. A number alone says nothing: what is 0
-    in one split or source may be 1 in another.
-
-    Raises:
-      JaxalignError: one of them has no such labelling, or numberings that differ and give several values
-        one name.
+    in one split or source may be 1 in another. Raises JaxalignError where one of them has no such labelling,
+    or the numberings differ and one gives several values one name.
     """
     for examples in (first, second):
         if task not in examples.labels:
@@ -274,10 +271,7 @@ class Captions:
 
 def collect_captions(captions: Sequence[Sequence[str]], ids: Sequence[str]) -> Captions:
     """The captions of each image; images with the very same ones, as an emoji in each style, count once.
-
-    Raises:
-      JaxalignError: no captions.
-    """
+    Raises JaxalignError where there are none."""
     seen: set[tuple[str, ...]] = set()
     texts: list[str] = []
     names: list[str] = []

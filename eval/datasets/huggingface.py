@@ -21,10 +21,8 @@ from .records import DatasetRecord, Folder
 
 def huggingface_record(name: str, keys: Keys) -> DatasetRecord:
     """The record of `huggingface:PATH`, a folder of `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
-
-    Raises:
-      JaxalignError: no such folder, without the package `datasets`, or features that are not told apart.
-    """
+    Raises JaxalignError for no such folder, features that are not told apart, or without the package
+    `datasets`."""
     path = Path(name.removeprefix(HUGGINGFACE)).expanduser()
     splits = _load(path)
     first = next(iter(splits.values()))

@@ -45,12 +45,9 @@ class Content:
 
 
 def read_content(record: DatasetRecord, folder: Path) -> Content:
-    """What the data set's layout holds in the source folder, which `check_sources` has seen.
-
-    Raises:
-      JaxalignError: files that cannot be understood, wrong counts,
-        labels out of range, names that are there twice, or images that are not there.
-    """
+    """What the data set's layout holds in the source folder, which `check_sources` has seen. Raises
+    JaxalignError for files that cannot be understood, wrong counts, labels out of range, names that are there
+    twice, or images that are not there."""
     try:
         content: Content = record.builder_class()(record, folder)
     except UnicodeDecodeError as error:

@@ -47,10 +47,8 @@ def find_dataset(
     its subfolders are), which is read here, once: `load_split` of the record does not look again. `NAME@tfds`
     is that of CoOp's splits on a copy of TFDS. `tfds:NAME[:VERSION]` is any data set that TFDS has prepared,
     `webdataset:PATH` and `huggingface:PATH` are tar files and folders in these layouts, and `features:PATH`
-    is features that are there already, all read as `reading` says.
-
-    Raises:
-      JaxalignError: no data set has that name (the nearest are offered), or a folder that cannot be read.
+    is features that are there already, all read as `reading` says. Raises JaxalignError for a name that no
+    data set has (the nearest are offered), or a folder that cannot be read.
     """
     if isinstance(name, DatasetRecord):
         return name
@@ -201,10 +199,7 @@ def read_all(
 
 def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
     """The pixels uint8 [h, w, 3] of an image file; TFDS's own decoder keeps palettes and alpha channels.
-
-    Raises:
-      JaxalignError: `where` cannot be read as an image, and why.
-    """
+    Raises JaxalignError where it cannot be read as an image, and says why."""
     with opened_image(data, where) as image:
         return np.asarray(image.convert("RGB"))
 

@@ -87,10 +87,7 @@ def content_digest(folder: Path, split: str, files: Sequence[Path]) -> str:
 
     Reading them all takes a second for a gigabyte or so. So the digest is remembered beside them, and taken
     anew where the size of a file or one of its times has changed; in a folder that cannot be written, every
-    time.
-
-    Raises:
-      OSError: a file that cannot be read.
+    time. Raises OSError for a file that cannot be read.
     """
     facts = {path.name: _facts(path) for path in sorted(files)}
     remembered = folder / f"{split}.digest.json"

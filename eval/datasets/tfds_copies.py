@@ -43,12 +43,9 @@ IGNORES_CASE = frozenset({"caltech101"})  # TFDS has its class names, which are 
 
 
 def tfds_record(name: str, keys: Keys, data_dir: Folder = None) -> DatasetRecord:
-    """The record of `tfds:NAME[/CONFIG][:VERSION]`, by default of the newest version that is prepared.
-
-    Raises:
-      JaxalignError: nothing is prepared under that name in `data_dir` (see `data_root`), or features that
-        `keys` do not tell apart.
-    """
+    """The record of `tfds:NAME[/CONFIG][:VERSION]`, by default of the newest version that is prepared. Raises
+    JaxalignError where nothing is prepared under that name in `data_dir` (see `data_root`), or `keys` do not
+    tell its features apart."""
     folder = _folder(name.removeprefix(TFDS), data_root(data_dir))
     builder = _open(folder)
     chosen = _choose(name, builder, keys)
@@ -142,11 +139,9 @@ def _naming(read: Callable[[int], bytes], names: Sequence[str], where: str) -> C
 
 
 class _Rows:
-    """The examples of a split in the order of its files, the `shards`; images are not decoded.
-
-    Raises:
-      JaxalignError, or what `explained` explains: damaged files, or another number of examples than stated.
-    """
+    """The examples of a split in the order of its files, the `shards`; images are not decoded. Raises
+    JaxalignError, or what `explained` explains, for damaged files, or another number of examples than
+    stated."""
 
     def __init__(self, builder: Any, split: str):
         import tensorflow_datasets as tfds

@@ -54,10 +54,8 @@ def webdataset_record(name: str, keys: Keys) -> DatasetRecord:
 
     Shards whose names begin with `train`, `val`, `validation` or `test` are these splits, if all do; else all
     are the split `all`. Labels are numbers in `.cls` files, texts are in `.txt` files, unless `keys` say
-    otherwise: `json.KEY` is what a `.json` file has under that key.
-
-    Raises:
-      JaxalignError: no such files, compressed or damaged ones, or examples that `keys` do not tell apart.
+    otherwise: `json.KEY` is what a `.json` file has under that key. Raises JaxalignError for no such files,
+    compressed or damaged ones, or examples that `keys` do not tell apart.
     """
     path = name.removeprefix(WEBDATASET)
     splits = {split: _index(shards) for split, shards in _shards(path).items()}

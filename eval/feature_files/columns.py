@@ -30,11 +30,8 @@ _ROWS = 1 << 14  # that are looked at together
 
 
 def choose(table: Table, known: Collection[str], given: str, option: str, ndim: int = 1) -> str | None:
-    """The key that is `given`, or the only one of the `known` names; None where there is none.
-
-    Raises:
-      JaxalignError: a key that is not there, or several of the known names.
-    """
+    """The key that is `given`, or the only one of the `known` names; None where there is none. Raises
+    JaxalignError for a key that is not there, or several of the known names."""
     if given:
         if given not in table.entries:
             raise unknown_name(f"key of {table.path}", given, table.entries)

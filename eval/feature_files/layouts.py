@@ -33,10 +33,8 @@ class Part:
 def split_paths(text: str) -> dict[str, Path]:
     """`PATH`, which is the split `all`, or `train=PATH,test=PATH`, by the name of the split.
 
-    Names of splits are those of `NAMES`; a path that begins like one is written `./train=...`.
-
-    Raises:
-      JaxalignError: one split twice, or no path.
+    Names of splits are those of `NAMES`; a path that begins like one is written `./train=...`. Raises
+    JaxalignError for one split twice, or no path.
     """
     found = list(_MAPPING.finditer(text))
     if not found or found[0].start() != 0:

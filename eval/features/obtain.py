@@ -32,11 +32,8 @@ _TRIES = 10
 def image_store(
     model: DualEncoder, examples: Examples, **computing: Unpack[Computing]
 ) -> FeatureStore | Gathered:
-    """Pre-projection features `[n, d_image]` of a split's images, all computed, in float32.
-
-    Raises:
-      JaxalignError: captions without images, an unreadable image, or a store that cannot be used.
-    """
+    """Pre-projection features `[n, d_image]` of a split's images, all computed, in float32. Raises
+    JaxalignError for captions without images, an unreadable image, or a store that cannot be used."""
     require_images(examples)
     if isinstance(examples.images, FolderImages):
         return gather(model, examples.images, examples.origin, examples.labels, **computing)

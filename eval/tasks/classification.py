@@ -78,21 +78,15 @@ def nearest_class_mean(
 
     As in IsoCLIP, section 5.3, the means are of features that are not normalised. There they are means of
     pre-projection features, which are then projected: a head is affine, so the mean of projected features,
-    which this takes, is the same.
-
-    Raises:
-      JaxalignError: as `classify`, or a class without training example.
+    which this takes, is the same. Raises as `classify`, and for a class without training example.
     """
     classifier = ja.ncm_classifier(features, labels, num_classes=num_classes)
     return classify(classifier, test_features, test_labels, num_classes, mesh=mesh)
 
 
 def measure_classification(pair: LabelledPair, classifying: Classifying) -> list[Run]:
-    """Runs of the tasks `classification` and `few-shot`, for each classifier and each method.
-
-    Raises:
-      JaxalignError: before any image is embedded, for an unknown name or a bad option.
-    """
+    """Runs of the tasks `classification` and `few-shot`, for each classifier and each method. Raises
+    JaxalignError, before any image is embedded, for an unknown name or a bad option."""
     classes, workspace = Classes(pair, classifying), pair.workspace
     if set(classifying.classifiers) & set(FEW_SHOT):
         drawn_rows(pair.train_labels, pair.num_classes, classifying.few_shot)  # raises for too few of a class

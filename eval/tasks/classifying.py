@@ -107,12 +107,9 @@ class Classifying:
 
 
 class Classes:
-    """The images of a labelled pair as classifiers see them.
-
-    Raises:
-      JaxalignError: before any image is embedded, for an unknown method or grid, a bad option, a split that
-        is not there, or a class without training image.
-    """
+    """The images of a labelled pair as classifiers see them; raises JaxalignError, before any image is
+    embedded, for an unknown method or grid, a bad option, a split that is not there, or a class without
+    training image."""
 
     def __init__(self, pair: LabelledPair, classifying: Classifying):
         self.pair, self.classifying = pair, classifying

@@ -40,10 +40,8 @@ def draw_examples(
     "ours" are those of `ja.sample_shots`. "published" are those of the few-shot code of Reevaluating, for
     labels in the order of its split files: one generator of a seed draws 1, 2, 4, 8 and 16 examples one after
     the other, so that draws are not nested, class by class as they first occur. A class with fewer examples
-    is drawn from with replacement.
-
-    Raises:
-      JaxalignError: as `ja.sample_shots`; another name, or a number of shots that is not drawn there.
+    is drawn from with replacement. Raises as `ja.sample_shots`, and for another name, or a number of shots
+    that is not drawn there.
     """
     if draws == OURS:
         return ja.sample_shots(labels, shots, seed=seed, num_classes=num_classes)

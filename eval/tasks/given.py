@@ -263,10 +263,8 @@ def read_projectors(path: Path) -> Projectors | None:
     """The two kernels that the file `path` is made of; None for one that holds more, a checkpoint.
 
     Kernels are `[d_in, d]`, called `image` and `text` or as OpenAI and Flax call them, with biases; those
-    that transformers calls `visual_projection.weight` and `text_projection.weight` are `[d, d_in]`.
-
-    Raises:
-      JaxalignError: kernels that are not two matrices of numbers that end in one width.
+    that transformers calls `visual_projection.weight` and `text_projection.weight` are `[d, d_in]`. Raises
+    JaxalignError for kernels that are not two matrices of numbers that end in one width.
     """
     from jaxalign.eval.feature_files.tables import READERS, read_table  # here, too
 

@@ -88,10 +88,8 @@ def measure_image_retrieval(pair: ImagePair, retrieving: Retrieving) -> list[Run
 
     Metrics and arrays are those of `retrieval` or `landmark_retrieval`, first results as positions in the
     whole splits, which `jaxalign report` has the images of; a method that inverts its queries also has
-    `steps`, `mAP_at_step` and `losses`.
-
-    Raises:
-      JaxalignError: before any image is embedded, for an unknown method, task or variant or a bad option.
+    `steps`, `mAP_at_step` and `losses`. Raises JaxalignError, before any image is embedded, for an unknown
+    method, task or variant or a bad option.
     """
     tasks = pair.tasks(retrieving.tasks)
     methods = find_methods(retrieving.methods, pair.model, "image", retrieving.options)

@@ -196,12 +196,9 @@ def find_methods(
 def find_method(
     name: str, model: DualEncoder, modality: Modality = "image", options: MethodOptions = MethodOptions()
 ) -> Method:
-    """The method called `name` with all its options resolved for `model`.
-
-    Raises:
-      JaxalignError: an unknown name, `isoclip` without a band, an empty band, a rank that the class names do
-        not span, or an image-only model for what needs texts.
-    """
+    """The method called `name` with all its options resolved for `model`; raises JaxalignError for an unknown
+    name, `isoclip` without a band, an empty band, a rank that the class names do not span, or an image-only
+    model for what needs texts."""
     if modality not in METHODS:
         raise unknown_name("modality", modality, METHODS)
     found, outside = Method(name, modality), installed_methods()

@@ -123,11 +123,8 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def find_own(name: str) -> Found | None:
-    """The method from outside that is called `name`; None where nothing from outside is.
-
-    Raises:
-      JaxalignError: a module that cannot be imported or lacks the name, or what is no method.
-    """
+    """The method from outside that is called `name`; None where nothing from outside is. Raises JaxalignError
+    for a module that cannot be imported or lacks the name, or what is no method."""
     module, _, attribute = name.rpartition(":")
     if not module:
         return installed_methods().get(name)

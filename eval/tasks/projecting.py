@@ -35,10 +35,8 @@ def image_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
     SigLIP's residual MLP is computed as it is, not linearised as in `model.projectors`: the baseline of both
     papers is the embedding itself. Not normalised, float32.
 
-    Of given features, what their stage asks for; large embeddings then stay as they are.
-
-    Raises:
-      JaxalignError: features of another width.
+    Of given features, what their stage asks for; large embeddings then stay as they are. Raises JaxalignError
+    for features of another width.
     """
     if isinstance(model, GivenFeatures):
         return _of_given(model, "image", pre)
@@ -130,10 +128,8 @@ def texts_and_rank(
 ) -> tuple[tuple[str, ...] | GivenTexts, int]:
     """Prompts with class names, those of a name one after the other; and how many directions are kept.
 
-    Class texts that were given stand in place of prompts.
-
-    Raises:
-      JaxalignError: an unknown variant, an image-only model, or a rank that the names do not span.
+    Class texts that were given stand in place of prompts. Raises JaxalignError for an unknown variant, an
+    image-only model, or a rank that the names do not span.
     """
     if subspace not in SUBSPACES:
         raise unknown_name("variant of PCA<-", subspace, SUBSPACES)

@@ -164,10 +164,7 @@ def _checksum(run: Run, beside: Mapping[str, Any]) -> str:
 
 def write_run(folder: str | os.PathLike[str], run: Run) -> Path:
     """Write `run` into `folder`, whole or not at all; the arrays first, so that a run with a file is whole.
-
-    Raises:
-      JaxalignError: a folder that cannot be written, or metrics that are not JSON (NaN included).
-    """
+    Raises JaxalignError for a folder that cannot be written, or metrics that are not JSON (NaN included)."""
     problem = problem_of(run.fields)
     if problem:
         raise JaxalignError(f"the result of {run.protocol} cannot be written as JSON: {problem}")
@@ -189,12 +186,8 @@ def write_run(folder: str | os.PathLike[str], run: Run) -> Path:
 
 
 def read_run(path: Path) -> Run:
-    """The run in `path`, without arrays where their file is not there.
-
-    Raises:
-      JaxalignError: a file that is damaged, was changed, has the name of another run, or is of another
-        version.
-    """
+    """The run in `path`, without arrays where their file is not there; raises JaxalignError for a file that
+    is damaged, was changed, has the name of another run, or is of another version."""
     run, _ = _read(path)
     if run.is_current and not path.stem.endswith(f"-{run.digest}"):
         raise JaxalignError(f"{path} holds another run than its name says, {run.digest}; {_REDO}")

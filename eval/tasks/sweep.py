@@ -149,12 +149,8 @@ def apply_everywhere(band: tuple[int, int], sweeps: Mapping[str, Result | Run]) 
 def measure_sweep(
     workspace: Workspace, model: DualEncoder, dataset: str, modality: str, sweeping: Sweeping
 ) -> Run:
-    """The run of this task on one data set, as `band_sweep` says.
-
-    Raises:
-      JaxalignError: before anything is embedded, for an unknown data set or labelling, or a grid without a
-        band.
-    """
+    """The run of this task on one data set, as `band_sweep` says; raises JaxalignError, before anything is
+    embedded, for an unknown data set or labelling, or a grid without a band."""
     r = len(ja.decompose(model.projectors).s)
     given = (sweeping.k_top, sweeping.k_bottom)
     grids = [tuple(sorted(set(axis))) or default_grid(r, modality) for axis in given]

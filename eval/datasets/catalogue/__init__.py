@@ -49,10 +49,7 @@ _registered: dict[str, DatasetRecord] = {}
 
 def register_dataset(record: DatasetRecord) -> None:
     """Let `record` be found by its name, in this process; an entry point of `GROUP` does it in all of them.
-
-    Raises:
-      JaxalignError: the name is taken, or reads as a path.
-    """
+    Raises JaxalignError for a name that is taken, or reads as a path."""
     if record.name in known_datasets():
         raise JaxalignError(f"there is a data set {record.name!r} already; give yours another name")
     _registered[record.name] = _check(record)

@@ -20,11 +20,8 @@ LIST_LIMIT = 2 << 30  # bytes; the largest list, of BDD100K's training split, ha
 
 
 def read_json(record: DatasetRecord, path: Path) -> Any:
-    """The content of a JSON file, with or without a byte order mark.
-
-    Raises:
-      JaxalignError: no regular file, or one that is too large, not JSON, or has a name twice in an object.
-    """
+    """The content of a JSON file, with or without a byte order mark; raises JaxalignError for what is no
+    regular file, too large or no JSON, or has a name twice in an object."""
     try:
         content = read_limited(path, LIST_LIMIT).decode("utf-8-sig")
         return json.loads(content, object_pairs_hook=_without_duplicates)

@@ -39,12 +39,9 @@ def read_zhou(record: DatasetRecord, root: Path) -> Content:
 def read_split_file(
     record: DatasetRecord, file: Path
 ) -> tuple[dict[str, list[tuple[str, int]]], tuple[str, ...]]:
-    """Paths and labels of each split, and the class names in the order of their labels.
-
-    Raises:
-      JaxalignError: not JSON, other contents, a class with two names, a label without a class, or a path
-        that leads out of the folder.
-    """
+    """Paths and labels of each split, and the class names in the order of their labels. Raises JaxalignError
+    for other contents, a class with two names, a label without a class, or a path that leads out of the
+    folder."""
     content = read_json(record, file)
     splits: dict[str, list[tuple[str, int]]] = {}
     names: dict[int, str] = {}

@@ -32,10 +32,7 @@ EXPECTED = "imlist, qimlist, and gnd with bbx, easy, hard and junk for each quer
 
 def read_plain_pickle(file: Path) -> Any:
     """The lists, dictionaries with strings as keys, strings, numbers and arrays of numbers in a pickle.
-
-    Raises:
-      JaxalignError: the file is damaged, or asks for anything else; none of it has been run.
-    """
+    Raises JaxalignError where the file is damaged, or asks for anything else; none of it has been run."""
     content = read_limited(file, LIMIT)
     try:
         return _Plain().read(unpickle(io.BytesIO(content), len(content)).value, 0)
