@@ -8,7 +8,7 @@ same part.
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NoReturn, Unpack
@@ -35,13 +35,11 @@ class Gathered:
     Attributes:
       values: `[rows, width]`, NaN where an image was left out.
       ids: of the images.
-      labels: int `[rows]` by name.
       url: of the index that they come from.
     """
 
     values: np.ndarray
     ids: tuple[str, ...]
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     url: str = ""
     chunk: int = CHUNK
 
@@ -61,21 +59,19 @@ class Gathered:
         return self.values[chunk * self.chunk : (chunk + 1) * self.chunk]
 
     def read(self) -> Features:
-        return Features.of(self.values, self.ids, self.labels)
+        return Features.of(self.values, self.ids)
 
 
 def gather(
     model: DualEncoder,
     images: FolderImages,
     origin: str,
-    labels: Mapping[str, np.ndarray],
     **computing: Unpack[Computing],
 ) -> Gathered:
     """Features of all images out of the index; those that it lacks are computed first.
 
     Args:
       origin: what the images are of, for messages.
-      labels: int `[n]` by name.
       computing: as for `image_store`.
 
     Raises:
@@ -107,8 +103,8 @@ def gather(
     again = _readable_now(model, images, values) if leaves_out else []
     if again:
         computing = {**computing, "unreadable": "fail", "progress": lambda count: None}
-        values[again] = gather(model, images[again], origin, {}, **computing).values
-    return Gathered(values, names, labels, store_url(place, index.key))
+        values[again] = gather(model, images[again], origin, **computing).values
+    return Gathered(values, names, store_url(place, index.key))
 
 
 def _readable_now(model: DualEncoder, images: FolderImages, values: np.ndarray) -> list[int]:

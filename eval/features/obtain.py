@@ -36,7 +36,7 @@ def image_store(
     JaxalignError for captions without images, an unreadable image, or a store that cannot be used."""
     require_images(examples)
     if isinstance(examples.images, FolderImages):
-        return gather(model, examples.images, examples.origin, examples.labels, **computing)
+        return gather(model, examples.images, examples.origin, **computing)
     key = make_key(model, examples.dataset, examples.state, examples.split, "image")
     width = model.config.image.width
     found = FeatureStore.open(computing.get("store"), key, examples.ids, examples.labels, width)

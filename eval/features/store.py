@@ -43,26 +43,23 @@ class Features:
 
     Attributes:
       values: `[n, d]`; `ids` of the n examples.
-      labels: int32 `[n]` by name of the task.
       rows: int `[n]`, ascending: their positions among all examples.
       left_out: ids of the examples that could not be computed.
     """
 
     values: np.ndarray
     ids: tuple[str, ...]
-    labels: dict[str, np.ndarray]
     rows: np.ndarray
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: np.ndarray, ids: Sequence[str], labels: Mapping[str, np.ndarray]) -> "Features":
+    def of(cls, values: np.ndarray, ids: Sequence[str]) -> "Features":
         """Those of all examples, `[rows, d]`, of which those that were left out are NaN."""
         left_out = np.isnan(values).any(axis=1)
         kept = np.flatnonzero(~left_out)
         return cls(
             values[kept] if left_out.any() else values,
             tuple(ids[i] for i in kept.tolist()),
-            {name: label[kept] for name, label in labels.items()},
             kept,
             tuple(ids[i] for i in np.flatnonzero(left_out).tolist()),
         )
@@ -80,11 +77,10 @@ class Features:
 class FeatureStore:
     """Features of the examples of one key. Open one with `FeatureStore.open`."""
 
-    def __init__(self, url: str, key: FeatureKey, content: dict[str, Any], examples: dict[str, Any]):
+    def __init__(self, url: str, key: FeatureKey, content: dict[str, Any], ids: Sequence[str]):
         self.url, self.key = url, key
         self.rows, self.width, self.chunk = content["rows"], content["width"], content["chunk"]
-        self.ids: tuple[str, ...] = tuple(examples["ids"])
-        self.labels = {name: np.asarray(v, np.int32) for name, v in examples["labels"].items()}
+        self.ids = tuple(ids)
         _read_json(_key_value_store(url), url, ARRAY)  # by C++ later, which has no limit of size or depth
         self._array = _open_array(url, self.rows, self.width, self.chunk)
 
@@ -106,7 +102,7 @@ class FeatureStore:
           root: a folder, or a URL that tensorstore knows (`gs://bucket/path`, `s3://bucket/path`); None for
             `default_store()`.
           ids: of the examples in their order, each once.
-          labels: int `[n]` by name.
+          labels: int `[n]` by name, which are kept beside the ids: a store is of examples with these.
           width: of a feature.
           part: name of the store, where a key has several.
 
@@ -135,7 +131,7 @@ class FeatureStore:
             else:  # the header comes last: what has one is whole
                 _write(files, url, "examples.json", examples)
                 _write(files, url, "store.json", header)
-            return cls(url, key, content, examples)
+            return cls(url, key, content, ids)
 
     @classmethod
     def find(cls, root: Place, key: FeatureKey, part: str = "") -> "FeatureStore | None":
@@ -144,7 +140,7 @@ class FeatureStore:
         files = _key_value_store(url)
         if (content := _read_header(files, url, key)) is None:
             return None
-        return cls(url, key, content, _read_examples(files, url, content["rows"]))
+        return cls(url, key, content, _read_ids(files, url, content["rows"]))
 
     @property
     def chunks(self) -> int:
@@ -204,7 +200,7 @@ class FeatureStore:
                 f"{self.url} lacks {len(missing)} of {self.chunks} chunks (the first is number {missing[0]});"
                 f" {_REDO}"
             )
-        return Features.of(self._read(range(self.rows)), self.ids, self.labels)
+        return Features.of(self._read(range(self.rows)), self.ids)
 
     def read_chunk(self, chunk: int) -> np.ndarray:
         """The rows of a chunk, `[len(rows_of(chunk)), width]`; raises JaxalignError where it is damaged.
@@ -297,14 +293,15 @@ def _read_header(files: Any, url: str, key: FeatureKey) -> dict[str, Any] | None
     return content
 
 
-def _read_examples(files: Any, url: str, rows: int) -> dict[str, Any]:
+def _read_ids(files: Any, url: str, rows: int) -> list[str]:
     found = _read_json(files, url, "examples.json")
-    ids, labels = (found.get("ids"), found.get("labels")) if isinstance(found, dict) else (None, None)
+    ids: Any = found.get("ids") if isinstance(found, dict) else None
+    labels = found.get("labels") if isinstance(found, dict) else None
     lists = labels.values() if isinstance(labels, dict) else [None]
     is_labels = lambda values: _is_list(values, int, rows) and all(abs(x) < 1 << 31 for x in values)
     if not _is_list(ids, str, rows) or not all(map(is_labels, lists)):
         raise _damaged(url, "examples.json", f"expected ids and labels of {rows} examples")
-    return found
+    return ids
 
 
 def _is_list(values: Any, kind: type, length: int) -> bool:

@@ -86,7 +86,7 @@ def find_library(
         raise JaxalignError(f"there are no images in {root}; {expected_files(tree)}")
     start(len(files))
     images = FolderImages(files, str(root), upright=True)
-    found = gather(model, images, str(root), {}, **computing).read().require(str(root))
+    found = gather(model, images, str(root), **computing).read().require(str(root))
     numbers, contents = tuple(files[row].number for row in found.rows), images.contents
     digests = tuple(contents[row].removesuffix(UPRIGHT) for row in found.rows)
     left_out = found.left_out + tree.closed
