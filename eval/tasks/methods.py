@@ -321,7 +321,6 @@ class Kind:
     """What methods of one name have in common.
 
     Attributes:
-      about: what their embeddings are.
       fit: gives the embedding of a method, from what there is.
       resolve: fills in the options for a model.
       needs: what it cannot do without where features are given, in the order in which that is asked for; and
@@ -330,7 +329,6 @@ class Kind:
       is_default: whether it takes part where nothing is said.
     """
 
-    about: str
     fit: Callable[[Method, DualEncoder, Given], Embed]
     resolve: Callable[[Method, DualEncoder, MethodOptions], Method] = lambda method, model, options: method
     needs: tuple[Need, ...] = ("embedding",)
@@ -346,46 +344,32 @@ def _kind_of_own(found: Found) -> Kind:
             model.require_text()
         return _with_texts(method, model, options) if "class_texts" in needs else method
 
-    return Kind(found.method.about, lambda method, model, given: found.fit(given), resolve, needs)
-
-
-def _inversion(about: str, inverter: Inverter) -> Kind:
-    return Kind(about, _plain, _with_steps, ("towers",), inverter, is_default=False)
+    return Kind(lambda method, model, given: found.fit(given), resolve, needs)
 
 
 _BOTH: tuple[Need, ...] = ("projectors", "spectrum")
 _OF_BOTH = {
-    "pre": Kind("the features before the projector", _unprojected, needs=("pre",)),
-    "whitened": Kind("the projector with all singular values set to one", _whitened, needs=("projectors",)),
-    "isoclip": Kind(
-        "the projectors kept to a band of their spectrum", _in_a_band, _printed_or_given_band, _BOTH
-    ),
-    "isoclip-auto": Kind(
-        "the same, the band chosen from the spectrum alone", _in_a_band, _chosen_band, _BOTH
-    ),
+    "pre": Kind(_unprojected, needs=("pre",)),  # the features before the projector
+    "whitened": Kind(_whitened, needs=("projectors",)),  # the projector with all singular values set to one
+    "isoclip": Kind(_in_a_band, _printed_or_given_band, _BOTH),  # projectors kept to a band of their spectrum
+    "isoclip-auto": Kind(_in_a_band, _chosen_band, _BOTH),  # the band chosen from the spectrum alone
 }
 _OF_IMAGES = {
-    "image-image": Kind("the embeddings as they are", _plain),
+    "image-image": Kind(_plain),
     **_OF_BOTH,
-    "pca": Kind(
-        "the embeddings on the principal directions of class-name texts (PCA<-)",
-        _on_a_subspace,
-        _with_texts,
-        ("embedding", "class_texts"),
-    ),
+    # The embeddings on the principal directions of class-name texts (PCA<-); with the mean of the gallery
+    # added back (eq. 12).
+    "pca": Kind(_on_a_subspace, _with_texts, ("embedding", "class_texts")),
     "pca-mean": Kind(
-        "the same with the mean of the gallery added back (eq. 12)",
-        _on_a_subspace_with_mean,
-        _with_texts,
-        ("embedding", "class_texts", "gallery"),
-        is_default=False,
+        _on_a_subspace_with_mean, _with_texts, ("embedding", "class_texts", "gallery"), is_default=False
     ),
-    "oti": _inversion("queries inverted to text, the gallery as it is", TO_TEXT),
+    # Queries inverted to the other modality, the gallery as it is.
+    "oti": Kind(_plain, _with_steps, ("towers",), TO_TEXT, is_default=False),
 }
 _OF_TEXTS = {
-    "text-text": Kind("the embeddings as they are", _plain),
+    "text-text": Kind(_plain),
     **_OF_BOTH,
-    "ovi": _inversion("queries inverted to images, the gallery as it is", TO_IMAGES),
+    "ovi": Kind(_plain, _with_steps, ("towers",), TO_IMAGES, is_default=False),
 }
 # Not to be written into: a method of one's own is an `OwnMethod`.
 METHODS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(

@@ -59,7 +59,7 @@ class OwnMethod:
       fit: takes `Given`, and returns the function from pre-projection features float32 `[n, d_in]` to
         embeddings `[n, d]`, not necessarily of length one; queries and gallery both pass through it.
       needs: what `fit` reads of `Given`, beside `embed`.
-      about: a phrase that says what its embeddings are.
+      about: a phrase that says what its embeddings are, for whoever reads the code.
       version: to be raised where a file changes what `fit` computes that is not its own.
     """
 
