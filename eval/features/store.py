@@ -77,8 +77,8 @@ class Features:
 class FeatureStore:
     """Features of the examples of one key. Open one with `FeatureStore.open`."""
 
-    def __init__(self, url: str, key: FeatureKey, content: dict[str, Any], ids: Sequence[str]):
-        self.url, self.key = url, key
+    def __init__(self, url: str, content: dict[str, Any], ids: Sequence[str]):
+        self.url = url
         self.rows, self.width, self.chunk = content["rows"], content["width"], content["chunk"]
         self.ids = tuple(ids)
         _read_json(_key_value_store(url), url, ARRAY)  # by C++ later, which has no limit of size or depth
@@ -131,7 +131,7 @@ class FeatureStore:
             else:  # the header comes last: what has one is whole
                 _write(files, url, "examples.json", examples)
                 _write(files, url, "store.json", header)
-            return cls(url, key, content, ids)
+            return cls(url, content, ids)
 
     @classmethod
     def find(cls, root: Place, key: FeatureKey, part: str = "") -> "FeatureStore | None":
@@ -140,7 +140,7 @@ class FeatureStore:
         files = _key_value_store(url)
         if (content := _read_header(files, url, key)) is None:
             return None
-        return cls(url, key, content, _read_ids(files, url, content["rows"]))
+        return cls(url, content, _read_ids(files, url, content["rows"]))
 
     @property
     def chunks(self) -> int:
