@@ -205,9 +205,7 @@ def decode_image(data: bytes, where: str = "the file") -> np.ndarray:
 
 
 def prepare(
-    name: str | DatasetRecord,
-    data_dir: Folder = None,
-    source_dir: Folder = None,
+    name: str | DatasetRecord, data_dir: Folder = None, source_dir: Folder = None
 ) -> "tfds.core.DatasetBuilder":
     """The TFDS builder of a data set, prepared into `data_dir` on the first call and opened on later ones.
 

@@ -62,12 +62,7 @@ class Gathered:
         return Features.of(self.values, self.ids)
 
 
-def gather(
-    model: DualEncoder,
-    images: FolderImages,
-    origin: str,
-    **computing: Unpack[Computing],
-) -> Gathered:
+def gather(model: DualEncoder, images: FolderImages, origin: str, **computing: Unpack[Computing]) -> Gathered:
     """Features of all images out of the index; those that it lacks are computed first.
 
     Args:

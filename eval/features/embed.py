@@ -221,10 +221,7 @@ def _prepared(
 
 
 def _encode(
-    batches: Iterator[_Batch],
-    tower: Tower,
-    padding: list[np.ndarray],
-    names: Sequence[str],
+    batches: Iterator[_Batch], tower: Tower, padding: list[np.ndarray], names: Sequence[str]
 ) -> Iterator[tuple[_Batch, np.ndarray]]:
     """Features of each batch; one is fetched only after the next one has been given to the device."""
     before: tuple[_Batch, np.ndarray, jax.Array] | None = None

@@ -22,13 +22,7 @@ from jaxalign.eval.tasks.image_retrieval import Retrieving, measure_image_retrie
 from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
-from jaxalign.eval.tasks.pairs import (
-    REFERENCE,
-    CaptionPair,
-    ImagePair,
-    takes_distractors,
-    variant_split,
-)
+from jaxalign.eval.tasks.pairs import REFERENCE, CaptionPair, ImagePair, takes_distractors, variant_split
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.tasks.sweep import Sweeping, default_grid, measure_sweep

@@ -11,13 +11,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.datasets.examples import (
-    UNLABELLED,
-    choose_task,
-    count_own,
-    positions_of,
-    renumber_own,
-)
+from jaxalign.eval.datasets.examples import UNLABELLED, choose_task, count_own, positions_of, renumber_own
 
 from .pairs import CaptionPair, ImagePair, some
 from .runs import Result, Run
