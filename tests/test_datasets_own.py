@@ -23,7 +23,7 @@ from jaxalign.eval.datasets import (
     load_split,
     register_dataset,
 )
-from jaxalign.eval.datasets.data_reading import Keys
+from jaxalign.eval.datasets.data_reading import Keys, own_record
 from jaxalign.eval.datasets.huggingface import huggingface_record
 from jaxalign.eval.datasets.webdataset import webdataset_record
 from jaxalign.eval.tasks.runs import read_runs
@@ -203,6 +203,14 @@ def test_keys_and_data_sets_on_the_command_line(shards, tmp_path, capsys):
     ):
         assert cli.main(["retrieve", *arguments, *where]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_split_that_a_record_of_ones_own_lacks_is_refused():
+    opened = lambda split, *places: pytest.fail(f"{split} was opened")
+    record = own_record("mine", {"all": 1}, Keys(label="kind"), opened, source="photos")
+    for split, message in (("tset", "unknown split of mine 'tset'"), ("all+al", "did you mean 'all'")):
+        with pytest.raises(JaxalignError, match=message):
+            load_split(record, split)
 
 
 def test_records_from_outside(monkeypatch, shards):
