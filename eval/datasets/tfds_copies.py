@@ -243,7 +243,7 @@ def load_joined(name: str, split: str, data_dir: Folder = None, source_dir: Fold
     """
     joined, record = joined_record(name), catalogue.DATASETS[name]
     splits, names = read_split_file(record, split_file(record, source_root(data_dir, source_dir)))
-    sources, found, images = find_images(record.name, tfds_folder(record, data_root(data_dir)))
+    sources, found, images = find_images(record.name, copy_of(joined, data_dir))
     paths = [path for path, _ in splits[split]]
     place_of = {path: locate(record, found, path) for rows in splits.values() for path, _ in rows}
     places = [place_of[path] for path in paths]
@@ -284,15 +284,14 @@ def split_file(record: DatasetRecord, root: Path) -> Path:
     return file
 
 
-def tfds_folder(record: DatasetRecord, root: Path) -> Path:
-    """Where TFDS has its copy."""
-    name, _, version = record.tfds.rpartition(":")
-    folder = root / name / version
+def copy_of(joined: DatasetRecord, data_dir: Folder) -> Path:
+    """Where TFDS has the copy that is joined."""
+    folder = joined.folder(data_dir)
     if not folder.is_dir():
-        others = sorted(path.name for path in (root / name).glob("*.*.*") if path.is_dir())
+        others = sorted(path.name for path in folder.parent.glob("*.*.*") if path.is_dir())
         beside = f", but of version {', '.join(others)}" if others else ""
         raise JaxalignError(
-            f"{record.name}@tfds: there is no copy of TFDS in {folder}{beside}; prepare {record.tfds} there"
+            f"{joined.name}: there is no copy of TFDS in {folder}{beside}; prepare {joined.tfds} there"
             " with tensorflow-datasets"
         )
     return folder
