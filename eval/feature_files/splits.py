@@ -24,7 +24,6 @@ from .layouts import Part, find_splits, split_paths
 from .tables import Table, read_table
 
 FOLDERS = "folders"  # as `labels`: the folder of each id
-_BLOCK = 1 << 20  # bytes that are digested at once
 LABEL = "label"
 
 
@@ -229,8 +228,7 @@ def digest(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> s
     for file in files:
         with open_regular(file.expanduser()) as opened:
             sha.update(f"\0{os.fstat(opened.fileno()).st_size}\0".encode())
-            while block := opened.read(_BLOCK):
-                sha.update(block)
+            hashlib.file_digest(opened, lambda: sha)  # which adds what it reads
     return sha.hexdigest()[:16]
 
 
