@@ -132,14 +132,15 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 
 
 def to_csv(reproduction: Reproduction) -> str:
-    """A row for each cell: its labels, then what was found."""
+    """A row for each cell: its labels, then what was found; `model_used` where a label is called `model`."""
     names = list(dict.fromkeys(name for outcome in reproduction.outcomes for name in outcome.cell.labels))
     found = ["printed", "measured", "difference", "state", "reason", "model", "notes"]
+    heads = [f"{name}_used" if name in names else name for name in found]
     rows = []
     for outcome in reproduction.outcomes:
         record: dict[str, Any] = {**_record(outcome), "notes": "; ".join(outcome.notes)}
         rows.append([*(record["labels"].get(name) for name in names), *(record[name] for name in found)])
-    return written_tables.to_csv([WrittenTable("", [*names, *found], rows)])
+    return written_tables.to_csv([WrittenTable("", [*names, *heads], rows)])
 
 
 def to_markdown(reproduction: Reproduction) -> str:
