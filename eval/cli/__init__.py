@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()  # here, where a failure is still caught
         except BaseException as caught:
             error = caught
-        if "JAXALIGN_PARENT" not in os.environ:
+        if not interrupts.is_supervised():
             status = conclude(status, error)
             if arguments is None and status > 128:
                 interrupts.leave(status)
@@ -162,7 +162,7 @@ def run_as_one_of_several(command: Command, processes: "Processes", arguments: S
     from jaxalign.eval import processes as distributed
 
     processes.check()
-    if not distributed.is_supervised():
+    if not interrupts.is_supervised():
         return distributed.supervise(arguments)
     distributed.end_with_parent()
     where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)
