@@ -72,15 +72,12 @@ def test_two_models_of_one_name_are_told_apart(two, images, tmp_path, capsys):
     report = (tmp_path / "report.html").read_text()
     for path in two:
         assert f"cats ({path})" in report
-    assert len({chart_name(ja.load(path, name="cats"), "spectrum") for path in two}) == 2
-    assert chart_name(ja.load("emoji-clip"), "spectrum") == "emoji-clip-spectrum"
+    assert len({chart_name(found, ja.load(path, name="cats"), "spectrum") for path in two}) == 2
 
 
 def test_charts_of_other_runs_are_other_files():
-    named = {
-        chart_name(ja.load("emoji-clip"), "x", runs=[make_run(method)])
-        for method in ("pca", "pca-mean", "pca")
-    }
+    model = ja.load("emoji-clip")
+    named = {chart_name([make_run(method)], model, "x", "") for method in ("pca", "pca-mean", "pca")}
     assert len(named) == 2
     assert all(re.fullmatch("emoji-clip-x-[0-9a-f]{8}", name) for name in named)
 

@@ -11,7 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFile, UsageError, option
-from .printing import check_folder, check_table, report_runs
+from .printing import chart_name, check_folder, check_table
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -305,15 +305,12 @@ class Measuring(Embedding):
 
     results: Measured = MeasuringOptions()
 
-    def save_figures(self, runs: "Sequence[Run]", name: str) -> list[Path]:
-        """Draw what there is to see of `runs` as files beside them; `printing.chart_name` gives the name."""
+    def save_figures(self, runs: "Sequence[Run]", model: "DualEncoder", *parts: str) -> list[Path]:
+        """Draw what there is to see of `runs` as files beside them; `parts` are for the names of these."""
         from jaxalign.eval.figures import figures_of, save
 
+        name = chart_name(runs, model, *parts)
         return [save(of.figure, self.results.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
-
-    def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
-        """Write the runs as JSON and as a table where that was asked for, and say where everything is."""
-        report_runs(runs, files, self.results)
 
 
 @dataclass(frozen=True)

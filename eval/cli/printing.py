@@ -174,7 +174,7 @@ def print_runs(
     print_table(title, [head, *(of.title for of in columns), *further], rows)
 
 
-def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], results: "MeasuringOptions") -> None:
+def report_runs(runs: "Sequence[Run]", results: "MeasuringOptions", charts: Sequence[Path] = ()) -> None:
     """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
     from jaxalign.eval.written_tables import compared_runs
@@ -230,17 +230,15 @@ def _other_versions(runs: "Sequence[Run]") -> list[str]:
     return [f"{count} of the runs were measured earlier, with {what}" for what, count in told.items() if what]
 
 
-def chart_name(model: "DualEncoder", *parts: str, runs: "Sequence[Run]" = ()) -> str:
-    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different.
-
-    So are those of other `runs`: with other methods, splits or options.
-    """
+def chart_name(runs: "Sequence[Run]", model: "DualEncoder", *parts: str) -> str:
+    """A file name for a chart of `runs` of a model; those of other runs, with other methods, splits or
+    options, and of models of one name, two fine-tuned ones, are different. Empty `parts` are left out."""
     from jaxalign.eval.features.key import weights_digest
     from jaxalign.weights.identity import is_known
 
     name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
-    digest = [hashlib.sha256("".join(run.digest for run in runs).encode()).hexdigest()[:8]] if runs else []
-    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts, *digest)))[-_LONGEST:]
+    digest = hashlib.sha256("".join(run.digest for run in runs).encode()).hexdigest()[:8]
+    return re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, (name, *parts, digest))))[-_LONGEST:]
 
 
 def check_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from .options import (
     UsageError,
     option,
 )
-from .printing import chart_name, decimal, describe_method, print_table
+from .printing import chart_name, decimal, describe_method, print_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -92,11 +92,11 @@ class Sweep(Measuring):
             if self.methods:
                 print_beside(about, beside)
             figure = draw_sweeps(own, dataset_label(own), about, chosen=band)
-            name = chart_name(model, self.dataset, self.modality, *filter(None, [task]), runs=own)
+            name = chart_name(own, model, self.dataset, self.modality, task)
             charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
             found += [*own, *(run for of in beside.values() for run in of)]
         if is_first():
-            self.report(found, charts)
+            report_runs(found, self.results, charts)
 
     def _check_methods(self, model: "DualEncoder") -> None:
         from jaxalign.eval.tasks.methods import MethodOptions, find_methods
