@@ -26,7 +26,7 @@ from .groups import (
 )
 from .options import Excluded, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import STANDARD_OUTPUT, check_ending, describe_method, only_results, write_json
-from .search_output import BEFORE, Found, score_name, show
+from .search_output import BEFORE, Found, show
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -244,7 +244,7 @@ class Search:
         library = self._find_library(model)
         fitting = Fitting(workspace, model, lambda: library.features)
         rankings = self._rank(query, library, methods, fitting)
-        return Found(model, library, query, score_name(query), [*methods.values()][-1], rankings)
+        return Found(model, library, query, [*methods.values()][-1], rankings)
 
     def _find_methods(self, model: "DualEncoder", query: "Query") -> "dict[str, Method | None]":
         """By title what compares images; None where the query has none."""
