@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from jaxalign.eval.labels import Label, number, vector
 from jaxalign.eval.tasks.runs import Run
 
-from .look import SERIES, head, legend, name_axes, occupied, panels, shares, styled, title
+from . import look
 
 _PAIRS = {"same": "different", "positives": "negatives"}  # endings of arrays that belong into one panel
 _NAMES = {
@@ -55,27 +55,40 @@ def panels_of(run: Run, label: str) -> Iterator[tuple[str, dict[str, np.ndarray]
         yield _about(run, "", label), {name.replace("_", "-"): value for name, value in counts.items()}
 
 
-@styled()
+@look.styled()
 def draw_histograms(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """A panel for each method, or part of the spectrum (Reevaluating, figures 2, 5, 8; IsoCLIP, 3, 4, S7)."""
     found = [(run.arrays["edges"], *panel) for run in runs for panel in panels_of(run, label(run))]
-    figure, axes = panels(len(found), shared=True)
+    figure, axes = look.panels(len(found), shared=True)
     for ax, (edges, name, counts) in zip(axes, found, strict=True):
         _draw(ax, edges, counts)
-        head(ax, name)
-        name_axes(ax, "cosine similarity", "share of the pairs")
+        look.head(ax, name)
+        ax.set(xlabel="cosine similarity", ylabel="share of the pairs")
     axes[0].set_ylim(bottom=0)
-    legend(figure, axes[0])
-    title(figure, f"Similarities, {about}")
+    look.legend(figure, axes[0])
+    look.title(figure, f"Similarities, {about}")
     return figure
 
 
 def _draw(ax: Axes, edges: np.ndarray, counts: Mapping[str, np.ndarray]) -> None:
     """Filled outlines of the shares of pairs."""
-    shown = occupied(list(counts.values()))
-    for (name, of), colour in zip(counts.items(), cycle(SERIES), strict=False):
-        bins, ends = shares(of)[shown], edges[shown.start : shown.stop + 1]
+    shown = _occupied(list(counts.values()))
+    for (name, of), colour in zip(counts.items(), cycle(look.SERIES), strict=False):
+        bins, ends = _shares(of)[shown], edges[shown.start : shown.stop + 1]
         ax.stairs(bins, ends, fill=True, facecolor=(colour, 0.3), edgecolor=colour, linewidth=1.2, label=name)
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """Counts scaled to a sum of one; zeros stay."""
+    return counts / max(counts.sum(), 1)
+
+
+def _occupied(counts: Sequence[np.ndarray]) -> slice:
+    """The bins that hold all but a thousandth of the pairs at each end, over all `counts`."""
+    totals = [np.cumsum(_shares(of)) for of in counts]
+    low = min(int(np.searchsorted(total, 0.001)) for total in totals)
+    high = max(int(np.searchsorted(total, 0.999)) for total in totals)
+    return slice(low, min(high + 1, len(counts[0])))
 
 
 def _about(run: Run, start: str, label: str) -> str:
