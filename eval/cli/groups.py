@@ -158,7 +158,7 @@ class FeatureOptions:
         return found
 
     def stand_in(
-        self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
+        self, workspace: "Workspace", dataset: str, modality: str, model: ModelOptions = ModelOptions()
     ) -> "DualEncoder":
         """What stands for the model of the features in `dataset`, which are of images or of texts."""
         from jaxalign.eval.tasks import given
@@ -294,7 +294,7 @@ class Embedding:
         workspace = dataclasses.replace(workspace, reading=self.given.reading(dataset))
         if dataset.startswith("features:") or (dataset == "none" and self.given.projectors is not None):
             modality: str = getattr(self, "modality", "image")
-            return workspace, self.given.stand_in(workspace, dataset, self.model, modality)
+            return workspace, self.given.stand_in(workspace, dataset, modality, self.model)
         self.given.check_unused(dataset)
         return workspace, self.model.load(workspace)
 

@@ -9,14 +9,12 @@ import tyro
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.terminal import say
 
-from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
+from .groups import Data, DataOptions, FeatureOptions, Given, RunOptions, Runs
 from .options import UsageError, VariantOption, YesOrNo, option
 from .printing import print_table, told_anew, write_json
 
 if TYPE_CHECKING:
-    from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.paper import Reproduction, Session, Table
-    from jaxalign.eval.tasks.workspace import Workspace
 
 
 def some(what: str) -> Any:
@@ -92,7 +90,7 @@ class Reproduce:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
         workspace = replace(workspace, reading=self.given.reading(None))
-        options = (self.variant, self.distractors, self.layout or "", self._stand_in)
+        options = (self.variant, self.distractors, self.layout or "", self.given.stand_in)
         session = Session(workspace, places, *options)
         if self.printed is None:
             write_json(self.results.json, print_tables(session))
@@ -122,9 +120,6 @@ class Reproduce:
             raise JaxalignError(
                 f"no cell could be measured: {lacking} not here; how to get each is said above"
             )
-
-    def _stand_in(self, workspace: "Workspace", dataset: str, modality: str) -> "DualEncoder":
-        return self.given.stand_in(workspace, dataset, ModelOptions(), modality)
 
 
 def parse_weights(given: tuple[str, ...]) -> dict[str, str]:

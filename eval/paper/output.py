@@ -150,17 +150,11 @@ def to_markdown(reproduction: Reproduction) -> str:
     for block in filter(lambda block: block.is_measured, blocks(reproduction)):
         parts.append(f"## {escape(block.table.title)}" if block.table.title else "")
         parts.append(markdown_grid(block.table))
-    parts += _lists(reproduction)
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _lists(reproduction: Reproduction) -> list[str]:
-    listed = lambda lines: "\n".join(f"- {escape(line)}" for line in lines)
-    titled = {"Missing": missing_lines(reproduction), "Failed": failed_lines(reproduction)}
-    return [
-        listed(numbered_notes(reproduction)),
-        *(f"## {title}\n\n{listed(lines)}" for title, lines in titled.items() if lines),
-    ]
+    lists = {"Missing": missing_lines(reproduction), "Failed": failed_lines(reproduction)}
+    for heading, lines in {"": numbered_notes(reproduction), **lists}.items():
+        parts.append(f"## {heading}" if heading and lines else "")
+        parts.append("\n".join(f"- {escape(line)}" for line in lines))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def missing_lines(reproduction: Reproduction) -> list[str]:
