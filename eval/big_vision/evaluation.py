@@ -108,10 +108,7 @@ def fit_methods(
     """Embeddings under every method for the parameters in `train_state`, and numbers to log beside metrics.
 
     A model whose heads or text embeddings are not finite, as of a run that has diverged, has no IsoCLIP and
-    no PCA<- until they are again.
-
-    Raises:
-      JaxalignError: a band or a rank that does not fit the model.
+    no PCA<- until they are again. Raises JaxalignError for a band or a rank that does not fit the model.
     """
     projectors = encoder.projectors(train_state)
     embed: dict[str, Callable[[ImageFeatures], Any]] = {
@@ -213,10 +210,7 @@ class Evaluation:
 
     def read(self, split: str) -> LabelledImages:
         """The images of a split that have a label; all of them, with labels of -1, where there are none.
-
-        Raises:
-          JaxalignError: an unknown split or label, data that are not there, or nothing labelled.
-        """
+        Raises JaxalignError for an unknown split or label, data that are not there, or nothing labelled."""
         examples = load_split(self.record, split, self._data_dir)
         if examples.images is None:
             raise JaxalignError(f"{self.dataset} has no images; expected a data set of images")

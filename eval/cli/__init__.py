@@ -147,11 +147,8 @@ def explain(error: BaseException) -> int:
 
 
 def results_alone(command: Any) -> AbstractContextManager[None]:
-    """Where the JSON of a command goes to standard output, nothing else does in the block.
-
-    Raises:
-      JaxalignError: where it goes to a file that cannot be written, before any work.
-    """
+    """Where the JSON of a command goes to standard output, nothing else does in the block; raises
+    JaxalignError for a file that cannot be written, before any work."""
     group = command if hasattr(command, "json") else getattr(command, "results", None)
     file = getattr(group, "json", None)
     check_file(file)

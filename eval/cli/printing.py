@@ -273,10 +273,7 @@ def check_file(file: Path | None) -> None:
 
 
 def write_json(file: Path | None, content: Any) -> None:
-    """Write `content` to `file` as `files.write_json` does, or to standard output where it is `-`.
-
-    Does nothing for None.
-    """
+    """Write `content` to `file`, or to standard output where that is `-`; does nothing for None."""
     if file == STANDARD_OUTPUT:
         (_output.get() or sys.stdout).write(files.json_text(content, indent=2) + "\n")
     elif file is not None:
@@ -284,10 +281,8 @@ def write_json(file: Path | None, content: Any) -> None:
 
 
 def write_paths(paths: Iterable[str], end: bytes) -> None:
-    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones.
-
-    They are written as any program opens them: none takes one for an option.
-    """
+    """Write names of files to standard output as the bytes that they are, of which no program takes one for
+    an option; a terminal gets printable ones."""
     out = _output.get() or sys.stdout
     paths = [os.path.join(os.curdir, path) if path.startswith("-") else path for path in paths]
     if out.isatty() and end == b"\n":
@@ -329,11 +324,8 @@ def check_table(file: Path | None) -> None:
 
 
 def write_table(file: Path | None, runs: "Sequence[Run]") -> None:
-    """Write the tables of `runs` in the format that the name of `file` ends in; does nothing for None.
-
-    Raises:
-      JaxalignError: none of the runs has numbers that stand in a table.
-    """
+    """Write the tables of `runs` in the format that the name of `file` ends in; does nothing for None. Raises
+    JaxalignError where no run has numbers that stand in a table."""
     from jaxalign.eval.written_tables import WRITERS, run_tables
 
     if file is None:

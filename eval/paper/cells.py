@@ -183,12 +183,8 @@ class Outcome:
 
 
 def read_cells(table: Table) -> tuple[Cell, ...]:
-    """All cells of a table in its order; those of which others are means before them.
-
-    Raises:
-      JaxalignError: an unreadable table, an unknown column, protocol or data set, or a value that is no
-        number.
-    """
+    """All cells of a table in its order; those of which others are means before them. Raises JaxalignError
+    for an unreadable table, an unknown column, protocol or data set, or a value that is no number."""
     cells: list[Cell] = []
     for number, row in enumerate(table.rows(), 2):
         for column, meaning in table.columns.items():

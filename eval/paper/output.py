@@ -213,11 +213,8 @@ def numbered_notes(reproduction: Reproduction) -> list[str]:
 
 
 def draw_figures(folder: Path, reproduction: Reproduction) -> list[Path]:
-    """Write a PNG of the table and one for each figure of its runs in `folder`.
-
-    Raises:
-      JaxalignError: a run that is damaged, or a folder that cannot be written.
-    """
+    """Write a PNG of the table and one for each figure of its runs in `folder`; raises JaxalignError for a
+    run that is damaged, or a folder that cannot be written."""
     table = reproduction.table.name
     compared = draw_comparison(reproduction)
     files = [] if compared is None else [save(compared, folder / f"{table}.png")]
@@ -277,11 +274,8 @@ class ReproducedTable:
 
 
 def read_tables(folder: Path) -> list[ReproducedTable]:
-    """The tables in `folder`, by name; other JSON files are left alone.
-
-    Raises:
-      JaxalignError: a file that is damaged, or a table of another version.
-    """
+    """The tables in `folder`, by name; other JSON files are left alone. Raises JaxalignError for a file that
+    is damaged, or a table of another version."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:

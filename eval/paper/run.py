@@ -90,10 +90,8 @@ def _names(cell: Cell, kind: str) -> set[str]:
 def reproduce(table: Table, session: Session, selection: Selection | None = None) -> Reproduction:
     """Measure `table`; a run that is in the workspace's folder is not measured again.
 
-    A cell that fails does not stop the others: its outcome says why.
-
-    Raises:
-      JaxalignError: an unreadable table, or a selection of what it does not have.
+    A cell that fails does not stop the others: its outcome says why. Raises JaxalignError for an unreadable
+    table, or a selection of what it does not have.
     """
     cells = read_cells(table)
     selection = selection or Selection()
