@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxalign.eval.report.comparisons import Entry, Row, Score, compare
+from jaxalign.eval.report.comparisons import Row, Score, compare
 from jaxalign.eval.tasks.image_retrieval import METRICS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.terminal import open_console, styled
@@ -101,7 +101,7 @@ def _table(
     methods: Mapping[str, Mapping[str, Any]], score: str = "mAP", tasks: Sequence[str] = tuple(LABELLINGS)
 ) -> list[Row]:
     entries = {
-        (method, task): Entry(scores, scores.get("gain"), scores.get("gain_error"))
+        (method, task): scores
         for method, entry in methods.items()
         for task in tasks
         if (scores := entry if task == "emoji" else entry["tasks"].get(task))
