@@ -350,9 +350,9 @@ class Processes:
             raise UsageError(f"--num-processes is {self.num_processes}; expected 1 or more")
         if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1 << 31):
             most = (
-                "" if self.num_processes is None else f" to {self.num_processes - 1}, one less than there are"
+                f"to {self.num_processes - 1}, one less than there are" if self.num_processes else "or more"
             )
-            raise UsageError(f"--process-id is {self.process_id}; expected 0{most or ' or more'}")
+            raise UsageError(f"--process-id is {self.process_id}; expected 0 {most}")
         if self.coordinator is not None:
             try:
                 parse_address(self.coordinator)

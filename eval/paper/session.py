@@ -44,10 +44,16 @@ from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
 from .available import Missing, Places, candidates, missing_dataset, missing_packages
-from .cells import SLIP_TRANSFORM, TAKEN_OVER, Cell, Outcome
+from .cells import Cell, Outcome
 
 D = TypeVar("D")  # data in use
 _EVERY = 1 << 40  # no image is left out
+# Preprocessed with SLIP's transform in the published code of retrieval, whose features its few-shot code took
+# over; table 1 has code of its own.
+SLIP_TRANSFORM = ("DINOv2", "DINOv3 L/16", "dinov3_vitl16")
+# Whose few-shot features are taken over from retrieval: of images that are neither cropped nor flipped, and
+# not scaled to length one ("merge from ctg to gda.py" in the published code).
+TAKEN_OVER = ("SigLIP", "SigLIP2", "DINOv2", "dinov3_vitl16")
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
 
