@@ -346,13 +346,12 @@ class Processes:
 
         if self.lost_after < 1:
             raise UsageError(f"--lost-after is {self.lost_after}; expected 1 or more seconds")
-        if self.num_processes is not None and self.num_processes < 1:
-            raise UsageError(f"--num-processes is {self.num_processes}; expected 1 or more")
-        if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1 << 31):
-            most = (
-                f"to {self.num_processes - 1}, one less than there are" if self.num_processes else "or more"
-            )
-            raise UsageError(f"--process-id is {self.process_id}; expected 0 {most}")
+        count, own = self.num_processes, self.process_id
+        if count is not None and count < 1:
+            raise UsageError(f"--num-processes is {count}; expected 1 or more")
+        if own is not None and not 0 <= own < (count or 1 << 31):
+            most = f"to {count - 1}, one less than there are" if count else "or more"
+            raise UsageError(f"--process-id is {own}; expected 0 {most}")
         if self.coordinator is not None:
             try:
                 parse_address(self.coordinator)
