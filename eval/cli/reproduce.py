@@ -150,18 +150,19 @@ def print_tables(session: "Session") -> list[dict[str, Any]]:
 
 def print_reproduction(found: "Reproduction", files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
-    from jaxalign.eval.paper.output import blocks, failed_lines, numbered_notes, summary
+    from jaxalign.eval.paper.output import as_shown, blocks, summary
 
+    shown = as_shown(found)
     say(f"{found.table.title}: measured / printed (difference), {found.table.unit}")
     for block in blocks(found):
         if not block.is_measured and not any(outcome.state == "failed" for outcome in block.outcomes):
             continue
         print_table(block.table.title, block.table.columns, [map(str, row) for row in block.table.rows])
-    for note in numbered_notes(found):
+    for note in shown.notes:
         say(note)
     for missing, count in found.missing:
         say(f"missing: {missing.what}, for {count} cells: {missing.advice}")
-    for line in failed_lines(found):
+    for line in shown.failed:
         say(f"failed: {line}")
     say(summary(found))
     say("written: " + ", ".join(str(path) for path in files))

@@ -145,31 +145,14 @@ def to_csv(reproduction: Reproduction) -> str:
 
 def to_markdown(reproduction: Reproduction) -> str:
     """The table for people, and below it what is missing and what failed."""
-    table = reproduction.table
-    parts = [f"# {escape(table.title)}", _introduction(reproduction)]
-    for block in filter(lambda block: block.is_measured, blocks(reproduction)):
-        parts.append(f"## {escape(block.table.title)}" if block.table.title else "")
-        parts.append(markdown_grid(block.table))
-    lists = {"Missing": missing_lines(reproduction), "Failed": failed_lines(reproduction)}
-    for heading, lines in {"": numbered_notes(reproduction), **lists}.items():
+    shown = as_shown(reproduction)
+    parts = [f"# {escape(shown.title)}", shown.summary]
+    for table in shown.parts:
+        parts += [f"## {escape(table.title)}" if table.title else "", markdown_grid(table)]
+    for heading, lines in {"": shown.notes, "Missing": shown.missing, "Failed": shown.failed}.items():
         parts.append(f"## {heading}" if heading and lines else "")
         parts.append("\n".join(f"- {escape(line)}" for line in lines))
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def missing_lines(reproduction: Reproduction) -> list[str]:
-    """A line for each thing that is not here: for how many cells, and how to get it."""
-    return [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
-
-
-def failed_lines(reproduction: Reproduction) -> list[str]:
-    """A line for each cell that failed, and why."""
-    return [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
-
-
-def _introduction(reproduction: Reproduction) -> str:
-    unit = reproduction.table.unit
-    return f"{summary(reproduction)} Each cell: measured / printed (difference), {unit}."
 
 
 def summary(reproduction: Reproduction) -> str:
@@ -205,11 +188,6 @@ def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any
         return [write_whole(folder / file, content) for file, content in encoded.items()]
     except OSError as error:
         raise JaxalignError(f"cannot write into {folder}: {error.strerror or error}") from error
-
-
-def numbered_notes(reproduction: Reproduction) -> list[str]:
-    """A line for each note, with the number that cells refer to."""
-    return [f"[{number}] {note}" for number, note in enumerate(reproduction.notes, 1)]
 
 
 def draw_figures(folder: Path, reproduction: Reproduction) -> list[Path]:
@@ -255,7 +233,7 @@ def _grouped(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 
 @dataclass(frozen=True)
 class ReproducedTable:
-    """A printed table, measured beside printed, as a report shows it.
+    """A printed table, measured beside printed, as Markdown and a report show it.
 
     Attributes:
       parts: one for each backbone with a measured cell.
@@ -271,6 +249,19 @@ class ReproducedTable:
     failed: list[str]
     notes: list[str] = field(default_factory=list)
     figure: Figure | None = None
+
+
+def as_shown(reproduction: Reproduction) -> ReproducedTable:
+    """What people see of a reproduction, but for its figure."""
+    table = reproduction.table
+    return ReproducedTable(
+        table.title,
+        f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}.",
+        [block.table for block in blocks(reproduction) if block.is_measured],
+        [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing],
+        [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed],
+        [f"[{number}] {note}" for number, note in enumerate(reproduction.notes, 1)],
+    )
 
 
 def read_tables(folder: Path) -> list[ReproducedTable]:
@@ -294,14 +285,14 @@ def _read(path: Path, content: Mapping[str, Any]) -> ReproducedTable:
             " run `jaxalign reproduce` again"
         )
     try:
-        shown = _shown(_restore(content))
+        reproduction = _restore(content)
+        shown = replace(as_shown(reproduction), figure=draw_comparison(reproduction))
     except _UNREADABLE as error:
         raise JaxalignError(f"{path} is damaged ({error!r}); delete it and run again") from error
-    if content.get("results") == RESULTS:
-        return shown
-    return replace(
-        shown, summary=f"Measured by an earlier program, whose numbers may differ. {shown.summary}"
-    )
+    parts = [part if part.title else replace(part, title=shown.title) for part in shown.parts]
+    is_current = content.get("results") == RESULTS
+    earlier = "" if is_current else "Measured by an earlier program, whose numbers may differ. "
+    return replace(shown, parts=parts, summary=f"{earlier}{shown.summary}")
 
 
 def _restore(content: Mapping[str, Any]) -> Reproduction:
@@ -323,17 +314,3 @@ def _restore(content: Mapping[str, Any]) -> Reproduction:
     table = Table(content["table"], content["title"], "", content["unit"], {}, digits=content["digits"])
     layout = content.get("layout", content["variant"])
     return Reproduction(table, tuple(outcomes), tuple(missing), content["variant"], layout)
-
-
-def _shown(reproduction: Reproduction) -> ReproducedTable:
-    table = reproduction.table
-    measured = [block.table for block in blocks(reproduction) if block.is_measured]
-    return ReproducedTable(
-        table.title,
-        _introduction(reproduction),
-        [part if part.title else replace(part, title=table.title) for part in measured],
-        missing_lines(reproduction),
-        failed_lines(reproduction),
-        numbered_notes(reproduction),
-        draw_comparison(reproduction),
-    )
