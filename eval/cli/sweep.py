@@ -91,7 +91,7 @@ class Sweep(Measuring):
             print_bands(about, runs, band)
             if self.methods:
                 print_beside(about, beside)
-            figure = draw_sweeps(own, dataset_label(own), about, chosen=band)
+            figure = draw_sweeps(own, dataset_label(own), about)
             name = chart_name(own, model, self.dataset, self.modality, task)
             charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
             found += [*own, *(run for of in beside.values() for run in of)]

@@ -34,19 +34,13 @@ def best_of(run: Run) -> tuple[int, int]:
 
 
 @look.styled()
-def draw_sweeps(
-    runs: Sequence[Run],
-    label: Label,
-    about: str,
-    beside: Sequence[Run] = (),
-    chosen: tuple[int, int] | None = None,
-) -> Figure:
+def draw_sweeps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
     """mAP over the grid on each data set (IsoCLIP, figures 5, S9 and S10), one run for each.
 
-    The data set's own best band has a solid frame, `chosen`, by default the first one's best, a dashed one;
-    the bar beside a map says what its shades are.
+    The data set's own best band has a solid frame, the first one's best a dashed one; the bar beside a map
+    says what its shades are.
     """
-    chosen = chosen or best_of(runs[0])
+    chosen = best_of(runs[0])
     rows, columns = np.max([run.arrays["mAP"].shape for run in runs], axis=0)
     small = columns > MOST_NUMBERS
     size = [
