@@ -70,8 +70,7 @@ class Sweep(Measuring):
     distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
-        from jaxalign.eval.figures import draw_sweeps, save
-        from jaxalign.eval.labels import dataset_label
+        from jaxalign.eval.figures import figures_of, save
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.sweep import chosen_band, measure_sweep
 
@@ -91,9 +90,9 @@ class Sweep(Measuring):
             print_bands(about, runs, band)
             if self.methods:
                 print_beside(about, beside)
-            figure = draw_sweeps(own, dataset_label(own), about)
             name = chart_name(own, model, self.dataset, self.modality, task)
-            charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
+            file = self.results.out / f"sweep-{name}.png"
+            charts += [save(drawn.figure, file) for drawn in figures_of(own, about=about)]
             found += [*own, *(run for of in beside.values() for run in of)]
         if is_first():
             report_runs(found, self.results, charts)

@@ -8,22 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxalign.eval.labels import Label, band, vector
+from jaxalign.eval.labels import Label, band
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
+from .look import Found
 
 MOST_NUMBERS = 15  # columns up to which every cell has its number
 _CELL = (0.36, 0.25)  # inches
 _SHADES = 20  # of the bar beside a map
-
-
-def has_map(run: Run) -> bool:
-    """Whether it has `k_top` `[a]`, `k_bottom` `[b]` and `mAP` `[a, b]`."""
-    top, bottom, scores = vector(run, "k_top"), vector(run, "k_bottom"), run.arrays.get("mAP")
-    if top is None or bottom is None or scores is None or scores.dtype.kind not in "iuf":
-        return False
-    return scores.shape == (len(top), len(bottom)) and bool(look.shown(scores).any())
 
 
 def best_of(run: Run) -> tuple[int, int]:
@@ -34,12 +27,13 @@ def best_of(run: Run) -> tuple[int, int]:
 
 
 @look.styled()
-def draw_sweeps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_sweeps(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """mAP over the grid on each data set (IsoCLIP, figures 5, S9 and S10), one run for each.
 
     The data set's own best band has a solid frame, the first one's best a dashed one; the bar beside a map
     says what its shades are.
     """
+    runs = [run for run, _ in found]
     chosen = best_of(runs[0])
     rows, columns = np.max([run.arrays["mAP"].shape for run in runs], axis=0)
     small = columns > MOST_NUMBERS

@@ -10,25 +10,18 @@ from jaxalign.eval.labels import Label, band, dataset_label, find_baseline, numb
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
+from .look import Found
 
 _LINES = len(look.SERIES)  # in one panel; more of them would share colours
-_STEPS = ("steps", "mAP_at_step")
-_INTER = ("inter_modal", "singular_values")
-_HEADS = ("image", "text")
+INTER = ("inter_modal", "singular_values")
+HEADS = ("image", "text")
 _LEAST = 1e-6  # of the largest: zero has no logarithm
 
 
-def has_shots(run: Run) -> bool:
-    """Whether it has an accuracy for each of several `shots` `[k]`: `accuracy` `[k, ...]`."""
-    shots, accuracy = vector(run, "shots"), run.arrays.get("accuracy")
-    return shots is not None and accuracy is not None and len(shots) > 1 and len(accuracy) == len(shots)
-
-
 @look.styled()
-def draw_shots(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_shots(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """Accuracy against shots, the mean over the seeds, a line for each method."""
-    mean = lambda run: run.arrays["accuracy"].reshape(len(run.arrays["shots"]), -1).mean(1)
-    lines = {label(run): (run.arrays["shots"], mean(run)) for run in runs}
+    lines = {label(run): (shots, of.reshape(len(shots), -1).mean(1)) for run, (shots, of) in found}
     figure = _curves(lines, f"Accuracy against shots, {about}", "shots", "accuracy in percent")
     for ax in figure.axes:
         ax.set_xticks(np.unique(np.concatenate([shots for shots, _ in lines.values()])))
@@ -36,28 +29,21 @@ def draw_shots(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
 
 
 @look.styled()
-def draw_losses(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_losses(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """Mean loss of the queries that were inverted at each step, once for all labellings of the same ones."""
     lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for run in runs:
-        losses = run.arrays["losses"]
+    for run, (losses,) in found:
         if not any(np.array_equal(losses, other) for _, other in lines.values()):
             lines[label(run)] = (np.arange(len(losses)), losses)
     return _curves(lines, f"Inversion of the queries: loss, {about}", "step", "1 - cosine with the query")
 
 
-def has_steps(run: Run) -> bool:
-    steps, values = (vector(run, name) for name in _STEPS)
-    return steps is not None and values is not None and steps.shape == values.shape
-
-
 @look.styled()
-def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_steps(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """mAP of inverted queries against the steps, beside the queries as they are, where a run has those."""
-    dataset = dataset_label([*runs, *beside])
-    figure, axes = look.panels(len(runs), shared=True)
-    for ax, run in zip(axes, runs, strict=True):
-        steps, values = (run.arrays[name] for name in _STEPS)
+    dataset = dataset_label([*(run for run, _ in found), *beside])
+    figure, axes = look.panels(len(found), shared=True)
+    for ax, (run, (steps, values)) in zip(axes, found, strict=True):
         scored = [other for other in beside if other is not run and number(other, "mAP") is not None]
         baseline = find_baseline(run, [other for other in scored if dataset(other) == dataset(run)])
         level = number(run, "baseline")  # of its queries, where told
@@ -68,37 +54,18 @@ def draw_steps(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
         ax.plot(steps, values, color=look.SERIES[0], label=f"after {label(run)}")
         ax.set(xlabel="steps", ylabel="mAP in percent")
         ax.legend()
-    axes[0].set_ylim(bottom=min(0.0, *(float(run.arrays[_STEPS[1]].min()) for run in runs)))
+    axes[0].set_ylim(bottom=min(0.0, *(float(values.min()) for _, (_, values) in found)))
     look.title(figure, f"Inversion of the queries: mAP against steps, {about}")
     return figure
 
 
 @look.styled()
-def draw_precision(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_precision(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """Precision among the first k results of each method, on a logarithmic axis (IsoCLIP, figure 4)."""
-    figure = _curves(
-        precision_of(runs[0]), f"Precision among the first k, {about}", "retrieved images k", "precision in %"
-    )
+    [(_, lines)] = found
+    figure = _curves(lines, f"Precision among the first k, {about}", "retrieved images k", "precision in %")
     look.logarithmic(figure.axes[0], "x")
     return figure
-
-
-def precision_of(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Lines `(k, precision)` of the methods that a run compares; none where it has no such numbers."""
-    lines = {}
-    aligned = run.metrics.get("aligned")
-    for name, of in aligned.items() if isinstance(aligned, Mapping) else ():
-        found = of.get("precision_at") if isinstance(of, Mapping) else None
-        points = [
-            (int(k), value)
-            for k in (found if isinstance(found, Mapping) else ())
-            if str(k).isdecimal()
-            and len(k) < 10
-            and (value := number(run, "aligned", name, "precision_at", k)) is not None
-        ]
-        if points:
-            lines[name] = tuple(np.array(points, float).T)
-    return lines
 
 
 def _curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], about: str, x: str, y: str) -> Figure:
@@ -119,16 +86,12 @@ def _curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], about: str, x: s
     return figure
 
 
-def has_spectra(run: Run) -> bool:
-    return any(vector(run, name) is not None for name in (*_INTER, *_HEADS))
-
-
 @look.styled()
-def draw_spectra(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_spectra(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """The inter-modal spectrum with its bands, and both intra-modal ones before and after (figures 2, S6)."""
-    run = runs[0]
-    inter = next((values for name in _INTER if (values := vector(run, name)) is not None), None)
-    heads = [name for name in _HEADS if vector(run, name) is not None]
+    [(run, spectra)] = found
+    inter = next((spectra[name] for name in INTER if name in spectra), None)
+    heads = [name for name in HEADS if name in spectra]
     figure, axes = look.panels((inter is not None) + len(heads))
     if inter is not None:
         _inter_modal(axes[0], run, inter)
@@ -164,20 +127,16 @@ def _inter_modal(ax: Any, run: Run, s: np.ndarray) -> None:
     ax.legend(loc="lower left")
 
 
-def has_growth(run: Run) -> bool:
-    return all(number(run, "grown", side, 0, "mAP") is not None for side in ("top", "bottom"))
-
-
 @look.styled()
-def draw_growth(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_growth(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """mAP as the middle band takes in directions of the top, or of the bottom (IsoCLIP, figure S8)."""
-    run = runs[0]
+    [(run, grown)] = found
     figure, (ax,) = look.panels(1, width=4.6, height=3.2)
     r, middle = number(run, "singular_values") or 0, number(run, "width") or 0
     for side, colour in (("top", look.TWO), ("bottom", look.ONE)):
         bands = [
             [number(run, "grown", side, i, key) for key in ("k_top", "k_bottom", "mAP")]
-            for i in range(len(run.metrics["grown"][side]))
+            for i in range(len(grown[side]))
         ]
         k_top, k_bottom, scores = np.array(bands, float).T  # what is no number is NaN, and not drawn
         ax.plot(r - k_top - k_bottom - middle, scores, color=colour, label=f"towards the {side}")

@@ -17,6 +17,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from jaxalign.errors import JaxalignError, printable
 from jaxalign.eval.files import MARK, write_whole
 from jaxalign.eval.labels import LARGEST
+from jaxalign.eval.tasks.runs import Run
+
+Found = tuple[Run, Any]  # a run, and what of it a figure is made of
 
 # By the names that the page's style sheet has for them, light there and on paper, others in the dark.
 COLOURS = {

@@ -11,6 +11,7 @@ from jaxalign.eval.labels import Label, number
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
+from .look import Found
 
 MOST = 600  # points of a kind that are drawn; of more, so many evenly spaced ones
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
@@ -24,25 +25,15 @@ _KINDS = {
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def views_of(run: Run) -> dict[str, dict[str, np.ndarray]]:
-    """Points `[n, 2]` by variant and kind, which the names of its arrays are made of."""
-    views: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in run.arrays.items():
-        start, _, rest = name.partition("_")
-        if rest and values.ndim == 2 and values.shape[1] == 2 and len(values) and values.dtype.kind == "f":
-            views.setdefault(start, {})[rest] = values
-    return views
-
-
 @look.styled()
-def draw_views(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+def draw_views(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """A row for each view; left the projection alone (eq. 11), right with the mean adjusted (eq. 12).
 
     Where a run says of which class each image is, the most frequent classes have a colour, the others none.
     """
-    found = [(run, *view) for run in runs for view in views_of(run).items()]
-    figure, axes = look.panels(len(found), columns=2)
-    for ax, (run, variant, points) in zip(axes, found, strict=True):
+    views = [(run, *view) for run, of in found for view in of.items()]
+    figure, axes = look.panels(len(views), columns=2)
+    for ax, (run, variant, points) in zip(axes, views, strict=True):
         frequent = _frequent_classes(run)
         for kind in sorted(points, key=[*_KINDS, *points].index):
             classes = _classes(run, kind, len(points[kind]))
@@ -52,7 +43,9 @@ def draw_views(runs: Sequence[Run], label: Label, about: str, beside: Sequence[R
         told = f"{_TITLES.get(view, view)}, {_VARIANTS.get(variant, variant)}"
         look.head(ax, told if shift is None else f"{told}: centroids {shift:.2f} apart")
     look.legend(figure, axes[0])
-    coloured = "; in colour: the most frequent classes" if any(_frequent_classes(run) for run in runs) else ""
+    coloured = (
+        "; in colour: the most frequent classes" if any(_frequent_classes(run) for run, _ in found) else ""
+    )
     look.title(figure, f"Two dimensions, {about}{coloured}")
     return figure
 
