@@ -122,11 +122,17 @@ class Session:
         name, spec = found
         with self.workspace.stages.stage("load", f"loading {cell.backbone}"):
             model = ja.load(name, spec=spec)
-        if not is_known(model.name):
-            model = _with_printed_bands(model, cell, self.variant)
+        if not is_known(model.name) and (printed := self._first_choice(cell)):
+            known = find_spec(printed)  # of which the papers print bands
+            spec = replace(model.spec, band=known.band or None, text_band=known.text_band or None)
+            model = replace(model, spec=spec)
         if self.variant == REFERENCE and cell.backbone in SLIP_TRANSFORM:
             model = with_slip_transform(model)
         return model.with_layout(self.used_layout)
+
+    def _first_choice(self, cell: Cell) -> str:
+        """The known model that a cell's backbone is; empty for a model of one's own."""
+        return next(iter(candidates(cell.backbone, cell.paper, self.variant)), "")
 
     def record(self, cell: Cell) -> DatasetRecord:
         """Of a cell's data set."""
@@ -164,9 +170,9 @@ class Session:
     def _notes(self, cell: Cell, run: Run) -> Iterator[str]:
         """What one has to know of the number, beside what the table says of the cell."""
         name = self.model(cell).name.removesuffix(WITH_SLIP)
-        first = candidates(cell.backbone, cell.paper, self.variant)[:1]
-        if first and name != first[0]:
-            yield f"measured with {name} instead of {first[0]}"
+        first = self._first_choice(cell)
+        if first and name != first:
+            yield f"measured with {name} instead of {first}"
         if "grid" in run.settings:
             tuned = f"hyper-parameters chosen on the grid {run.settings['grid']}"
             yield f"{tuned}, on the images of {run.settings['tuned_on']}"
@@ -193,15 +199,6 @@ class Session:
             subspace="code" if self.variant == REFERENCE else "paper",
             inverting=Inverting(settings.get("steps") or None, settings.get("patches"), curve=()),
         )
-
-
-def _with_printed_bands(model: DualEncoder, cell: Cell, variant: str) -> DualEncoder:
-    """`model` with the bands that the papers print for the backbone that the user says it is."""
-    for name in candidates(cell.backbone, cell.paper, variant)[:1]:
-        record = find_spec(name)
-        spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
-        return replace(model, spec=spec)
-    return model
 
 
 def with_slip_transform(model: DualEncoder) -> DualEncoder:
