@@ -432,6 +432,14 @@ def test_names_do_not_break_markdown_or_csv(animals, tmp_path):
     assert next(iter(csv.DictReader(to_csv(found).splitlines())))["task"] == "a | b <script>"
 
 
+def test_a_folder_that_was_left_out_of_does_not_break_markdown(tmp_path):
+    path = write_table(tmp_path / "t.csv", "", ["ViT-B/32,Caltech,60"], "backbone,dataset,value")
+    (cell,) = read_cells(replace(find_table(str(path)), settings={"protocol": "image-retrieval"}))
+    outcome = Outcome(cell, "measured", 59.0, left_out={"folder:<b>/all": ["a.png"]})
+    text = to_markdown(Reproduction(TABLES["isoclip-table1"], (outcome,), (), "paper"))
+    assert "left out: 1 of folder:&lt;b>/all" in text
+
+
 def test_a_column_called_model_keeps_its_text_beside_the_model_that_was_used(tmp_path):
     path = write_table(tmp_path / "t.csv", "", ["ViT-B/32,Caltech,60"], "model,dataset,value")
     (cell,) = read_cells(replace(find_table(str(path)), settings={"protocol": "image-retrieval"}))

@@ -146,7 +146,7 @@ def to_csv(reproduction: Reproduction) -> str:
 def to_markdown(reproduction: Reproduction) -> str:
     """The table for people, and below it what is missing and what failed."""
     shown = as_shown(reproduction)
-    parts = [f"# {escape(shown.title)}", shown.summary]
+    parts = [f"# {escape(shown.title)}", escape(shown.summary)]
     for table in shown.parts:
         parts += [f"## {escape(table.title)}" if table.title else "", markdown_grid(table)]
     for heading, lines in {"": shown.notes, "Missing": shown.missing, "Failed": shown.failed}.items():
