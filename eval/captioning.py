@@ -35,10 +35,7 @@ def find_captioner(
     model: DualEncoder, name_or_path: str | None = None, tokenizer: Any = None, normalize: bool | None = None
 ) -> ja.Captioner:
     """The captioner that was asked for, by default the model's own; arguments as of `ja.load_captioner`.
-
-    Raises:
-      JaxalignError: a model that comes without one, or a captioner of embeddings of another width.
-    """
+    Raises JaxalignError for a model that comes without one, or a captioner of embeddings of another width."""
     if name_or_path is None and own_captioner(model) is None:
         raise JaxalignError(
             f"no captioner comes with {model.title}; pass one of its embeddings (--captioner), as a ClipCap"
@@ -55,11 +52,8 @@ def find_captioner(
 
 
 def caption_methods(names: Sequence[str], model: DualEncoder, options: MethodOptions) -> list[Method]:
-    """Those of `names`, by default all that need no optimisation and give embeddings.
-
-    Raises:
-      JaxalignError: as `find_methods`, and for a method whose features no caption decoder takes.
-    """
+    """Those of `names`, by default all that need no optimisation and give embeddings; raises JaxalignError as
+    `find_methods` does, and for a method whose features no caption decoder takes."""
     own = default_methods(model, "image", options)
     methods = find_methods(names or [name for name in own if name != "pre"], model, "image", options)
     for method in methods:

@@ -1,7 +1,7 @@
 """What the demo's runs say of a model: the numbers of `metrics.json`, their tables, and sentences."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxalign.eval.report.comparisons import Entry, Row, Score, compare
+from jaxalign.eval.report.comparisons import Row, Score, compare
 from jaxalign.eval.tasks.image_retrieval import METRICS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.terminal import open_console, styled
@@ -83,26 +83,25 @@ def _curve(run: Run) -> dict[str, Any]:
 
 def image_table(results: Mapping[str, Any]) -> list[Row]:
     """Methods by `LABELLINGS`, the best for the same emoji first; text-to-image, a reference, comes last."""
-    reference = results.get("inter_modal", {}).get(results["dataset"])
     best = sorted(results["image_retrieval"].items(), key=lambda item: -item[1]["mAP"])
-    return _table(dict(best)) + (_table({"text-image": reference}) if reference else [])
+    return _table(dict(best)) + _table({"text-image": results["inter_modal"][results["dataset"]]})
 
 
 def text_table(results: Mapping[str, Any]) -> list[Row]:
     """Methods by the one task of finding the other captions of an emoji."""
-    return _table(results.get("text_retrieval", {}), tasks=["emoji"])
+    return _table(results["text_retrieval"], tasks=["emoji"])
 
 
 def classification_table(results: Mapping[str, Any]) -> list[Row]:
     """Classifiers by accuracy on the Unicode groups."""
-    return _table(results.get("classification", {}), "accuracy", ["emoji"])
+    return _table(results["classification"], "accuracy", ["emoji"])
 
 
 def _table(
     methods: Mapping[str, Mapping[str, Any]], score: str = "mAP", tasks: Sequence[str] = tuple(LABELLINGS)
 ) -> list[Row]:
     entries = {
-        (method, task): Entry(scores, scores.get("gain"), scores.get("gain_error"))
+        (method, task): scores
         for method, entry in methods.items()
         for task in tasks
         if (scores := entry if task == "emoji" else entry["tasks"].get(task))
@@ -142,13 +141,11 @@ def findings(results: Mapping[str, Any]) -> list[str]:
         ("text_retrieval", "Text to text", text_table(results)),
         ("classification", "Classification by Unicode group", classification_table(results)),
     ):
-        if table:
-            cells = {row.method: row.cells[0] for row in table}
-            sentences.append(_compare(title, model, BASELINES[name], cells))
-    if inter_modal := results.get("inter_modal", {}):
-        scores = " and ".join(f"{entry['mAP']:.1f} on {name}" for name, entry in inter_modal.items())
-        sentences.append(f"For reference, a name finds its images with mAP {scores}.")
-    return sentences + list(_indicators(results.get("indicators", {})))
+        cells = {row.method: row.cells[0] for row in table}
+        sentences.append(_compare(title, model, BASELINES[name], cells))
+    scores = " and ".join(f"{entry['mAP']:.1f} on {name}" for name, entry in results["inter_modal"].items())
+    sentences.append(f"For reference, a name finds its images with mAP {scores}.")
+    return [*sentences, _overlap(results["indicators"]["overlap"])]
 
 
 def _compare(
@@ -169,17 +166,13 @@ def _compare(
     return f"{title}, {baseline} {base.score if base else float('nan'):.1f}: {'; '.join(said)}."
 
 
-def _indicators(indicators: Mapping[str, Any]) -> Iterator[str]:
-    overlap = indicators.get("overlap", {})
-    if {"image-image", "isoclip"} <= overlap.keys():
-        before, after = overlap["image-image"], overlap["isoclip"]
-        change = (
-            "does not change" if abs(after - before) < 0.005 else "lowers" if after < before else "raises"
-        )
-        yield (
-            f"IsoCLIP {change} the overlap of the same-emoji and different-emoji similarities"
-            f" ({before:.2f} before, {after:.2f} after; lower is better)."
-        )
+def _overlap(overlap: Mapping[str, float]) -> str:
+    before, after = overlap["image-image"], overlap["isoclip"]
+    change = "does not change" if abs(after - before) < 0.005 else "lowers" if after < before else "raises"
+    return (
+        f"IsoCLIP {change} the overlap of the same-emoji and different-emoji similarities"
+        f" ({before:.2f} before, {after:.2f} after; lower is better)."
+    )
 
 
 def print_results(results: Mapping[str, Any], out: str | os.PathLike[str], seconds: float) -> None:

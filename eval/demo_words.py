@@ -17,10 +17,6 @@ from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.eval.written_tables import WrittenTable
 
-ABOUT = (
-    "A caption decoder, trained on embeddings of other emoji, describes a query's embedding, then what each"
-    " method leaves of it (Reevaluating, figures 9 and 10). What it cannot see it may guess."
-)
 # What captions of all queries are searched for, by how the report calls it.
 NAMED = {
     "the name": lambda said, queries: share_named(said, labels_of(queries, "emoji")),
@@ -36,13 +32,11 @@ class Worded:
     """Images in words, as a report shows them.
 
     Attributes:
-      about: how to read it.
       queries: the images.
       captions: by method one for each of them.
       named: how often captions name what there is.
     """
 
-    about: str
     queries: Sequence[Shown]
     captions: Mapping[str, Sequence[str]]
     named: WrittenTable
@@ -77,7 +71,7 @@ class Words:
         captions = {method: [said[row] for row in rows] for method, said in self.captions.items()}
         numbers = [[method, *(f"{of[what]:.1f}" for what in NAMED)] for method, of in self.named.items()]
         title = f"Captions of all {len(self.queries)} queries that name, in percent"
-        return Worded(ABOUT, queries, captions, WrittenTable(title, ["method", *NAMED], numbers))
+        return Worded(queries, captions, WrittenTable(title, ["method", *NAMED], numbers))
 
 
 def caption_queries(

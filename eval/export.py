@@ -236,7 +236,6 @@ def write_faiss(
     gallery: Gallery,
     *,
     factory: str = EXACT,
-    seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Write an inner-product index of the embeddings, with `FILE.ids.jsonl` and `FILE.json` beside it.
@@ -246,7 +245,6 @@ def write_faiss(
 
     Args:
       factory: "Flat", or what `faiss.index_factory` takes, such as "IVF1024,PQ32" or "HNSW32".
-      seed: of the sample that an index with a training is trained on: 256 rows for each centroid.
       advance: is told how many more rows are added.
 
     Returns:
@@ -259,7 +257,7 @@ def write_faiss(
     faiss = require_faiss()
     index = build_index(faiss, gallery.shape[1], factory)
     if not index.is_trained:
-        sample = sample_rows(gallery, _training_rows(faiss, index), seed)
+        sample = sample_rows(gallery, _training_rows(faiss, index))
         _call(index.train, sample, doing=f"train {factory!r} on {len(sample)} embeddings")
     for block in gallery.blocks():
         _call(index.add, np.ascontiguousarray(block), doing=f"add embeddings to {factory!r}")
@@ -294,11 +292,11 @@ def build_index(faiss: ModuleType, width: int, factory: str) -> Any:
     return _call(faiss.index_factory, width, factory, faiss.METRIC_INNER_PRODUCT, doing=advice)
 
 
-def sample_rows(gallery: Gallery, count: int, seed: int) -> np.ndarray:
-    """At most `count` embeddings drawn without replacement, float32, in their order."""
+def sample_rows(gallery: Gallery, count: int) -> np.ndarray:
+    """At most `count` embeddings drawn without replacement, float32, in their order; always the same ones."""
     rows = gallery.shape[0]
     chosen = np.zeros(rows, bool)
-    chosen[np.random.default_rng(seed).choice(rows, min(count, rows), replace=False)] = True
+    chosen[np.random.default_rng(0).choice(rows, min(count, rows), replace=False)] = True
     parts, start = [], 0
     for block in gallery.blocks():
         parts.append(block[chosen[start : start + len(block)]])

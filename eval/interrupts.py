@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+PARENT = "JAXALIGN_PARENT"  # file descriptor: it ends when the process that started this one does
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KEPT = "what is finished is kept and nothing half-written is used: run the same command again to go on"
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
@@ -28,6 +29,11 @@ _PATIENCE = 8.0  # seconds after which SIGTERM ends what does not clean up; SIGK
 _AGAIN = 0.05  # seconds until what was lost in a callback is raised once more, by this signal of our own
 _LOOK = 1.0  # seconds after which a command that goes on all the same is found
 _LOST = signal.SIGURG
+
+
+def is_supervised() -> bool:
+    """Whether this is one of several processes of a command, and `processes.supervise` started it."""
+    return PARENT in os.environ
 
 
 class Stopped(KeyboardInterrupt):

@@ -29,7 +29,6 @@ T = TypeVar("T")
 _ADVICE = "what is finished is kept: run the same command again, as all of its processes, to go on"
 # How XLA and its collectives say that another process does not answer any more.
 _LOSS = re.compile(r"^[A-Z_]+: .*(Gloo|NCCL|RCCL|heartbeat|coordination|[Bb]arrier|peer|onnect)", re.DOTALL)
-_PARENT = "JAXALIGN_PARENT"  # file descriptor: it ends when the process that started this one does
 
 
 def is_first() -> bool:
@@ -136,11 +135,6 @@ def connected(
         raise JaxalignError(f"another process of this run was lost; {_ADVICE}") from error
 
 
-def is_supervised() -> bool:
-    """Whether `supervise` started this process."""
-    return _PARENT in os.environ
-
-
 def supervise(arguments: Sequence[str]) -> int:
     """Run the command in a process of its own, and return its exit status.
 
@@ -149,7 +143,7 @@ def supervise(arguments: Sequence[str]) -> int:
     """
     read, write = os.pipe()
     command = [sys.executable, "-m", "jaxalign", *arguments]
-    child = subprocess.Popen(command, pass_fds=[read], env=os.environ | {_PARENT: str(read)})
+    child = subprocess.Popen(command, pass_fds=[read], env=os.environ | {interrupts.PARENT: str(read)})
     os.close(read)
     with _forwarding(child):
         status = child.wait()
@@ -180,7 +174,7 @@ def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def end_with_parent() -> None:
     """Let this process, which `supervise` started, not outlive the one that did."""
-    parent = int(os.environ[_PARENT])
+    parent = int(os.environ[interrupts.PARENT])
 
     def watch() -> None:
         os.read(parent, 1)

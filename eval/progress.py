@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from rich import progress as bars
 from rich.console import Console
@@ -46,57 +45,29 @@ class Stages:
     @contextlib.contextmanager
     def stage(
         self, name: str, title: str, total: int | None = None, *, announced: bool = True
-    ) -> Iterator[Callable[[int], None]]:
-        """Run a stage under a progress bar; yields a function to call with the number of items done.
+    ) -> Iterator["Advance"]:
+        """Run a stage under a progress bar; yields what is told how far it is.
 
         Where standard error is no terminal, one line tells that the stage begins, if it is `announced`.
         """
         if announced:
             self.announce(title)
         with self.timed(name), progress_bar(self.console, title, total) as update:
-            yield lambda count: update(advance=count)
+            yield Advance(update)
 
 
-class Watch:
-    """How many images are done, how fast, on a progress bar where standard error is a terminal."""
+class Advance:
+    """Is told how many more items of a stage are done, and of how many, where that was not known before."""
 
-    def __init__(self):
-        self.total, self.earlier, self.seconds = 0, 0, 0.0
-        self._told, self._update = False, lambda **changes: None
+    def __init__(self, update: Callable[..., None]):
+        self._update = update
 
-    @contextlib.contextmanager
-    def shown(self, title: str, total: int | None = None) -> Iterator[None]:
-        """Show progress while features are computed; `start` tells the total where it is not known yet."""
-        from jaxalign.eval.processes import is_first  # here: it imports jax
-
-        console = open_console(stderr=True, quiet=not is_first())
-        if not console.is_terminal:
-            count = "" if total is None else f", {total} images"
-            console.print(title + count, soft_wrap=True)
-        self.total, start = total or 0, time.perf_counter()
-        with progress_bar(console, title, total) as self._update:
-            yield
-        self.seconds = time.perf_counter() - start
+    def __call__(self, count: int) -> None:
+        self._update(advance=count)
 
     def start(self, total: int) -> None:
-        """`total` images are to be done."""
-        self.total = total
+        """`total` items are to be done."""
         self._update(total=total)
-
-    def advance(self, count: int) -> None:
-        """`count` more are done; the first call tells how many earlier runs did."""
-        if self._told:
-            self._update(advance=count)
-        else:
-            self._told, self.earlier = True, count
-            self._update(completed=count)
-
-    def facts(self) -> dict[str, Any]:
-        """Images of earlier runs and of this one, and the rate of this one with all that it waited for."""
-        now = self.total - self.earlier
-        rate = round(now / self.seconds, 2) if now else None
-        counts = {"earlier": self.earlier, "computed": now}
-        return counts | {"seconds": round(self.seconds, 3), "images_per_second": rate}
 
 
 @contextlib.contextmanager

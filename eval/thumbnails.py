@@ -7,6 +7,8 @@ from PIL import Image
 
 from jaxalign.inputs.image_files import upright
 
+ON_PAGE = 288  # pixels of an image on a page, at most: 5 to 25 KiB
+
 
 def thumbnail(image: Any, side: int) -> np.ndarray:
     """uint8 `[h, w, 3]`, upright, at most `side` pixels, white where the image is transparent."""

@@ -30,7 +30,7 @@ _LATEX = str.maketrans(
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     }
 )
-_CHOSEN = {"k_top": ("band", 0), "k_bottom": ("band", 1), "rank": ("rank", None)}  # settings of methods
+_CHOSEN = {"k_top": "band.0", "k_bottom": "band.1", "rank": "rank"}  # settings of methods
 _GAINS = (Column("gain", "gain"), Column("gain_error", "its error"), Column("p_value", "p", None))
 
 
@@ -167,7 +167,7 @@ def _table(
 ) -> WrittenTable:
     labels = {"model": model_label(runs), "data set": dataset_label(runs), "method": method_label(runs)}
     told = {name: [label(run) or None for run in runs] for name, label in labels.items()}
-    told |= {name: [_chosen(run, *where) for run in runs] for name, where in _CHOSEN.items()}
+    told |= {name: [number(run.settings, path) for run in runs] for name, path in _CHOSEN.items()}
     told = {name: cells for name, cells in told.items() if any(cell is not None for cell in cells)}
     compared = _GAINS if any(run.digest in gains for run in runs) else ()
     rows: list[list[Cell]] = [
@@ -181,11 +181,6 @@ def _table(
     numbers = [*columns, *compared]
     heads = [*told, *(column.title for column in numbers)]
     return WrittenTable(title, heads, rows, {column.title: column.digits for column in numbers})
-
-
-def _chosen(run: Run, setting: str, at: int | None) -> int | None:
-    value = run.settings.get(setting)
-    return value if at is None or value is None else value[at]
 
 
 def _number(metrics: Mapping[str, Any], column: Column) -> int | float | None:

@@ -15,9 +15,9 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.cli.printing import chart_name
 from jaxalign.eval.demo import run as demo
-from jaxalign.eval.paper.cells import Cell
-from jaxalign.eval.paper.session import _with_printed_bands
+from jaxalign.eval.paper import Cell, Places, Session
 from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.workspace import Workspace
 from jaxalign.specs import find_spec
 
 METHODS = ("--methods", "image-image")
@@ -72,15 +72,12 @@ def test_two_models_of_one_name_are_told_apart(two, images, tmp_path, capsys):
     report = (tmp_path / "report.html").read_text()
     for path in two:
         assert f"cats ({path})" in report
-    assert len({chart_name(ja.load(path, name="cats"), "spectrum") for path in two}) == 2
-    assert chart_name(ja.load("emoji-clip"), "spectrum") == "emoji-clip-spectrum"
+    assert len({chart_name(found, ja.load(path, name="cats"), "spectrum") for path in two}) == 2
 
 
 def test_charts_of_other_runs_are_other_files():
-    named = {
-        chart_name(ja.load("emoji-clip"), "x", runs=[make_run(method)])
-        for method in ("pca", "pca-mean", "pca")
-    }
+    model = ja.load("emoji-clip")
+    named = {chart_name([make_run(method)], model, "x", "") for method in ("pca", "pca-mean", "pca")}
     assert len(named) == 2
     assert all(re.fullmatch("emoji-clip-x-[0-9a-f]{8}", name) for name in named)
 
@@ -106,11 +103,11 @@ def test_the_demo_takes_each_model_once(two, tmp_path):
         demo(tmp_path / "out", [str(two[0]), str(two[0])])
 
 
-def test_reproduced_cells_have_the_bands_that_are_printed_for_their_backbone(two):
+def test_reproduced_cells_have_the_bands_that_are_printed_for_their_backbone(two, monkeypatch):
     """`--weights` says which backbone a file is; its bands are the papers' for that, its name the file's."""
-    model = ja.load(two[0])
+    monkeypatch.setattr(Places, "find_weights", lambda *_: (str(two[0]), None))
     cell = Cell({}, "ViT-B/32", "caltech101", {"protocol": "image-retrieval"}, "mAP", None)
-    found = _with_printed_bands(model, cell, "paper")
+    found = Session(Workspace(), Places()).model(cell)
     record = find_spec("clip-vit-base-patch32")
     assert (found.spec.band, found.spec.text_band) == (record.band, record.text_band)
-    assert (found.name, found.spec.licence, model.spec.band) == ("mine.npz", "unknown", None)
+    assert (found.name, found.spec.licence, ja.load(two[0]).spec.band) == ("mine.npz", "unknown", None)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -15,7 +16,17 @@ from jaxalign.eval.cli.reproduce import print_tables
 from jaxalign.eval.datasets import DATASETS, load_split
 from jaxalign.eval.features import FeatureStore
 from jaxalign.eval.features.by_content import index_key, part_name
-from jaxalign.eval.paper import TABLES, Places, Selection, Session, find_table, read_cells, reproduce
+from jaxalign.eval.paper import (
+    TABLES,
+    Outcome,
+    Places,
+    Reproduction,
+    Selection,
+    Session,
+    find_table,
+    read_cells,
+    reproduce,
+)
 from jaxalign.eval.paper.available import missing_dataset
 from jaxalign.eval.paper.output import draw_figures, summary, to_csv, to_json, to_markdown
 from jaxalign.eval.tasks.runs import read_runs
@@ -419,6 +430,24 @@ def test_names_do_not_break_markdown_or_csv(animals, tmp_path):
     assert "<script>" not in text
     assert "a \\| b" in text
     assert next(iter(csv.DictReader(to_csv(found).splitlines())))["task"] == "a | b <script>"
+
+
+def test_a_folder_that_was_left_out_of_does_not_break_markdown(tmp_path):
+    path = write_table(tmp_path / "t.csv", "", ["ViT-B/32,Caltech,60"], "backbone,dataset,value")
+    (cell,) = read_cells(replace(find_table(str(path)), settings={"protocol": "image-retrieval"}))
+    outcome = Outcome(cell, "measured", 59.0, left_out={"folder:<b>/all": ["a.png"]})
+    text = to_markdown(Reproduction(TABLES["isoclip-table1"], (outcome,), (), "paper"))
+    assert "left out: 1 of folder:&lt;b>/all" in text
+
+
+def test_a_column_called_model_keeps_its_text_beside_the_model_that_was_used(tmp_path):
+    path = write_table(tmp_path / "t.csv", "", ["ViT-B/32,Caltech,60"], "model,dataset,value")
+    (cell,) = read_cells(replace(find_table(str(path)), settings={"protocol": "image-retrieval"}))
+    found = Outcome(cell, "measured", 59.0, model="clip-vit-base-patch32")
+    (row,) = csv.DictReader(
+        to_csv(Reproduction(TABLES["isoclip-table1"], (found,), (), "paper")).splitlines()
+    )
+    assert (row["model"], row["model_used"]) == ("ViT-B/32", "clip-vit-base-patch32")
 
 
 @pytest.mark.long

@@ -148,7 +148,7 @@ IDENTITY = Embeds(lambda x: x, lambda x: x, lambda x: x)
 
 def test_rankings_by_hand():
     gallery = np.array([[1, 0], [0, 2], [3, 3], [1, 0], [0, 0]], np.float32)
-    query = [Term("a", 1, np.array([2, 0]))]
+    query = [Term(1, np.array([2, 0]))]
     scores = score_images(query, gallery, IDENTITY)
     np.testing.assert_allclose(scores, [1, 0, 0.5**0.5, 1, 0], rtol=1e-6, atol=1e-7)
     assert [hit.row for hit in rank(scores, first=9, leave_out={3})] == [0, 2, 1, 4]
@@ -162,15 +162,15 @@ def test_scores_of_several_terms_by_hand():
     """The weighted mean of cosines; of images and texts together, that of standard scores."""
     gallery = np.array([[1, 0], [0, 1], [1, 1], [9, 9]], np.float32)
     half = 0.5**0.5
-    images = [Term("a", 2, np.array([1, 0])), Term("b", -1, np.array([0, 5]))]
+    images = [Term(2, np.array([1, 0])), Term(-1, np.array([0, 5]))]
     expected = np.array([2, -1, half, half]) / 3
     np.testing.assert_allclose(score_images(images, gallery, IDENTITY), expected, rtol=1e-6)
     embeds = Embeds(lambda x: x, lambda x: x[:, ::-1], lambda x: x @ np.eye(3, 2))  # a text has 3 numbers
-    text = Term("t", 3, np.array([1, 0, 7]), is_text=True)
+    text = Term(3, np.array([1, 0, 7]), is_text=True)
     np.testing.assert_allclose(score_images([text], gallery, embeds), [0, 1, half, half], atol=1e-6)
     standard = lambda x: (x - x[:3].mean()) / x[:3].std()  # the last one is left out
     expected = (standard(np.array([1, 0, half, half])) + 3 * standard(np.array([0, 1, half, half]))) / 4
-    found = score_images([Term("a", 1, np.array([1, 0])), text], gallery, embeds, leave_out={3})
+    found = score_images([Term(1, np.array([1, 0])), text], gallery, embeds, leave_out={3})
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     alike = score_images([images[0], text], np.ones((4, 2)), embeds)
     np.testing.assert_allclose(alike, 0, atol=1e-5)  # nothing tells them apart

@@ -17,13 +17,5 @@ from .heads import isoclip_params as isoclip_params
 from .heads import read_projectors as read_projectors
 from .heads import with_projectors as with_projectors
 
-EVALUATORS = (intra_modal_fewshot, intra_modal_retrieval, with_isoclip)
-
-
-def register() -> None:
-    """Make the evaluators known to big_vision; importing this package has done it."""
-    for module in EVALUATORS:
-        sys.modules[f"big_vision.evaluators.{module.__name__.rpartition('.')[2]}"] = module
-
-
-register()
+for _module in (intra_modal_fewshot, intra_modal_retrieval, with_isoclip):
+    sys.modules[f"big_vision.evaluators.{_module.__name__.rpartition('.')[2]}"] = _module

@@ -2,7 +2,7 @@
 moment allow."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,23 @@ class MethodSettings:
       rank: directions that PCA<- keeps; by default half the embeddings' width.
       class_names: whose directions those are; `None` for CLIP's names of the ImageNet classes.
       template: of the prompt.
-      tokenize: texts to ids int32 `[n, context]`; without it PCA<- is not measured.
+      tokenizer: what `make_tokenizer` takes; without it PCA<- is not measured.
+      tokenize: texts to ids int32 `[n, context]`.
     """
 
     band: tuple[int, int] | str = AUTO
     rank: int | None = None
-    class_names: tuple[str, ...] | None = None
+    class_names: Sequence[str] | None = None
     template: str = "a photo of {}"
-    tokenize: Tokenize | None = None
+    tokenizer: Tokenize | Mapping[str, Any] | None = None
+    tokenize: Tokenize | None = field(init=False)
 
     def __post_init__(self) -> None:
         band = self.band if self.band == AUTO else tuple(self.band)
         if band != AUTO and (len(band) != 2 or not all(isinstance(k, int) and k >= 0 for k in band)):
             raise JaxalignError(f"band is {self.band!r}; expected 'auto' or (k_top, k_bottom)")
         object.__setattr__(self, "band", band)
+        object.__setattr__(self, "tokenize", make_tokenizer(self.tokenizer))
         if "{}" not in self.template:
             raise JaxalignError(f"template is {self.template!r}; expected one with {{}} for the class name")
 
@@ -105,10 +108,7 @@ def fit_methods(
     """Embeddings under every method for the parameters in `train_state`, and numbers to log beside metrics.
 
     A model whose heads or text embeddings are not finite, as of a run that has diverged, has no IsoCLIP and
-    no PCA<- until they are again.
-
-    Raises:
-      JaxalignError: a band or a rank that does not fit the model.
+    no PCA<- until they are again. Raises JaxalignError for a band or a rank that does not fit the model.
     """
     projectors = encoder.projectors(train_state)
     embed: dict[str, Callable[[ImageFeatures], Any]] = {
@@ -162,15 +162,6 @@ class LabelledImages:
     labels: np.ndarray
     names: tuple[str, ...]
 
-    @property
-    def images(self) -> Any:
-        return self.examples.images
-
-    @property
-    def ground_truth(self) -> tuple[Mapping[str, list[int]], ...]:
-        """Of ROxford and RParis, whose images have no labels: `ja.revisited_metrics` takes it."""
-        return self.examples.ground_truth
-
     def numbered_as(self, other: "LabelledImages") -> "LabelledImages":
         """These, the labels numbered by name as those of `other`, whose names may be too few."""
         if not self.task or not other.task:
@@ -192,7 +183,7 @@ class Evaluation:
       label: which images are alike, or the classes; by default the data set's first label.
       data_dir: where prepared data sets are.
       preprocess: options of `ja.ImageProcessor`; by default big_vision's `resize(size)|value_range(-1, 1)`.
-      band, rank, class_names, template, tokenizer: see `MethodSettings` and `make_tokenizer`.
+      **methods: those of `MethodSettings`.
 
     Raises:
       JaxalignError: settings that do not fit, when the evaluator is made and not in the middle of a run.
@@ -209,14 +200,9 @@ class Evaluation:
         label: str = "",
         data_dir: str | None = None,
         preprocess: Mapping[str, Any] | None = None,
-        band: tuple[int, int] | str = AUTO,
-        rank: int | None = None,
-        class_names: Sequence[str] | None = None,
-        template: str = "a photo of {}",
-        tokenizer: Tokenize | Mapping[str, Any] | None = None,
+        **methods: Any,
     ):
-        names = None if class_names is None else tuple(class_names)
-        self._settings = MethodSettings(band, rank, names, template, make_tokenizer(tokenizer))
+        self._settings = MethodSettings(**methods)
         self._processor = make_processor(image_size, preprocess)
         self._encoder = Encoder(predict_fn, batch_size, devices)
         self.dataset, self.record = dataset, find_dataset(dataset, data_dir=data_dir)
@@ -224,10 +210,7 @@ class Evaluation:
 
     def read(self, split: str) -> LabelledImages:
         """The images of a split that have a label; all of them, with labels of -1, where there are none.
-
-        Raises:
-          JaxalignError: an unknown split or label, data that are not there, or nothing labelled.
-        """
+        Raises JaxalignError for an unknown split or label, data that are not there, or nothing labelled."""
         examples = load_split(self.record, split, self._data_dir)
         if examples.images is None:
             raise JaxalignError(f"{self.dataset} has no images; expected a data set of images")

@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.models.attention import MultiHeadDotProductAttention
+from jaxalign.projectors import MODALITIES
 
 Params = Mapping[str, Any]
-MODALITIES = ("image", "text")
 
 
 def read_projectors(params: Params) -> ja.Projectors:

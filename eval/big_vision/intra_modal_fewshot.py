@@ -70,7 +70,7 @@ class Evaluator:
 
     def run(self, train_state: Any) -> Iterator[tuple[str, float]]:
         """`(name, value)` of everything that is logged, for the parameters in `train_state`."""
-        images = self._train.images[self._rows], self._test.images
+        images = self._train.examples.images[self._rows], self._test.examples.images
         yield from self._evaluation.run(train_state, images, self._names(), self._measure)
         if self._known:
             yield "test_in_train", float(self._known)

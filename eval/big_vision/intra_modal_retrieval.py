@@ -54,7 +54,7 @@ class Evaluator:
         if gallery != query:
             self._gallery = self._evaluation.read(gallery).numbered_as(self._query)
         self._own = own_positions(self._query.examples, self._gallery.examples)
-        landmarks = bool(self._query.ground_truth)
+        landmarks = bool(self._query.examples.ground_truth)
         if landmarks and gallery != record.gallery:
             raise JaxalignError(
                 f"the positives of {dataset} are in {record.gallery}; got the gallery {gallery}"
@@ -70,13 +70,13 @@ class Evaluator:
 
     def run(self, train_state: Any) -> Iterator[tuple[str, float]]:
         """`(name, value)` of everything that is logged, for the parameters in `train_state`."""
-        alone = self._gallery is self._query
-        images = [self._query.images] if alone else [self._query.images, self._gallery.images]
+        sets = [self._query] if self._gallery is self._query else [self._query, self._gallery]
+        images = [own.examples.images for own in sets]
         return self._evaluation.run(train_state, images, self._metrics, self._measure)
 
     def _measure(self, query: np.ndarray, gallery: np.ndarray | None = None) -> Mapping[str, Any]:
         items = query if gallery is None else gallery
-        if self._query.ground_truth:
-            return landmark_retrieval(query, items, self._query.ground_truth).metrics
+        if truth := self._query.examples.ground_truth:
+            return landmark_retrieval(query, items, truth).metrics
         labels = self._query.labels, self._gallery.labels
         return retrieval(query, items, *labels, exclude_self=self._own).metrics

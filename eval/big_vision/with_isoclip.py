@@ -8,10 +8,11 @@ import jax
 
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
+from jaxalign.projectors import MODALITIES
 
 from .encode import Encoder, PredictFn
 from .evaluation import AUTO, MethodSettings, choose_band
-from .heads import MODALITIES, with_projectors
+from .heads import with_projectors
 
 API = "jit"  # which kind of trainer this is for, in big_vision's words
 

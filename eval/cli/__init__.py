@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()  # here, where a failure is still caught
         except BaseException as caught:
             error = caught
-        if "JAXALIGN_PARENT" not in os.environ:
+        if not interrupts.is_supervised():
             status = conclude(status, error)
             if arguments is None and status > 128:
                 interrupts.leave(status)
@@ -147,11 +147,8 @@ def explain(error: BaseException) -> int:
 
 
 def results_alone(command: Any) -> AbstractContextManager[None]:
-    """Where the JSON of a command goes to standard output, nothing else does in the block.
-
-    Raises:
-      JaxalignError: where it goes to a file that cannot be written, before any work.
-    """
+    """Where the JSON of a command goes to standard output, nothing else does in the block; raises
+    JaxalignError for a file that cannot be written, before any work."""
     group = command if hasattr(command, "json") else getattr(command, "results", None)
     file = getattr(group, "json", None)
     check_file(file)
@@ -162,7 +159,7 @@ def run_as_one_of_several(command: Command, processes: "Processes", arguments: S
     from jaxalign.eval import processes as distributed
 
     processes.check()
-    if not distributed.is_supervised():
+    if not interrupts.is_supervised():
         return distributed.supervise(arguments)
     distributed.end_with_parent()
     where = (processes.coordinator, processes.num_processes, processes.process_id, processes.lost_after)

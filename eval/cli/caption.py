@@ -19,7 +19,6 @@ from .printing import describe_method, print_table, write_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxalign.captioning.captioner import Captioner
     from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.tasks.workspace import Workspace
 
@@ -52,12 +51,6 @@ class CaptionerOptions:
     beams: Annotated[
         int, option("Beams of the search for a caption; 1 takes the likeliest word each time.", "N")
     ] = 1
-
-    def load(self, model: "DualEncoder") -> "Captioner":
-        """The captioner of embeddings of `model`."""
-        from jaxalign.eval.captioning import find_captioner
-
-        return find_captioner(model, self.captioner, self.tokenizer, self.normalize)
 
 
 Words = Annotated[CaptionerOptions, about(CaptionerOptions, "captioner")]
@@ -94,23 +87,24 @@ class Caption(Embedding):
     projection: Projection = field(default_factory=ProjectionOptions)
 
     def run(self) -> None:
-        from jaxalign.eval.captioning import caption_methods, captions_of
+        from jaxalign.eval.captioning import caption_methods, captions_of, find_captioner
         from jaxalign.eval.tasks.projecting import Fitting
 
         self._check()
         workspace, model = self.open()
-        captioner = self.words.load(model)
+        words = self.words
+        captioner = find_captioner(model, words.captioner, words.tokenizer, words.normalize)
         methods = caption_methods(self.methods, model, self.projection.method_options())
         names, pre, gallery = self._read(workspace, model)
         fitting = Fitting(workspace, model, lambda: _require_gallery(gallery))
         with workspace.stages.stage("caption", f"{model.name}: {len(names)} images in words"):
-            said = captions_of(fitting, captioner, methods, pre, beams=self.words.beams)
+            said = captions_of(fitting, captioner, methods, pre, beams=words.beams)
         used = [method.to_json() for method in methods]
         titles = list(map(describe_method, used))
         print_captions(f"{model.title} in the words of {captioner.name}", names, titles, said)
         captions = [dict(zip(titles, of, strict=True)) for of in zip(*said, strict=True)]
         shown = [{"image": name, "captions": of} for name, of in zip(names, captions, strict=True)]
-        facts = {"model": model.name, "captioner": captioner.name, "beams": self.words.beams}
+        facts = {"model": model.name, "captioner": captioner.name, "beams": words.beams}
         write_json(self.results.json, facts | {"methods": used, "images": shown})
 
     def _check(self) -> None:

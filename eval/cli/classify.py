@@ -15,7 +15,7 @@ from .options import (
     VariantOption,
     option,
 )
-from .printing import describe_method, print_runs, print_table
+from .printing import describe_method, print_runs, print_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.classifiers.method import FewShotMethod
@@ -110,7 +110,7 @@ class Classify(Measuring):
             print_accuracies(
                 f"{model.title} on {self.dataset}, {pair.task}, {pair.num_classes} classes", runs
             )
-        self.report([run for runs in found for run in runs])
+        report_runs([run for runs in found for run in runs], self.results)
 
     @property
     def tuned(self) -> bool:

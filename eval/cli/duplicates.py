@@ -78,15 +78,14 @@ class Duplicates:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.progress import Watch
+        from jaxalign.eval.progress import Stages
         from jaxalign.eval.search.duplicates import find_duplicates
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):
-            watch = Watch()
             what: dict[str, Any] = {"exclude": self.exclude, "alike": self.min_similarity}
-            with watch.shown(str(self.folder)):
-                found = find_duplicates(self.folder, **what, start=watch.start, progress=watch.advance)
+            with Stages().stage("compare", str(self.folder)) as advance:
+                found = find_duplicates(self.folder, **what, start=advance.start, progress=advance)
             write_json(self.json, to_json(found))
             if self._paths_alone:
                 write_paths(paths_of(found, self.omit_first), b"\0" if self.null else b"\n")

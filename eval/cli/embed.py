@@ -46,20 +46,26 @@ class Embed(Embedding):
     def run(self) -> None:
         from jaxalign.eval.features import image_store
         from jaxalign.eval.processes import is_first
-        from jaxalign.eval.progress import Watch
 
         workspace, model = self.open()
         record = workspace.find_dataset(self.dataset)
         split = self.split or record.test or record.gallery
-        examples = workspace.load_split(record, split)
-        watch = Watch()
-        with watch.shown(f"{model.name}: {examples.dataset}/{examples.split}", len(examples)):
+        examples, stages = workspace.load_split(record, split), workspace.stages
+        title, counts = f"{model.name}: {examples.origin}", []
+        stages.announce(f"{title}, {len(examples)} images")
+        with stages.stage("embed", title, len(examples), announced=False) as advance:
+
+            def progress(count: int) -> None:
+                counts.append(count)
+                advance(count)
+
             reading = self.data.reading()
-            store = image_store(model, examples, store=self.results.store, progress=watch.advance, **reading)
+            store = image_store(model, examples, store=self.results.store, progress=progress, **reading)
             features = store.read().require(examples.origin)
         if not is_first():
             return
-        facts = embedding_facts(model, examples, features.left_out) | watch.facts()
+        facts = embedding_facts(model, examples, features.left_out)
+        facts |= computing_facts(len(examples), sum(counts[:1]), stages.seconds["embed"])
         facts |= {"width": store.width, "store": store.url}
         write_json(self.results.json, facts)
         print_summary(facts)
@@ -80,6 +86,14 @@ def embedding_facts(model: "DualEncoder", examples: "Examples", left_out: Sequen
         "left_out": list(left_out),
         "not_read": dict(examples.not_read),
     }
+
+
+def computing_facts(images: int, earlier: int, seconds: float) -> dict[str, Any]:
+    """Images of earlier runs and of this one, and the rate of this one with all that it waited for."""
+    now = images - earlier
+    rate = round(now / seconds, 2) if now else None
+    counts = {"earlier": earlier, "computed": now}
+    return counts | {"seconds": round(seconds, 3), "images_per_second": rate}
 
 
 def print_summary(facts: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import tyro
 from jaxalign.errors import JaxalignError
 
 from .options import BandOption, DataDir, JsonFile, OwnName, SettingsOf, TableFile, UsageError, option
-from .printing import check_folder, check_table, report_runs
+from .printing import chart_name, check_folder, check_table
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -164,7 +164,7 @@ class FeatureOptions:
         return DataReading(**{name: str(getattr(self, name) or "") for name in names})
 
     def stand_in(
-        self, workspace: "Workspace", dataset: str, model: ModelOptions, modality: str
+        self, workspace: "Workspace", dataset: str, modality: str, model: ModelOptions = ModelOptions()
     ) -> "DualEncoder":
         """What stands for the model of the features in `dataset`, which are of images or of texts."""
         from jaxalign.eval.tasks import given
@@ -300,7 +300,7 @@ class Embedding:
         workspace = dataclasses.replace(workspace, reading=self.given.reading(dataset))
         if dataset.startswith("features:") or (dataset == "none" and self.given.projectors is not None):
             modality: str = getattr(self, "modality", "image")
-            return workspace, self.given.stand_in(workspace, dataset, self.model, modality)
+            return workspace, self.given.stand_in(workspace, dataset, modality, self.model)
         self.given.check_unused(dataset)
         return workspace, self.model.load(workspace)
 
@@ -311,15 +311,12 @@ class Measuring(Embedding):
 
     results: Measured = MeasuringOptions()
 
-    def save_figures(self, runs: "Sequence[Run]", name: str) -> list[Path]:
-        """Draw what there is to see of `runs` as files beside them; `printing.chart_name` gives the name."""
+    def save_figures(self, runs: "Sequence[Run]", model: "DualEncoder", *parts: str) -> list[Path]:
+        """Draw what there is to see of `runs` as files beside them; `parts` are for the names of these."""
         from jaxalign.eval.figures import figures_of, save
 
+        name = chart_name(runs, model, *parts)
         return [save(of.figure, self.results.out / f"{of.kind}-{name}.png") for of in figures_of(runs)]
-
-    def report(self, runs: "Sequence[Run]", files: Sequence[Path] = ()) -> None:
-        """Write the runs as JSON and as a table where that was asked for, and say where everything is."""
-        report_runs(runs, files, self.results)
 
 
 @dataclass(frozen=True)
@@ -355,13 +352,12 @@ class Processes:
 
         if self.lost_after < 1:
             raise UsageError(f"--lost-after is {self.lost_after}; expected 1 or more seconds")
-        if self.num_processes is not None and self.num_processes < 1:
-            raise UsageError(f"--num-processes is {self.num_processes}; expected 1 or more")
-        if self.process_id is not None and not 0 <= self.process_id < (self.num_processes or 1 << 31):
-            most = (
-                "" if self.num_processes is None else f" to {self.num_processes - 1}, one less than there are"
-            )
-            raise UsageError(f"--process-id is {self.process_id}; expected 0{most or ' or more'}")
+        count, own = self.num_processes, self.process_id
+        if count is not None and count < 1:
+            raise UsageError(f"--num-processes is {count}; expected 1 or more")
+        if own is not None and not 0 <= own < (count or 1 << 31):
+            most = f"to {count - 1}, one less than there are" if count else "or more"
+            raise UsageError(f"--process-id is {own}; expected 0 {most}")
         if self.coordinator is not None:
             try:
                 parse_address(self.coordinator)

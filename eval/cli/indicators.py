@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from .groups import Measuring, Projection, ProjectionOptions
 from .options import DatasetName, MethodNames, Seed, SplitName, TaskNames, option
-from .printing import chart_name, decimal, print_runs, print_table, signed
+from .printing import decimal, print_runs, print_table, report_runs, signed
 
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.indicators import Indicators as IndicatorsOf
@@ -57,10 +57,9 @@ class Indicators(Measuring):
         for task in self.tasks or ("",):
             indicating = Indicating(self.methods, options, task, self.split, self.max_images)
             own = self._measure(Indicators(workspace, model, self.dataset, indicating))
-            about = self.dataset, own[0].settings["task"]
-            charts += self.save_figures(own, chart_name(model, *about, runs=own))
+            charts += self.save_figures(own, model, self.dataset, own[0].settings["task"])
             runs += own
-        self.report(runs, charts)
+        report_runs(runs, self.results, charts)
 
     def _measure(self, found: "IndicatorsOf") -> "list[Run]":
         """The runs of one task, each printed."""

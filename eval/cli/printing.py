@@ -174,7 +174,7 @@ def print_runs(
     print_table(title, [head, *(of.title for of in columns), *further], rows)
 
 
-def report_runs(runs: "Sequence[Run]", charts: Sequence[Path], results: "MeasuringOptions") -> None:
+def report_runs(runs: "Sequence[Run]", results: "MeasuringOptions", charts: Sequence[Path] = ()) -> None:
     """Write the results as JSON and as a table where that was asked for, and say where everything is."""
     from jaxalign.eval.datasets.image_tree import told_not_read
     from jaxalign.eval.written_tables import compared_runs
@@ -230,17 +230,15 @@ def _other_versions(runs: "Sequence[Run]") -> list[str]:
     return [f"{count} of the runs were measured earlier, with {what}" for what, count in told.items() if what]
 
 
-def chart_name(model: "DualEncoder", *parts: str, runs: "Sequence[Run]" = ()) -> str:
-    """A file name for a chart of `model`; those of models of one name, two fine-tuned ones, are different.
-
-    So are those of other `runs`: with other methods, splits or options.
-    """
+def chart_name(runs: "Sequence[Run]", model: "DualEncoder", *parts: str) -> str:
+    """A file name for a chart of `runs` of a model; those of other runs, with other methods, splits or
+    options, and of models of one name, two fine-tuned ones, are different. Empty `parts` are left out."""
     from jaxalign.eval.features.key import weights_digest
     from jaxalign.weights.identity import is_known
 
     name = model.name if is_known(model.name) else f"{model.name}-{weights_digest(model.params)[:8]}"
-    digest = [hashlib.sha256("".join(run.digest for run in runs).encode()).hexdigest()[:8]] if runs else []
-    return re.sub(r"[^\w.+-]+", "_", "-".join((name, *parts, *digest)))[-_LONGEST:]
+    digest = hashlib.sha256("".join(run.digest for run in runs).encode()).hexdigest()[:8]
+    return re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, (name, *parts, digest))))[-_LONGEST:]
 
 
 def check_folder(folder: Path) -> None:
@@ -275,10 +273,7 @@ def check_file(file: Path | None) -> None:
 
 
 def write_json(file: Path | None, content: Any) -> None:
-    """Write `content` to `file` as `files.write_json` does, or to standard output where it is `-`.
-
-    Does nothing for None.
-    """
+    """Write `content` to `file`, or to standard output where that is `-`; does nothing for None."""
     if file == STANDARD_OUTPUT:
         (_output.get() or sys.stdout).write(files.json_text(content, indent=2) + "\n")
     elif file is not None:
@@ -286,10 +281,8 @@ def write_json(file: Path | None, content: Any) -> None:
 
 
 def write_paths(paths: Iterable[str], end: bytes) -> None:
-    """Write names of files to standard output as the bytes that they are; a terminal gets printable ones.
-
-    They are written as any program opens them: none takes one for an option.
-    """
+    """Write names of files to standard output as the bytes that they are, of which no program takes one for
+    an option; a terminal gets printable ones."""
     out = _output.get() or sys.stdout
     paths = [os.path.join(os.curdir, path) if path.startswith("-") else path for path in paths]
     if out.isatty() and end == b"\n":
@@ -331,11 +324,8 @@ def check_table(file: Path | None) -> None:
 
 
 def write_table(file: Path | None, runs: "Sequence[Run]") -> None:
-    """Write the tables of `runs` in the format that the name of `file` ends in; does nothing for None.
-
-    Raises:
-      JaxalignError: none of the runs has numbers that stand in a table.
-    """
+    """Write the tables of `runs` in the format that the name of `file` ends in; does nothing for None. Raises
+    JaxalignError where no run has numbers that stand in a table."""
     from jaxalign.eval.written_tables import WRITERS, run_tables
 
     if file is None:

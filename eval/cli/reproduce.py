@@ -9,14 +9,12 @@ import tyro
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.terminal import say
 
-from .groups import Data, DataOptions, FeatureOptions, Given, ModelOptions, RunOptions, Runs
+from .groups import Data, DataOptions, FeatureOptions, Given, RunOptions, Runs
 from .options import UsageError, VariantOption, YesOrNo, option
 from .printing import print_table, told_anew, write_json
 
 if TYPE_CHECKING:
-    from jaxalign.dual_encoder import DualEncoder
     from jaxalign.eval.paper import Reproduction, Session, Table
-    from jaxalign.eval.tasks.workspace import Workspace
 
 
 def some(what: str) -> Any:
@@ -92,7 +90,7 @@ class Reproduce:
             raise UsageError("which table? Expected a name of `jaxalign reproduce --list`, or a CSV file")
         workspace = self.results.open_workspace(self.data, self.data.data_dir)
         workspace = replace(workspace, reading=self.given.reading(None))
-        options = (self.variant, self.distractors, self.layout or "", self._stand_in)
+        options = (self.variant, self.distractors, self.layout or "", self.given.stand_in)
         session = Session(workspace, places, *options)
         if self.printed is None:
             write_json(self.results.json, print_tables(session))
@@ -123,9 +121,6 @@ class Reproduce:
                 f"no cell could be measured: {lacking} not here; how to get each is said above"
             )
 
-    def _stand_in(self, workspace: "Workspace", dataset: str, modality: str) -> "DualEncoder":
-        return self.given.stand_in(workspace, dataset, ModelOptions(), modality)
-
 
 def parse_weights(given: tuple[str, ...]) -> dict[str, str]:
     """`BACKBONE=PATH` as a mapping."""
@@ -155,18 +150,19 @@ def print_tables(session: "Session") -> list[dict[str, Any]]:
 
 def print_reproduction(found: "Reproduction", files: list[Path]) -> None:
     """The table block by block, then what is missing, what failed, and where it was written."""
-    from jaxalign.eval.paper.output import blocks, failed_lines, numbered_notes, summary
+    from jaxalign.eval.paper.output import as_shown, blocks, summary
 
+    shown = as_shown(found)
     say(f"{found.table.title}: measured / printed (difference), {found.table.unit}")
     for block in blocks(found):
         if not block.is_measured and not any(outcome.state == "failed" for outcome in block.outcomes):
             continue
         print_table(block.table.title, block.table.columns, [map(str, row) for row in block.table.rows])
-    for note in numbered_notes(found):
+    for note in shown.notes:
         say(note)
     for missing, count in found.missing:
         say(f"missing: {missing.what}, for {count} cells: {missing.advice}")
-    for line in failed_lines(found):
+    for line in shown.failed:
         say(f"failed: {line}")
     say(summary(found))
     say("written: " + ", ".join(str(path) for path in files))

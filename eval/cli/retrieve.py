@@ -21,7 +21,7 @@ from .options import (
     option,
     parse_depths,
 )
-from .printing import describe_counts, print_runs
+from .printing import describe_counts, print_runs, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.eval.tasks.pairs import ImagePair
@@ -98,7 +98,7 @@ class Retrieve(Measuring):
         for task in pair.tasks(self.tasks):
             about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
             print_task(about, pair, [run for run in runs if run.settings["task"] == task])
-        self.report(runs)
+        report_runs(runs, self.results)
 
 
 def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:

@@ -26,7 +26,7 @@ from .groups import (
 )
 from .options import Excluded, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import STANDARD_OUTPUT, check_ending, describe_method, only_results, write_json
-from .search_output import BEFORE, Found, score_name, show
+from .search_output import BEFORE, Found, show
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -241,10 +241,10 @@ class Search:
         for text, tokens in query.cut(model) if query.texts else ():
             say(f'of "{text}" the model reads the first {tokens} tokens', sys.stderr)
         methods = self._find_methods(model, query)
-        library = self._find_library(model)
+        library = self._find_library(workspace, model)
         fitting = Fitting(workspace, model, lambda: library.features)
         rankings = self._rank(query, library, methods, fitting)
-        return Found(model, library, query, score_name(query), [*methods.values()][-1], rankings)
+        return Found(model, library, query, [*methods.values()][-1], rankings)
 
     def _find_methods(self, model: "DualEncoder", query: "Query") -> "dict[str, Method | None]":
         """By title what compares images; None where the query has none."""
@@ -274,14 +274,13 @@ class Search:
             return {title + more: method}
         return {f"before: {BEFORE}{more}": Method(BEFORE, "image"), f"after: {title}{more}": method}
 
-    def _find_library(self, model: "DualEncoder") -> "Library":
-        from jaxalign.eval.progress import Watch
+    def _find_library(self, workspace: "Workspace", model: "DualEncoder") -> "Library":
         from jaxalign.eval.search import find_library
 
-        watch, written = Watch(), [] if self.output.sheet is None else [self.output.sheet]
-        computing = {"store": self.results.store, "progress": watch.advance} | self.reading.reading()
-        which: dict[str, Any] = {"exclude": self.exclude, "without": written, "start": watch.start}
-        with watch.shown(f"{model.name}: {self.folder}"):
+        written = [] if self.output.sheet is None else [self.output.sheet]
+        with workspace.stages.stage("embed", f"{model.name}: {self.folder}") as advance:
+            computing = {"store": self.results.store, "progress": advance} | self.reading.reading()
+            which: dict[str, Any] = {"exclude": self.exclude, "without": written, "start": advance.start}
             return find_library(model, self.folder, **which, **computing)
 
     def _rank(

@@ -28,7 +28,6 @@ class Found:
     """A search and its results.
 
     Attributes:
-      score: what the scores are.
       method: of the last ranking; None where no similarity between images takes part.
       rankings: by title; one, or before and after.
     """
@@ -36,13 +35,19 @@ class Found:
     model: "DualEncoder"
     library: "Library"
     query: "Query"
-    score: str
     method: "Method | None"
     rankings: "dict[str, tuple[Hit, ...]]"
 
     @property
     def title(self) -> str:
         return f"{self.query} among {len(self.library.names):,} images"
+
+    @property
+    def score(self) -> str:
+        """What the scores are."""
+        if self.query.images and self.query.texts:
+            return "standard score"
+        return "cosine" if len(self.query.images) + len(self.query.texts) == 1 else "mean cosine"
 
     def is_new(self, hit: "Hit", ranking: str) -> bool:
         """Whether another ranking has it not among its first ones."""
@@ -66,13 +71,6 @@ class Found:
             "score": self.score,
             "results": found[0] if len(found) == 1 else dict(zip(("before", "after"), found, strict=True)),
         }
-
-
-def score_name(query: "Query") -> str:
-    """What the scores of a query are."""
-    if query.images and query.texts:
-        return "standard score"
-    return "cosine" if len(query.images) + len(query.texts) == 1 else "mean cosine"
 
 
 def show(found: Found, output: "OutputOptions") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from .groups import Measuring
 from .options import BandOption, GallerySplit, MaxQueries, QuerySplit, TaskNames, option
-from .printing import chart_name, decimal, print_table
+from .printing import decimal, print_table, report_runs
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Spectrum(Measuring):
 
         workspace, model = self.open()
         runs = [measure_spectra(workspace, model, band_to_show(model, self.band))]
-        charts = self.save_figures(runs, chart_name(model, runs=runs))
+        charts = self.save_figures(runs, model)
         print_spectrum(f"{model.title}: inter-modal operator", runs[0].metrics)
         for task in () if self.dataset == "none" else self.tasks or ("",):
             sweeping = Sweeping(
@@ -55,11 +55,9 @@ class Spectrum(Measuring):
             parts = measure_parts(workspace, model, self.dataset, sweeping, self.width)
             about = ", ".join(filter(None, (f"{model.title} on {self.dataset}", task)))
             print_parts(f"{about}: mAP in %, mean cosines", parts.metrics["parts"])
-            charts += self.save_figures(
-                [parts], chart_name(model, self.dataset, *filter(None, [task]), runs=[parts])
-            )
+            charts += self.save_figures([parts], model, self.dataset, task)
             runs.append(parts)
-        self.report(runs, charts)
+        report_runs(runs, self.results, charts)
 
 
 def print_spectrum(title: str, found: Any) -> None:

@@ -14,7 +14,7 @@ from .options import (
     UsageError,
     option,
 )
-from .printing import chart_name, decimal, describe_method, print_table
+from .printing import chart_name, decimal, describe_method, print_table, report_runs
 
 if TYPE_CHECKING:
     from jaxalign.dual_encoder import DualEncoder
@@ -70,8 +70,7 @@ class Sweep(Measuring):
     distributed: Distributed = field(default_factory=Processes)
 
     def run(self) -> None:
-        from jaxalign.eval.figures import draw_sweeps, save
-        from jaxalign.eval.labels import dataset_label
+        from jaxalign.eval.figures import figures_of, save
         from jaxalign.eval.processes import is_first
         from jaxalign.eval.tasks.sweep import chosen_band, measure_sweep
 
@@ -91,12 +90,12 @@ class Sweep(Measuring):
             print_bands(about, runs, band)
             if self.methods:
                 print_beside(about, beside)
-            figure = draw_sweeps(own, dataset_label(own), about, chosen=band)
-            name = chart_name(model, self.dataset, self.modality, *filter(None, [task]), runs=own)
-            charts.append(save(figure, self.results.out / f"sweep-{name}.png"))
+            name = chart_name(own, model, self.dataset, self.modality, task)
+            file = self.results.out / f"sweep-{name}.png"
+            charts += [save(drawn.figure, file) for drawn in figures_of(own, about=about)]
             found += [*own, *(run for of in beside.values() for run in of)]
         if is_first():
-            self.report(found, charts)
+            report_runs(found, self.results, charts)
 
     def _check_methods(self, model: "DualEncoder") -> None:
         from jaxalign.eval.tasks.methods import MethodOptions, find_methods

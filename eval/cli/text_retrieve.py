@@ -16,7 +16,7 @@ from .options import (
     option,
     parse_depths,
 )
-from .printing import describe_counts, print_runs
+from .printing import describe_counts, print_runs, report_runs
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,4 @@ class TextRetrieve(Measuring):
             return
         counts = describe_counts(runs[0].metrics, "captions")
         print_runs(f"{model.title} on the captions of {self.dataset}: {counts}, %", runs, compared=True)
-        self.report(runs)
+        report_runs(runs, self.results)

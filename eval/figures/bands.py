@@ -8,78 +8,66 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxalign.eval.labels import Label, band, vector
+from jaxalign.eval.labels import Label, band
 from jaxalign.eval.tasks.runs import Run
 
-from .look import INK, ON_CELL, ONE, TWO, head, name_axes, panels, shown, styled, title
+from . import look
+from .look import Found
 
 MOST_NUMBERS = 15  # columns up to which every cell has its number
 _CELL = (0.36, 0.25)  # inches
 _SHADES = 20  # of the bar beside a map
 
 
-def has_map(run: Run) -> bool:
-    """Whether it has `k_top` `[a]`, `k_bottom` `[b]` and `mAP` `[a, b]`."""
-    top, bottom, scores = vector(run, "k_top"), vector(run, "k_bottom"), run.arrays.get("mAP")
-    if top is None or bottom is None or scores is None or scores.dtype.kind not in "iuf":
-        return False
-    return scores.shape == (len(top), len(bottom)) and bool(shown(scores).any())
-
-
 def best_of(run: Run) -> tuple[int, int]:
     """The band that the run says is the best, or else the first of the highest mAP."""
-    scores = np.where(shown(run.arrays["mAP"]), run.arrays["mAP"], -np.inf)
+    scores = np.where(look.shown(run.arrays["mAP"]), run.arrays["mAP"], -np.inf)
     i, j = np.unravel_index(np.argmax(scores), scores.shape)
     return band(run, "best") or (int(run.arrays["k_top"][i]), int(run.arrays["k_bottom"][j]))
 
 
-@styled()
-def draw_sweeps(
-    runs: Sequence[Run],
-    label: Label,
-    about: str,
-    beside: Sequence[Run] = (),
-    chosen: tuple[int, int] | None = None,
-) -> Figure:
+@look.styled()
+def draw_sweeps(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """mAP over the grid on each data set (IsoCLIP, figures 5, S9 and S10), one run for each.
 
-    The data set's own best band has a solid frame, `chosen`, by default the first one's best, a dashed one;
-    the bar beside a map says what its shades are.
+    The data set's own best band has a solid frame, the first one's best a dashed one; the bar beside a map
+    says what its shades are.
     """
-    chosen = chosen or best_of(runs[0])
+    runs = [run for run, _ in found]
+    chosen = best_of(runs[0])
     rows, columns = np.max([run.arrays["mAP"].shape for run in runs], axis=0)
     small = columns > MOST_NUMBERS
     size = [
         count * side * (0.5 if small else 1.0) for count, side in zip((columns, rows), _CELL, strict=True)
     ]
-    figure, axes = panels(len(runs), 3, max(3.5, size[0] + 1.4), max(2.6, size[1] + 1.1))
+    figure, axes = look.panels(len(runs), 3, max(3.5, size[0] + 1.4), max(2.6, size[1] + 1.1))
     for ax, run in zip(axes, runs, strict=True):
         draw_map(ax, run)
         top, bottom = best = best_of(run)
-        _frame(ax, run, best, TWO, "-")
+        _frame(ax, run, best, look.TWO, "-")
         if chosen != best:
-            _frame(ax, run, chosen, INK, (0, (3, 2)))
-        scores = run.arrays["mAP"][shown(run.arrays["mAP"])]
+            _frame(ax, run, chosen, look.INK, (0, (3, 2)))
+        scores = run.arrays["mAP"][look.shown(run.arrays["mAP"])]
         told = f"best ({top}, {bottom}) {scores.max():.{digits_of(scores)}f}, lowest {scores.min():.1f}"
-        head(ax, f"{label(run)}: {told}" if label(run) else told)
+        look.head(ax, f"{label(run)}: {told}" if label(run) else told)
     several = f"; dashed frame: ({chosen[0]}, {chosen[1]})" if len(runs) > 1 else ""
-    title(figure, f"mAP in % by band, {about}; solid frame: the best{several}")
+    look.title(figure, f"mAP in % by band, {about}; solid frame: the best{several}")
     return figure
 
 
 def draw_map(ax: Axes, run: Run) -> None:
     """The cells of a run's grid, the darker the higher; empty bands are left blank."""
     k_top, k_bottom, scores = (run.arrays[name] for name in ("k_top", "k_bottom", "mAP"))
-    known = scores[shown(scores)]
+    known = scores[look.shown(scores)]
     low, spread = known.min(), max(known.max() - known.min(), 1e-9)
     numbered, digits = len(k_bottom) <= MOST_NUMBERS, digits_of(known)
-    for i, j in np.argwhere(shown(scores)):
+    for i, j in np.argwhere(look.shown(scores)):
         strength = (scores[i, j] - low) / spread
         cell = _shade((j - 0.47, i - 0.46), 0.94, 0.92, strength)
         cell.set_gid(f"k_top {k_top[i]}, k_bottom {k_bottom[j]}: {scores[i, j]:.2f}")
         ax.add_patch(cell)
         if numbered:
-            colour = ON_CELL if strength > 0.6 else INK
+            colour = look.ON_CELL if strength > 0.6 else look.INK
             size = 8 if digits == 1 else 7
             said = f"{scores[i, j]:.{digits}f}"
             ax.text(j, i, said, ha="center", va="center", fontsize=size, color=colour, in_layout=False)
@@ -88,7 +76,7 @@ def draw_map(ax: Axes, run: Run) -> None:
     ax.set_xticks(range(len(k_bottom))[every], [str(k) for k in k_bottom[every]])
     ax.set_yticks(range(len(k_top)), [str(k) for k in k_top])
     ax.set(xlim=(-0.6, len(k_bottom) - 0.4), ylim=(len(k_top) - 0.4, -0.6))
-    name_axes(ax, "removed from the bottom (k_bottom)", "removed from the top (k_top)")
+    ax.set(xlabel="removed from the bottom (k_bottom)", ylabel="removed from the top (k_top)")
     _draw_bar(ax, low, known.max())
 
 
@@ -100,7 +88,7 @@ def digits_of(scores: np.ndarray) -> int:
 
 
 def _shade(corner: tuple[float, float], width: float, height: float, strength: float) -> Rectangle:
-    return Rectangle(corner, width, height, color=ONE, alpha=0.05 + 0.95 * strength, linewidth=0)
+    return Rectangle(corner, width, height, color=look.ONE, alpha=0.05 + 0.95 * strength, linewidth=0)
 
 
 def _draw_bar(ax: Axes, low: float, high: float) -> None:

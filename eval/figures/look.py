@@ -2,7 +2,6 @@
 
 import os
 import textwrap
-from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +15,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxalign.errors import JaxalignError, printable
-from jaxalign.eval.files import MARK
+from jaxalign.eval.files import MARK, write_whole
 from jaxalign.eval.labels import LARGEST
-from jaxalign.replacing import replaced_file
+from jaxalign.eval.tasks.runs import Run
+
+Found = tuple[Run, Any]  # a run, and what of it a figure is made of
 
 # By the names that the page's style sheet has for them, light there and on paper, others in the dark.
 COLOURS = {
@@ -130,11 +131,6 @@ def logarithmic(ax: Axes, name: str) -> None:
     axis.set_major_formatter(lambda value, place: f"{value:g}")
 
 
-def name_axes(ax: Axes, x: str, y: str) -> None:
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-
-
 def legend(figure: Figure, axes: Axes) -> None:
     """The legend of one of the panels, which all share, below them."""
     handles, labels = axes.get_legend_handles_labels()
@@ -156,24 +152,16 @@ def shown(values: np.ndarray) -> np.ndarray:
     return np.abs(values) < LARGEST  # NaN is not
 
 
-def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:
-    """Points `[n, 2]`."""
-    look = {"markersize": 4 if marker == "o" else 6, "markeredgewidth": 0, "alpha": 0.55}
-    ax.plot(*points[shown(points).all(1)].T, marker, color=colour, label=label, **look)
-
-
 def save(figure: Figure, file: str | os.PathLike[str]) -> Path:
     """Write `figure` as PNG, whole or not at all; raises JaxalignError where it cannot be written."""
     path = Path(file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(path) as partial:
-            partial.write_bytes(png(figure))
+        return write_whole(path, png(figure))
     except OSError as error:
         raise JaxalignError(
             f"cannot write {path} ({error.strerror or error}); choose another folder"
         ) from error
-    return path
 
 
 def png(figure: Figure) -> bytes:
@@ -182,18 +170,3 @@ def png(figure: Figure) -> bytes:
     with styled():
         figure.savefig(drawn, format="png", dpi=RESOLUTION, metadata=MARK)
     return drawn.getvalue()
-
-
-def shares(counts: np.ndarray) -> np.ndarray:
-    """Counts scaled to a sum of one; zeros stay."""
-    return np.asarray(counts, np.float64) / max(float(np.sum(counts)), 1.0)
-
-
-def occupied(counts: Sequence[np.ndarray]) -> slice:
-    """The bins that hold all but a thousandth of the pairs at each end, over all `counts`."""
-    low, high = [], []
-    for of in counts:
-        total = np.cumsum(shares(of))
-        low.append(int(np.searchsorted(total, 0.001)))
-        high.append(int(np.searchsorted(total, 0.999)) + 1)
-    return slice(min(low), min(max(high), len(counts[0])))

@@ -10,68 +10,43 @@ from matplotlib.figure import Figure
 from jaxalign.eval.labels import Label, number
 from jaxalign.eval.tasks.runs import Run
 
-from .look import (
-    FOUR,
-    INK,
-    LINE,
-    ONE,
-    SERIES,
-    SIX,
-    THREE,
-    TWO,
-    dots,
-    head,
-    legend,
-    name_axes,
-    panels,
-    styled,
-    title,
-    wrapped,
-)
+from . import look
+from .look import Found
 
 MOST = 600  # points of a kind that are drawn; of more, so many evenly spaced ones
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _VARIANTS = {"plain": "eq. 11", "adjusted": "eq. 12"}
 # What each is called, its marker, and its colour where classes have none.
 _KINDS = {
-    "image": ("images", "o", ONE),
-    "projected": ("projected images", "^", TWO),
-    "text": ("texts", "*", THREE),
+    "image": ("images", "o", look.ONE),
+    "projected": ("projected images", "^", look.TWO),
+    "text": ("texts", "*", look.THREE),
 }
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def views_of(run: Run) -> dict[str, dict[str, np.ndarray]]:
-    """Points `[n, 2]` by variant and kind, which the names of its arrays are made of."""
-    views: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in run.arrays.items():
-        start, _, rest = name.partition("_")
-        if rest and values.ndim == 2 and values.shape[1] == 2 and len(values) and values.dtype.kind == "f":
-            views.setdefault(start, {})[rest] = values
-    return views
-
-
-@styled()
-def draw_views(runs: Sequence[Run], label: Label, about: str, beside: Sequence[Run] = ()) -> Figure:
+@look.styled()
+def draw_views(found: Sequence[Found], label: Label, about: str, beside: Sequence[Run]) -> Figure:
     """A row for each view; left the projection alone (eq. 11), right with the mean adjusted (eq. 12).
 
     Where a run says of which class each image is, the most frequent classes have a colour, the others none.
     """
-    found = [(run, *view) for run in runs for view in views_of(run).items()]
-    figure, axes = panels(len(found), columns=2)
-    for ax, (run, variant, points) in zip(axes, found, strict=True):
+    views = [(run, *view) for run, of in found for view in of.items()]
+    figure, axes = look.panels(len(views), columns=2)
+    for ax, (run, variant, points) in zip(axes, views, strict=True):
         frequent = _frequent_classes(run)
         for kind in sorted(points, key=[*_KINDS, *points].index):
             classes = _classes(run, kind, len(points[kind]))
-            _draw(ax, points[kind], classes, frequent, *_KINDS.get(kind, (kind, "o", FOUR)))
-        ax.set_xticks([])
-        ax.set_yticks([])
+            _draw(ax, points[kind], classes, frequent, *_KINDS.get(kind, (kind, "o", look.FOUR)))
+        ax.set(xticks=[], yticks=[])
         view, shift = str(run.metrics.get("view", "view")), number(run, variant, "shift")
         told = f"{_TITLES.get(view, view)}, {_VARIANTS.get(variant, variant)}"
-        head(ax, told if shift is None else f"{told}: centroids {shift:.2f} apart")
-    legend(figure, axes[0])
-    coloured = "; in colour: the most frequent classes" if any(_frequent_classes(run) for run in runs) else ""
-    title(figure, f"Two dimensions, {about}{coloured}")
+        look.head(ax, told if shift is None else f"{told}: centroids {shift:.2f} apart")
+    look.legend(figure, axes[0])
+    coloured = (
+        "; in colour: the most frequent classes" if any(_frequent_classes(run) for run, _ in found) else ""
+    )
+    look.title(figure, f"Two dimensions, {about}{coloured}")
     return figure
 
 
@@ -88,17 +63,17 @@ def _draw(
     every = np.linspace(0, len(points) - 1, min(len(points), MOST)).astype(int)
     points, classes = points[every], classes[every]
     if not frequent:
-        return dots(ax, points, colour, label, marker)
-    dots(ax, points[~np.isin(classes, frequent)], SIX, label, marker)
-    for of, own in zip(frequent, SERIES, strict=False):
+        return _dots(ax, points, colour, label, marker)
+    _dots(ax, points[~np.isin(classes, frequent)], look.SIX, label, marker)
+    for of, own in zip(frequent, look.SERIES, strict=False):
         if (classes == of).any():
-            dots(ax, points[classes == of], own, marker=marker)
+            _dots(ax, points[classes == of], own, marker=marker)
 
 
 def _frequent_classes(run: Run) -> list[int]:
     """Classes that have a colour of their own, the most frequent first; none where the run does not say."""
     known, counts = np.unique(run.arrays.get("image_class", ()), return_counts=True)
-    return known[np.argsort(-counts, kind="stable")][: len(SERIES) - 1].tolist()
+    return known[np.argsort(-counts, kind="stable")][: len(look.SERIES) - 1].tolist()
 
 
 def _classes(run: Run, kind: str, count: int) -> np.ndarray:
@@ -107,27 +82,32 @@ def _classes(run: Run, kind: str, count: int) -> np.ndarray:
     return known if len(known) == count else np.full(count, -1)
 
 
-@styled()
+def _dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:
+    """Points `[n, 2]`."""
+    style = {"markersize": 4 if marker == "o" else 6, "markeredgewidth": 0, "alpha": 0.55}
+    ax.plot(*points[look.shown(points).all(1)].T, marker, color=colour, label=label, **style)
+
+
+@look.styled()
 def draw_measured(series: Series, about: str, unit: str) -> Figure:
     """Pairs of a printed and a measured number, by name.
 
     Left, each pair: on the diagonal they are equal. Right, the differences of each series, a line at their
     mean.
     """
-    figure, (left, right) = panels(2, width=4.6, height=max(4.0, 0.25 * len(series) + 1))
-    for i, (pairs, colour) in enumerate(zip(series.values(), cycle(SERIES), strict=False)):
+    figure, (left, right) = look.panels(2, width=4.6, height=max(4.0, 0.25 * len(series) + 1))
+    for i, (pairs, colour) in enumerate(zip(series.values(), cycle(look.SERIES), strict=False)):
         printed, measured = np.array(pairs, float).T
         difference = measured - printed
-        dots(left, np.stack([printed, measured], 1), colour)
-        dots(right, np.stack([difference, np.full(len(difference), i)], 1), colour)
+        _dots(left, np.stack([printed, measured], 1), colour)
+        _dots(right, np.stack([difference, np.full(len(difference), i)], 1), colour)
         right.plot([difference.mean()] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
     ends = min(left.get_xlim()[0], left.get_ylim()[0]), max(left.get_xlim()[1], left.get_ylim()[1])
-    left.plot(ends, ends, color=LINE, linewidth=0.8, zorder=0)
-    left.set(xlim=ends, ylim=ends, aspect="equal")
-    name_axes(left, f"printed ({unit})", f"measured ({unit})")
-    right.axvline(0, color=INK, linewidth=0.8, zorder=0)
-    right.set_yticks(range(len(series)), labels=[wrapped(name, 2.5) for name in series])
+    left.plot(ends, ends, color=look.LINE, linewidth=0.8, zorder=0)
+    left.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"printed ({unit})", ylabel=f"measured ({unit})")
+    right.axvline(0, color=look.INK, linewidth=0.8, zorder=0)
+    right.set_yticks(range(len(series)), labels=[look.wrapped(name, 2.5) for name in series])
     right.invert_yaxis()
-    name_axes(right, f"measured less printed ({unit})", "")
-    title(figure, about)
+    right.set_xlabel(f"measured less printed ({unit})")
+    look.title(figure, about)
     return figure

@@ -88,9 +88,7 @@ def place(figure: Any, image: Image.Image, x: float, y: float, side: float, fram
     width, height = figure.get_size_inches()
     axes = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
     axes.imshow(thumbnail(image, round(side * RESOLUTION)), interpolation="antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_anchor("NW")
+    axes.set(xticks=[], yticks=[], anchor="NW")
     for spine in axes.spines.values():
         spine.set_visible(frame is not None)
         spine.set_color(frame or "none")

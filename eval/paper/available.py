@@ -1,4 +1,4 @@
-"""What of a table can be measured on this machine, and how to get the rest."""
+"""Which models the backbones of tables are, what of a table can be measured here, and how to get the rest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +12,50 @@ from jaxalign.eval.datasets.records import Folder
 from jaxalign.specs import find_spec
 from jaxalign.weights.checkpoint import is_model_folder
 
-from .cells import BACKBONES, OF_REEVALUATING, OF_REFERENCE, Cell
+from .cells import Cell
 
+_SIGLIP, _SIGLIP_2 = (
+    tuple(f"{name}{source}" for source in ("", "-open-clip", "-big-vision"))
+    for name in ("siglip-base-patch16-224", "siglip2-base-patch16-224")
+)
+_DINO_3 = ("dinov3-large-patch16", "dinov3-large-patch16-256")
+
+# Weights by preference: as the code that a paper published loads them first, then the same in other code.
+BACKBONES: Mapping[str, tuple[str, ...]] = {
+    # IsoCLIP
+    "ViT-B/32": ("clip-vit-base-patch32",),
+    "ViT-B/16": ("clip-vit-base-patch16",),
+    "ViT-L/14": ("clip-vit-large-patch14",),
+    "ViT-B/32-open": ("clip-vit-base-patch32-datacomp",),
+    "ViT-B/16-open": ("clip-vit-base-patch16-datacomp",),
+    "PE-Core-B-16": ("pe-core-base-patch16",),
+    "PE-Core B/16": ("pe-core-base-patch16",),
+    "EVA-02 B/16": ("eva02-clip-base-patch16",),
+    "SigLIP2 B/16": (_SIGLIP_2[1], _SIGLIP_2[0], _SIGLIP_2[2]),
+    "DINOv2 B/14": ("dinov2-base-meta", "dinov2-base"),
+    # Reevaluating
+    "CLIP B/32": ("clip-vit-base-patch32",),
+    "CLIP L/14": ("clip-vit-large-patch14",),
+    "CLIP ViT-L/14": ("clip-vit-large-patch14",),
+    "CLIP ViT-B/16": ("clip-vit-base-patch16",),
+    "CLIP": ("clip-vit-base-patch16",),
+    "rn50": ("clip-rn50",),
+    "SigLIP B/16": _SIGLIP,
+    "SigLIP": _SIGLIP,
+    "SigLIP2": _SIGLIP_2,
+    "SLIP B/16": ("slip-vit-base-patch16",),
+    "DINOv2": ("dinov2-base-meta", "dinov2-base"),
+    "DINOv2 ViT-B/14": ("dinov2-base", "dinov2-base-meta"),
+    "DINOv3 L/16": _DINO_3,
+    "DINOv3 ViT-L/16": _DINO_3,
+    "dinov3_vitl16": _DINO_3,
+}
+# What both papers print, and Reevaluating loads through transformers.
+OF_REEVALUATING: Mapping[str, tuple[str, ...]] = {"SigLIP2 B/16": _SIGLIP_2}
+# With registers, which the paper does not say.
+OF_REFERENCE: Mapping[str, tuple[str, ...]] = {
+    "DINOv2": ("dinov2-with-registers-base-meta", "dinov2-with-registers-base")
+}
 _PACKAGES = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # of views: module, name
 
 

@@ -132,49 +132,27 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 
 
 def to_csv(reproduction: Reproduction) -> str:
-    """A row for each cell: its labels, then what was found."""
+    """A row for each cell: its labels, then what was found; `model_used` where a label is called `model`."""
     names = list(dict.fromkeys(name for outcome in reproduction.outcomes for name in outcome.cell.labels))
     found = ["printed", "measured", "difference", "state", "reason", "model", "notes"]
+    heads = [f"{name}_used" if name in names else name for name in found]
     rows = []
     for outcome in reproduction.outcomes:
         record: dict[str, Any] = {**_record(outcome), "notes": "; ".join(outcome.notes)}
         rows.append([*(record["labels"].get(name) for name in names), *(record[name] for name in found)])
-    return written_tables.to_csv([WrittenTable("", [*names, *found], rows)])
+    return written_tables.to_csv([WrittenTable("", [*names, *heads], rows)])
 
 
 def to_markdown(reproduction: Reproduction) -> str:
     """The table for people, and below it what is missing and what failed."""
-    table = reproduction.table
-    parts = [f"# {escape(table.title)}", _introduction(reproduction)]
-    for block in filter(lambda block: block.is_measured, blocks(reproduction)):
-        parts.append(f"## {escape(block.table.title)}" if block.table.title else "")
-        parts.append(markdown_grid(block.table))
-    parts += _lists(reproduction)
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _lists(reproduction: Reproduction) -> list[str]:
-    listed = lambda lines: "\n".join(f"- {escape(line)}" for line in lines)
-    titled = {"Missing": missing_lines(reproduction), "Failed": failed_lines(reproduction)}
-    return [
-        listed(numbered_notes(reproduction)),
-        *(f"## {title}\n\n{listed(lines)}" for title, lines in titled.items() if lines),
-    ]
-
-
-def missing_lines(reproduction: Reproduction) -> list[str]:
-    """A line for each thing that is not here: for how many cells, and how to get it."""
-    return [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing]
-
-
-def failed_lines(reproduction: Reproduction) -> list[str]:
-    """A line for each cell that failed, and why."""
-    return [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed]
-
-
-def _introduction(reproduction: Reproduction) -> str:
-    unit = reproduction.table.unit
-    return f"{summary(reproduction)} Each cell: measured / printed (difference), {unit}."
+    shown = as_shown(reproduction)
+    parts = [f"# {escape(shown.title)}", escape(shown.summary)]
+    for table in shown.parts:
+        parts += [f"## {escape(table.title)}" if table.title else "", markdown_grid(table)]
+    for heading, lines in {"": shown.notes, "Missing": shown.missing, "Failed": shown.failed}.items():
+        parts.append(f"## {heading}" if heading and lines else "")
+        parts.append("\n".join(f"- {escape(line)}" for line in lines))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def summary(reproduction: Reproduction) -> str:
@@ -212,17 +190,9 @@ def write_files(folder: Path, reproduction: Reproduction, content: dict[str, Any
         raise JaxalignError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
-def numbered_notes(reproduction: Reproduction) -> list[str]:
-    """A line for each note, with the number that cells refer to."""
-    return [f"[{number}] {note}" for number, note in enumerate(reproduction.notes, 1)]
-
-
 def draw_figures(folder: Path, reproduction: Reproduction) -> list[Path]:
-    """Write a PNG of the table and one for each figure of its runs in `folder`.
-
-    Raises:
-      JaxalignError: a run that is damaged, or a folder that cannot be written.
-    """
+    """Write a PNG of the table and one for each figure of its runs in `folder`; raises JaxalignError for a
+    run that is damaged, or a folder that cannot be written."""
     table = reproduction.table.name
     compared = draw_comparison(reproduction)
     files = [] if compared is None else [save(compared, folder / f"{table}.png")]
@@ -263,7 +233,7 @@ def _grouped(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 
 @dataclass(frozen=True)
 class ReproducedTable:
-    """A printed table, measured beside printed, as a report shows it.
+    """A printed table, measured beside printed, as Markdown and a report show it.
 
     Attributes:
       parts: one for each backbone with a measured cell.
@@ -281,12 +251,22 @@ class ReproducedTable:
     figure: Figure | None = None
 
 
-def read_tables(folder: Path) -> list[ReproducedTable]:
-    """The tables in `folder`, by name; other JSON files are left alone.
+def as_shown(reproduction: Reproduction) -> ReproducedTable:
+    """What people see of a reproduction, but for its figure."""
+    table = reproduction.table
+    return ReproducedTable(
+        table.title,
+        f"{summary(reproduction)} Each cell: measured / printed (difference), {table.unit}.",
+        [block.table for block in blocks(reproduction) if block.is_measured],
+        [f"{missing.what} ({count} cells): {missing.advice}" for missing, count in reproduction.missing],
+        [f"{outcome.cell.name}: {outcome.reason}" for outcome in reproduction.failed],
+        [f"[{number}] {note}" for number, note in enumerate(reproduction.notes, 1)],
+    )
 
-    Raises:
-      JaxalignError: a file that is damaged, or a table of another version.
-    """
+
+def read_tables(folder: Path) -> list[ReproducedTable]:
+    """The tables in `folder`, by name; other JSON files are left alone. Raises JaxalignError for a file that
+    is damaged, or a table of another version."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -305,14 +285,14 @@ def _read(path: Path, content: Mapping[str, Any]) -> ReproducedTable:
             " run `jaxalign reproduce` again"
         )
     try:
-        shown = _shown(_restore(content))
+        reproduction = _restore(content)
+        shown = replace(as_shown(reproduction), figure=draw_comparison(reproduction))
     except _UNREADABLE as error:
         raise JaxalignError(f"{path} is damaged ({error!r}); delete it and run again") from error
-    if content.get("results") == RESULTS:
-        return shown
-    return replace(
-        shown, summary=f"Measured by an earlier program, whose numbers may differ. {shown.summary}"
-    )
+    parts = [part if part.title else replace(part, title=shown.title) for part in shown.parts]
+    is_current = content.get("results") == RESULTS
+    earlier = "" if is_current else "Measured by an earlier program, whose numbers may differ. "
+    return replace(shown, parts=parts, summary=f"{earlier}{shown.summary}")
 
 
 def _restore(content: Mapping[str, Any]) -> Reproduction:
@@ -334,17 +314,3 @@ def _restore(content: Mapping[str, Any]) -> Reproduction:
     table = Table(content["table"], content["title"], "", content["unit"], {}, digits=content["digits"])
     layout = content.get("layout", content["variant"])
     return Reproduction(table, tuple(outcomes), tuple(missing), content["variant"], layout)
-
-
-def _shown(reproduction: Reproduction) -> ReproducedTable:
-    table = reproduction.table
-    measured = [block.table for block in blocks(reproduction) if block.is_measured]
-    return ReproducedTable(
-        table.title,
-        _introduction(reproduction),
-        [part if part.title else replace(part, title=table.title) for part in measured],
-        missing_lines(reproduction),
-        failed_lines(reproduction),
-        numbered_notes(reproduction),
-        draw_comparison(reproduction),
-    )

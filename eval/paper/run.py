@@ -90,10 +90,8 @@ def _names(cell: Cell, kind: str) -> set[str]:
 def reproduce(table: Table, session: Session, selection: Selection | None = None) -> Reproduction:
     """Measure `table`; a run that is in the workspace's folder is not measured again.
 
-    A cell that fails does not stop the others: its outcome says why.
-
-    Raises:
-      JaxalignError: an unreadable table, or a selection of what it does not have.
+    A cell that fails does not stop the others: its outcome says why. Raises JaxalignError for an unreadable
+    table, or a selection of what it does not have.
     """
     cells = read_cells(table)
     selection = selection or Selection()
@@ -144,14 +142,10 @@ def _mean(cell: Cell, members: Sequence[Outcome]) -> Outcome:
 
 
 def _in_order(cells: Sequence[Cell], wanted: Sequence[int]) -> list[int]:
-    """One model after the other, for each one data set after the other, as they first come, by protocol."""
+    """One model after the other, for each one data set after the other, as they first come, by what tables
+    call the protocol: a classification after its classifier."""
     backbones = {cell.backbone: i for i, cell in reversed(list(enumerate(cells)))}
     datasets = {cell.dataset: i for i, cell in reversed(list(enumerate(cells)))}
-    place = lambda cell: (backbones[cell.backbone], datasets[cell.dataset], _protocol(cell))
+    protocol = lambda cell: cell.settings.get("classifiers", (cell.settings["protocol"],))[0]
+    place = lambda cell: (backbones[cell.backbone], datasets[cell.dataset], protocol(cell))
     return sorted(wanted, key=lambda i: (*place(cells[i]), i))
-
-
-def _protocol(cell: Cell) -> str:
-    """What tables call it: a classification after its classifier."""
-    (name,) = cell.settings.get("classifiers", (cell.settings["protocol"],))
-    return name

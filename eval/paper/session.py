@@ -37,10 +37,16 @@ from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
 from .available import Missing, Places, candidates, missing_dataset, missing_packages
-from .cells import SLIP_TRANSFORM, TAKEN_OVER, Cell, Outcome
+from .cells import Cell, Outcome
 
 D = TypeVar("D")  # data in use
 _EVERY = 1 << 40  # no image is left out
+# Preprocessed with SLIP's transform in the published code of retrieval, whose features its few-shot code took
+# over; table 1 has code of its own.
+SLIP_TRANSFORM = ("DINOv2", "DINOv3 L/16", "dinov3_vitl16")
+# Whose few-shot features are taken over from retrieval: of images that are neither cropped nor flipped, and
+# not scaled to length one ("merge from ctg to gda.py" in the published code).
+TAKEN_OVER = ("SigLIP", "SigLIP2", "DINOv2", "dinov3_vitl16")
 WITH_SLIP = ", SLIP's transform"  # behind the name of a model: its features are others
 _PREPROCESSING = ("resize", "interpolation", "mean", "std", "resize_size", "pipeline")
 
@@ -109,11 +115,17 @@ class Session:
         name, spec = found
         with self.workspace.stages.stage("load", f"loading {cell.backbone}"):
             model = ja.load(name, spec=spec)
-        if not is_known(model.name):
-            model = _with_printed_bands(model, cell, self.variant)
+        if not is_known(model.name) and (printed := self._first_choice(cell)):
+            known = find_spec(printed)  # of which the papers print bands
+            spec = replace(model.spec, band=known.band or None, text_band=known.text_band or None)
+            model = replace(model, spec=spec)
         if self.variant == REFERENCE and cell.backbone in SLIP_TRANSFORM:
             model = with_slip_transform(model)
         return model.with_layout(self.used_layout)
+
+    def _first_choice(self, cell: Cell) -> str:
+        """The known model that a cell's backbone is; empty for a model of one's own."""
+        return next(iter(candidates(cell.backbone, cell.paper, self.variant)), "")
 
     def record(self, cell: Cell) -> DatasetRecord:
         """Of a cell's data set."""
@@ -151,9 +163,9 @@ class Session:
     def _notes(self, cell: Cell, run: Run) -> Iterator[str]:
         """What one has to know of the number, beside what the table says of the cell."""
         name = self.model(cell).name.removesuffix(WITH_SLIP)
-        first = candidates(cell.backbone, cell.paper, self.variant)[:1]
-        if first and name != first[0]:
-            yield f"measured with {name} instead of {first[0]}"
+        first = self._first_choice(cell)
+        if first and name != first:
+            yield f"measured with {name} instead of {first}"
         if "grid" in run.settings:
             tuned = f"hyper-parameters chosen on the grid {run.settings['grid']}"
             yield f"{tuned}, on the images of {run.settings['tuned_on']}"
@@ -180,15 +192,6 @@ class Session:
             subspace="code" if self.variant == REFERENCE else "paper",
             inverting=Inverting(settings.get("steps") or None, settings.get("patches"), curve=()),
         )
-
-
-def _with_printed_bands(model: DualEncoder, cell: Cell, variant: str) -> DualEncoder:
-    """`model` with the bands that the papers print for the backbone that the user says it is."""
-    for name in candidates(cell.backbone, cell.paper, variant)[:1]:
-        record = find_spec(name)
-        spec = replace(model.spec, band=record.band or None, text_band=record.text_band or None)
-        return replace(model, spec=spec)
-    return model
 
 
 def with_slip_transform(model: DualEncoder) -> DualEncoder:

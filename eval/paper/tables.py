@@ -238,11 +238,7 @@ TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _
 
 def find_table(name: str) -> Table:
     """The table of a name, upper or lower case, or of a CSV file of one's own (README of
-    `eval/paper_tables`).
-
-    Raises:
-      JaxalignError: no table has that name (the nearest ones are offered), or there is no such file.
-    """
+    `eval/paper_tables`); raises JaxalignError for a name that none has, or a file that is not there."""
     if name.lower().endswith(".csv"):
         path = Path(name).expanduser().absolute()
         if not path.is_file():

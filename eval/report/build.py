@@ -125,17 +125,13 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
 def all_numbers(runs: Sequence[Run]) -> list[WrittenTable]:
     """Every metric of runs of one protocol and model: a row for each run, and tables of what is nested."""
     label = full_label(runs)
-    name = {id(run): label(run) or "run" for run in runs}
-    flat = {id(run): flatten(_shallow(run.metrics)) for run in runs}
-    columns = list(dict.fromkeys(key for run in runs for key in flat[id(run)]))[:MOST_COLUMNS]
-    tables = []
-    if columns:
-        rows = [[name[id(run)], *(_show(flat[id(run)], key) for key in columns)] for run in runs]
-        tables.append(WrittenTable("Numbers of each run", ["run", *map(show_name, columns)], rows))
+    each = [(label(run) or "run", _shallow(run.metrics)) for run in runs]
+    tables = [_table("Numbers of each run", "run", each)] if any(flatten(row) for _, row in each) else []
     for run in runs:
         for title, value in run.metrics.items():
             if rows := _rows_of(value):  # what `_shallow` has left out
-                tables.append(_table(", ".join(n for n in (show_name(title), label(run)) if n), rows))
+                named = [(show_name(name), row) for name, row in rows.items()]
+                tables.append(_table(", ".join(filter(None, (show_name(title), label(run)))), "", named))
     return tables
 
 
@@ -172,12 +168,8 @@ def _is_table(item: Any) -> bool:
     return isinstance(item, Mapping)
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> WrittenTable:
-    flat = {name: flatten(row) for name, row in rows.items()}
-    columns = list(dict.fromkeys(key for row in flat.values() for key in row))[:MOST_COLUMNS]
-    shown = [[show_name(n), *(_show(row, key) for key in columns)] for n, row in flat.items()]
-    return WrittenTable(title, ["", *map(show_name, columns)], shown)
-
-
-def _show(row: Mapping[str, Any], key: str) -> str:
-    return show(row[key]) if key in row else ""
+def _table(title: str, head: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> WrittenTable:
+    flat = [(name, flatten(row)) for name, row in rows]
+    columns = list(dict.fromkeys(key for _, row in flat for key in row))[:MOST_COLUMNS]
+    shown = [[name, *(show(row[key]) if key in row else "" for key in columns)] for name, row in flat]
+    return WrittenTable(title, [head, *map(show_name, columns)], shown)

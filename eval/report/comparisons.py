@@ -17,6 +17,7 @@ from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Run
 from jaxalign.eval.tasks.task import paired
 
+Metrics = Mapping[str, Any]
 # What runs of any task are compared by, and what stands below that, with what it is called together.
 SCORES = tuple(dict.fromkeys(task.compared for task in TASKS.values() if task.compared))
 DETAILS = dict(detail for task in TASKS.values() for detail in task.details)
@@ -76,15 +77,6 @@ class Comparison:
     baselines: list[str]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """The metrics of a method on a data set, and its difference to the baseline."""
-
-    metrics: Mapping[str, Any]
-    gain: float | None = None
-    error: float | None = None
-
-
 def comparisons_of(runs: Sequence[Run]) -> list[Comparison]:
     """Of runs of one protocol and model; none where they have no score, or names do not tell them apart."""
     score = next((key for key in SCORES if all(is_number(run.metrics.get(key)) for run in runs)), None)
@@ -107,7 +99,7 @@ def _by_data_set(runs: Sequence[Run], score: str) -> Comparison | None:
         base = None
         if name not in baselines:
             base = find_baseline(run, [at.get((baseline, column)) for baseline in baselines])
-        entries[name, column] = _entry(run, base, score)
+        entries[name, column] = _compared(run, base, score)
     return compare("", score, entries, baselines)
 
 
@@ -123,7 +115,7 @@ def _by_question(run: Run, title: str) -> Comparison | None:
     if score is None:
         return None
     entries = {
-        (method, question): Entry(value, value.get("gain"), value.get("gain_error"))
+        (method, question): value
         for question, methods in questions.items()
         for method, value in methods.items()
     }
@@ -131,12 +123,13 @@ def _by_question(run: Run, title: str) -> Comparison | None:
 
 
 def compare(
-    title: str, score: str, entries: Mapping[tuple[str, str], Entry], baselines: Sequence[str]
+    title: str, score: str, entries: Mapping[tuple[str, str], Metrics], baselines: Sequence[str]
 ) -> Comparison:
-    """The table of `entries` by method and column, by their metric `score`; the baselines come first."""
+    """The table of metrics by method and column, `gain` and `gain_error` among them, by their `score`; the
+    baselines come first."""
     columns = list(dict.fromkeys(column for _, column in entries))
     methods = list(dict.fromkeys([*baselines, *(method for method, _ in entries)]))
-    shown = lambda entry: round(entry.metrics[score], 1)
+    shown = lambda entry: round(entry[score], 1)
     best = {
         column: max(shown(entry) for (_, other), entry in entries.items() if other == column)
         for column in columns
@@ -153,31 +146,27 @@ def compare(
     return Comparison(title, caption, columns, rows, list(baselines))
 
 
-def _entry(run: Run, baseline: Run | None, score: str) -> Entry:
-    """The run's own difference to the baseline, or the one over the queries that both have."""
-    gain, error = run.metrics.get("gain"), run.metrics.get("gain_error")
-    if baseline is not None and gain is None:
-        found = paired(run, baseline)
-        gain = found.get("gain", run.metrics[score] - baseline.metrics[score])
-        error = found.get("gain_error")
-    return Entry(run.metrics, gain, error)
+def _compared(run: Run, baseline: Run | None, score: str) -> Metrics:
+    """The metrics, with the run's own difference to the baseline or the one over the queries of both."""
+    if baseline is None or run.metrics.get("gain") is not None:
+        return run.metrics
+    difference = {"gain": run.metrics[score] - baseline.metrics[score], "gain_error": None}
+    return {**run.metrics, **difference, **paired(run, baseline)}
 
 
-def _cell(entry: Entry, score: str, best: bool) -> Score:
-    names = next((n for n in DETAILS if all(is_number(entry.metrics.get(name)) for name in n)), ())
-    details = tuple(entry.metrics[name] for name in names)
-    return Score(entry.metrics[score], details, entry.gain, entry.error, best)
+def _cell(entry: Metrics, score: str, best: bool) -> Score:
+    names = next((n for n in DETAILS if all(is_number(entry.get(name)) for name in n)), ())
+    details = tuple(entry[name] for name in names)
+    return Score(entry[score], details, entry.get("gain"), entry.get("gain_error"), best)
 
 
-def _caption(score: str, entries: Sequence[Entry], methods: Sequence[str], baselines: Sequence[str]) -> str:
+def _caption(score: str, entries: Sequence[Metrics], methods: Sequence[str], baselines: Sequence[str]) -> str:
     said = f"{score[:1].upper() + score[1:] if score.islower() else score} in percent"
     if baselines and len(methods) > len(baselines):
         said += (
             f" and its difference to {baselines[0].partition(' (')[0]}; a difference is coloured where it"
             " exceeds twice its standard error over the queries, where that is known"
         )
-    shown = [
-        title for names, title in DETAILS.items() if any(all(n in e.metrics for n in names) for e in entries)
-    ]
+    shown = [title for names, title in DETAILS.items() if any(all(n in e for n in names) for e in entries)]
     below = f" Below it {', or for landmarks '.join(shown)}." if shown else ""
     return said + "." + below + (" ★ is the highest of a column." if len(methods) > 1 else "")

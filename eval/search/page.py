@@ -11,10 +11,9 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.files import write_whole
 from jaxalign.eval.report.page import render
-from jaxalign.eval.thumbnails import thumbnail
+from jaxalign.eval.thumbnails import ON_PAGE, thumbnail
 from jaxalign.inputs.image_files import opened_image
 
-SIDE = 288  # pixels of an image at most: 5 to 25 KiB
 _THREADS = 8
 
 
@@ -26,7 +25,7 @@ class Shown:
       name: what it is called there.
       note: what stands below it.
       uri: what opens when it is clicked; empty for nothing.
-      image: uint8 `[h, w, 3]`, upright, at most `SIDE` pixels; None where it cannot be read now.
+      image: uint8 `[h, w, 3]`, upright, at most `ON_PAGE` pixels; None where it cannot be read now.
     """
 
     name: str
@@ -44,7 +43,7 @@ def show_files(files: Iterable[tuple[str | os.PathLike[str], str, str]]) -> list
 def _show(file: str | os.PathLike[str], name: str, note: str) -> Shown:
     try:
         with opened_image(file, name) as image:
-            small = thumbnail(image, SIDE)
+            small = thumbnail(image, ON_PAGE)
     except JaxalignError:
         small = None
     return Shown(name, note, file_uri(file), small)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.thumbnails import thumbnail
+from jaxalign.eval.thumbnails import ON_PAGE, thumbnail
 from jaxalign.inputs.image_files import FILE_LIMIT, opened_image, upright
 from jaxalign.local_files import is_there, read_json
 
@@ -19,7 +19,6 @@ from .library import Library
 from .ranking import Term
 
 STANDARD_INPUT = "-"
-SIDE = 288  # pixels of an image that is shown, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +82,11 @@ class Query:
         for image, weight in self.images:
             rows = library.positions(image.place)
             pre = library.features[rows[0]] if rows else image.encode(model)
-            found.append(Term(image.name, weight, pre))
+            found.append(Term(weight, pre))
         if self.texts:
             pre = np.asarray(model.encode_text([text for text, _ in self.texts], projected=False))
-            for (text, weight), own in zip(self.texts, pre, strict=True):
-                found.append(Term(text, weight, own, is_text=True))
+            for (_, weight), own in zip(self.texts, pre, strict=True):
+                found.append(Term(weight, own, is_text=True))
         return found
 
 
@@ -103,7 +102,7 @@ def read_query_image(given: str) -> QueryImage:
             raise JaxalignError(f"the query {source} is not there; expected an image file")
     where = f"the query {name if given == STANDARD_INPUT else source}"
     with opened_image(source, where) as image:
-        return QueryImage(name, source, place, thumbnail(image, SIDE))
+        return QueryImage(name, source, place, thumbnail(image, ON_PAGE))
 
 
 def _origin(content: bytes) -> int | bytes:

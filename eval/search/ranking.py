@@ -24,13 +24,11 @@ class Term:
     """What a query asks for, or with a weight below 0, for the contrary.
 
     Attributes:
-      name: what people call it.
       weight: finite, not 0.
       pre: pre-projection features `[d_image]` or `[d_text]`.
       is_text: which of the two.
     """
 
-    name: str
     weight: float
     pre: np.ndarray
     is_text: bool = False
@@ -38,12 +36,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Hit:
-    """An image that was found.
-
-    Attributes:
-      row: of the gallery.
-      score: as `score_images` gives it.
-    """
+    """An image that was found: its row of the gallery, and its score as `score_images` gives it."""
 
     row: int
     score: float
