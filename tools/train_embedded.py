@@ -69,7 +69,7 @@ class Training:
       devices: JAX devices, each of which computes an equal part of every batch.
     """
 
-    steps: int = 5600
+    steps: int = 8000
     full_steps: int = 220
     batch: int = 256
     kept_patches: int = 18

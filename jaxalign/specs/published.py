@@ -35,12 +35,12 @@ class PublishedFile:
 PUBLISHED: Mapping[str, tuple[PublishedFile, ...]] = {
     "emoji-clip": (
         PublishedFile(
-            "model.safetensors", 6_772_018, "76e30b1f715f588cd6048a01a8ef55cbf670678c34b0c4297d4b8b31a824ebc0"
+            "model.safetensors", 6_772_018, "8265977358da976bbff09c6c5119a917c6a0e03c171cb6c17214ce3506c31208"
         ),
     ),
     "emoji-siglip": (
         PublishedFile(
-            "model.safetensors", 6_787_596, "67a4089b2565399699ad3160175bd129624782375596f29d5a123a2ed7711263"
+            "model.safetensors", 6_787_596, "432e20d4bd679895bf679ad3c91dc617d350a920c5c5fbd075834ad96634dd93"
         ),
     ),
     "clip-vit-base-patch32": (
