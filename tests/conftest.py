@@ -13,7 +13,7 @@ import pytest
 import tokenizers
 
 from jaxalign.dual_encoder import DualEncoder
-from jaxalign.eval.compiled_programs import processor
+from jaxalign.eval.cli import processor
 from jaxalign.inputs.tokenization import JsonVocabulary, Tokenizer
 from jaxalign.models import TwoTowers, TwoTowersConfig
 from jaxalign.specs import ModelSpec, find_spec

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from jaxalign.eval import compiled_programs
-from jaxalign.eval.compiled_programs import FOLDER, keep_compiled_programs, processor
+from jaxalign.eval import cli
+from jaxalign.eval.cli import COMPILED_FOLDER, keep_compiled_programs, processor
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Iterator[Path]:
     """An empty home, in a process that has chosen no folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(FOLDER, "")
-    monkeypatch.delenv(FOLDER)
-    monkeypatch.setenv(compiled_programs.LEAST, "0.05")
+    monkeypatch.setenv(COMPILED_FOLDER, "")
+    monkeypatch.delenv(COMPILED_FOLDER)
+    monkeypatch.setenv(cli.LEAST_SECONDS, "0.05")
     with warnings.catch_warnings():  # a filter is added
         yield tmp_path
 
 
 def kept() -> Path:
     keep_compiled_programs()
-    return Path(os.environ[FOLDER])
+    return Path(os.environ[COMPILED_FOLDER])
 
 
 def test_the_folder_is_below_the_cache_and_of_this_processor(home):
@@ -35,35 +35,35 @@ def test_the_folder_is_below_the_cache_and_of_this_processor(home):
 
 @pytest.mark.parametrize("chosen", ["", "elsewhere"])
 def test_a_folder_that_the_user_has_chosen_stays(chosen, home, monkeypatch):
-    monkeypatch.setenv(FOLDER, chosen)
+    monkeypatch.setenv(COMPILED_FOLDER, chosen)
     keep_compiled_programs()
-    assert os.environ[FOLDER] == chosen
+    assert os.environ[COMPILED_FOLDER] == chosen
     assert not (home / ".cache").exists()
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o720])
 def test_nothing_is_kept_where_others_can_write(mode, home, monkeypatch):
     kept().chmod(mode)
-    monkeypatch.delenv(FOLDER)
+    monkeypatch.delenv(COMPILED_FOLDER)
     keep_compiled_programs()
-    assert FOLDER not in os.environ
+    assert COMPILED_FOLDER not in os.environ
 
 
 def test_a_home_that_cannot_be_written_is_no_error(home):
     (home / ".cache").write_text("a file")
     keep_compiled_programs()
-    assert FOLDER not in os.environ
+    assert COMPILED_FOLDER not in os.environ
 
 
 def test_a_user_without_a_home_is_no_error(home, monkeypatch):
     monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
     keep_compiled_programs()
-    assert FOLDER not in os.environ
+    assert COMPILED_FOLDER not in os.environ
 
 
 def test_a_folder_that_has_grown_too_large_is_begun_anew(home, monkeypatch):
     folder = kept()
     (folder / "program").write_bytes(bytes(101))
-    monkeypatch.delenv(FOLDER)
-    monkeypatch.setattr(compiled_programs, "MOST", 100)
+    monkeypatch.delenv(COMPILED_FOLDER)
+    monkeypatch.setattr(cli, "MOST_COMPILED", 100)
     assert list(kept().iterdir()) == []

@@ -2,10 +2,14 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
+import platform
 import re
+import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -17,7 +21,6 @@ import tyro
 
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval import interrupts
-from jaxalign.eval.compiled_programs import keep_compiled_programs
 from jaxalign.eval.terminal import say
 
 from .options import UsageError
@@ -31,6 +34,11 @@ FAILED, BAD_USAGE = 1, 2
 # What other programs are told: JAX, to make errors of what is meant here; matplotlib, to draw into a notebook
 # from which a command may come.
 _FOR_OTHERS = re.compile("JAX_NUMPY_(DTYPE|RANK)_PROMOTION|JAX_TRANSFER_GUARD(_.*)?|MPLBACKEND")
+# JAX's persistent compilation cache. An entry is found by what is computed, by XLA's version and by its
+# options; a folder is for one kind of processor, whose instructions the programs use.
+COMPILED = "~/.cache/jaxalign/compiled"
+COMPILED_FOLDER, LEAST_SECONDS = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+MOST_COMPILED = 1 << 30  # bytes: what a folder holds at most before it is begun anew
 # How JAX says that another variable has a value that it does not know, or names a device that is not there.
 _ENVIRONMENT = re.compile(
     "invalid truth value .* for environment|Invalid value .* for JAX flag|Unable to init.* backend"
@@ -115,6 +123,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = FAILED
         interrupts.leave(status)
         return status
+
+
+def keep_compiled_programs() -> None:
+    """Tell JAX by its environment, before it is imported, to keep what takes at least 50 ms to compile: a
+    command compiles anew only what it has not computed before.
+
+    Whoever has set $JAX_COMPILATION_CACHE_DIR, be it to nothing, is left alone. Nothing is kept where others
+    can write, for what lies there is run.
+    """
+    # An entry that cannot be read or written costs time, and changes nothing.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    if COMPILED_FOLDER in os.environ:  # this may be one of several processes, of which the first has set it
+        return
+    try:
+        folder = Path(COMPILED).expanduser() / processor()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not is_own(folder):
+            return
+        if sum(file.stat().st_size for file in folder.iterdir()) > MOST_COMPILED:
+            shutil.rmtree(folder)
+            folder.mkdir(mode=0o700)
+    except (OSError, RuntimeError):  # no home, one that cannot be written, or another process that tidies up
+        return
+    os.environ[COMPILED_FOLDER] = str(folder)
+    os.environ.setdefault(LEAST_SECONDS, "0.05")
+
+
+def is_own(folder: Path) -> bool:
+    """Whether the folder is of this user and only they can write to it."""
+    about = folder.stat()
+    mine = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+    return mine and not about.st_mode & 0o022 and os.access(folder, os.W_OK)
+
+
+def processor() -> str:
+    """A name for all processors with the same instructions."""
+    about = Path("/proc/cpuinfo")
+    if not about.exists():
+        return hashlib.sha256(f"{platform.processor()} {platform.node()}".encode()).hexdigest()[:16]
+    lines = about.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    known = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    return hashlib.sha256("\n".join([platform.machine(), *known]).encode()).hexdigest()[:16]
 
 
 def conclude(status: int, error: BaseException | None) -> int:
