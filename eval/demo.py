@@ -29,7 +29,6 @@ from jaxalign.eval.demo_findings import LABELLINGS, entry_of, findings, print_re
 from jaxalign.eval.demo_words import Words, caption_queries
 from jaxalign.eval.features.obtain import Place
 from jaxalign.eval.files import staged_folder, write_json, write_whole
-from jaxalign.eval.progress import Stages
 from jaxalign.eval.report import build_report
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import Classifying
@@ -46,6 +45,7 @@ from jaxalign.eval.tasks.task import paired
 from jaxalign.eval.tasks.text_image import TASK as TEXT_IMAGE
 from jaxalign.eval.tasks.text_image import measure_text_image, names_find_images
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval
+from jaxalign.eval.terminal import Stages
 
 EMBEDDED = ("emoji-clip", "emoji-siglip")
 MAIN = next(iter(LABELLINGS))

@@ -12,9 +12,9 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DATASETS, DatasetRecord, Examples, load_split, prepare
 from jaxalign.eval.datasets.examples import own_positions
 from jaxalign.eval.features.obtain import Place
-from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.pairs import some
 from jaxalign.eval.tasks.workspace import Readable, Workspace
+from jaxalign.eval.terminal import Stages
 
 PLAIN, SCENES = "emoji", "emoji-scenes"
 # Parts of the splits: one image of each held-out emoji, and scenes and captions of some training names.

@@ -16,7 +16,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.cli.printing import check_file, check_folder, write_json
 from jaxalign.eval.datasets import DATASETS
-from jaxalign.eval.progress import Stages
+from jaxalign.eval.terminal import Stages
 
 COMMANDS = sorted(cli.COMMANDS)
 # What a command cannot do without, as arguments and as fields.

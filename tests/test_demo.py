@@ -25,9 +25,9 @@ from jaxalign.eval.demo_data import DemoSettings
 from jaxalign.eval.demo_findings import LABELLINGS
 from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
-from jaxalign.eval.progress import Stages
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.runs import paired_gain, read_runs
+from jaxalign.eval.terminal import Stages
 
 README = Path(__file__).parents[1] / "README.md"
 NAMES = tuple(emoji.name for emoji in sprites.read_emoji())

@@ -21,9 +21,8 @@ from jaxalign.eval.figures import drawable, save, to_svg
 from jaxalign.eval.figures.look import panels, styled, title
 from jaxalign.eval.files import json_text
 from jaxalign.eval.paper.output import escape
-from jaxalign.eval.progress import Stages
 from jaxalign.eval.report.page import render
-from jaxalign.eval.terminal import open_console, say
+from jaxalign.eval.terminal import Stages, open_console, say
 
 BAD = "a\x1b]0;title\x07b\nc\x9bd\u202ee\u2028f\udcffg[bold]h[/red]:smile:\x00\x7f"
 SHOWN = r"a\x1b]0;title\x07b\nc\x9bd\u202ee\u2028f\udcffg[bold]h[/red]:smile:\x00\x7f"

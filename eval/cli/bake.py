@@ -64,7 +64,7 @@ class Bake:
         from jaxalign.baking import as_methods
         from jaxalign.conversion.baked_files import write_baked
         from jaxalign.conversion.libraries import check_place
-        from jaxalign.eval.progress import Stages
+        from jaxalign.eval.terminal import Stages
         from jaxalign.weights.checkpoint import load
 
         if self.image_only and self.text_only:

@@ -44,7 +44,7 @@ class Convert:
 
     def run(self) -> None:
         from jaxalign.conversion.conversion import convert_checkpoint
-        from jaxalign.eval.progress import Stages
+        from jaxalign.eval.terminal import Stages
 
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(

@@ -78,8 +78,8 @@ class Duplicates:
     json: JsonFile = None
 
     def run(self) -> None:
-        from jaxalign.eval.progress import Stages
         from jaxalign.eval.search.duplicates import find_duplicates
+        from jaxalign.eval.terminal import Stages
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):

@@ -45,9 +45,9 @@ class Report:
         from jaxalign.eval.files import write_whole
         from jaxalign.eval.labels import in_order
         from jaxalign.eval.paper.output import read_tables
-        from jaxalign.eval.progress import Stages
         from jaxalign.eval.report import build_report, prepared_splits
         from jaxalign.eval.tasks.runs import read_runs
+        from jaxalign.eval.terminal import Stages
 
         with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)

@@ -256,8 +256,7 @@ def write_copy(record: DatasetRecord, root: Path, sources: Path) -> None:
     """Write the prepared copy, with a progress bar on standard error."""
     import tensorflow_datasets as tfds
 
-    from jaxalign.eval.progress import progress_bar
-    from jaxalign.eval.terminal import open_console
+    from jaxalign.eval.terminal import open_console, progress_bar
 
     console = open_console(sys.stderr)  # this very stream: TFDS's own is silenced below
     builder = make_builder(record, root, sources)
