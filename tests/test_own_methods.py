@@ -11,7 +11,7 @@ from PIL import Image
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.eval.tasks import OwnMethod, own_methods
+from jaxalign.eval.tasks import OwnMethod, methods
 from jaxalign.eval.tasks.methods import METHODS, find_method
 from jaxalign.eval.tasks.registry import TASKS
 
@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_in_a_line(place, monkeypatch, capsys, name, messa
 def forgotten():
     """What other tests see of entry points is not what this one offers."""
     yield
-    own_methods.installed_methods.cache_clear()
+    methods.installed_methods.cache_clear()
 
 
 def test_entry_points_are_methods_by_name(monkeypatch, forgotten):
@@ -166,8 +166,8 @@ def test_entry_points_are_methods_by_name(monkeypatch, forgotten):
             self.name, self.module, self.load = name, __name__, lambda: thing
 
     def offer(*entries):
-        own_methods.installed_methods.cache_clear()
-        monkeypatch.setattr(own_methods, "entry_points", lambda group: entries)
+        methods.installed_methods.cache_clear()
+        monkeypatch.setattr(methods, "entry_points", lambda group: entries)
 
     model = tiny_model("emoji-clip")
     offer(Entry("doubled", OwnMethod(doubled)))

@@ -8,7 +8,8 @@ A new method is a `Kind` in `METHODS`; one from outside is an `OwnMethod`.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import GivenFeatures, GivenTexts, Need, check_needs, project
-from .own_methods import Embed, Found, Given, find_own, installed_methods
+from .own_methods import Embed, Found, Given, as_found, import_method
 from .projecting import SUBSPACES, digest_texts, image_embeddings, text_embeddings, texts_and_rank
 
 Modality = Literal["image", "text"]
@@ -201,17 +202,26 @@ def find_method(
     model for what needs texts."""
     if modality not in METHODS:
         raise unknown_name("modality", modality, METHODS)
-    found, outside = Method(name, modality), installed_methods()
-    if taken := {*outside} & {name for kinds in METHODS.values() for name in kinds}:
-        raise JaxalignError(f"an installed package calls a method {min(taken)!r}, as one here; rename it")
+    found, installed = Method(name, modality), installed_methods()
     if name not in METHODS[modality]:
-        found = replace(found, own=find_own(name))
-        if found.own is None:
-            raise unknown_name(
-                f"{modality} method", name, [*METHODS[modality], *outside], "one's own is written module:name"
-            )
+        own = import_method(name) if name.rpartition(":")[0] else installed.get(name)
+        if own is None:
+            known = [*METHODS[modality], *installed]
+            raise unknown_name(f"{modality} method", name, known, "one's own is written module:name")
+        found = replace(found, own=own)
     check_needs(model, name, found.kind.needs)
     return found.kind.resolve(found, model, options)
+
+
+@cache
+def installed_methods() -> Mapping[str, Found]:
+    """What installed packages offer, by name; raises JaxalignError for a name that one here has, or what is
+    no method."""
+    offered = entry_points(group="jaxalign.methods")
+    found = {entry.name: as_found(entry.name, entry.load(), entry.module) for entry in offered}
+    if taken := {*found} & {name for kinds in METHODS.values() for name in kinds}:
+        raise JaxalignError(f"an installed package calls a method {min(taken)!r}, as one here; rename it")
+    return found
 
 
 def _plain(method: Method, model: DualEncoder, given: Given) -> Embed:

@@ -11,10 +11,9 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -27,7 +26,6 @@ from jaxalign.errors import JaxalignError, unknown_name
 
 from .given import Need
 
-GROUP = "jaxalign.methods"
 Embed = Callable[[ArrayLike], jax.Array]
 
 
@@ -122,27 +120,20 @@ def _naming(name: str) -> Iterator[None]:
         raise JaxalignError(f"the method {name} raised {type(error).__name__}: {error} ({where})") from error
 
 
-def find_own(name: str) -> Found | None:
-    """The method from outside that is called `name`; None where nothing from outside is. Raises JaxalignError
-    for a module that cannot be imported or lacks the name, or what is no method."""
+def import_method(name: str) -> Found:
+    """The method `module:name` or `file.py:name`; raises JaxalignError for a module that cannot be imported
+    or lacks the name, or what is no method."""
     module, _, attribute = name.rpartition(":")
-    if not module:
-        return installed_methods().get(name)
     with _naming(name):
         found = _import(module)
     if not hasattr(found, attribute):
         own = lambda thing: isinstance(thing, OwnMethod) or getattr(thing, "__module__", "") == found.__name__
         raise unknown_name(f"method of {module}", attribute, [n for n, x in vars(found).items() if own(x)])
-    return _found(name, getattr(found, attribute), found.__name__)
+    return as_found(name, getattr(found, attribute), found.__name__)
 
 
-@functools.cache
-def installed_methods() -> Mapping[str, Found]:
-    """What installed packages offer, by name."""
-    return {entry.name: _found(entry.name, entry.load(), entry.module) for entry in entry_points(group=GROUP)}
-
-
-def _found(name: str, thing: Any, module: str) -> Found:
+def as_found(name: str, thing: Any, module: str) -> Found:
+    """What was found in a module under a name; raises JaxalignError for what is no method."""
     method = (
         thing if isinstance(thing, OwnMethod) else OwnMethod(cast(Any, thing)) if callable(thing) else None
     )
