@@ -10,7 +10,7 @@ import pytest
 import jaxalign as ja
 from jaxalign.conversion.npz_files import write_npz
 from jaxalign.eval import cli
-from jaxalign.eval.tasks import given
+from jaxalign.eval.tasks import given, projecting
 from jaxalign.eval.tasks.methods import find_method
 from jaxalign.projectors import Projector, Projectors
 from jaxalign.weights.stored import aligned_zeros
@@ -287,7 +287,7 @@ def test_the_model_that_gave_the_features_serves_with_heads_and_texts(tmp_path, 
 def test_large_embeddings_are_not_copied(monkeypatch):
     monkeypatch.setattr(given, "is_streamed", lambda x: True)
     x = aligned_zeros((64, 32), np.float16)
-    assert np.shares_memory(np.asarray(given.project(x, None, 32)), x)
+    assert np.shares_memory(np.asarray(projecting.project(x, None, 32)), x)
 
 
 PROGRAM = """

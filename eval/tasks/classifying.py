@@ -13,11 +13,10 @@ from jaxalign.classifiers.few_shot import SEEDS, SHOTS
 from jaxalign.errors import JaxalignError, unknown_name
 from jaxalign.eval.datasets.examples import count_own, own_positions
 
-from .given import check_needs
 from .labelled import LabelledPair
 from .methods import METHODS, Method, MethodOptions, find_methods
 from .pairs import REFERENCE, VARIANTS
-from .projecting import Fitting, image_embeddings
+from .projecting import Fitting, check_needs, image_embeddings
 from .runs import Result
 
 ZERO_SHOT, NCM = "zero-shot", "ncm"

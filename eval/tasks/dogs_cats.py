@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 
-from .given import class_texts_of
 from .indicators import Indicators
+from .projecting import class_texts_of
 from .runs import Result, Run
 from .task import Column, Task
 

@@ -9,13 +9,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.data_reading import FEATURES
-from jaxalign.features import is_streamed
 from jaxalign.models import ImageTowerConfig, TwoTowersConfig
 from jaxalign.models.text_tower import TextTowerConfig
 from jaxalign.projectors import Projector, Projectors
@@ -113,10 +111,15 @@ class GivenFeatures(DualEncoder):
         }["projectors" if need == "spectrum" else need]
         return "" if there else what
 
+    def require(self, what: str, needs: Sequence[Need]) -> None:
+        """Raise JaxalignError where something that `what` needs was not given."""
+        if lacking := next(filter(None, map(self.lacking, needs)), ""):
+            raise JaxalignError(f"{what} needs {lacking}")
+
     @property
     def projectors(self) -> Projectors:
         """Raises JaxalignError without projectors, or features that they could be about."""
-        check_needs(self, "what works on the heads (isoclip, sweep, spectrum)", ("projectors",))
+        self.require("what works on the heads (isoclip, sweep, spectrum)", ("projectors",))
         if self.heads is None and self.encoder is not None:
             return self.encoder.projectors
         assert self.heads is not None
@@ -127,7 +130,7 @@ class GivenFeatures(DualEncoder):
         return self.projectors.image
 
     def require_text(self) -> TextTowerConfig:
-        check_needs(self, "this", ("embedding", "class_texts"))
+        self.require("this", ("embedding", "class_texts"))
         assert self.config.text is not None
         return self.config.text
 
@@ -136,32 +139,6 @@ class GivenFeatures(DualEncoder):
         if self.encoder is None:
             raise JaxalignError(f"{self.name}: texts need a text tower to embed them; give --model")
         return self.encoder
-
-
-def check_needs(model: DualEncoder, what: str, needs: Sequence[Need]) -> None:
-    """Raise JaxalignError where `model` is given features that lack what `what` needs; a real one has all."""
-    if isinstance(model, GivenFeatures):
-        lacking = next(filter(None, map(model.lacking, needs)), "")
-        if lacking:
-            raise JaxalignError(f"{what} needs {lacking}")
-
-
-def class_texts_of(model: DualEncoder) -> GivenTexts | None:
-    """Embeddings of texts that were given in place of a text tower."""
-    return model.class_texts if isinstance(model, GivenFeatures) else None
-
-
-def project(features: ArrayLike, head: Projector | None, width: int) -> jax.Array:
-    """Embeddings `[n, d]` of given features, whose `head` they go through; None for embeddings.
-
-    Large ones are not copied. Raises JaxalignError for another width.
-    """
-    x = features if isinstance(features, jax.Array) else np.asarray(features)
-    if x.ndim != 2 or x.shape[1] != width:
-        raise JaxalignError(f"features have shape {x.shape}; expected [n, {width}], as all others")
-    if head is not None:
-        return head(jnp.asarray(x, jnp.float32))
-    return jax.device_put(x, may_alias=True) if is_streamed(x) else jnp.asarray(x, jnp.float32)
 
 
 def given_features(

@@ -14,8 +14,8 @@ from jaxalign.eval.datasets.examples import UNLABELLED, choose_task, common_labe
 from jaxalign.eval.features import are_stored
 from jaxalign.eval.features.obtain import subset_features
 from jaxalign.eval.processes import as_first
-from jaxalign.eval.tasks.given import class_texts_of
 from jaxalign.eval.tasks.pairs import Readable
+from jaxalign.eval.tasks.projecting import class_texts_of
 from jaxalign.eval.tasks.workspace import Workspace, digest_texts
 
 

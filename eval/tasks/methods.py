@@ -22,9 +22,17 @@ import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
 
-from .given import GivenFeatures, GivenTexts, Need, check_needs, project
+from .given import GivenFeatures, GivenTexts, Need
 from .own_methods import Embed, Found, Given, as_found, import_method
-from .projecting import SUBSPACES, digest_texts, image_embeddings, text_embeddings, texts_and_rank
+from .projecting import (
+    SUBSPACES,
+    check_needs,
+    digest_texts,
+    image_embeddings,
+    project,
+    text_embeddings,
+    texts_and_rank,
+)
 
 Modality = Literal["image", "text"]
 

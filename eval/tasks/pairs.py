@@ -20,7 +20,7 @@ from jaxalign.eval.datasets.examples import (
 )
 from jaxalign.eval.datasets.records import Folder
 
-from .given import class_texts_of
+from .projecting import class_texts_of
 from .runs import Result
 from .workspace import Readable, Workspace, digest_texts
 

@@ -1,9 +1,9 @@
-"""Embeddings out of stored pre-projection features: by the heads that the model really has, by the texts of
-PCA<-, and by methods that are fitted to what the feature store has."""
+"""Embeddings out of stored pre-projection features: by the heads that the model really has, or what was given
+in their place, by the texts of PCA<-, and by methods that are fitted to what the feature store has."""
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,13 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import is_streamed
 from jaxalign.heads import pre_projection_name
 from jaxalign.models import ImageTowerConfig
 from jaxalign.models.layers import LayerNorm, MlpBlock
 from jaxalign.projectors import Projector
 
-from .given import GivenFeatures, GivenTexts, check_needs, class_texts_of, project
+from .given import GivenFeatures, GivenTexts, Need
 
 if TYPE_CHECKING:
     from .methods import Embed, Method
@@ -64,7 +65,7 @@ def text_embeddings(model: DualEncoder, pre: ArrayLike) -> jax.Array:
 
 
 def _of_given(model: GivenFeatures, modality: str, pre: ArrayLike) -> jax.Array:
-    check_needs(model, "this", ("embedding",))
+    model.require("this", ("embedding",))
     if model.stage == "embedding":
         return project(pre, None, model.config.image.width)
     if model.heads is not None:
@@ -88,6 +89,30 @@ def _check(pre: ArrayLike, width: int, name: str) -> jax.Array:
             f"features have shape {x.shape}; expected [n, {width}], the pre-projection features of {name}"
         )
     return x
+
+
+def check_needs(model: DualEncoder, what: str, needs: Sequence[Need]) -> None:
+    """Raise JaxalignError where `model` is given features that lack what `what` needs; a real one has all."""
+    if isinstance(model, GivenFeatures):
+        model.require(what, needs)
+
+
+def class_texts_of(model: DualEncoder) -> GivenTexts | None:
+    """Embeddings of texts that were given in place of a text tower."""
+    return model.class_texts if isinstance(model, GivenFeatures) else None
+
+
+def project(features: ArrayLike, head: Projector | None, width: int) -> jax.Array:
+    """Embeddings `[n, d]` of given features, whose `head` they go through; None for embeddings.
+
+    Large ones are not copied. Raises JaxalignError for another width.
+    """
+    x = features if isinstance(features, jax.Array) else np.asarray(features)
+    if x.ndim != 2 or x.shape[1] != width:
+        raise JaxalignError(f"features have shape {x.shape}; expected [n, {width}], as all others")
+    if head is not None:
+        return head(jnp.asarray(x, jnp.float32))
+    return jax.device_put(x, may_alias=True) if is_streamed(x) else jnp.asarray(x, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,10 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.errors import JaxalignError
 
-from .given import check_needs
 from .image_retrieval import COLUMNS, DEPTHS, DETAILS, Retrieving, retrieval
 from .methods import BASELINES, Method, find_methods
 from .pairs import REFERENCE, ImagePair
-from .projecting import Fitting, image_embeddings, text_embeddings
+from .projecting import Fitting, check_needs, image_embeddings, text_embeddings
 from .runs import Result, Run
 from .task import Task
 from .workspace import model_settings

@@ -22,8 +22,8 @@ from jaxalign.eval.features import FeatureStore, Gathered, image_store, text_sto
 from jaxalign.eval.features import key as feature_key
 from jaxalign.eval.features.embed import BATCH, THREADS, Computing, Unreadable
 from jaxalign.eval.processes import agree, as_first, is_first
-from jaxalign.eval.tasks.given import GivenFeatures, check_needs
-from jaxalign.eval.tasks.projecting import text_embeddings
+from jaxalign.eval.tasks.given import GivenFeatures
+from jaxalign.eval.tasks.projecting import check_needs, text_embeddings
 from jaxalign.eval.tasks.runs import Result, Run, find_run, write_run
 from jaxalign.eval.terminal import Stages
 from jaxalign.sharding import data_mesh
