@@ -14,10 +14,9 @@ import jaxalign as ja
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import cli
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.paper.available import Missing
 from jaxalign.eval.paper.cells import Cell, Outcome
 from jaxalign.eval.paper.output import read_tables, to_json
-from jaxalign.eval.paper.run import Reproduction
+from jaxalign.eval.paper.run import Missing, Reproduction
 from jaxalign.eval.paper.tables import Table
 from jaxalign.eval.report import prepared_splits
 from jaxalign.eval.tasks import image_retrieval

@@ -27,8 +27,8 @@ from jaxalign.eval.paper import (
     read_cells,
     reproduce,
 )
-from jaxalign.eval.paper.available import missing_dataset
 from jaxalign.eval.paper.output import draw_figures, summary, to_csv, to_json, to_markdown
+from jaxalign.eval.paper.run import missing_dataset
 from jaxalign.eval.tasks.runs import read_runs
 from jaxalign.eval.tasks.workspace import Workspace
 

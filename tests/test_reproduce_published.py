@@ -18,10 +18,9 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.cli import main
 from jaxalign.eval.datasets import DATASETS, load_split, prepare
 from jaxalign.eval.paper import TABLES, Places, Session, find_table, read_cells, reproduce
-from jaxalign.eval.paper.available import candidates
 from jaxalign.eval.paper.cells import Outcome
 from jaxalign.eval.paper.output import cell_text, read_tables, to_json, to_markdown, write_files
-from jaxalign.eval.paper.run import Reproduction
+from jaxalign.eval.paper.run import Reproduction, candidates
 from jaxalign.eval.paper.session import with_slip_transform
 from jaxalign.eval.tasks.methods import MethodOptions, find_method
 from jaxalign.eval.tasks.runs import read_runs

@@ -11,7 +11,7 @@ from conftest import tiny_model
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.eval.features import make_key
 from jaxalign.eval.paper import TABLES, find_table, read_cells
-from jaxalign.eval.paper.available import candidates
+from jaxalign.eval.paper.run import candidates
 from jaxalign.eval.paper.session import _MEASURES
 from jaxalign.eval.tasks.classifying import NCM, ZERO_SHOT
 from jaxalign.eval.tasks.registry import TASKS

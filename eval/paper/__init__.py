@@ -1,10 +1,10 @@
 """The papers' tables, measured again: `jaxalign reproduce`."""
 
-from .available import Missing as Missing
-from .available import Places as Places
 from .cells import Cell as Cell
 from .cells import Outcome as Outcome
 from .cells import read_cells as read_cells
+from .run import Missing as Missing
+from .run import Places as Places
 from .run import Reproduction as Reproduction
 from .run import Selection as Selection
 from .run import reproduce as reproduce

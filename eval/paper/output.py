@@ -19,9 +19,8 @@ from jaxalign.eval.written_tables import WrittenTable, markdown_grid
 from jaxalign.eval.written_tables import markdown_text as escape
 from jaxalign.local_files import read_json
 
-from .available import Missing
 from .cells import Cell, Outcome
-from .run import Reproduction
+from .run import Missing, Reproduction
 from .tables import Table
 
 _TOLD_BY_TABLES = ("shots", "losses", "steps")  # no figure of their own

@@ -36,8 +36,8 @@ from jaxalign.models import ImageTowerConfig
 from jaxalign.specs import find_spec
 from jaxalign.weights.identity import is_known
 
-from .available import Missing, Places, candidates, missing_dataset, missing_packages
 from .cells import Cell, Outcome
+from .run import Missing, Places, candidates, missing_dataset, missing_packages
 
 D = TypeVar("D")  # data in use
 _EVERY = 1 << 40  # no image is left out
