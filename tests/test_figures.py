@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from test_report import HOSTILE, every_kind_of_run, make_run
 
-from jaxalign.eval.figures import draw_measured, figures_of, to_svg
+from jaxalign.eval.figures import figures_of, to_svg
 from jaxalign.eval.figures.look import COLOURS, png
+from jaxalign.eval.paper.output import draw_measured
 from jaxalign.eval.report.page import FOLDER
 
 

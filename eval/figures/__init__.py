@@ -19,7 +19,6 @@ from . import bands, curves, histograms, scatter
 from .look import Found, shown
 from .look import drawable as drawable
 from .look import save as save
-from .scatter import draw_measured as draw_measured
 from .svg import to_svg as to_svg
 
 _MODEL = (MODEL, *MODEL_DETAILS, "modality")

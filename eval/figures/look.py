@@ -152,6 +152,12 @@ def shown(values: np.ndarray) -> np.ndarray:
     return np.abs(values) < LARGEST  # NaN is not
 
 
+def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:
+    """Points `[n, 2]`."""
+    style = {"markersize": 4 if marker == "o" else 6, "markeredgewidth": 0, "alpha": 0.55}
+    ax.plot(*points[shown(points).all(1)].T, marker, color=colour, label=label, **style)
+
+
 def save(figure: Figure, file: str | os.PathLike[str]) -> Path:
     """Write `figure` as PNG, whole or not at all; raises JaxalignError where it cannot be written."""
     path = Path(file)

@@ -1,7 +1,6 @@
-"""Points: texts, images and projected images in two dimensions, and measured beside printed numbers."""
+"""Points: texts, images and projected images in two dimensions."""
 
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +21,6 @@ _KINDS = {
     "projected": ("projected images", "^", look.TWO),
     "text": ("texts", "*", look.THREE),
 }
-Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @look.styled()
@@ -63,11 +61,11 @@ def _draw(
     every = np.linspace(0, len(points) - 1, min(len(points), MOST)).astype(int)
     points, classes = points[every], classes[every]
     if not frequent:
-        return _dots(ax, points, colour, label, marker)
-    _dots(ax, points[~np.isin(classes, frequent)], look.SIX, label, marker)
+        return look.dots(ax, points, colour, label, marker)
+    look.dots(ax, points[~np.isin(classes, frequent)], look.SIX, label, marker)
     for of, own in zip(frequent, look.SERIES, strict=False):
         if (classes == of).any():
-            _dots(ax, points[classes == of], own, marker=marker)
+            look.dots(ax, points[classes == of], own, marker=marker)
 
 
 def _frequent_classes(run: Run) -> list[int]:
@@ -80,34 +78,3 @@ def _classes(run: Run, kind: str, count: int) -> np.ndarray:
     """Of the points of a kind: a text is its own class."""
     known = np.arange(count) if kind == "text" else run.arrays.get("image_class", np.zeros(0, int))
     return known if len(known) == count else np.full(count, -1)
-
-
-def _dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:
-    """Points `[n, 2]`."""
-    style = {"markersize": 4 if marker == "o" else 6, "markeredgewidth": 0, "alpha": 0.55}
-    ax.plot(*points[look.shown(points).all(1)].T, marker, color=colour, label=label, **style)
-
-
-@look.styled()
-def draw_measured(series: Series, about: str, unit: str) -> Figure:
-    """Pairs of a printed and a measured number, by name.
-
-    Left, each pair: on the diagonal they are equal. Right, the differences of each series, a line at their
-    mean.
-    """
-    figure, (left, right) = look.panels(2, width=4.6, height=max(4.0, 0.25 * len(series) + 1))
-    for i, (pairs, colour) in enumerate(zip(series.values(), cycle(look.SERIES), strict=False)):
-        printed, measured = np.array(pairs, float).T
-        difference = measured - printed
-        _dots(left, np.stack([printed, measured], 1), colour)
-        _dots(right, np.stack([difference, np.full(len(difference), i)], 1), colour)
-        right.plot([difference.mean()] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
-    ends = min(left.get_xlim()[0], left.get_ylim()[0]), max(left.get_xlim()[1], left.get_ylim()[1])
-    left.plot(ends, ends, color=look.LINE, linewidth=0.8, zorder=0)
-    left.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"printed ({unit})", ylabel=f"measured ({unit})")
-    right.axvline(0, color=look.INK, linewidth=0.8, zorder=0)
-    right.set_yticks(range(len(series)), labels=[look.wrapped(name, 2.5) for name in series])
-    right.invert_yaxis()
-    right.set_xlabel(f"measured less printed ({unit})")
-    look.title(figure, about)
-    return figure

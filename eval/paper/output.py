@@ -4,14 +4,16 @@ of the JSON, for the report."""
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval import written_tables
-from jaxalign.eval.figures import draw_measured, figures_of, save
+from jaxalign.eval.figures import figures_of, look, save
 from jaxalign.eval.files import json_text, write_whole
 from jaxalign.eval.labels import in_order
 from jaxalign.eval.tasks.runs import LARGEST, RESULTS, package_versions, read_run
@@ -215,6 +217,31 @@ def draw_comparison(reproduction: Reproduction) -> Figure | None:
         for name, outcomes in _grouped(compared).items()
     }
     return draw_measured(pairs, reproduction.table.title, reproduction.table.unit)
+
+
+@look.styled()
+def draw_measured(series: Mapping[str, Sequence[tuple[float, float]]], about: str, unit: str) -> Figure:
+    """Pairs of a printed and a measured number, by name.
+
+    Left, each pair: on the diagonal they are equal. Right, the differences of each series, a line at their
+    mean.
+    """
+    figure, (left, right) = look.panels(2, width=4.6, height=max(4.0, 0.25 * len(series) + 1))
+    for i, (pairs, colour) in enumerate(zip(series.values(), cycle(look.SERIES), strict=False)):
+        printed, measured = np.array(pairs, float).T
+        difference = measured - printed
+        look.dots(left, np.stack([printed, measured], 1), colour)
+        look.dots(right, np.stack([difference, np.full(len(difference), i)], 1), colour)
+        right.plot([difference.mean()] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
+    ends = min(left.get_xlim()[0], left.get_ylim()[0]), max(left.get_xlim()[1], left.get_ylim()[1])
+    left.plot(ends, ends, color=look.LINE, linewidth=0.8, zorder=0)
+    left.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"printed ({unit})", ylabel=f"measured ({unit})")
+    right.axvline(0, color=look.INK, linewidth=0.8, zorder=0)
+    right.set_yticks(range(len(series)), labels=[look.wrapped(name, 2.5) for name in series])
+    right.invert_yaxis()
+    right.set_xlabel(f"measured less printed ({unit})")
+    look.title(figure, about)
+    return figure
 
 
 def _grouped(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
