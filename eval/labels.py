@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.eval.tasks.methods import METHODS
-from jaxalign.eval.tasks.runs import Run
-from jaxalign.eval.tasks.task import inner
+from jaxalign.eval.tasks.runs import Run, inner
 from jaxalign.weights.identity import is_known
 
 MODEL, SOURCE, DATASET = "model", "source", "dataset"

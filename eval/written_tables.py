@@ -12,8 +12,8 @@ from typing import Any
 from jaxalign.errors import printable
 from jaxalign.eval.labels import dataset_label, is_number, method_label, model_label
 from jaxalign.eval.tasks.registry import TASKS
-from jaxalign.eval.tasks.runs import Run
-from jaxalign.eval.tasks.task import Column, Gain, gains_of, number
+from jaxalign.eval.tasks.runs import Run, number
+from jaxalign.eval.tasks.task import Column, Gain, gains_of
 
 Cell = str | int | float | None
 _FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for one at the beginning of a text

@@ -26,7 +26,8 @@ from jaxalign.eval.demo_findings import LABELLINGS
 from jaxalign.eval.features.embed import Tower
 from jaxalign.eval.files import staged_folder
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
-from jaxalign.eval.tasks.runs import paired_gain, read_runs
+from jaxalign.eval.tasks.runs import read_runs
+from jaxalign.eval.tasks.task import paired_gain
 from jaxalign.eval.terminal import Stages
 
 README = Path(__file__).parents[1] / "README.md"

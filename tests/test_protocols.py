@@ -21,7 +21,7 @@ from jaxalign.eval.tasks.methods import (
     find_method,
 )
 from jaxalign.eval.tasks.projecting import image_embeddings, text_embeddings
-from jaxalign.eval.tasks.runs import paired_gain
+from jaxalign.eval.tasks.task import paired_gain
 from jaxalign.eval.tasks.text_image import names_find_images
 from jaxalign.eval.tasks.text_retrieval import text_retrieval
 from jaxalign.models import ImageTowerConfig

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxalign.errors import printable
-from jaxalign.eval.tasks.runs import Run, paired_gain
+from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.task import paired_gain
 from jaxalign.eval.written_tables import (
     WRITERS,
     WrittenTable,

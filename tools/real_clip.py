@@ -27,7 +27,7 @@ from jaxalign.eval.tasks.few_shot import Pool, few_shot
 from jaxalign.eval.tasks.image_retrieval import retrieval
 from jaxalign.eval.tasks.indicators import class_indicator, modality_indicator
 from jaxalign.eval.tasks.projecting import SUBSPACES
-from jaxalign.eval.tasks.runs import paired_gain
+from jaxalign.eval.tasks.task import paired_gain
 
 RANKS = (64, 128, 256, 384)
 SPLITS = ("train", "test", "val")

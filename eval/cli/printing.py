@@ -159,7 +159,8 @@ def print_runs(
       compared: whether the first run is the baseline of the others, whose gain is shown.
     """
     from jaxalign.eval.tasks.registry import TASKS
-    from jaxalign.eval.tasks.task import gains_of, number
+    from jaxalign.eval.tasks.runs import number
+    from jaxalign.eval.tasks.task import gains_of
 
     columns = TASKS[runs[0].protocol].columns_of([run.metrics for run in runs])
     gains = gains_of(runs, lambda run: None) if compared else {}

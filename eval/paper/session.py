@@ -23,10 +23,9 @@ from jaxalign.eval.tasks.indicators import Indicating, Indicators
 from jaxalign.eval.tasks.labelled import LabelledPair
 from jaxalign.eval.tasks.methods import Inverting, MethodOptions
 from jaxalign.eval.tasks.pairs import REFERENCE, CaptionPair, ImagePair, takes_distractors, variant_split
-from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.runs import Run, number
 from jaxalign.eval.tasks.spectra import band_to_show, measure_parts, measure_spectra
 from jaxalign.eval.tasks.sweep import Sweeping, default_grid, measure_sweep
-from jaxalign.eval.tasks.task import number
 from jaxalign.eval.tasks.text_image import measure_text_image
 from jaxalign.eval.tasks.text_retrieval import TASK as TEXT_RETRIEVAL_TASK
 from jaxalign.eval.tasks.text_retrieval import measure_text_retrieval

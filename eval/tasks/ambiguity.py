@@ -11,8 +11,8 @@ from jaxalign.eval.datasets.examples import renumber_own
 
 from .image_retrieval import retrieval
 from .indicators import Indicators
-from .runs import Result, Run, paired_gain
-from .task import Task
+from .runs import Result, Run
+from .task import Task, paired_gain
 
 TASK = Task(
     name="ambiguity",

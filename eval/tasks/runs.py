@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,29 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION, "digest": self.digest} | self.fields
+
+
+def has(metrics: Mapping[str, Any], path: str) -> bool:
+    """Whether there is something under names joined by points, a None included."""
+    parent, _, name = path.rpartition(".")
+    found = number(metrics, parent) if parent else metrics
+    return isinstance(found, Mapping) and name in found
+
+
+def number(metrics: Mapping[str, Any], path: str) -> Any:
+    """What `metrics` has under names joined by points, of lists by position; None where there is nothing."""
+    return inner(metrics, path.split("."))
+
+
+def inner(metrics: Mapping[str, Any], names: Iterable[str | int]) -> Any:
+    """The same under nested names, which may have points in them."""
+    found: Any = metrics
+    for name in names:
+        if isinstance(found, list | tuple) and re.fullmatch(r"-?\d+", str(name)):
+            found = found[int(name)] if -len(found) <= int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def _names() -> list[str]:
@@ -360,11 +383,3 @@ _CHECKS: Mapping[str, Callable[[Any, str], str]] = {
     "digests": _mapping(_text),
     "checksum": _text,
 }
-
-
-def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
-    """Mean difference to the baseline of per-query `scores` [q], and its standard error; NaN are left out."""
-    difference = np.asarray(scores, np.float64) - baseline
-    difference = difference[~np.isnan(difference)]
-    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
-    return {"gain": float(difference.mean()), "gain_error": float(error)}

@@ -1,8 +1,7 @@
 """What there is to measure: a record for each task, which commands, the report and `paper` look up; and what
 a method gains over another on the same queries: the mean difference, its error, and its p."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from jaxalign.ranking.significance import randomization_test
 
-from .runs import Result, Run, paired_gain
+from .runs import Result, Run, has, number
 
 EACH = "*"
 DRAWS, MOST_SIGNS = 10_000, 1 << 31  # exchanges that are drawn; fewer where there are very many queries
@@ -43,29 +42,6 @@ class Column:
             replace(self, metric=self.metric.replace(EACH, count), title=self.title.replace(EACH, count))
             for count in filter(str.isdecimal, counts)
         ]
-
-
-def has(metrics: Mapping[str, Any], path: str) -> bool:
-    """Whether there is something under names joined by points, a None included."""
-    parent, _, name = path.rpartition(".")
-    found = number(metrics, parent) if parent else metrics
-    return isinstance(found, Mapping) and name in found
-
-
-def number(metrics: Mapping[str, Any], path: str) -> Any:
-    """What `metrics` has under names joined by points, of lists by position; None where there is nothing."""
-    return inner(metrics, path.split("."))
-
-
-def inner(metrics: Mapping[str, Any], names: Iterable[str | int]) -> Any:
-    """The same under nested names, which may have points in them."""
-    found: Any = metrics
-    for name in names:
-        if isinstance(found, list | tuple) and re.fullmatch(r"-?\d+", str(name)):
-            found = found[int(name)] if -len(found) <= int(name) < len(found) else None
-        else:
-            found = found.get(name) if isinstance(found, Mapping) else None
-    return found
 
 
 @dataclass(frozen=True)
@@ -135,6 +111,14 @@ def paired_scores(run: Run | Result, baseline: Run | Result) -> tuple[np.ndarray
             mine, other = scale * mine.astype(np.float64), scale * other.astype(np.float64)
             return None if np.isnan(mine - other).all() else (mine, other)
     return None
+
+
+def paired_gain(scores: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
+    """Mean difference to the baseline of per-query `scores` [q], and its standard error; NaN are left out."""
+    difference = np.asarray(scores, np.float64) - baseline
+    difference = difference[~np.isnan(difference)]
+    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
+    return {"gain": float(difference.mean()), "gain_error": float(error)}
 
 
 def paired(run: Run | Result, baseline: Run | Result) -> dict[str, float]:
