@@ -25,13 +25,6 @@ def parse_seed(text: str) -> int:
     return int(text)
 
 
-def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
-    if min(depths, default=1) < 1:
-        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
-    return tuple(sorted({1, *depths}))
-
-
 def parse_yes_or_no(words: list[str]) -> bool:
     """No word is a yes."""
     if words not in ([], ["yes"], ["no"]):

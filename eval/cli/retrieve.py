@@ -16,10 +16,10 @@ from .options import (
     Seed,
     Steps,
     TaskNames,
+    UsageError,
     VariantOption,
     YesOrNo,
     option,
-    parse_depths,
 )
 from .printing import describe_counts, print_runs, report_runs
 
@@ -99,6 +99,13 @@ class Retrieve(Measuring):
             about = f"{model.title} on {self.dataset}" + (f", {task}" if task else "")
             print_task(about, pair, [run for run in runs if run.settings["task"] == task])
         report_runs(runs, self.results)
+
+
+def parse_depths(depths: tuple[int, ...]) -> tuple[int, ...]:
+    """The depths of a recall, 1 among them, each once; raises UsageError for one below 1."""
+    if min(depths, default=1) < 1:
+        raise UsageError(f"--recall-at is {min(depths)}; expected depths of 1 or more")
+    return tuple(sorted({1, *depths}))
 
 
 def print_task(about: str, pair: "ImagePair", runs: "Sequence[Run]") -> None:

@@ -14,9 +14,9 @@ from .options import (
     Steps,
     VariantOption,
     option,
-    parse_depths,
 )
 from .printing import describe_counts, print_runs, report_runs
+from .retrieve import parse_depths
 
 
 @dataclass(frozen=True)
