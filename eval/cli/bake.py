@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxalign.eval.terminal import say
+from jaxalign.eval.terminal import Stages, say
 
 from .groups import Projection, ProjectionOptions
 from .options import FormatOption, JsonFile, OwnName, SettingsOf, UsageError, option
@@ -64,7 +64,6 @@ class Bake:
         from jaxalign.baking import as_methods
         from jaxalign.conversion.baked_files import write_baked
         from jaxalign.conversion.libraries import check_place
-        from jaxalign.eval.terminal import Stages
         from jaxalign.weights.checkpoint import load
 
         if self.image_only and self.text_only:

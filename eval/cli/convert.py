@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxalign.eval.terminal import say
+from jaxalign.eval.terminal import Stages, say
 
 from .options import FormatOption, JsonFile, OwnName, SettingsOf, option
 from .printing import write_json
@@ -44,7 +44,6 @@ class Convert:
 
     def run(self) -> None:
         from jaxalign.conversion.conversion import convert_checkpoint
-        from jaxalign.eval.terminal import Stages
 
         with Stages().stage("convert", f"converting {self.src}", announced=False):
             report = convert_checkpoint(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from jaxalign.eval.terminal import say
+from jaxalign.eval.terminal import Stages, say
 
 from .options import Excluded, JsonFile, NullPaths, PageFile, PathsAlone, UsageError, option
 from .printing import (
@@ -79,7 +79,6 @@ class Duplicates:
 
     def run(self) -> None:
         from jaxalign.eval.search.duplicates import find_duplicates
-        from jaxalign.eval.terminal import Stages
 
         self._check()
         with only_results(STANDARD_OUTPUT if self._paths_alone else None):
