@@ -1,13 +1,10 @@
-"""What runs are called in a report, by their settings as far as they differ, and what they have that can be
-drawn; they may come from files, so nothing of that is taken for granted."""
+"""What runs are called in a report, by their settings as far as they differ; they may come from files, so
+nothing of that is taken for granted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from jaxalign.eval.tasks.methods import METHODS
-from jaxalign.eval.tasks.runs import Run, inner
+from jaxalign.eval.tasks.runs import Run
 from jaxalign.weights.identity import is_known
 
 MODEL, SOURCE, DATASET = "model", "source", "dataset"
@@ -23,14 +20,7 @@ NESTING = 4  # levels of settings and metrics that are taken apart
 
 BASELINES = ("image-image", "text-text", "text-image", "ncm", "ncm image-image")
 
-LARGEST = 1e30  # what can be drawn
-
 Label = Callable[[Run], str]
-
-
-def is_number(value: Any) -> bool:
-    """A number, which True is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "", levels: int = NESTING) -> dict[str, Any]:
@@ -116,19 +106,6 @@ def find_baseline(run: Run, runs: Sequence[Run | None]) -> Run | None:
     return max(found, key=alike, default=None)
 
 
-def in_order(runs: Sequence[Run]) -> list[Run]:
-    """By model, data set, labelling, classifier and method, in the order of `tasks.methods`."""
-    known = [name for methods in METHODS.values() for name in methods]
-
-    def key(run: Run) -> tuple:
-        method = str(run.settings.get("method", "")).removeprefix("text-image ")
-        place = known.index(method) if method in known else len(known)
-        texts = (str(run.settings.get(name, "")) for name in (MODEL, DATASET, "task", "classifier"))
-        return (*texts, place, method, run.digest)
-
-    return sorted(runs, key=key)
-
-
 def _label(
     runs: Sequence[Run],
     name: Callable[[Run], str],
@@ -157,26 +134,3 @@ def _label(
         return f"{named} ({', '.join(told)})" if named and told else named or ", ".join(told)
 
     return label
-
-
-def number(run: Run, *names: str | int) -> float | None:
-    """The metric of these nested `names`; None where it is no finite number."""
-    value = inner(run.metrics, names)
-    return value if is_number(value) and abs(value) < LARGEST else None
-
-
-def band(run: Run, name: str) -> tuple[int, int] | None:
-    """The band `(k_top, k_bottom)`, as a list or with names."""
-    for keys in ((0, 1), ("k_top", "k_bottom")):
-        ends = [number(run, name, key) for key in keys]
-        if all(isinstance(end, int) for end in ends):
-            return ends[0], ends[1]  # type: ignore[return-value]
-    return None
-
-
-def vector(run: Run, name: str) -> np.ndarray | None:
-    """An array `[n]` of numbers that is not empty; None where there is none."""
-    values = run.arrays.get(name)
-    if values is None or values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
-        return None
-    return values if (np.abs(values) < LARGEST).all() else None

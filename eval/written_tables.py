@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxalign.errors import printable
-from jaxalign.eval.labels import dataset_label, is_number, method_label, model_label
+from jaxalign.eval.labels import DATASET, MODEL, dataset_label, method_label, model_label
+from jaxalign.eval.tasks.methods import METHODS
 from jaxalign.eval.tasks.registry import TASKS
-from jaxalign.eval.tasks.runs import Run, number
+from jaxalign.eval.tasks.runs import Run, is_number, number
 from jaxalign.eval.tasks.task import Column, Gain, gains_of
 
 Cell = str | int | float | None
@@ -138,6 +139,20 @@ def _text(cell: Cell, digits: int | None) -> str:
     if isinstance(cell, float):
         return f"{cell:.3g}" if digits is None else f"{cell:.{digits}f}"
     return str(cell)
+
+
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """As the rows of a table, and what is drawn of them: by model, data set, labelling, classifier and method,
+    in the order of `tasks.methods`."""
+    known = [name for methods in METHODS.values() for name in methods]
+
+    def key(run: Run) -> tuple:
+        method = str(run.settings.get("method", "")).removeprefix("text-image ")
+        place = known.index(method) if method in known else len(known)
+        texts = (str(run.settings.get(name, "")) for name in (MODEL, DATASET, "task", "classifier"))
+        return (*texts, place, method, run.digest)
+
+    return sorted(runs, key=key)
 
 
 def compared_runs(runs: Sequence[Run]) -> dict[str, Gain]:

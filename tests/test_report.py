@@ -14,7 +14,6 @@ from jaxalign.eval.labels import (
     dataset_label,
     flatten,
     full_label,
-    in_order,
     method_label,
     model_label,
     show,
@@ -24,7 +23,7 @@ from jaxalign.eval.report import build_report
 from jaxalign.eval.report.build import all_numbers
 from jaxalign.eval.report.comparisons import comparisons_of
 from jaxalign.eval.tasks.runs import Run
-from jaxalign.eval.written_tables import WrittenTable
+from jaxalign.eval.written_tables import WrittenTable, in_order
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img"}

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.terminal import say
+from jaxalign.eval.terminal import Stages, say
 
 from .options import DataDir, JsonFile, TableFile, option
 from .printing import check_file, check_table, counted, write_json, write_table
@@ -43,11 +43,10 @@ class Report:
 
     def run(self) -> None:
         from jaxalign.eval.files import write_whole
-        from jaxalign.eval.labels import in_order
         from jaxalign.eval.paper.output import read_tables
         from jaxalign.eval.report import build_report, prepared_splits
         from jaxalign.eval.tasks.runs import read_runs
-        from jaxalign.eval.terminal import Stages
+        from jaxalign.eval.written_tables import in_order
 
         with Stages().stage("report", f"Reading the runs in {self.folder}"):
             found, tables = read_runs(self.folder), read_tables(self.folder)

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxalign.eval import labels
-from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS, number, show, vector
+from jaxalign.eval.labels import DATASET, DATASET_DETAILS, MODEL, MODEL_DETAILS, show
 from jaxalign.eval.tasks.runs import Run
 
 from . import bands, curves, histograms, scatter
-from .look import Found, shown
+from .look import Found, number, shown, vector
 from .look import drawable as drawable
 from .look import save as save
 from .svg import to_svg as to_svg

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxalign.eval.labels import Label, band
+from jaxalign.eval.labels import Label
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
-from .look import Found
+from .look import Found, band
 
 MOST_NUMBERS = 15  # columns up to which every cell has its number
 _CELL = (0.36, 0.25)  # inches

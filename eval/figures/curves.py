@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label, band, dataset_label, find_baseline, number, vector
+from jaxalign.eval.labels import Label, dataset_label, find_baseline
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
-from .look import Found
+from .look import Found, band, number, vector
 
 _LINES = len(look.SERIES)  # in one panel; more of them would share colours
 INTER = ("inter_modal", "singular_values")

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label, number
+from jaxalign.eval.labels import Label
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
-from .look import Found
+from .look import Found, number
 
 _TOLD = {"overlap": "overlap {:.3f}", "iou": "IoU {:.3f}", "gap": "gap {:.3f}", "mAP": "mAP {:.1f}"}
 

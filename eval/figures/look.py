@@ -1,4 +1,4 @@
-"""The look of all figures, on paper and on the page, and how one becomes a file."""
+"""The look of all figures, on paper and on the page, what of a run they show, and how one becomes a file."""
 
 import os
 import textwrap
@@ -16,10 +16,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxalign.errors import JaxalignError, printable
 from jaxalign.eval.files import MARK, write_whole
-from jaxalign.eval.labels import LARGEST
-from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.runs import Run, inner, is_number
 
 Found = tuple[Run, Any]  # a run, and what of it a figure is made of
+LARGEST = 1e30  # what can be drawn
 
 # By the names that the page's style sheet has for them, light there and on paper, others in the dark.
 COLOURS = {
@@ -150,6 +150,29 @@ def wrapped(text: str, inches: float, share: float = 1.0) -> str:
 def shown(values: np.ndarray) -> np.ndarray:
     """Which of `values` an axis can show."""
     return np.abs(values) < LARGEST  # NaN is not
+
+
+def number(run: Run, *names: str | int) -> float | None:
+    """The metric of these nested `names`; None where it is no finite number."""
+    value = inner(run.metrics, names)
+    return value if is_number(value) and abs(value) < LARGEST else None
+
+
+def band(run: Run, name: str) -> tuple[int, int] | None:
+    """The band `(k_top, k_bottom)`, as a list or with names."""
+    for keys in ((0, 1), ("k_top", "k_bottom")):
+        ends = [number(run, name, key) for key in keys]
+        if all(isinstance(end, int) for end in ends):
+            return ends[0], ends[1]  # type: ignore[return-value]
+    return None
+
+
+def vector(run: Run, name: str) -> np.ndarray | None:
+    """An array `[n]` of numbers that is not empty; None where there is none."""
+    values = run.arrays.get(name)
+    if values is None or values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
+        return None
+    return values if (np.abs(values) < LARGEST).all() else None
 
 
 def dots(ax: Axes, points: np.ndarray, colour: str, label: str = "", marker: str = "o") -> None:

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxalign.eval.labels import Label, number
+from jaxalign.eval.labels import Label
 from jaxalign.eval.tasks.runs import Run
 
 from . import look
-from .look import Found
+from .look import Found, number
 
 MOST = 600  # points of a kind that are drawn; of more, so many evenly spaced ones
 _TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}

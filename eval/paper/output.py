@@ -15,9 +15,8 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval import written_tables
 from jaxalign.eval.figures import figures_of, look, save
 from jaxalign.eval.files import json_text, write_whole
-from jaxalign.eval.labels import in_order
 from jaxalign.eval.tasks.runs import LARGEST, RESULTS, package_versions, read_run
-from jaxalign.eval.written_tables import WrittenTable, markdown_grid
+from jaxalign.eval.written_tables import WrittenTable, in_order, markdown_grid
 from jaxalign.eval.written_tables import markdown_text as escape
 from jaxalign.local_files import read_json
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxalign.eval.figures import figures_of
-from jaxalign.eval.labels import METHOD, flatten, full_label, in_order, model_label, show, show_name
+from jaxalign.eval.labels import METHOD, flatten, full_label, model_label, show, show_name
 from jaxalign.eval.report.comparisons import comparisons_of
 from jaxalign.eval.report.examples import FindSplit, grids_of
 from jaxalign.eval.report.page import render
 from jaxalign.eval.tasks.registry import TASKS
 from jaxalign.eval.tasks.runs import Run
-from jaxalign.eval.written_tables import WrittenTable
+from jaxalign.eval.written_tables import WrittenTable, in_order
 
 if TYPE_CHECKING:
     from jaxalign.eval.demo_words import Worded

@@ -9,12 +9,11 @@ from jaxalign.eval.labels import (
     dataset_label,
     find_baseline,
     full_label,
-    is_number,
     method_label,
     method_name,
 )
 from jaxalign.eval.tasks.registry import TASKS
-from jaxalign.eval.tasks.runs import Run
+from jaxalign.eval.tasks.runs import Run, is_number
 from jaxalign.eval.tasks.task import paired
 
 Metrics = Mapping[str, Any]

@@ -151,6 +151,11 @@ def inner(metrics: Mapping[str, Any], names: Iterable[str | int]) -> Any:
     return found
 
 
+def is_number(value: Any) -> bool:
+    """A number, which True is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _names() -> list[str]:
     return [field.name for field in dataclasses.fields(Run) if field.name not in ("arrays", "anew")]
 
