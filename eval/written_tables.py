@@ -142,8 +142,8 @@ def _text(cell: Cell, digits: int | None) -> str:
 
 
 def in_order(runs: Sequence[Run]) -> list[Run]:
-    """As the rows of a table, and what is drawn of them: by model, data set, labelling, classifier and method,
-    in the order of `tasks.methods`."""
+    """As the rows of a table, and what is drawn: by model, data set, labelling, classifier and method, in the
+    order of `tasks.methods`."""
     known = [name for methods in METHODS.values() for name in methods]
 
     def key(run: Run) -> tuple:
