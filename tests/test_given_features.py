@@ -285,7 +285,7 @@ def test_the_model_that_gave_the_features_serves_with_heads_and_texts(tmp_path, 
 
 
 def test_large_embeddings_are_not_copied(monkeypatch):
-    monkeypatch.setattr(given, "is_streamed", lambda x: True)
+    monkeypatch.setattr(projecting, "is_streamed", lambda x: True)
     x = aligned_zeros((64, 32), np.float16)
     assert np.shares_memory(np.asarray(projecting.project(x, None, 32)), x)
 
