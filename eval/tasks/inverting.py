@@ -65,7 +65,9 @@ def invert_queries(
     inverter, inverting = method.inverter, method.inverting
     assert inverter is not None
     assert inverting is not None
-    steps, curve = inverting.steps or 0, inverting.curve or ()  # both of which `find_method` sets
+    steps, curve = inverting.steps, inverting.curve  # both of which `find_method` sets
+    assert steps is not None
+    assert curve
     width = embeddings.shape[1]
     options: dict[str, Any] = {"steps": steps, "seed": inverting.seed, "curve": list(curve)}
     if inverting.patches is not None:
