@@ -7,10 +7,10 @@ import math
 import pytest
 
 from jaxalign.eval import cli
-from jaxalign.eval.availability import Availability, find_model
 from jaxalign.eval.cli.models import count_parameters
 from jaxalign.eval.datasets import DATASETS
 from jaxalign.specs import MODELS, spec_to_json
+from jaxalign.weights.availability import Availability, find_model
 from jaxalign.weights.tensors import expected_shapes
 
 

@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 import jaxalign as ja
 from jaxalign.conversion.formats import FORMATS
 from jaxalign.errors import JaxalignError
-from jaxalign.eval import availability, cli
+from jaxalign.eval import cli
 from jaxalign.specs import find_spec
-from jaxalign.weights import checkpoint
+from jaxalign.weights import availability, checkpoint
 
 NAME = "openai/clip-vit-base-patch16"
 REVISION = find_spec(NAME).revision

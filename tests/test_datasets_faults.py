@@ -238,7 +238,7 @@ def test_processes_that_prepare_at_once_share_one_copy(tmp_path):
 def test_too_little_space_is_said_before_the_work(tmp_path, monkeypatch):
     record = layouts.zhou(tmp_path)
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr("jaxalign.eval.datasets.loading.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("jaxalign.eval.datasets.prepared.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(JaxalignError, match=r"caltech101 needs 0.0 GB in .*, and 0.0 GB are free; choose"):
         prepare(record, tmp_path / "tfds", tmp_path)
     assert not list((tmp_path / "tfds").rglob("*.array_record*"))

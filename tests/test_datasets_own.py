@@ -14,13 +14,12 @@ from dataset_layouts import image_bytes
 import jaxalign as ja
 from jaxalign import JaxalignError
 from jaxalign.eval import cli
-from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import (
     DATASETS,
-    catalogue,
     find_dataset,
     known_datasets,
     load_split,
+    loading,
     register_dataset,
 )
 from jaxalign.eval.datasets.data_reading import Keys, own_record
@@ -107,7 +106,7 @@ def test_tar_files_that_are_not_as_they_should_be(tmp_path, files, keys, message
 
 def test_what_is_read_where_it_is_lacks_nothing(shards, tmp_path):
     """Also for somebody who has prepared no data set."""
-    copy = find_dataset_copy(webdataset_record(f"webdataset:{shards}", KEYS), tmp_path / "none")
+    copy = webdataset_record(f"webdataset:{shards}", KEYS).find_copy(tmp_path / "none")
     assert (copy.state, copy.folder) == ("prepared", shards)
 
 
@@ -215,7 +214,7 @@ def test_a_split_that_a_record_of_ones_own_lacks_is_refused():
 
 def test_records_from_outside(monkeypatch, shards):
     own = replace(webdataset_record(f"webdataset:{shards}", KEYS), name="mine")
-    monkeypatch.setattr(catalogue, "_registered", {})
+    monkeypatch.setattr(loading, "_registered", {})
     register_dataset(own)
     assert find_dataset("mine") is own
     assert len(load_split("mine", "train")) == 4
@@ -238,10 +237,10 @@ class Entry:
 def entries(monkeypatch):
     """Entry points that installed packages are to have."""
     found: list[Entry] = []
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: found)
-    catalogue._of_entry_points.cache_clear()
+    monkeypatch.setattr(loading, "entry_points", lambda group: found)
+    loading._of_entry_points.cache_clear()
     yield found
-    catalogue._of_entry_points.cache_clear()
+    loading._of_entry_points.cache_clear()
 
 
 def test_records_of_installed_packages(entries, shards):

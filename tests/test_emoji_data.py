@@ -16,7 +16,7 @@ from jaxalign.eval.datasets import Examples, find_dataset, load_split, prepare
 from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.builders import EmojiScenes, encode_png, image_rng
 from jaxalign.eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
-from jaxalign.eval.datasets.loading import decode_image
+from jaxalign.eval.datasets.prepared import decode_image
 
 NAMES = ("emoji", "emoji-scenes")
 

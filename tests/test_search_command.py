@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 import jaxalign as ja
-from jaxalign.eval import availability, cli
+from jaxalign.eval import cli
 from jaxalign.eval.cli import search_output
 from jaxalign.eval.cli.printing import write_paths
 from jaxalign.eval.search import find_library
 from jaxalign.eval.search.page import file_uri
+from jaxalign.weights import availability
 
 ODD = ["<img src=x onerror=alert(1)>.png", "a\nb.png", "-rf.png", 'it\'s "50%" #1?.png', "\x1b]0;t.png"]
 ODD_BYTES = os.fsdecode(b"caf\xe9.png")  # in Latin-1

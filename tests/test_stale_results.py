@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import load_split
-from jaxalign.eval.datasets.prepared_files import content_digest
+from jaxalign.eval.datasets.prepared import content_digest
 from jaxalign.eval.features import image_features
 from jaxalign.eval.features.key import make_key
 from jaxalign.eval.tasks import pairs

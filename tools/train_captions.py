@@ -35,8 +35,9 @@ from jaxalign.eval.datasets.emoji.sprites import read_emoji, read_sprites
 from jaxalign.features import normalize
 from jaxalign.inputs.json_vocabulary import JsonVocabulary
 from jaxalign.models.caption_decoder import CaptionDecoder, CaptionDecoderConfig, MapperConfig
+from jaxalign.weights.availability import EMBEDDED
 from jaxalign.weights.captioner_files import CaptionerFacts, write_captioner
-from jaxalign.weights.checkpoint import EMBEDDED, WEIGHTS
+from jaxalign.weights.checkpoint import WEIGHTS
 
 PLAIN_SHARE = 0.4  # of images, as the models are trained
 SAID, KEYWORD = 0.8, 0.08  # probabilities: of each fact, and of a keyword in place of the name

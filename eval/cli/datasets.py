@@ -63,18 +63,17 @@ class Datasets:
 
 def describe_dataset(record: Any, data_dir: Path | None, source_dir: Path | None) -> dict[str, Any]:
     """The facts of an `jaxalign.eval.datasets.DatasetRecord`, and what of it is on this machine."""
-    from jaxalign.eval.availability import find_dataset_copy
     from jaxalign.eval.datasets import source_root
 
     root = source_root(data_dir, source_dir)
     missing = record.missing_sources(root)
-    found = find_dataset_copy(record, data_dir, source_dir)
+    found = record.find_copy(data_dir, source_dir)
     return {fact: getattr(record, fact) for fact in FACTS} | {
         "splits": dict(record.splits),
         "tasks": list(record.tasks),
         "reference_splits": dict(record.reference_splits),
         "templates": {name: list(templates) for name, templates in record.templates.items()},
-        "prepared": found.is_local,
+        "prepared": found.state == "prepared",
         "available": found.state,
         "advice": found.advice,
         "folder": str(found.folder),

@@ -36,8 +36,8 @@ class Fetch:
     def run(self) -> None:
         import jaxalign
         from jaxalign.errors import JaxalignError
-        from jaxalign.eval.availability import find_model
         from jaxalign.specs import MODELS
+        from jaxalign.weights.availability import find_model
         from jaxalign.weights.checkpoint import find_repository
         from jaxalign.weights.hub import fetch_checkpoint
 

@@ -63,8 +63,8 @@ NOTES = {
 
 def describe_model(spec: Any) -> dict[str, Any]:
     """The facts of a `jaxalign.specs.ModelSpec`: what the list shows and more, and as `spec` the record."""
-    from jaxalign.eval.availability import find_model
     from jaxalign.specs import spec_to_json
+    from jaxalign.weights.availability import find_model
 
     image, text = spec.towers.image, spec.towers.text
     found = find_model(spec)

@@ -158,8 +158,8 @@ class FoundModel(ModelOptions):
         """The model that was named, or the first that is in the hub's cache."""
         if self.model is not None:
             return super().load(workspace)
-        from jaxalign.eval.availability import BEGIN_WITH, first_cached
         from jaxalign.specs import find_spec
+        from jaxalign.weights.availability import BEGIN_WITH, first_cached
 
         from .models import count_parameters
 

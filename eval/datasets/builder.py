@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 
 from jaxalign.errors import JaxalignError
 
+from .examples import Index, write_index
 from .items import Content, Item
-from .prepared_files import Index, write_index
 from .records import DatasetRecord
 
 SHARD_BYTES = 256 * 2**20  # of images; one shard is one file

@@ -5,8 +5,10 @@ are texts, one after the other.
 """
 
 import hashlib
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import ArrayLike
 from jaxalign.errors import JaxalignError, unknown_name
 
 UNLABELLED = -1
+INDEX_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,3 +306,61 @@ def given_captions(examples: Examples) -> Captions:
         )
     _, first, images = np.unique(labels, return_index=True, return_inverse=True)
     return Captions((), examples.ids, images.astype(np.int32), np.sort(first).astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What is known of the n examples of a split: a file beside them, with its SHA-256 in the first line.
+
+    Attributes:
+      file_names, labels, label_names, captions, ground_truth: as of `Examples`.
+      boxes: left, top, right, bottom of each example, in pixels; empty where the whole images are meant.
+    """
+
+    file_names: tuple[str, ...]
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    label_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    captions: tuple[tuple[str, ...], ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    ground_truth: tuple[Mapping[str, list[int]], ...] = ()
+
+
+def index_file(folder: Path, split: str) -> Path:
+    return Path(folder) / f"{split}.index.json"
+
+
+def write_index(folder: Any, split: str, index: Index) -> None:
+    """Write the index of a split into `folder`."""
+    content = {
+        "version": INDEX_VERSION,
+        "file_names": index.file_names,
+        "labels": {task: values.tolist() for task, values in index.labels.items()},
+        "label_names": index.label_names,
+        "captions": index.captions,
+        "boxes": index.boxes,
+        "ground_truth": index.ground_truth,
+    }
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    index_file(folder, split).write_text(f"{digest}\n{text}\n", encoding="utf-8")
+
+
+def read_index(folder: Path, split: str) -> Index:
+    """The index of a split; raises ValueError for one that is not there, or damaged."""
+    file = index_file(folder, split)
+    if not file.is_file():
+        raise ValueError(f"the index of {split} is missing")
+    digest, _, text = file.read_text(encoding="utf-8").rstrip("\n").partition("\n")
+    if hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise ValueError(f"{file.name} does not have the content that was written")
+    content = json.loads(text)
+    if content["version"] != INDEX_VERSION:
+        raise ValueError(f"{file.name} has version {content['version']} instead of {INDEX_VERSION}")
+    return Index(
+        file_names=tuple(content["file_names"]),
+        labels={task: np.array(values, np.int32) for task, values in content["labels"].items()},
+        label_names={task: tuple(names) for task, names in content["label_names"].items()},
+        captions=tuple(tuple(texts) for texts in content["captions"]),
+        boxes=tuple((box[0], box[1], box[2], box[3]) for box in content["boxes"]),
+        ground_truth=tuple(content["ground_truth"]),
+    )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .examples import Examples
 from .prompts import read_templates
@@ -34,6 +34,19 @@ class Source:
     def told(self, folder: Path) -> str:
         """What to put where below the source folder, for messages."""
         return f"{self.what} to {folder / self.path} (from {self.url})"
+
+
+@dataclass(frozen=True)
+class PreparedCopy:
+    """Attributes:
+    state: `prepared`, `ready` to be prepared, or `missing` its sources.
+    folder: where it is, or would be.
+    advice: what to do; empty where nothing is.
+    """
+
+    state: Literal["prepared", "ready", "missing"]
+    folder: Path
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,23 @@ class DatasetRecord:
     def missing_sources(self, folder: Path) -> list[Source]:
         """The sources that are not in `folder`, those that can be done without included."""
         return [source for source in self.sources if not (folder / source.path).exists()]
+
+    def find_copy(
+        self, data_dir: Folder = None, source_dir: Folder = None, *, optional: bool = False
+    ) -> PreparedCopy:
+        """Where the prepared copy is, or what preparing it lacks: with `optional` also what it can be done
+        without."""
+        folder = self.folder(data_dir)
+        if self.is_prepared(data_dir):
+            return PreparedCopy("prepared", folder)
+        if self.in_place:
+            return PreparedCopy("missing", folder, f"prepare {self.tfds} with TFDS: {folder}")
+        sources = source_root(data_dir, source_dir)
+        missing = [source for source in self.missing_sources(sources) if source.required or optional]
+        if not missing:
+            return PreparedCopy("ready", folder, "prepared when it is first used")
+        wanted = "; ".join(source.told(sources) for source in missing)
+        return PreparedCopy("missing", folder, f"put there: {wanted}")
 
 
 def data_root(data_dir: Folder = None) -> Path:

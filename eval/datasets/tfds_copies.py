@@ -30,7 +30,7 @@ from . import catalogue
 from .data_reading import TFDS, Keys, as_texts, own_record
 from .examples import Examples
 from .images import Images
-from .prepared_files import content_digest, explained
+from .prepared import content_digest, explained
 from .readers.annotations import read_split_file
 from .records import DatasetRecord, Folder, data_root, source_root
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import jax
 
 from jaxalign.errors import JaxalignError, unknown_name
-from jaxalign.eval.availability import find_dataset_copy, find_model
 from jaxalign.eval.datasets import DatasetRecord
 from jaxalign.eval.datasets.records import Folder
 from jaxalign.specs import find_spec
+from jaxalign.weights.availability import find_model
 from jaxalign.weights.checkpoint import is_model_folder
 
 from .cells import Cell, Outcome, State, read_cells
@@ -129,7 +129,7 @@ def missing_dataset(record: DatasetRecord, data_dir: Folder) -> Missing | None:
     """What a data set lacks, the optional splits of its protocol included; None where it is prepared, or can
     be."""
     used = {part for use in (record.query, record.gallery, record.train) for part in use.split("+")}
-    copy = find_dataset_copy(record, data_dir, optional=bool(used & set(record.optional_splits)))
+    copy = record.find_copy(data_dir, optional=bool(used & set(record.optional_splits)))
     return Missing(f"data set {record.name}", copy.advice) if copy.state == "missing" else None
 
 

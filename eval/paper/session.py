@@ -11,7 +11,7 @@ from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import DatasetRecord
 from jaxalign.eval.datasets.data_reading import FEATURES
-from jaxalign.eval.datasets.loading import UNCROPPED
+from jaxalign.eval.datasets.prepared import UNCROPPED
 from jaxalign.eval.tasks.classification import measure_classification
 from jaxalign.eval.tasks.classifying import OURS, PUBLISHED, Classifying, FewShotSettings
 from jaxalign.eval.tasks.degrees_of_freedom import measure_degrees_of_freedom

@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError
-from jaxalign.eval.availability import find_dataset_copy
 from jaxalign.eval.datasets import DatasetRecord, Examples, fill_template, find_dataset
 from jaxalign.eval.datasets.examples import (
     choose_task,
@@ -311,4 +310,4 @@ def takes_distractors(
         return wanted
     if variant != REFERENCE or not record.distractors:
         return False
-    return find_dataset_copy(find_dataset(record.distractors), data_dir).state != "missing"
+    return find_dataset(record.distractors).find_copy(data_dir).state != "missing"

@@ -18,7 +18,8 @@ from jaxalign.models.caption_decoder import CaptionDecoder, CaptionDecoderConfig
 from jaxalign.replacing import replaced_folder
 from jaxalign.specs.published import PUBLISHED
 from jaxalign.specs.serialization import record_from_json
-from jaxalign.weights.checkpoint import EMBEDDED, WEIGHTS, readers
+from jaxalign.weights.availability import EMBEDDED
+from jaxalign.weights.checkpoint import WEIGHTS, readers
 from jaxalign.weights.hub import CONFIG
 from jaxalign.weights.safetensors_files import read_safetensors, write_safetensors
 from jaxalign.weights.stored import Shape, read_parameters

@@ -19,6 +19,7 @@ from jaxalign.inputs.tokenization import TOKENIZER_FILES, load_tokenizer
 from jaxalign.local_files import is_there, read_json
 from jaxalign.replacing import replaced_folder
 from jaxalign.specs import MODELS, ModelSpec, find_spec, spec_from_json, spec_to_json
+from jaxalign.weights.availability import EMBEDDED
 from jaxalign.weights.hub import CONFIG, fetch_checkpoint
 from jaxalign.weights.identity import (
     Origin,
@@ -41,7 +42,6 @@ READERS = "jaxalign.checkpoint_readers"
 WRITERS = "jaxalign.checkpoint_writers"
 # In config.json beside the facts of the model.
 _OF_FILES = ("format", "version", "weights", "facts", "stacked")
-EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def load(

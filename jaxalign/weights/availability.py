@@ -1,37 +1,34 @@
-"""What of a model or a data set is on this machine, and what to do about the rest."""
+"""Which models are on this machine, and what to do about the others."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from jaxalign.specs import MODELS, ModelSpec
 
-if TYPE_CHECKING:
-    from jaxalign.eval.datasets.records import DatasetRecord, Folder
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 @dataclass(frozen=True)
 class Availability:
     """Attributes:
-    state: of a model: `embedded` in the package, `cached` in the hub's cache, on the `hub`, or a `file` to
-      fetch; of a data set: `prepared`, `ready` to be prepared, or `missing` its sources.
-    folder: where it is, or where a data set would be prepared.
+    state: `embedded` in the package, `cached` in the hub's cache, on the `hub`, or a `file` to fetch.
+    folder: where it is.
     advice: what to do; empty where nothing is.
     """
 
-    state: Literal["embedded", "cached", "hub", "file", "prepared", "ready", "missing"]
+    state: Literal["embedded", "cached", "hub", "file"]
     folder: Path | None
     advice: str = ""
 
     @property
     def is_local(self) -> bool:
-        return self.state in ("embedded", "cached", "prepared")
+        return self.state in ("embedded", "cached")
 
 
 def find_model(spec: ModelSpec) -> Availability:
     """Where the weights of `spec` are. Looks at the package and the hub's cache, and not into the network."""
-    folder = Path(str(files("jaxalign"))) / "embedded" / spec.name
+    folder = EMBEDDED / spec.name
     if spec.name in MODELS and folder.is_dir():  # other names may be anything, paths too
         return Availability("embedded", folder)
     cached = _find_cached(spec)
@@ -71,23 +68,3 @@ def _find_cached(spec: ModelSpec) -> Path | None:
             if isinstance(found, str):
                 return Path(found).parent
     return None
-
-
-def find_dataset_copy(
-    record: "DatasetRecord", data_dir: "Folder", source_dir: "Folder" = None, *, optional: bool = False
-) -> Availability:
-    """Where the prepared copy of a data set is, or what its preparation lacks: with `optional` also what it
-    can be done without."""
-    from jaxalign.eval.datasets import source_root
-
-    folder = record.folder(data_dir)
-    if record.is_prepared(data_dir):
-        return Availability("prepared", folder)
-    if record.in_place:
-        return Availability("missing", folder, f"prepare {record.tfds} with TFDS: {folder}")
-    sources = source_root(data_dir, source_dir)
-    missing = [source for source in record.missing_sources(sources) if source.required or optional]
-    if not missing:
-        return Availability("ready", folder, "prepared when it is first used")
-    wanted = "; ".join(source.told(sources) for source in missing)
-    return Availability("missing", folder, f"put there: {wanted}")
