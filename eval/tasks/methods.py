@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 import jaxalign as ja
 from jaxalign.dual_encoder import DualEncoder
 from jaxalign.errors import JaxalignError, unknown_name
+from jaxalign.features import normalize
 
 from .given import GivenFeatures, GivenTexts, Need
 from .own_methods import Embed, Found, Given, as_found, import_method
@@ -258,8 +259,8 @@ def _on_a_subspace_with_mean(method: Method, model: DualEncoder, given: Given) -
     embed, subspace = given.embed, subspace_of(method, given.class_texts)
     if given.gallery is None:
         raise JaxalignError("pca-mean adds back the mean of the gallery; pass the gallery's features")
-    mean = _unit(embed(given.gallery)).mean(0)  # eq. 12 is about embeddings on the sphere
-    return lambda pre: subspace.project(_unit(embed(pre)), mean)
+    mean = normalize(embed(given.gallery)).mean(0)  # eq. 12 is about embeddings on the sphere
+    return lambda pre: subspace.project(normalize(embed(pre)), mean)
 
 
 def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspace:
@@ -277,11 +278,6 @@ def subspace_of(method: Method, text_embeddings: ArrayLike | None) -> ja.Subspac
     return ja.principal_subspace(
         text_embeddings, method.rank, center=variant.center, normalize=variant.normalize
     )
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(length == 0, 1, length)
 
 
 def _printed_band(model: DualEncoder, modality: Modality) -> tuple[int, int] | None:
