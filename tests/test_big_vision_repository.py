@@ -1,9 +1,9 @@
 """The same against big_vision itself: its `from_config`, its two-tower and its own evaluators.
 
-    pip install 'jaxalign[big_vision]'
+    pip install 'jaxalign[big-vision]'
     BIG_VISION=/path/to/a/checkout pytest tests/test_big_vision_repository.py
 
-Skipped where there is no checkout, or where what it needs (the extra `big_vision`) is not installed.
+Skipped where there is no checkout, or where what it needs (the extra `big-vision`) is not installed.
 """
 
 import importlib

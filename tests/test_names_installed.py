@@ -1,6 +1,7 @@
 """One top-level name: what is installed, what lies beside it, and that no other `eval` gets in the way."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -105,3 +106,9 @@ def test_the_module_is_the_command(tmp_path):
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("jaxalign ")
+
+
+def test_extras_are_called_as_every_pip_finds_them():
+    """Before 23.3 it asks the metadata, where names have hyphens, for what was written, warns and goes on."""
+    for extra in PROJECT["project"]["optional-dependencies"]:
+        assert extra == re.sub(r"[-_.]+", "-", extra).lower()
