@@ -68,6 +68,20 @@ def read_limited(path: Path, limit: int) -> bytes:
     return content
 
 
+def decode_text(content: bytes) -> str:
+    """A text file in UTF-8, without the byte order marks that editors of Windows begin it with, and that are
+    left inside of it where several were joined.
+
+    Raises:
+      UnicodeDecodeError: another encoding. UTF-16 without its mark is UTF-8 as well, with a NUL beside each
+        letter.
+    """
+    text = content.decode("utf-8")
+    if (place := content.find(b"\0")) >= 0:
+        raise UnicodeDecodeError("utf-8", content, place, place + 1, "a NUL, as UTF-16 has")
+    return text.replace("\N{ZERO WIDTH NO-BREAK SPACE}", "")
+
+
 def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
     """What the JSON file `path` says, with or without a byte order mark.
 

@@ -85,7 +85,12 @@ def test_tar_files_of_webdataset(shards):
     ("files", "keys", "message"),
     [
         (of_seeds(0) | {"a/001.cls": b"1"}, KEYS, "a/001 of .* has no .png; expected one of every example"),
-        (of_seeds(0) | {"a/000.cls": b"-1"}, KEYS, "has the label '-1'; expected a number of 0 or more"),
+        (of_seeds(0) | {"a/000.cls": b"-1"}, KEYS, "has the label '-1'; expected a number of 0 to 1,048,575"),
+        (
+            of_seeds(0) | {"a/000.cls": b"999999999"},
+            KEYS,
+            "has the label '999999999'; expected a number of 0",
+        ),
         (of_seeds(0) | {"a/000.cls": b"\xff"}, KEYS, "has a .cls that cannot be read"),
         (of_seeds(0) | {"a/000.json": b"[1]"}, Keys(label="json.kind"), "has a .json that cannot be read"),
         (
@@ -102,6 +107,18 @@ def test_tar_files_that_are_not_as_they_should_be(tmp_path, files, keys, message
     write_tar(tmp_path / "x.tar", files)
     with pytest.raises(JaxalignError, match=message.replace("(", r"\(").replace(")", r"\)")):
         load_split(webdataset_record(f"webdataset:{tmp_path}/x.tar", keys), "all")
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_tar_file_is_no_example_that_is_left_out_silently(kind, tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, to in (("a.png", ""), ("b.png", "a.png")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = (kind, to) if to else (tarfile.REGTYPE, "")
+            member.size = 0 if to else len(image_bytes(0))
+            tar.addfile(member, None if to else io.BytesIO(image_bytes(0)))
+    with pytest.raises(JaxalignError, match=r"x\.tar has b\.png, which is a link .* expected plain files"):
+        webdataset_record(f"webdataset:{tmp_path}", Keys())
 
 
 def test_what_is_read_where_it_is_lacks_nothing(shards, tmp_path):
@@ -154,6 +171,32 @@ def test_a_folder_of_hugging_face(tmp_path):
     assert np.asarray(test.images[1]).shape[:2] == (18, 24)
     made["train"].save_to_disk(str(tmp_path / "one"))
     assert huggingface_record(f"huggingface:{tmp_path}/one", Keys()).splits == {"all": 6}
+
+
+@pytest.mark.parametrize(
+    "shown", [{"type": "pandas"}, {"type": "arrow"}, {"type": "numpy", "columns": ["said"]}]
+)
+def test_the_format_in_which_rows_were_last_shown_does_not_matter(shown, tmp_path):
+    made, folder = saved(tmp_path)
+    made["train"].with_format(**shown).save_to_disk(str(folder))
+    found = load_split(huggingface_record(f"huggingface:{folder}", Keys()), "all")
+    assert found.labels["kind"].tolist() == [0, 1] * 3
+    assert found.images.read_bytes(5) == image_bytes(5)
+
+
+def test_damaged_folders_of_hugging_face_are_one_line(tmp_path):
+    made, folder = saved(tmp_path)
+    made["train"].save_to_disk(str(folder))
+    name, info, state = f"huggingface:{folder}", folder / "dataset_info.json", folder / "state.json"
+    facts, files = json.loads(info.read_text()), json.loads(state.read_text())
+    facts["features"]["kind"]["names"] = ["round"]
+    info.write_text(json.dumps(facts))
+    with pytest.raises(JaxalignError, match="has the kind 1 and 1 names; expected a name for each label"):
+        load_split(huggingface_record(name, Keys()), "all")
+    for broken in ("[" * 100_000, json.dumps(files | {"_data_files": []}), "[]"):
+        state.write_text(broken)
+        with pytest.raises(JaxalignError, match="cannot be read as a data set of Hugging Face"):
+            huggingface_record(name, Keys())
 
 
 def test_what_is_no_folder_of_hugging_face_or_not_clear(tmp_path):

@@ -12,6 +12,7 @@ from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets import find_dataset, load_split
 from jaxalign.eval.datasets.data_reading import DataReading
 from jaxalign.eval.feature_files import features_record
+from jaxalign.eval.feature_files.tables import read_table
 from jaxalign.weights.safetensors_files import write_safetensors
 
 N, D = 12, 4
@@ -241,6 +242,22 @@ def test_a_wide_table_has_its_features_by_their_numbers_and_nothing_else_among_t
     write_parquet(tmp_path / "x.parquet", **{"0": X[:, 0], "1": X[:, 1], "2": LABELS})
     own = find_dataset(f"features:{tmp_path / 'x.parquet'}", DataReading(label_key="2"))
     np.testing.assert_array_equal(load_split(own, "all").features, X[:, :2])
+
+
+@pytest.mark.parametrize("lines", ["f0,label\n1,01\n2,1\n3,001\n", "label\n01\n1\n"])
+def test_classes_that_a_table_spells_apart_are_not_made_one_number(lines, tmp_path):
+    np.save(tmp_path / "x.npy", X[: lines.count("\n") - 1])
+    (tmp_path / "l.csv").write_text(lines)
+    reading = DataReading(labels=str(tmp_path / "l.csv"), label_key="label")
+    refused(tmp_path, "has 01 and 1, one number in two spellings", name="x.npy", reading=reading)
+    (tmp_path / "l.csv").write_text("label\n0\n-0\n07\n07\n")
+    assert read_table(tmp_path / "l.csv").entries["label"].read().tolist() == [0, 0, 7, 7]
+
+
+def test_only_line_feeds_end_the_lines_of_jsonl(tmp_path):
+    file = tmp_path / "x.JSONL"
+    file.write_text('"a\u2028b"\n"c"\n', encoding="utf-8")
+    assert read_table(file).entries[""].read().tolist() == ["a\u2028b", "c"]
 
 
 def test_parquet_without_the_column_or_with_ragged_rows(tmp_path):

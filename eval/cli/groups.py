@@ -370,10 +370,10 @@ Distributed = Annotated[Processes, about(Processes, "distributed")]
 
 def read_names(file: Path) -> tuple[str, ...]:
     """The lines of a file, without empty ones; raises JaxalignError for a file with less than two."""
-    from jaxalign.local_files import read_limited
+    from jaxalign.local_files import decode_text, read_limited
 
     try:
-        text = read_limited(file, _NAMES_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
+        text = decode_text(read_limited(file, _NAMES_LIMIT))
     except UnicodeDecodeError as error:
         raise JaxalignError(f"{file} is no UTF-8 text; expected class names, one on a line") from error
     except JaxalignError as error:

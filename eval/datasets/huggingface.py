@@ -42,14 +42,19 @@ def _load(path: Path) -> dict[str, Any]:
         ) from error
     try:
         found = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise JaxalignError(
             f"{path} cannot be read as a data set of Hugging Face ({' '.join(str(error).split())[:200]});"
             " expected a folder that save_to_disk wrote"
         ) from error
-    return (
-        {str(k): v for k, v in found.items()} if isinstance(found, datasets.DatasetDict) else {"all": found}
-    )
+    splits = found if isinstance(found, datasets.DatasetDict) else {"all": found}
+    return {str(name): _plain(rows) for name, rows in splits.items()}
+
+
+def _plain(rows: Any) -> Any:
+    """All columns as Python has them, whatever format was set before they were saved."""
+    is_plain = rows.format["type"] is None and set(rows.format["columns"]) == set(rows.column_names)
+    return rows if is_plain else rows.with_format(None)
 
 
 def _read_split(path: Path, keys: Keys, split: str, *places: Folder) -> Examples:
@@ -67,6 +72,11 @@ def _read_split(path: Path, keys: Keys, split: str, *places: Folder) -> Examples
         return image["bytes"] or Path(image["path"])
 
     labels = np.array([-1 if x is None else x for x in rows[keys.label]], np.int32) if keys.label else None
+    if labels is not None and labels.max(initial=-1) >= len(rows.features[keys.label].names):
+        raise JaxalignError(
+            f"{path} has the {keys.label} {labels.max()} and {len(rows.features[keys.label].names)} names;"
+            " expected a name for each label"
+        )
     facts = json.dumps([rows._fingerprint, len(rows), vars(keys)])
     return Examples(
         dataset=f"{HUGGINGFACE}{path.resolve()}",

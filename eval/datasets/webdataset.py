@@ -25,6 +25,7 @@ from .images import Images
 from .records import DatasetRecord, Folder
 
 LABEL = "cls"  # ending of what holds a class number
+_CLASSES = 1 << 20  # each has a name: the numbers up to the largest label
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,15 @@ def _index(shards: list[Path]) -> _Split:
         try:
             with open_regular(shard) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
                 for member in tar:
-                    if not member.isreg() or member.issparse():
-                        continue
                     folder, _, base = member.name.rpartition("/")
                     stem, _, ending = base.partition(".")
-                    if not stem or not ending:
+                    if member.isdir() or not stem or not ending:
                         continue
+                    if not member.isreg() or member.issparse():
+                        raise JaxalignError(
+                            f"{shard} has {member.name}, which is a link or another kind than a plain file;"
+                            " expected plain files (of tar: --dereference --hard-dereference)"
+                        )
                     files = found.setdefault(f"{shard.name}/{folder}/{stem}", {})
                     if ending.lower() in files:
                         raise JaxalignError(f"{shard} has {member.name} twice; expected each once")
@@ -146,6 +150,8 @@ def _value(files: Mapping[str, _Place], key: str) -> object:
 def _label(example: str, value: object) -> int:
     if value is None:
         return UNLABELLED
-    if not re.fullmatch(r"\d{1,9}", str(value)):
-        raise JaxalignError(f"{example} has the label {value!r:.80}; expected a number of 0 or more")
+    if not re.fullmatch(r"\d{1,9}", str(value)) or int(str(value)) >= _CLASSES:
+        raise JaxalignError(
+            f"{example} has the label {value!r:.80}; expected a number of 0 to {_CLASSES - 1:,}"
+        )
     return int(str(value))

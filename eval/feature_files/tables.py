@@ -18,7 +18,7 @@ import numpy as np
 from jaxalign.conversion.npz_files import map_npy, read_npz
 from jaxalign.conversion.torch_files import read_torch
 from jaxalign.errors import JaxalignError
-from jaxalign.local_files import cannot_read, open_regular, read_limited
+from jaxalign.local_files import cannot_read, decode_text, open_regular, read_limited
 from jaxalign.weights.safetensors_files import read_safetensors
 from jaxalign.weights.stored import StoredTensor, aligned_zeros, fill
 
@@ -105,8 +105,9 @@ def _json(path: Path) -> Table:
     """A list of texts or of whole numbers; in `.jsonl` one on each line."""
     try:
         text = _text(path)
-        values = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else None
-        values = json.loads(text) if values is None else values
+        lines = text.rstrip("\n").split("\n")  # and not where else Unicode has line ends, within a text
+        is_lines = path.suffix.lower() == ".jsonl"
+        values = [json.loads(line) for line in lines] if is_lines else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise JaxalignError(f"{path} is not JSON: {error!s:.200}") from error
     kinds = {type(value) for value in values} if isinstance(values, list) else set()
@@ -138,7 +139,8 @@ def _csv(path: Path) -> Table:
                 f"{path}: its first line counts its columns, 0, 1 and on, as pandas names them; leave that"
                 " line out (header=False), or name them f0, f1 and on"
             )
-        array = _typed([value for row in rows for value in row]).reshape(len(rows), -1)
+        values = [value for row in rows for value in row]
+        array = (_typed(values) if len(rows[0]) > 1 else _column(path, "", values)).reshape(len(rows), -1)
         if array.dtype.kind == "U":
             raise JaxalignError(f"{path} has something else than numbers; name its columns in its first line")
         array = array[:, 0] if array.shape[1] == 1 else array
@@ -146,9 +148,24 @@ def _csv(path: Path) -> Table:
     names, rows = [name.strip() for name in rows[0]], rows[1:]
     if len(set(names)) < len(names) or "" in names:
         raise JaxalignError(f"{path}: its first line names a column twice, or not at all")
-    read = lambda i: _typed([row[i] for row in rows])
+    read = lambda i: _column(path, names[i], [row[i] for row in rows])
     entries = {name: Entry(1, partial(read, i)) for i, name in enumerate(names)}
     return Table(path, entries, is_wide=True)
+
+
+def _column(path: Path, name: str, values: list[str]) -> np.ndarray:
+    """As `_typed`; raises JaxalignError where two texts, as 1 and 01, would become one number."""
+    found = _typed(values)
+    if found.dtype == np.int64:
+        first: dict[int, str] = {}
+        for number, text in zip(found.tolist(), (value.strip() for value in values), strict=True):
+            if first.setdefault(number, text) != text and {first[number], text} != {"0", "-0"}:
+                where = f"{path}" + (f": {name!r:.80}" if name else "")
+                raise JaxalignError(
+                    f"{where} has {first[number]} and {text:.30}, one number in two spellings;"
+                    " expected one of them, or texts that are no numbers"
+                )
+    return found
 
 
 def _typed(values: list[str]) -> np.ndarray:
@@ -164,7 +181,7 @@ def _typed(values: list[str]) -> np.ndarray:
 
 def _text(path: Path) -> str:
     try:
-        return read_limited(path, TEXT_LIMIT).decode("utf-8-sig").replace("\r\n", "\n")
+        return decode_text(read_limited(path, TEXT_LIMIT)).replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise JaxalignError(f"{path} is no UTF-8 text; save it as such") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxalign.errors import JaxalignError
-from jaxalign.local_files import read_limited
+from jaxalign.local_files import decode_text, read_limited
 
 from ..records import DatasetRecord
 
@@ -47,7 +47,10 @@ def read_lines(record: DatasetRecord, file: Path) -> list[str]:
     """The lines of a list without blank ones."""
     if not file.is_file():
         raise JaxalignError(f"{record.name}: there is no {file}; unpack the archive again")
-    text = read_limited(file, LIST_LIMIT).decode("utf-8-sig")  # editors of Windows begin it with a mark
+    try:
+        text = decode_text(read_limited(file, LIST_LIMIT))
+    except UnicodeDecodeError as error:
+        raise JaxalignError(f"{record.name}: {file} is no UTF-8 text; get the file again") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
