@@ -28,6 +28,7 @@ READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
     ".bin": read_torch,
 }
 ENDINGS = tuple(READERS)
+_ADAPTER = "adapter_config.json"  # peft's, beside a model or in its place
 _PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's, in any order
 
 
@@ -60,13 +61,19 @@ def find_files(path: Path, with_facts: bool = True) -> CheckpointFiles:
       with_facts: False where all facts are known, and no configuration is looked at.
 
     Raises:
-      JaxalignError: a folder without weights or with several, or a configuration that is damaged or unknown.
+      JaxalignError: a folder without weights, with several or with an adapter to them, or a configuration
+        that is damaged or unknown.
     """
     if not path.is_dir():
         is_usual = path.name in OPEN_CLIP_WEIGHTS + WEIGHTS
         facts = _read_facts(path.parent, path.name) if is_usual and with_facts else Facts()
         return CheckpointFiles(path, facts, path.parent)
     names = {p.name for p in path.iterdir() if not p.is_dir()}
+    if _ADAPTER in names:
+        raise JaxalignError(
+            f"{path} has an {_ADAPTER}, and transformers adds that adapter to the model; expected one that it"
+            " is merged into (of peft: merge_and_unload(), then save_pretrained)"
+        )
     usual = OPEN_CLIP_WEIGHTS + WEIGHTS if OPEN_CLIP_CONFIG in names else WEIGHTS + OPEN_CLIP_WEIGHTS
     found = [name for name in usual if name in names]
     others = sorted(name for name in names if Path(name).suffix in READERS)

@@ -226,6 +226,17 @@ def test_folders_without_or_with_too_many_weights(tmp_path):
         ja.load(tmp_path)
 
 
+@pytest.mark.parametrize("files", [["config.json", "model.safetensors"], []])
+def test_an_adapter_is_not_left_out_silently(files, tmp_path):
+    """transformers adds it to the model that lies beside it."""
+    for name in (*files, "adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        JaxalignError, match=r"has an adapter_config\.json, .*; expected one that it is merged"
+    ):
+        ja.load(tmp_path)
+
+
 @pytest.mark.parametrize(("width", "heads"), [(96, 3), (1152, 16)])
 @pytest.mark.long
 def test_heads_that_nothing_tells(tmp_path, width, heads):
