@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxalign.errors import JaxalignError
-from jaxalign.weights.hub import CONFIG, INDEX, OPEN_CLIP_CONFIG
+from jaxalign.weights.hub import ADAPTER, CONFIG, INDEX, OPEN_CLIP_CONFIG
 from jaxalign.weights.hub import OPEN_CLIP_WEIGHTS as OPEN_CLIP_WEIGHTS
 from jaxalign.weights.hub import WEIGHTS as WEIGHTS
 from jaxalign.weights.safetensors_files import read_safetensors
@@ -28,7 +28,6 @@ READERS: dict[str, Callable[[Path], dict[str, StoredTensor]]] = {
     ".bin": read_torch,
 }
 ENDINGS = tuple(READERS)
-_ADAPTER = "adapter_config.json"  # peft's, beside a model or in its place
 _PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's, in any order
 
 
@@ -69,9 +68,9 @@ def find_files(path: Path, with_facts: bool = True) -> CheckpointFiles:
         facts = _read_facts(path.parent, path.name) if is_usual and with_facts else Facts()
         return CheckpointFiles(path, facts, path.parent)
     names = {p.name for p in path.iterdir() if not p.is_dir()}
-    if _ADAPTER in names:
+    if ADAPTER in names:
         raise JaxalignError(
-            f"{path} has an {_ADAPTER}, and transformers adds that adapter to the model; expected one that it"
+            f"{path} has an {ADAPTER}, and transformers adds that adapter to the model; expected one that it"
             " is merged into (of peft: merge_and_unload(), then save_pretrained)"
         )
     usual = OPEN_CLIP_WEIGHTS + WEIGHTS if OPEN_CLIP_CONFIG in names else WEIGHTS + OPEN_CLIP_WEIGHTS

@@ -245,6 +245,9 @@ def test_the_command(photos, tmp_path, capsys):
     [
         (["--classifiers", "tip-x"], 2, "tip-x compares images by class names; add --with-text"),
         (["--tune"], 2, "--tune is about few-shot classifiers"),
+        (["--shots", "5"], 2, "--shots is about few-shot classifiers"),
+        (["--alpha", "0.4"], 2, "--alpha is about few-shot classifiers"),
+        (["--with-text"], 2, "--with-text is about few-shot classifiers"),
         (["--classifiers", "knn"], 2, "see `jaxalign classify --help`"),
         (["--methods", "oti"], 1, "oti inverts queries"),
         (["--tasks", "labl"], 1, "'labl'; did you mean 'label'"),

@@ -1,7 +1,7 @@
 """`jaxalign classify`: zero-shot, nearest class mean and few-shot accuracy of a model on a data set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from .groups import Distributed, Measuring, Processes, Projection, ProjectionOptions
@@ -150,13 +150,10 @@ class Classify(Measuring):
             raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
             raise UsageError(f"{asking[0]} compares images by class names; add --with-text")
-        if self.tuned and not drawn:
+        if not drawn and (about_draws := next(self._of_few_shot(), None)):
             raise UsageError(
-                f"--{'tune' if self.tune else 'grid'} is about few-shot classifiers; there is none among"
-                " --classifiers"
+                f"{about_draws} is about few-shot classifiers; there is none among --classifiers"
             )
-        if self.draws != "ours" and not drawn:
-            raise UsageError("--draws is about few-shot classifiers; there is none among --classifiers")
         if self.tuned and not self.with_text:
             raise UsageError("tuning weighs images against class names; add --with-text")
         if self.variant == "reference" and not self._has_reference(drawn):
@@ -167,6 +164,12 @@ class Classify(Measuring):
             )
         if self.variant == "reference" and self.projection.subspace != "paper":
             raise UsageError("--variant reference has a variant of PCA<- of its own; leave out --subspace")
+
+    def _of_few_shot(self) -> "Iterator[str]":
+        """The options that were given and are about few-shot classifiers alone."""
+        alone = ("shots", "seeds", "draws", "with_text", "alpha", "tune", "grid", "augment")
+        defaults = {field.name: field.default for field in fields(self)}
+        return (f"--{name.replace('_', '-')}" for name in alone if getattr(self, name) != defaults[name])
 
     def _has_reference(self, drawn: "Sequence[FewShotMethod]") -> bool:
         """Whether the published code departs from the papers in what is asked for."""

@@ -16,7 +16,8 @@ TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS = (
     "added_tokens.json",
 )
 CLIP_WORDS, CLIP_MERGES = "vocab.json", "merges.txt"
-CONFIGURATIONS = (PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
+ADAPTER = "adapter_config.json"  # peft's, beside a model or in its place; refused by whoever reads the folder
+CONFIGURATIONS = (PREPROCESSOR, PROCESSOR, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, ADAPTER)
 INDEX = ".index.json"
 # the preferred one first: files without pickle before those with
 OPEN_CLIP_WEIGHTS = (
