@@ -109,6 +109,13 @@ def test_facts_say_where_it_is_from(hub, repository, commit, monkeypatch):
     assert spec.name == ("some/one" if repository == "some/one" else "tiny-clip-vit-base-patch16")
 
 
+def test_a_repository_with_an_adapter_is_refused(hub):
+    """transformers adds it to the model."""
+    hub.files["adapter_config.json"] = b"{}"
+    with pytest.raises(JaxalignError, match=r"has an adapter_config\.json"):
+        ja.load(NAME)
+
+
 def test_what_is_cached_needs_no_network(hub):
     ja.load(NAME)
     hub.asked.clear()
