@@ -294,7 +294,7 @@ def test_version_and_exit_statuses_of_the_process():
     assert version.returncode == 0
     assert single_line(version.stdout).startswith("jaxalign 0.")
     assert jaxalign("demoo").returncode == 2
-    failed = jaxalign("datasets", "--json", "/nonexistent/x.json")
+    failed = jaxalign("datasets", "--json", "/dev/null/x.json")  # below what is no folder
     assert (failed.returncode, failed.stdout) == (1, "")
     single_line(failed.stderr)
 

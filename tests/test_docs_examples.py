@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxalign.eval import cli
-from jaxalign.eval.datasets import catalogue, load_split
+from jaxalign.eval.datasets import load_split, loading
 from jaxalign.eval.tasks.runs import read_runs
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def test_a_method_of_ones_own(photos):
 
 
 def test_a_data_set_of_ones_own(photos, monkeypatch):
-    monkeypatch.setattr(catalogue, "_registered", {})
+    monkeypatch.setattr(loading, "_registered", {})
     runpy.run_path(str(photos / "my_data.py"))
     examples = load_split("mine", "all")
     assert examples.labels["kind"].tolist() == [0] * 4 + [1] * 4
