@@ -150,10 +150,8 @@ class Classify(Measuring):
             raise UsageError("--classifiers and --methods need one name at least")
         if asking and not self.with_text:
             raise UsageError(f"{asking[0]} compares images by class names; add --with-text")
-        if not drawn and (about_draws := next(self._of_few_shot(), None)):
-            raise UsageError(
-                f"{about_draws} is about few-shot classifiers; there is none among --classifiers"
-            )
+        if not drawn and (given := next(self._of_few_shot(), None)):
+            raise UsageError(f"{given} is about few-shot classifiers; there is none among --classifiers")
         if self.tuned and not self.with_text:
             raise UsageError("tuning weighs images against class names; add --with-text")
         if self.variant == "reference" and not self._has_reference(drawn):
