@@ -184,6 +184,21 @@ def test_the_format_in_which_rows_were_last_shown_does_not_matter(shown, tmp_pat
     assert found.images.read_bytes(5) == image_bytes(5)
 
 
+@pytest.mark.parametrize("value", [-2, 2, 3_000_000_000])
+def test_a_label_of_hugging_face_without_a_name_is_refused(value, tmp_path):
+    """-1 is its word for none; what is below, or beyond int32, is none of its names either."""
+    made, folder = saved(tmp_path)
+    column = [value, 0, 1, -1, None, 1]
+    rows = made["train"].remove_columns("kind").add_column("kind", column)
+    rows.save_to_disk(str(folder))
+    info = folder / "dataset_info.json"
+    facts = json.loads(info.read_text())
+    facts["features"]["kind"] = {"names": ["round", "square"], "_type": "ClassLabel"}
+    info.write_text(json.dumps(facts))
+    with pytest.raises(JaxalignError, match=f"has the kind {value} and 2 names"):
+        load_split(huggingface_record(f"huggingface:{folder}", Keys()), "all")
+
+
 def test_damaged_folders_of_hugging_face_are_one_line(tmp_path):
     made, folder = saved(tmp_path)
     made["train"].save_to_disk(str(folder))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxalign.errors import JaxalignError
 
 from .data_reading import HUGGINGFACE, Keys, as_texts, own_record
-from .examples import Examples
+from .examples import UNLABELLED, Examples
 from .images import Images
 from .records import DatasetRecord, Folder
 
@@ -71,12 +71,7 @@ def _read_split(path: Path, keys: Keys, split: str, *places: Folder) -> Examples
             raise JaxalignError(f"{names[index]} of {path} has no image")
         return image["bytes"] or Path(image["path"])
 
-    labels = np.array([-1 if x is None else x for x in rows[keys.label]], np.int32) if keys.label else None
-    if labels is not None and labels.max(initial=-1) >= len(rows.features[keys.label].names):
-        raise JaxalignError(
-            f"{path} has the {keys.label} {labels.max()} and {len(rows.features[keys.label].names)} names;"
-            " expected a name for each label"
-        )
+    labels = _labels(path, rows, keys.label) if keys.label else None
     facts = json.dumps([rows._fingerprint, len(rows), vars(keys)])
     return Examples(
         dataset=f"{HUGGINGFACE}{path.resolve()}",
@@ -89,6 +84,17 @@ def _read_split(path: Path, keys: Keys, split: str, *places: Folder) -> Examples
         file_names=names,
         content=hashlib.sha256((facts + _digest_of(rows)).encode()).hexdigest()[:16],
     )
+
+
+def _labels(path: Path, rows: Any, key: str) -> np.ndarray:
+    """int32 `[n]`, `UNLABELLED` where a row has none; raises JaxalignError for one that has no name."""
+    values, count = rows[key], len(rows.features[key].names)
+    for value in values:
+        if value is not None and not UNLABELLED <= value < count:
+            raise JaxalignError(
+                f"{path} has the {key} {value} and {count} names; expected a name for each label"
+            )
+    return np.array([UNLABELLED if x is None else x for x in values], np.int32)
 
 
 def _digest_of(rows: Any) -> str:
