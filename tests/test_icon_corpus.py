@@ -67,9 +67,9 @@ def build(package):
     import icon_corpus
     import word_vectors
 
-    def drawn(icon):
+    def drawn(svg):
         pixels = np.zeros((48, 48, 4), np.uint8)
-        pixels[4:44, 4:44] = (255 * ("#f00" in icon.body), 0, 0, 255)
+        pixels[4:44, 4:44] = (255 * ("#f00" in svg), 0, 0, 255)
         return pixels
 
     def build(target, **options):
@@ -328,6 +328,49 @@ def test_a_share_of_icons_needs_icons(examples, folder, tmp_path):
     for other in (Corpus.read(folder, "strict"), None):
         with pytest.raises(JaxalignError, match="another folder"):
             keep_to_corpus(tmp_path, other)
+
+
+@pytest.fixture
+def read_others(tmp_path, monkeypatch):
+    """Reads the emoji by other hands of a package that draws a training name twice, and a held-out one."""
+    import other_emoji
+    from PIL import Image
+
+    trained, held_out = (next(e for e in read_emoji() if e.split == split) for split in ("train", "test"))
+    glued = trained.icon.replace("-", "")
+    package = write_package(
+        tmp_path,
+        **{
+            "fxemoji": (INFO, {"icons": drawings(glued, "nosuchthing", body=RED)}),
+            "streamline-emojis": (INFO, {"icons": drawings(f"{trained.icon}-2", held_out.icon, body=RED)}),
+        },
+    )
+    monkeypatch.setattr(other_emoji, "render", lambda svg: Image.new("RGBa", (48, 48)))
+    return trained, held_out, lambda names_too: other_emoji.OtherEmoji.read(package, held_out=names_too)
+
+
+def test_emoji_by_other_hands_are_found_by_their_names(read_others):
+    trained, held_out, read = read_others
+    assert [e.name for e, _ in read(False).drawings] == [trained.name] * 2
+    assert [e.name for e, _ in read(True).drawings] == [trained.name] * 2 + [held_out.name]
+    assert read(False).identity != read(True).identity == read(True).identity
+
+
+def test_other_hands_add_drawings_without_a_style(read_others, examples, tmp_path):
+    from training_batches import Examples, keep_to_corpus
+
+    trained, held_out, read = read_others
+    found = Examples.read(examples.icons.corpus, read(True))
+    styles = {e.name: [style for style, _ in own] for e, own in zip(found.emoji, found.sprites, strict=True)}
+    assert styles[held_out.name] == [""]
+    assert styles[trained.name] == [*trained.styles, "", ""]
+    assert len(found.emoji) == len(examples.emoji) + 1
+    said = {scenes.draw_caption("goose", (), "", None, np.random.default_rng(i)) for i in range(40)}
+    assert all(len(caption.split()) == 4 for caption in said)  # "a picture of goose"
+    keep_to_corpus(tmp_path, examples.icons.corpus, read(True))
+    for other in (read(False), None):
+        with pytest.raises(JaxalignError, match="another folder"):
+            keep_to_corpus(tmp_path, examples.icons.corpus, other)
 
 
 def test_many_images_are_composed_as_one_is():

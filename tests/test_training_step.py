@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
+import jaxalign
 from jaxalign.errors import JaxalignError
 from jaxalign.models import TwoTowers
 from jaxalign.specs import find_spec
+from jaxalign.weights.availability import EMBEDDED
 
 WORDS, BATCH = 30, 6
 
@@ -104,6 +107,38 @@ def test_the_whole_table_is_what_a_batch_sees(tools, small):
     own[np.flatnonzero(learns)] = params["words"]["own"]
     np.testing.assert_allclose(table, basis @ params["words"]["map"] + own, atol=1e-5)
     np.testing.assert_allclose(table[:7], vectors.embed(params["words"], jnp.arange(7)), atol=1e-5)
+
+
+def test_a_table_is_taken_apart_as_it_was_put_together(tools, small):
+    step = tools("training_step")
+    _, _, params, _ = small("emoji-clip")
+    basis = np.random.default_rng(3).normal(size=(WORDS, step.WORD)).astype(np.float32)
+    vectors = step.WordVectors.of(basis, np.ones((WORDS, 1)) * (np.arange(WORDS)[:, None] < 9))
+    params["words"]["own"] = jax.random.normal(jax.random.key(0), (9, 16))
+    whole = step.with_embedding(params, vectors)
+    again = step.with_embedding(step.without_embedding(whole, vectors), vectors)
+    chex.assert_trees_all_close(again, whole, atol=1e-5)
+
+
+def test_a_run_goes_on_from_an_exported_model(tools, tmp_path):
+    train, step = tools("train_embedded"), tools("training_step")
+    exported = jaxalign.load("emoji-clip")
+    folder = EMBEDDED / "emoji-clip"
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    size = tokenizer.get_vocab_size()
+    learns = np.arange(size)[:, None] >= step.WORD  # as many words without a vector as there are directions
+    vectors = step.WordVectors.of(np.eye(size, step.WORD, dtype=np.float32), learns)
+    model = TwoTowers(exported.spec.towers)
+    fresh = step.initial_params(model, 1, vectors.learned)
+    params = train.exported_params(folder, fresh, tokenizer, vectors)
+    chex.assert_trees_all_close(step.with_embedding(params, vectors), exported.params, atol=1e-6)
+    with pytest.raises(JaxalignError, match="another model or other sizes"):
+        train.exported_params(EMBEDDED / "emoji-siglip", fresh, tokenizer, vectors)
+    with pytest.raises(JaxalignError, match="has other words"):
+        train.exported_params(folder, fresh, tools("training_words").build_tokenizer(["goose"]), vectors)
+    earlier = train.read_losses(folder)
+    train.finish({"params": params, "losses": np.array([0.5, 0.25])}, vectors, tmp_path, earlier)
+    assert train.read_losses(tmp_path) == [*earlier, 0.5, 0.25]
 
 
 @pytest.mark.long

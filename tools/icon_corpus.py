@@ -16,7 +16,6 @@ uint8 [m, 48, 48, 4] of the others, premultiplied, and `icons.json`: what they a
 """
 
 import hashlib
-import io
 import json
 import sys
 from collections import Counter, defaultdict
@@ -29,15 +28,13 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 from held_out_names import Names, held_out_names
-from icon_sets import Icon, brand_words, read_icons, read_sets
-from PIL import Image
+from icon_sets import OTHER_EMOJI, SIDE, Icon, brand_words, read_icons, read_sets, render
 
 from jaxalign.errors import JaxalignError
 from jaxalign.local_files import open_regular, read_json
 
 Variant = Literal["web", "strict"]
 FORMAT = 1
-SIDE = 48  # pixels of a drawing
 GRID = 24  # of drawings that differ in their grid alone, the one nearest to this
 BLANK = 0.01  # a drawing that covers less of its square shows nothing at this size
 PER_SET = 2  # drawings of one name by one hand: many hands rather than six weights of a line
@@ -181,15 +178,6 @@ def select(icons: Iterable[Icon], per_name: int, per_head: int) -> list[Icon]:
     return chosen
 
 
-def render(icon: Icon) -> np.ndarray:
-    """The drawing, uint8 [SIDE, SIDE, 4], premultiplied."""
-    import resvg_py
-
-    png = resvg_py.svg_to_bytes(svg_string=icon.svg, width=SIDE, height=SIDE, skip_system_fonts=True)
-    with Image.open(io.BytesIO(bytes(png))) as image:
-        return np.asarray(image.convert("RGBA").convert("RGBa"))
-
-
 def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
     """Each icon that draws something, and its pixels: [SIDE, SIDE], or [SIDE, SIDE, 4] where it has colours.
 
@@ -197,7 +185,7 @@ def render_all(icons: Sequence[Icon]) -> Iterator[tuple[Icon, np.ndarray]]:
     """
     for icon in icons:
         try:
-            pixels = render(icon)
+            pixels = np.asarray(render(icon.svg))
         except ValueError:  # resvg's word for SVG that it does not understand
             continue
         if pixels[..., 3].mean() >= 255 * BLANK:
@@ -327,7 +315,7 @@ def notice(folder: Path, package: Path, /) -> None:
 
     `package` is the folder of @iconify/json that it was built from.
     """
-    used = set(read_table(folder)["prefixes"])
+    used = {*read_table(folder)["prefixes"], *OTHER_EMOJI}
     release = read_json(package / "package.json")["version"]
     rows = []
     for described, _, _ in read_sets(package):
@@ -344,7 +332,8 @@ HEADING = """# Icon sets
 The embedded models are trained on renderings of icons beside the emoji. Nothing of the icons is part of the
 package: `tools/icon_corpus.py` reads them from the npm package `@iconify/json` {release} and renders them at
 training time, 48 pixels wide, most of them in another colour and on another background. These {sets} sets are
-used; of each, icons whose names are words. The list is what `python tools/icon_corpus.py notice` prints.
+used: of `fxemoji` and `streamline-emojis` the emoji that the data sets name (`tools/other_emoji.py`), of the
+others icons whose names are words. The list is what `python tools/icon_corpus.py notice` prints.
 
 | set | version | author | licence |
 | --- | --- | --- | --- |

@@ -4,6 +4,7 @@ The files come from many hands. An icon is read as data: only known elements of 
 of it, no animation, no text; an alias stands for the icon that it names. What is left out, is counted.
 """
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.emoji import sprites
 from jaxalign.local_files import read_json
 
 LICENCES = ("MIT", "Apache-2.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "ISC")
+SIDE = 48  # pixels of a drawing
 JSON_BYTES = 64 << 20  # the largest set that is used has 14 MB
 SVG_CHARACTERS = 60_000
 LOGOS = "Logos"
@@ -25,6 +29,7 @@ BRANDS = {
     "vscode-icons", "material-icon-theme", "file-icons", "devicon", "devicon-plain", "catppuccin",
     "skill-icons", "gcp", "k8s", "unjs", "fa6-brands", "fa-brands", "fad",
 }  # fmt: skip
+OTHER_EMOJI = ("fxemoji", "streamline-emojis")  # by hands that the data sets do not have: other_emoji.py
 FLAGS = {"circle-flags", "flag", "flagpack", "cif"}
 ELEMENTS = {
     "path", "g", "defs", "circle", "ellipse", "rect", "line", "polyline", "polygon", "mask", "clipPath",
@@ -111,7 +116,7 @@ def left_out(prefix: str, info: dict[str, Any]) -> str | None:
 def read_sets(package: Path) -> Iterator[tuple[IconSet, dict[str, Any], str | None]]:
     """Each set of the package folder: its description, its file's content, and why it is left out or None.
 
-    The content is empty where the set is left out.
+    The content is empty where nothing of the set is used.
     """
     collections = read_json(package / "collections.json")
     for prefix, info in sorted(collections.items()):
@@ -120,7 +125,8 @@ def read_sets(package: Path) -> Iterator[tuple[IconSet, dict[str, Any], str | No
                 f"{package / 'collections.json'}: a set is called {prefix!r}, which is no name of a file"
             )
         reason = left_out(prefix, info)
-        content = {} if reason else read_json(package / "json" / f"{prefix}.json", JSON_BYTES)
+        used = reason is None or prefix in OTHER_EMOJI
+        content = read_json(package / "json" / f"{prefix}.json", JSON_BYTES) if used else {}
         changed = datetime.fromtimestamp(content.get("lastModified", 0), UTC).date()
         author, licence = info.get("author", {}), info.get("license", {})
         described = IconSet(
@@ -194,6 +200,15 @@ def document(icon: dict[str, Any], content: dict[str, Any]) -> tuple[str, float]
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     box = " ".join(f"{x:g}" for x in sizes)
     return f'<svg {names} width="48" height="48" viewBox="{box}">{body}</svg>', sizes[3]
+
+
+def render(svg: str) -> Image.Image:
+    """The drawing, SIDE pixels wide, premultiplied RGBA."""
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIDE, height=SIDE, skip_system_fonts=True)
+    with Image.open(io.BytesIO(bytes(png))) as image:
+        return image.convert("RGBA").convert("RGBa")
 
 
 def is_coloured(body: str) -> bool:

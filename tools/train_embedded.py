@@ -26,7 +26,7 @@ import csv
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,8 @@ import jax
 import numpy as np
 import tyro
 from icon_corpus import Corpus, Variant
+from other_emoji import OtherEmoji
+from tokenizers import Tokenizer
 from training_batches import Examples, draw_batch, keep_to_corpus
 from training_blocks import exact_dense, rounded_dense
 from training_sizes import AS_IN_SPEC, Sizes, keep_to_sizes, sized
@@ -48,10 +50,13 @@ from training_step import (
     make_optimizer,
     make_step,
     with_embedding,
+    without_embedding,
 )
 from training_words import Words, build_tokenizer, embedding_basis, vocabulary_words
 
+import jaxalign
 from jaxalign.errors import JaxalignError
+from jaxalign.local_files import read_json
 from jaxalign.models import TwoTowers
 from jaxalign.specs import find_spec
 
@@ -170,6 +175,7 @@ def main(
     state: Path,
     warm_start: Path | None = None,
     icons: Path | None = None,
+    other_emoji: Path | None = None,
     variant: Variant = "web",
     stop_at: int | None = None,
     sizes: Sizes = AS_IN_SPEC,
@@ -178,6 +184,9 @@ def main(
     """Train `name`, keeping checkpoints and the loss curve in the folder `state`; resumes what is there.
 
     Args:
+      warm_start: an exported model to go on from, of the same sizes and words; its losses are kept.
+      other_emoji: the folder of @iconify/json, for emoji by two hands that the data sets do not have; of
+        held-out names, too, unless `strict`.
       icons: the folder of a corpus that `icon_corpus.py` built; its words are in the tokenizer.
       variant: with icons that bear the names of held-out emoji (web), or without (strict).
       stop_at: the step to end at, before the `training.steps` of the schedule; the run can go on later.
@@ -198,9 +207,13 @@ def main(
     vectors = WordVectors.of(*embedding_basis(words, vocabulary, wordnet, corpus.names if corpus else ()))
     model = TwoTowers(sized(find_spec(name), sizes, vocabulary).towers)
     optimizer = make_optimizer(t)
-    params = initial_params(model, t.seed, vectors.learned, warm_start)
+    params = initial_params(model, t.seed, vectors.learned)
+    earlier: list[float] = []
+    if warm_start:
+        params, earlier = exported_params(warm_start, params, tokenizer, vectors), read_losses(warm_start)
+    others = OtherEmoji.read(other_emoji, held_out=variant == "web") if other_emoji else None
     state.mkdir(parents=True, exist_ok=True)
-    keep_to_corpus(state, corpus)
+    keep_to_corpus(state, corpus, others)
     keep_to_sizes(state, name, sizes, vocabulary)
     checkpoint = state / "checkpoint.msgpack"
     run = {
@@ -211,21 +224,45 @@ def main(
     }
     if checkpoint.exists():
         run = restore(checkpoint, run, max(t.descent, t.full_steps))
-    draw = partial(draw_batch, Examples.read(corpus), Words(tokenizer), causal, t)
+    draw = partial(draw_batch, Examples.read(corpus, others), Words(tokenizer), causal, t)
     last = t.steps if stop_at is None else min(stop_at, t.steps)
     step_fn = make_step(model, optimizer, vectors, rounded_dense if t.rounded else exact_dense)
     stopped = train(run, step_fn, draw, last, t.save_every, checkpoint)
     if run["step"] < t.steps:
         print(f"stopped after step {run['step']} of {t.steps}; the same command goes on", flush=True)
         sys.exit(128 + stopped if stopped else 0)
-    finish(run, vectors, state)
+    finish(run, vectors, state, earlier)
     tokenizer.save(str(state / "tokenizer.json"))
 
 
-def finish(run: dict[str, Any], vectors: WordVectors, state: Path) -> None:
-    """Leave the loss curve and the model's parameters in the folder `state`."""
+def exported_params(folder: Path, fresh: Any, tokenizer: Tokenizer, vectors: WordVectors) -> Any:
+    """The parameters of the exported model in `folder`, as a run has them that began with `fresh` ones.
+
+    Raises:
+      JaxalignError: it has other words or other shapes.
+    """
+    exported = jaxalign.load(str(folder))
+    if read_json(folder / "tokenizer.json")["model"]["vocab"] != tokenizer.get_vocab():
+        raise JaxalignError(f"{folder} has other words; give the corpus and the variant it was trained on")
+    params = without_embedding(exported.params, vectors)
+    shapes = lambda tree: {
+        jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    if differ := shapes(fresh).items() ^ shapes(params).items():
+        raise JaxalignError(f"{folder} is of another model or other sizes: {min(differ)[0]} differs")
+    return params
+
+
+def read_losses(folder: Path) -> list[float]:
+    """The losses of the steps that the exported model in `folder` was trained for."""
+    with (folder / "loss.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def finish(run: dict[str, Any], vectors: WordVectors, state: Path, earlier: Sequence[float] = ()) -> None:
+    """Leave the loss curve, `earlier` losses first, and the model's parameters in the folder `state`."""
     with (state / "loss.csv").open("w", newline="") as file:
-        rows = ((i + 1, f"{x:.5f}") for i, x in enumerate(run["losses"]))
+        rows = ((i + 1, f"{x:.5f}") for i, x in enumerate([*earlier, *run["losses"]]))
         csv.writer(file).writerows([("step", "loss"), *rows])
     final = with_embedding(run["params"], vectors)
     (state / "params.msgpack").write_bytes(flax.serialization.to_bytes(final))

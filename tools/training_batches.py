@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from held_out_names import Names, all_forms, held_out_names
 from icon_corpus import Corpus, head_word
+from other_emoji import OtherEmoji
 from PIL import Image
 from training_images import INKS, WHITE, Layout, as_image, backgrounds, draw_inks, draw_layout, paste_all
 from training_words import Words, caption_words
@@ -99,17 +100,20 @@ class IconNames:
 
 @dataclass(frozen=True)
 class Examples:
-    """The training sprites by emoji, and the corpus of icons where there is one."""
+    """The sprites by emoji, and the corpus of icons where there is one."""
 
     emoji: list[Emoji]
-    sprites: list[list[tuple[str, Image.Image]]]  # (style, premultiplied RGBA)
+    sprites: list[list[tuple[str, Image.Image]]]  # (style or empty, premultiplied RGBA)
     icons: IconNames | None = None
 
     @classmethod
-    def read(cls, corpus: Corpus | None = None) -> "Examples":
+    def read(cls, corpus: Corpus | None = None, others: OtherEmoji | None = None) -> "Examples":
+        """The training sprites of the data sets, and `others`' drawings of any name."""
         by_name: dict[str, tuple[Emoji, list]] = {}
         for emoji, style, sprite in read_sprites("train"):
             by_name.setdefault(emoji.name, (emoji, []))[1].append((style, sprite.convert("RGBa")))
+        for emoji, sprite in others.drawings if others else ():
+            by_name.setdefault(emoji.name, (emoji, []))[1].append(("", sprite))
         icons = None if corpus is None else IconNames(corpus)
         return cls([e for e, _ in by_name.values()], [s for _, s in by_name.values()], icons)
 
@@ -119,9 +123,10 @@ class Examples:
         return as_image((self.icons.corpus.colour if coloured else self.icons.corpus.alpha)[row])
 
 
-def keep_to_corpus(state: Path, corpus: Corpus | None) -> None:
-    """Note in the folder `state` which corpus its run is trained on; refuse another one than was noted."""
-    own = f"{corpus.identity} {corpus.variant}\n" if corpus else "no icons\n"
+def keep_to_corpus(state: Path, corpus: Corpus | None, others: OtherEmoji | None = None) -> None:
+    """Note in the folder `state` what its run is trained on; refuse other pictures than were noted."""
+    own = f"{corpus.identity} {corpus.variant}" if corpus else "no icons"
+    own += f", other emoji {others.identity}\n" if others else "\n"
     note = state / "corpus.txt"
     if not note.exists():
         begun = (state / "checkpoint.msgpack").exists()  # before there were icons

@@ -4,17 +4,14 @@ import ctypes
 import platform
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
-import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
-from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 from optax.contrib import MuonDimensionNumbers
 from training_blocks import Dense, exact_dense, fast_blocks
@@ -89,6 +86,21 @@ def with_embedding(params: Params, vectors: WordVectors) -> Params:
     table = vectors.embed(params["words"], jnp.arange(len(vectors.basis)))
     model = params["model"]
     return model | {"txt": model["txt"] | {"Embed_0": {"embedding": table}}}
+
+
+def without_embedding(params: Params, vectors: WordVectors) -> Params:
+    """Parameters of a run whose model, by `with_embedding`, has `params`.
+
+    The linear map is fitted to the words that have no vector of their own: the others' are what is left.
+    """
+    model = dict(params)
+    table = np.asarray(params["txt"]["Embed_0"]["embedding"], np.float64)
+    basis, learned = np.asarray(vectors.basis, np.float64), np.asarray(vectors.row) < vectors.learned
+    word_map = np.linalg.lstsq(basis[~learned], table[~learned])[0]
+    own = (table - basis @ word_map)[learned]
+    model["txt"] = {name: x for name, x in params["txt"].items() if name != "Embed_0"}
+    words = {"map": jnp.asarray(word_map, jnp.float32), "own": jnp.asarray(own, jnp.float32)}
+    return {"model": jax.tree.map(jnp.asarray, model), "words": words}
 
 
 def contrastive_loss(zimg: jax.Array, ztxt: jax.Array, t: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -211,8 +223,8 @@ def linear_map(path: tuple, x: jax.Array) -> MuonDimensionNumbers | None:
     return MuonDimensionNumbers((0, 1), 2) if names[-2] == "out" else MuonDimensionNumbers(0, (1, 2))
 
 
-def initial_params(model: TwoTowers, seed: int, learned: int, warm_start: Path | None = None) -> Params:
-    """Random parameters, or those of the checkpoint `warm_start` where path and shape are the same."""
+def initial_params(model: TwoTowers, seed: int, learned: int) -> Params:
+    """Random parameters."""
     image, text = model.config.image, model.config.text
     assert text is not None
     side, width = image.image_size, text.width
@@ -223,13 +235,4 @@ def initial_params(model: TwoTowers, seed: int, learned: int, warm_start: Path |
         jax.random.key(seed), (WORD, width)
     )  # lengths and angles are kept
     word_map = jnp.eye(WORD) if width == WORD else wide
-    params = {"model": params, "words": {"map": word_map, "own": jnp.zeros((learned, width))}}
-    if warm_start is None:
-        return params
-    restored = flax.serialization.msgpack_restore(warm_start.read_bytes())["params"]
-    earlier: dict[Any, Any] = traverse_util.flatten_dict(restored)
-    fits = lambda path, x: path in earlier and path[-1] not in ("t", "b") and earlier[path].shape == x.shape
-    flat: dict[Any, Any] = traverse_util.flatten_dict(params)
-    return traverse_util.unflatten_dict(
-        {k: jnp.asarray(earlier[k]) if fits(k, x) else x for k, x in flat.items()}
-    )
+    return {"model": params, "words": {"map": word_map, "own": jnp.zeros((learned, width))}}

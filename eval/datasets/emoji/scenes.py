@@ -111,6 +111,7 @@ def draw_caption(
     """One caption of a picture, for example "a small noto picture of red apple on blue background".
 
     Args:
+      style: one of SPOKEN_STYLES, or empty where the caption says none.
       keywords: CLDR keywords; one replaces the name in the few captions that do not give it, or follows it.
       context: of a scene; None for a plain picture, whose caption never speaks of size, place or background.
     """
@@ -118,7 +119,7 @@ def draw_caption(
     words = []
     if context and said[0] < SIZED:
         words.append(context.size)
-    if said[1] < STYLED:
+    if style and said[1] < STYLED:
         words.append(SPOKEN_STYLES[style])
     words += [str(rng.choice(KINDS, p=KIND_WEIGHTS)), "of"]
     keyword = keywords[int(rng.integers(len(keywords)))] if keywords else name
