@@ -35,12 +35,12 @@ class PublishedFile:
 PUBLISHED: Mapping[str, tuple[PublishedFile, ...]] = {
     "emoji-clip": (
         PublishedFile(
-            "model.safetensors", 6_772_018, "8265977358da976bbff09c6c5119a917c6a0e03c171cb6c17214ce3506c31208"
+            "model.safetensors", 6_772_018, "c0368d7323172a43c9e1f65eb7439c5c15e53a2355b40b01a7f9a4975ba8fca3"
         ),
     ),
     "emoji-siglip": (
         PublishedFile(
-            "model.safetensors", 6_787_596, "432e20d4bd679895bf679ad3c91dc617d350a920c5c5fbd075834ad96634dd93"
+            "model.safetensors", 6_787_596, "f15c0019264d12ee6b9981c3ae8b45bd51db0762ea6dacdd55b57d21fae90231"
         ),
     ),
     "clip-vit-base-patch32": (
