@@ -6,9 +6,13 @@
     python tools/icon_corpus.py build $ICONS/@iconify/json --wordnet $WORDNET --target /tmp/icon-corpus
     export FROM="--wordnet $WORDNET --icons /tmp/icon-corpus"
     python tools/train_embedded.py emoji-clip $FROM --state /tmp/emoji-clip
-    python tools/train_embedded.py emoji-siglip $FROM --state /tmp/emoji-siglip
+    python tools/export_embedded.py emoji-clip /tmp/emoji-clip --target /tmp/first
+    export LAST="--training.icon-share 0.25 --training.steps 1400 --training.descent 1300"
+    python tools/train_embedded.py emoji-clip $FROM --state /tmp/last $LAST \
+        --warm-start /tmp/first/emoji-clip --other-emoji $ICONS/@iconify/json
 
-`export_embedded.py` then puts each into the package. Each takes one core; the two may run side by side.
+The last 1,400 steps show emoji by two further hands, too. `export_embedded.py` then puts the model into the
+package; `emoji-siglip` is trained the same way. Each takes one core; the two may run side by side.
 
 What makes a CPU core enough: each batch holds 256 different names, so no pair in it is a false negative; half
 of the patches are dropped until the last steps (FLIP, arXiv:2212.00794); token embeddings are WordNet vectors
