@@ -11,6 +11,7 @@ import pytest
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.sprites import STYLES, read_emoji, read_sprites
+from jaxalign.weights.availability import EMBEDDED
 
 pytestmark = pytest.mark.usefixtures("tools")
 SQUARE = '<path fill="currentColor" d="M2 2h20v20H2z"/>'
@@ -371,6 +372,17 @@ def test_other_hands_add_drawings_without_a_style(read_others, examples, tmp_pat
     for other in (read(False), None):
         with pytest.raises(JaxalignError, match="another folder"):
             keep_to_corpus(tmp_path, examples.icons.corpus, other)
+
+
+def test_a_run_keeps_to_the_model_that_it_went_on_from(examples, tmp_path):
+    from training_batches import keep_to_corpus
+
+    clip, siglip = (EMBEDDED / name for name in ("emoji-clip", "emoji-siglip"))
+    for _ in range(2):
+        keep_to_corpus(tmp_path, examples.icons.corpus, None, clip)
+    for other in (siglip, None):
+        with pytest.raises(JaxalignError, match="another folder"):
+            keep_to_corpus(tmp_path, examples.icons.corpus, None, other)
 
 
 def test_many_images_are_composed_as_one_is():

@@ -217,7 +217,7 @@ def main(
         params, earlier = exported_params(warm_start, params, tokenizer, vectors), read_losses(warm_start)
     others = OtherEmoji.read(other_emoji, held_out=variant == "web") if other_emoji else None
     state.mkdir(parents=True, exist_ok=True)
-    keep_to_corpus(state, corpus, others)
+    keep_to_corpus(state, corpus, others, warm_start)
     keep_to_sizes(state, name, sizes, vocabulary)
     checkpoint = state / "checkpoint.msgpack"
     run = {

@@ -4,6 +4,7 @@ Images and captions of step s are drawn from (seed, s) alone, so a run that was 
 names of a batch differ, and an icon is about something that no other name in it is about: no false negatives.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from training_words import Words, caption_words
 from jaxalign.errors import JaxalignError
 from jaxalign.eval.datasets.emoji import scenes
 from jaxalign.eval.datasets.emoji.sprites import Emoji, read_sprites
-from jaxalign.local_files import read_limited
+from jaxalign.local_files import open_regular, read_limited
 
 PLAIN_SHARE = 0.4
 PATCH = 8
@@ -123,10 +124,16 @@ class Examples:
         return as_image((self.icons.corpus.colour if coloured else self.icons.corpus.alpha)[row])
 
 
-def keep_to_corpus(state: Path, corpus: Corpus | None, others: OtherEmoji | None = None) -> None:
-    """Note in the folder `state` what its run is trained on; refuse other pictures than were noted."""
+def keep_to_corpus(
+    state: Path, corpus: Corpus | None, others: OtherEmoji | None = None, warm_start: Path | None = None
+) -> None:
+    """Note in the folder `state` what its run is trained on, and after which model; refuse others."""
     own = f"{corpus.identity} {corpus.variant}" if corpus else "no icons"
-    own += f", other emoji {others.identity}\n" if others else "\n"
+    own += f", other emoji {others.identity}" if others else ""
+    if warm_start:
+        with open_regular(warm_start / "model.safetensors") as file:
+            own += f", after {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    own += "\n"
     note = state / "corpus.txt"
     if not note.exists():
         begun = (state / "checkpoint.msgpack").exists()  # before there were icons
@@ -134,7 +141,7 @@ def keep_to_corpus(state: Path, corpus: Corpus | None, others: OtherEmoji | None
     if (noted := read_limited(note, 1000).decode("utf-8", "replace")) != own:
         raise JaxalignError(
             f"the run in {state} is trained on the corpus {noted.strip()!r}, not on {own.strip()!r}; "
-            "give that corpus and variant, or another folder"
+            "give the same, or another folder"
         )
 
 
